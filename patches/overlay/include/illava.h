@@ -1,0 +1,238 @@
+// The boundary between the patched library and Rust.
+//
+// Every call that can fail returns an illava_status; the sentence that explains a failure is kept per thread
+// and read with illava_last_error(). No exception crosses this header and nothing a caller can pass aborts the
+// process. Parameter structs begin with their own size, so that a caller built against an older header is noticed.
+//
+// Shapes are written [outer, inner]: embeddings [n, n_embd] have n_embd consecutive floats per token.
+
+#ifndef ILLAVA_H
+#define ILLAVA_H
+
+#include "llama.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum illava_status {
+    ILLAVA_OK          = 0,
+    ILLAVA_BAD_ARG     = 1, // a value the caller passed: the message names it and its limit
+    ILLAVA_BAD_FILE    = 2, // unreadable, damaged or of another kind: the message names the file
+    ILLAVA_UNSUPPORTED = 3, // this model or backend cannot do what was asked
+    ILLAVA_KV_FULL     = 4, // no free cells: the message has both numbers
+    ILLAVA_NO_MEMORY   = 5,
+    ILLAVA_ABORTED     = 6, // the abort callback asked for it
+    ILLAVA_INTERNAL    = 7,
+};
+
+// The sentence for the last call on this thread that did not return ILLAVA_OK; "" before any. Valid until the
+// thread's next call into this header.
+LLAMA_API const char * illava_last_error(void);
+
+// Log lines of ggml, llama and the vision part all go to one callback.
+LLAMA_API void illava_log_set(ggml_log_callback callback, void * user);
+
+//
+// Vision: GGUF projector file -> tiles -> embeddings
+//
+
+struct illava_vision;  // a loaded encoder with its projector
+struct illava_image;   // one picture, preprocessed into one or more tiles
+struct illava_encoded; // one tile after the encoder and projector
+
+struct illava_vision_params {
+    size_t  size;
+    bool    use_gpu;
+    int32_t flash_attn;       // -1 where the backend has it, 0 never, 1 always
+    int32_t n_threads;
+    int32_t image_min_tokens; // dynamic-resolution models only; 0 is the model's own
+    int32_t image_max_tokens;
+};
+
+struct illava_vision_info {
+    size_t   size;
+    char     projector[32];  // as in the file: "mlp", "qwen2vl_merger", ...
+    int32_t  n_layer;        // blocks stored
+    int32_t  n_layer_run;    // blocks the graph runs; a merge layer is below this
+    int32_t  n_embd;         // tower width
+    int32_t  n_head;
+    int32_t  image_size;     // pixels per side; the largest for dynamic resolution
+    int32_t  patch_size;
+    int32_t  n_embd_out;     // projector width; equals the text model's n_embd
+    int32_t  group;          // patches that make one output token: 1, or 4 for Qwen2-VL
+    bool     class_token;
+    bool     dynamic_size;   // token count follows the picture's size
+    bool     can_merge;      // the graph of this projector takes merge steps
+    bool     mrope;          // the text model expects (t, h, w) positions
+    uint64_t weight_bytes;
+    char     backend[32];
+};
+
+LLAMA_API enum illava_status illava_vision_load(
+        const char * path, const struct illava_vision_params * params, struct illava_vision ** out);
+LLAMA_API void               illava_vision_free(struct illava_vision * vision);
+LLAMA_API enum illava_status illava_vision_describe(
+        const struct illava_vision * vision, struct illava_vision_info * info);
+// Bytes of the encoder's compute buffers as they stand now.
+LLAMA_API uint64_t           illava_vision_compute_bytes(const struct illava_vision * vision);
+
+// rgb: 8-bit interleaved, [ny, nx, 3]. Upstream's own preprocessing for this model.
+LLAMA_API enum illava_status illava_image_from_rgb(
+        struct illava_vision * vision, const uint8_t * rgb, uint32_t nx, uint32_t ny, struct illava_image ** out);
+// Already normalised pixels of one tile, planar as upstream keeps them: interleaved [ny, nx, 3].
+LLAMA_API enum illava_status illava_image_from_f32(
+        struct illava_vision * vision, const float * rgb, uint32_t nx, uint32_t ny, struct illava_image ** out);
+LLAMA_API void               illava_image_free(struct illava_image * image);
+LLAMA_API size_t             illava_image_n_tiles(const struct illava_image * image);
+
+struct illava_tile {
+    size_t        size;
+    uint32_t      nx, ny;         // pixels
+    uint32_t      grid_x, grid_y; // patches
+    const float * data;           // [ny, nx, 3], normalised
+};
+LLAMA_API enum illava_status illava_image_tile(
+        const struct illava_vision * vision, const struct illava_image * image, size_t tile, struct illava_tile * out);
+
+struct illava_merge_step {
+    int32_t layer; // counted from 0
+    int32_t r;     // tokens (patches) this step removes; 0 is the identity
+};
+
+enum illava_grid {
+    ILLAVA_GRID_FAITHFUL  = 0,
+    ILLAVA_GRID_REFERENCE = 1,
+};
+
+struct illava_encode_params {
+    size_t                           size;
+    const struct illava_merge_step * steps; // layers strictly ascending
+    size_t                           n_steps;
+    enum illava_grid                 grid;
+    int32_t                          n_threads;
+    bool                             composed_score; // score by stock ops even where the fused op exists (tests)
+};
+
+// Output tokens of a tile of grid_x x grid_y patches under the given steps: a function of shape alone.
+LLAMA_API enum illava_status illava_encoded_n_tokens(
+        const struct illava_vision * vision, uint32_t grid_x, uint32_t grid_y,
+        const struct illava_encode_params * params, uint32_t * n_tokens);
+
+LLAMA_API enum illava_status illava_encode(
+        struct illava_vision * vision, const struct illava_image * image, size_t tile,
+        const struct illava_encode_params * params, struct illava_encoded ** out);
+LLAMA_API void               illava_encoded_free(struct illava_encoded * encoded);
+
+// One merge step as it happened. All indices name original tokens: patches of the tile for an encoder step
+// (2x2 groups for ILLAVA_GRID_FAITHFUL with group 4), rows of the span for a decoder step.
+struct illava_step {
+    size_t          size;
+    int32_t         span;   // decoder: which span of the call; encoder: 0
+    int32_t         layer;
+    int32_t         n_in;
+    int32_t         n_out;
+    const float   * scores; // [n_in], in the order of the tokens that entered the step
+    const int32_t * kept;   // [n_out], ascending; includes `into`
+    const int32_t * merged; // [r + 1], least attended first; the last is `into`
+    int32_t         into;   // the survivor whose value became the merged vector
+};
+
+struct illava_encoded_view {
+    size_t          size;
+    uint32_t        n_tokens, n_embd;
+    const float   * embd;         // [n_tokens, n_embd]
+    const int32_t * kept;         // [n_tokens] original output cells, ascending: cell = row * cells_x + column
+    uint32_t        cells_x, cells_y;
+    size_t          n_steps;
+    double          encoder_ms;
+    double          projector_ms;
+};
+LLAMA_API enum illava_status illava_encoded_get(const struct illava_encoded * encoded, struct illava_encoded_view * out);
+LLAMA_API enum illava_status illava_encoded_step(const struct illava_encoded * encoded, size_t i, struct illava_step * out);
+
+//
+// Decoder: a context whose KV cache is cut into segments at the merge layers
+//
+
+struct illava_context_params {
+    size_t           size;
+    uint32_t         n_ctx;    // cells of the first segment
+    uint32_t         n_batch, n_ubatch, n_seq_max;
+    int32_t          n_threads, n_threads_batch;
+    int32_t          flash_attn; // -1, 0, 1 as above
+    enum ggml_type   type_k, type_v;
+    bool             offload_kqv;
+    bool             kv_unified;
+    const int32_t  * merge_layers; // strictly ascending, each in 1 .. n_layer - 1; empty: one ordinary cache
+    size_t           n_merge_layers;
+    const uint32_t * n_ctx_deep;   // cells of each deeper segment; NULL: n_ctx for all
+};
+
+LLAMA_API enum illava_status illava_context_new(
+        struct llama_model * model, const struct illava_context_params * params, struct llama_context ** out);
+
+// Whether this architecture's graph can be cut at merge layers.
+LLAMA_API bool illava_model_can_merge(const struct llama_model * model);
+// M-RoPE models take 4 position rows per call, others 1.
+LLAMA_API int32_t illava_model_n_pos(const struct llama_model * model);
+
+struct illava_segment {
+    size_t   size;
+    int32_t  il_begin, il_end; // half-open
+    uint32_t n_cells;
+    uint32_t n_used;           // largest number of cells in use in one stream
+    uint64_t bytes;
+};
+LLAMA_API size_t             illava_context_n_segments(const struct llama_context * ctx);
+LLAMA_API enum illava_status illava_context_segment(const struct llama_context * ctx, size_t i, struct illava_segment * out);
+LLAMA_API uint64_t           illava_context_compute_bytes(const struct llama_context * ctx);
+
+enum illava_score {
+    ILLAVA_SCORE_IMAGE      = 0, // mean attention from the span's own rows
+    ILLAVA_SCORE_LAST_TOKEN = 1, // attention from the last row of the call
+};
+
+struct illava_span {
+    int32_t         first, n; // rows of the call
+    const int32_t * r;        // [number of merge layers] tokens removed at each; r = 0 removes none
+};
+
+// Rows of one sequence, text and visual mixed, taken through the segments one after another: each merge layer
+// sees the whole call before it decides. Plain text and generated tokens may also go through llama_decode(),
+// which crosses all segments at once.
+struct illava_prefill_params {
+    size_t                     size;
+    int32_t                    n_rows;
+    const llama_token        * tokens; // [n_rows]; a row with token < 0 takes its embedding
+    const float              * embd;   // [n_rows, n_embd]; read only where token < 0; may be NULL without such rows
+    const llama_pos          * pos;    // [n_pos, n_rows], true positions
+    llama_seq_id               seq_id;
+    const struct illava_span * spans;  // disjoint, ascending
+    size_t                     n_spans;
+    enum illava_score          score;
+    bool                       logits_last; // compute logits of the last row; read with llama_get_logits_ith(ctx, -1)
+    bool                       keep_residual; // keep each step's merged residual for illava_trace_residual (tests)
+    bool                       composed_score;
+};
+
+struct illava_trace;
+// On failure nothing of the call stays in the cache. `trace` may be NULL.
+LLAMA_API enum illava_status illava_prefill(
+        struct llama_context * ctx, const struct illava_prefill_params * params, struct illava_trace ** trace);
+LLAMA_API void               illava_trace_free(struct illava_trace * trace);
+LLAMA_API size_t             illava_trace_n_steps(const struct illava_trace * trace);
+LLAMA_API enum illava_status illava_trace_step(const struct illava_trace * trace, size_t i, struct illava_step * out);
+// [n_out, n_embd] of the span's survivors as they enter layer `layer`; needs keep_residual.
+LLAMA_API enum illava_status illava_trace_residual(
+        const struct illava_trace * trace, size_t i, const float ** rows, size_t * n_floats);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
