@@ -1,0 +1,51 @@
+// The one gate between C++ and the C boundary of illava.h: an entry point runs its body inside illava_guard(),
+// which turns whatever leaves the body into a status and keeps the sentence for illava_last_error().
+
+#pragma once
+
+#include "illava.h"
+
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+// An expected failure: what the caller did wrong, or what this model or machine cannot do.
+struct illava_error : std::runtime_error {
+    illava_error(illava_status status, const std::string & what) : std::runtime_error(what), status(status) {}
+
+    illava_status status;
+};
+
+#if defined(__GNUC__)
+#    define ILLAVA_PRINTF(fmt_index, first) __attribute__((format(printf, fmt_index, first)))
+#else
+#    define ILLAVA_PRINTF(fmt_index, first)
+#endif
+
+// Throws illava_error; the sentence says which value is wrong and what its limit is.
+[[noreturn]] ILLAVA_PRINTF(2, 3) void illava_fail(illava_status status, const char * fmt, ...);
+
+// Parameter and result structs carry their own size: another size means a caller built against another header.
+void illava_check_size(const char * name, size_t given, size_t expected);
+
+// Keeps the sentence for this thread and returns the status. Never throws: if there is no memory for the sentence,
+// a fixed one takes its place.
+illava_status illava_record(illava_status status, const char * what) noexcept;
+
+template <typename F>
+illava_status illava_guard(F && body) noexcept {
+    try {
+        std::forward<F>(body)();
+        return ILLAVA_OK;
+    } catch (const illava_error & e) {
+        return illava_record(e.status, e.what());
+    } catch (const std::bad_alloc &) {
+        return illava_record(ILLAVA_NO_MEMORY, "out of memory");
+    } catch (const std::exception & e) {
+        return illava_record(ILLAVA_INTERNAL, e.what());
+    } catch (...) {
+        return illava_record(ILLAVA_INTERNAL, "an exception of unknown type");
+    }
+}
