@@ -1,0 +1,3 @@
+fn main() {
+    println!("illava {}", env!("CARGO_PKG_VERSION"));
+}

@@ -1,0 +1,59 @@
+//! Builds the patched llama.cpp: settings, source, library, bindings, linking, each in its file
+//! under `build/`. Whatever stops it is one line that says what to do.
+
+#[path = "build/bindings.rs"]
+mod bindings;
+#[path = "build/config.rs"]
+mod config;
+#[path = "build/link.rs"]
+mod link;
+#[path = "build/native.rs"]
+mod native;
+#[path = "build/source.rs"]
+mod source;
+
+use std::fs::{self, File};
+use std::process::ExitCode;
+
+use config::Config;
+
+/// What stopped the build, in one line.
+pub struct Failure(pub String);
+
+impl From<patched_source::Error> for Failure {
+    fn from(error: patched_source::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
+    println!("cargo::rerun-if-changed=CMakeLists.txt");
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(line)) => {
+            println!("cargo::error={line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<(), Failure> {
+    let config = Config::from_env()?;
+    let _lock = lock(&config)?;
+    let source = source::prepare(&config)?;
+    // Bindings first: they take seconds, so a missing libclang shows before the long compile.
+    bindings::generate(&config, &source)?;
+    let libraries = native::build(&config, &source)?;
+    link::emit(&config, &libraries)
+}
+
+/// Two cargo profiles built at once take turns with the native directory that they share.
+fn lock(config: &Config) -> Result<File, Failure> {
+    let path = config.native_dir.join("lock");
+    fs::create_dir_all(&config.native_dir)
+        .and_then(|()| File::create(&path))
+        .and_then(|file| file.lock().map(|()| file))
+        .map_err(|error| Failure(format!("{}: {error}", path.display())))
+}

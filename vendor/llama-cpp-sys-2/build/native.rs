@@ -1,0 +1,76 @@
+//! Compiles the patched tree with CMake.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::{Config, Failure};
+
+/// Builds ggml, llama and mtmd from `source`; the result is the directory of their archives.
+pub fn build(config: &Config, source: &Path) -> Result<PathBuf, Failure> {
+    need(
+        &config.cmake,
+        "CMake is not installed",
+        "apt-get install cmake (Debian, Ubuntu) or brew install cmake (macOS), or set CMAKE",
+    )?;
+    need(
+        &config.cxx,
+        "there is no C++ compiler",
+        "apt-get install g++ (Debian, Ubuntu) or xcode-select --install (macOS), or set CXX",
+    )?;
+    let generator = if config.ninja { "Ninja" } else { "" };
+    drop_build_of_other_generator(config, generator);
+
+    let mut cmake = cmake::Config::new(&config.cmake_project);
+    cmake
+        .out_dir(&config.native_dir)
+        // Always: the tests run through it too, and unoptimised ggml takes minutes for a token.
+        .profile("Release")
+        .build_target("illava-native")
+        .define("ILLAVA_SOURCE", source)
+        .define("GGML_NATIVE", switch(config.native_cpu))
+        // ggml's own threads, not OpenMP's: those spin at each barrier, and when another process
+        // holds a core every one of a graph's hundreds of barriers waits for the scheduler.
+        .define("GGML_OPENMP", "OFF")
+        .define("GGML_BLAS", "OFF")
+        .define("GGML_CUDA", switch(config.backends.cuda))
+        .define("GGML_METAL", switch(config.backends.metal))
+        .define("GGML_METAL_EMBED_LIBRARY", switch(config.backends.metal))
+        .define("GGML_VULKAN", switch(config.backends.vulkan));
+    if config.ninja {
+        cmake.generator(generator);
+    }
+    if let Some(launcher) = &config.launcher {
+        cmake.define("CMAKE_C_COMPILER_LAUNCHER", launcher);
+        cmake.define("CMAKE_CXX_COMPILER_LAUNCHER", launcher);
+    }
+    cmake.build();
+    Ok(config.native_dir.join("build/lib"))
+}
+
+fn switch(on: bool) -> &'static str {
+    if on { "ON" } else { "OFF" }
+}
+
+/// Refuses to go on without `program`.
+fn need(program: &Path, lacking: &str, remedy: &str) -> Result<(), Failure> {
+    let runs = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    match runs {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            Err(Failure(format!("{lacking} (`{}`: {error}): {remedy}", program.display())))
+        }
+    }
+}
+
+/// CMake refuses a build directory that another generator made, as happens when ninja has been
+/// installed since.
+fn drop_build_of_other_generator(config: &Config, generator: &str) {
+    let build = config.native_dir.join("build");
+    let Ok(cache) = fs::read_to_string(build.join("CMakeCache.txt")) else { return };
+    let ninja_made = cache.lines().any(|line| line == "CMAKE_GENERATOR:INTERNAL=Ninja");
+    if ninja_made != (generator == "Ninja") {
+        // If it stays, CMake says so itself.
+        let _ = fs::remove_dir_all(build);
+    }
+}
