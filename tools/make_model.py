@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Writes GGUF models with random weights, for tests and for speed measurements.
+
+Test pairs (a text model and its projector, a few megabytes):
+    make_model.py --out DIR --pair siglip-qwen2 --type f16
+
+Models in the true shapes of released ones (weights do not change speed):
+    make_model.py --out DIR --timing qwen2-7b --type q4_0
+    make_model.py --out DIR --timing siglip-so400m --type f16 --projection 3584
+
+The same arguments give the same bytes on every machine.
+"""
+
+import argparse
+from pathlib import Path
+
+from testmodels.file import TYPES, write_decoder, write_tower
+from testmodels.shapes import (
+    PAIRS,
+    TIMING_DECODERS,
+    TIMING_TOWERS,
+    padded_for_blocks,
+    with_output,
+)
+from testmodels.vocabulary import llava15, qwen2
+
+TIMING_SEED = 100
+
+
+def _vocabulary(arch: str, size: int):
+    return llava15(size) if arch == "llama" else qwen2(size)
+
+
+def make_pair(out: Path, name: str, text_type: str, tower_type: str) -> list[Path]:
+    """Writes `out`/text.gguf and `out`/mmproj.gguf."""
+    pair = PAIRS[name]
+    text, mmproj = out / "text.gguf", out / "mmproj.gguf"
+    vocabulary = _vocabulary(pair.decoder.arch, pair.decoder.vocabulary)
+    write_decoder(text, pair.decoder, vocabulary, text_type, pair.seed, f"{name} test model")
+    write_tower(mmproj, pair.tower, tower_type, pair.seed, f"{name} test tower")
+    return [text, mmproj]
+
+
+def make_timing(out: Path, name: str, type_name: str, projection: int | None) -> list[Path]:
+    """Writes one file, named after the shape and the type."""
+    if name in TIMING_DECODERS:
+        path = out / f"{name}-{type_name}.gguf"
+        shape = TIMING_DECODERS[name]
+        vocabulary = _vocabulary(shape.arch, shape.vocabulary)
+        write_decoder(path, shape, vocabulary, type_name, TIMING_SEED, f"{name} shape", True)
+        return [path]
+    tower = TIMING_TOWERS[name]
+    suffix = ""
+    if projection is not None:
+        tower = with_output(tower, projection)
+        suffix = f"-{projection}"
+    if type_name in ("q8_0", "q4_0"):
+        tower = padded_for_blocks(tower)
+    path = out / f"{name}{suffix}-{type_name}.gguf"
+    write_tower(path, tower, type_name, TIMING_SEED, f"{name} shape", True)
+    return [path]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--pair", choices=PAIRS)
+    what.add_argument("--timing", choices=[*TIMING_TOWERS, *TIMING_DECODERS])
+    parser.add_argument("--type", choices=TYPES, default="f16", help="weights of the model")
+    parser.add_argument("--tower-type", choices=TYPES, help="of a pair's tower, if not --type")
+    parser.add_argument("--projection", type=int, help="width that a timing tower projects to")
+    args = parser.parse_args()
+    if args.projection is not None and args.timing not in TIMING_TOWERS:
+        parser.error("--projection goes with a --timing tower")
+    if args.tower_type is not None and args.pair is None:
+        parser.error("--tower-type goes with --pair")
+    if args.timing in TIMING_TOWERS and args.type == "q4_k":
+        parser.error("a tower's rows are not multiples of 256: use q8_0 or q4_0")
+    if args.pair is not None:
+        paths = make_pair(args.out, args.pair, args.type, args.tower_type or args.type)
+    else:
+        paths = make_timing(args.out, args.timing, args.type, args.projection)
+    for path in paths:
+        print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

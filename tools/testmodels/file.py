@@ -1,0 +1,163 @@
+"""Writes a tower or a decoder as a GGUF file, tensor by tensor."""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType as Type
+from gguf import LlamaFileType
+
+from .quantise import byte_shape, quantise, random_blocks, row_fits, zero_columns, zero_rows
+from .random_weights import bell
+from .shapes import Decoder, Tower
+from .tensors import KERNEL, MATRIX, TABLE, Tensor, decoder_tensors, tower_tensors
+from .vocabulary import Vocabulary
+
+TYPES = {
+    "f32": (Type.F32, LlamaFileType.ALL_F32),
+    "f16": (Type.F16, LlamaFileType.MOSTLY_F16),
+    "q8_0": (Type.Q8_0, LlamaFileType.MOSTLY_Q8_0),
+    "q4_0": (Type.Q4_0, LlamaFileType.MOSTLY_Q4_0),
+    "q4_k": (Type.Q4_K, LlamaFileType.MOSTLY_Q4_K_M),
+}
+CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
+CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
+_FLOATS = (Type.F32, Type.F16)
+
+
+def _more_bits(layer: int, layers: int) -> bool:
+    """The layers in which the Q4_K_M mix spends Q6_K on values and on the second MLP matrix."""
+    return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+
+
+def _decoder_type(tensor: Tensor, decoder: Decoder, base: Type) -> Type:
+    """The type of one decoder tensor in a file of type `base`, as users' files have it."""
+    if tensor.kind not in (MATRIX, TABLE):
+        return Type.F32
+    if base in _FLOATS or base == Type.Q8_0:
+        return base
+    width = tensor.shape[-1]
+    if tensor.name == "output.weight" or (tensor.kind == TABLE and decoder.tied):
+        return Type.Q6_K if row_fits(width, Type.Q6_K) else Type.Q8_0
+    if base == Type.Q4_K:
+        if not row_fits(width, Type.Q4_K):
+            return Type.Q5_0
+        if "attn_v" in tensor.name or "ffn_down" in tensor.name:
+            layer = int(tensor.name.split(".")[1])
+            return Type.Q6_K if _more_bits(layer, decoder.layers) else Type.Q4_K
+    return base
+
+
+def _tower_type(tensor: Tensor, base: Type) -> Type:
+    if tensor.kind == MATRIX:
+        return base
+    # The convolution lays patches out in the kernel's type, which has to be a float.
+    if tensor.kind == KERNEL:
+        return Type.F32 if base == Type.F32 else Type.F16
+    return Type.F32
+
+
+def _data(tensor: Tensor, kind: Type, seed: int, random_codes: bool) -> np.ndarray:
+    if random_codes and kind not in _FLOATS:
+        data = random_blocks(seed, tensor.name, tensor.shape, kind, tensor.std)
+        if tensor.zero_rows:
+            zero_rows(data, tensor.zero_rows, kind)
+        if tensor.zero_columns:
+            zero_columns(data, tensor.zero_columns, kind)
+        return data
+    values = bell(seed, tensor.name, tensor.shape) * np.float32(tensor.std)
+    values += np.float32(tensor.mean)
+    if tensor.zero_rows:
+        values[-tensor.zero_rows :] = 0
+    if tensor.zero_columns:
+        values[:, -tensor.zero_columns :] = 0
+    return quantise(values, kind)
+
+
+def _write(writer, path: Path, tensors: list[tuple[Tensor, Type]], seed: int, random_codes: bool):
+    """Streams the tensors; at most one is in memory."""
+    for tensor, kind in tensors:
+        if kind in _FLOATS:
+            dtype = np.dtype(np.float32 if kind == Type.F32 else np.float16)
+            nbytes = int(np.prod(tensor.shape)) * dtype.itemsize
+            writer.add_tensor_info(tensor.name, tensor.shape, dtype, nbytes)
+        else:
+            shape = byte_shape(tensor.shape, kind)
+            writer.add_tensor_info(
+                tensor.name, shape, np.dtype(np.uint8), int(np.prod(shape)), raw_dtype=kind
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    writer.write_header_to_file(part)
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for tensor, kind in tensors:
+        writer.write_tensor_data(_data(tensor, kind, seed, random_codes))
+    writer.close()
+    part.replace(path)
+
+
+def write_tower(path: Path, tower: Tower, type_name: str, seed: int, name: str, random_codes=False):
+    """Writes the mmproj file of `tower`."""
+    base, file_type = TYPES[type_name]
+    writer = gguf.GGUFWriter(path=None, arch="clip")
+    writer.add_name(name)
+    writer.add_file_type(file_type)
+    writer.add_bool("clip.has_vision_encoder", True)
+    writer.add_bool("clip.has_text_encoder", False)
+    qwen = tower.family == "qwen2vl"
+    writer.add_bool("clip.has_llava_projector", not qwen)
+    writer.add_string("clip.projector_type", "qwen2vl_merger" if qwen else "mlp")
+    # Neither flag set means the quick GELU of CLIP and Qwen2-VL.
+    writer.add_bool("clip.use_gelu", tower.family == "siglip")
+    writer.add_bool("clip.use_silu", False)
+    for key, value in (
+        ("image_size", tower.image),
+        ("patch_size", tower.patch),
+        ("embedding_length", tower.width),
+        ("feed_forward_length", tower.mlp),
+        ("block_count", tower.stored),
+        ("attention.head_count", tower.heads),
+        ("projection_dim", tower.output),
+    ):
+        writer.add_uint32(f"clip.vision.{key}", value)
+    writer.add_float32("clip.vision.attention.layer_norm_epsilon", tower.eps)
+    siglip = tower.family == "siglip"
+    writer.add_array("clip.vision.image_mean", [0.5] * 3 if siglip else CLIP_MEAN)
+    writer.add_array("clip.vision.image_std", [0.5] * 3 if siglip else CLIP_STD)
+    if tower.mlp_padded_from is not None:
+        writer.add_uint32("illava.vision.mlp_padded_from", tower.mlp_padded_from)
+    tensors = [(t, _tower_type(t, base)) for t in tower_tensors(tower)]
+    _write(writer, path, tensors, seed, random_codes)
+
+
+def write_decoder(
+    path: Path,
+    decoder: Decoder,
+    vocabulary: Vocabulary,
+    type_name: str,
+    seed: int,
+    name: str,
+    random_codes=False,
+):
+    """Writes the text file of `decoder`."""
+    base, file_type = TYPES[type_name]
+    writer = gguf.GGUFWriter(path=None, arch=decoder.arch)
+    writer.add_name(name)
+    writer.add_file_type(file_type)
+    writer.add_context_length(decoder.context)
+    writer.add_embedding_length(decoder.width)
+    writer.add_block_count(decoder.layers)
+    writer.add_feed_forward_length(decoder.mlp)
+    writer.add_head_count(decoder.heads)
+    writer.add_head_count_kv(decoder.kv_heads)
+    writer.add_layer_norm_rms_eps(decoder.eps)
+    writer.add_rope_freq_base(decoder.rope_base)
+    writer.add_vocab_size(decoder.vocabulary)
+    if decoder.arch == "llama":
+        writer.add_rope_dimension_count(decoder.head_size)
+    if decoder.rope_sections is not None:
+        writer.add_rope_dimension_sections(decoder.rope_sections)
+    vocabulary.write(writer)
+    tensors = [(t, _decoder_type(t, decoder, base)) for t in decoder_tensors(decoder)]
+    _write(writer, path, tensors, seed, random_codes)

@@ -1,0 +1,116 @@
+"""Shapes of the test pairs and of the models whose speed is measured."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Tower:
+    """An image encoder and its projector.
+
+    `stored` blocks are in the file. The LLaVA graph runs `stored - 1` of them
+    (features of the layer before the last), the Qwen2-VL graph runs all.
+    """
+
+    family: str  # "siglip", "clip" or "qwen2vl"
+    image: int
+    patch: int
+    width: int
+    heads: int
+    stored: int
+    mlp: int
+    eps: float
+    projector_hidden: int
+    output: int
+    mlp_padded_from: int | None = None
+
+    @property
+    def tokens(self) -> int:
+        return (self.image // self.patch) ** 2
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A language model. `rope_sections` is set for M-RoPE only."""
+
+    arch: str  # "qwen2", "llama" or "qwen2vl"
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    mlp: int
+    vocabulary: int
+    context: int
+    rope_base: float
+    eps: float
+    tied: bool
+    rope_sections: tuple[int, int, int, int] | None = None
+
+    @property
+    def head_size(self) -> int:
+        return self.width // self.heads
+
+
+@dataclass(frozen=True)
+class Pair:
+    tower: Tower
+    decoder: Decoder
+    seed: int
+
+
+PAIRS = {
+    # Head size 16 in both halves, GQA 2.
+    "siglip-qwen2": Pair(
+        Tower("siglip", 80, 8, 64, 4, 10, 160, 1e-6, 64, 64),
+        Decoder("qwen2", 64, 10, 4, 2, 160, 384, 4096, 1e6, 1e-6, tied=True),
+        seed=1,
+    ),
+    # Class token, pre-layernorm, no GQA, separate output matrix.
+    "clip-llama": Pair(
+        Tower("clip", 80, 8, 64, 4, 10, 160, 1e-5, 64, 64),
+        Decoder("llama", 64, 10, 4, 4, 160, 384, 4096, 1e4, 1e-5, tied=False),
+        seed=2,
+    ),
+    # Head size 32 in the decoder, so that its KV cache can be q8_0 or q4_0.
+    "qwen2vl": Pair(
+        Tower("qwen2vl", 560, 8, 64, 4, 9, 160, 1e-6, 256, 128),
+        Decoder("qwen2vl", 128, 10, 4, 2, 160, 384, 4096, 1e6, 1e-6, True, (4, 6, 6, 0)),
+        seed=3,
+    ),
+    # Every matrix row is a multiple of 256 wide, which Q4_K needs; head size 64.
+    "siglip-qwen2-wide": Pair(
+        Tower("siglip", 80, 8, 256, 4, 4, 512, 1e-6, 256, 256),
+        Decoder("qwen2", 256, 3, 4, 2, 512, 384, 4096, 1e6, 1e-6, tied=True),
+        seed=4,
+    ),
+}
+
+TIMING_TOWERS = {
+    "siglip-so400m": Tower("siglip", 384, 14, 1152, 16, 27, 4304, 1e-6, 896, 896),
+    "clip-l-336": Tower("clip", 336, 14, 1024, 16, 24, 4096, 1e-5, 896, 896),
+}
+
+TIMING_DECODERS = {
+    "qwen2-0.5b": Decoder("qwen2", 896, 24, 14, 2, 4864, 151936, 32768, 1e6, 1e-6, tied=True),
+    "qwen2-1.5b": Decoder("qwen2", 1536, 28, 12, 2, 8960, 151936, 32768, 1e6, 1e-6, tied=True),
+    "qwen2-7b": Decoder("qwen2", 3584, 28, 28, 4, 18944, 152064, 32768, 1e6, 1e-6, tied=False),
+    "vicuna-13b": Decoder("llama", 5120, 40, 40, 40, 13824, 32000, 4096, 1e4, 1e-5, tied=False),
+    "yi-34b": Decoder("llama", 7168, 60, 56, 8, 20480, 64000, 4096, 5e6, 1e-5, tied=False),
+}
+
+
+def padded_for_blocks(tower: Tower) -> Tower:
+    """The tower with its MLP width rounded up to whole blocks of 32.
+
+    SigLIP-so400m's 4304 is 134.5 blocks. Zero rows and columns change no
+    value: a zero row of the first matrix with a zero bias gives GELU(0) = 0,
+    and the zero columns of the second ignore it.
+    """
+    width = -(-tower.mlp // 32) * 32
+    if width == tower.mlp:
+        return tower
+    return replace(tower, mlp=width, mlp_padded_from=tower.mlp)
+
+
+def with_output(tower: Tower, width: int) -> Tower:
+    """The tower with a projector for a language model of `width`."""
+    return replace(tower, projector_hidden=width, output=width)
