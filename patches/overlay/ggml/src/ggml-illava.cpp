@@ -1,0 +1,132 @@
+// The attention-received score: the fused node, and the same sum out of stock operations.
+
+#include "ggml-illava.h"
+#include "ggml-impl.h"
+
+#include <algorithm>
+
+namespace {
+
+struct score_shape {
+    int64_t d;
+    int64_t n_q;
+    int64_t n_head;
+    int64_t n_kv;
+    int64_t n_head_kv;
+};
+
+score_shape check_operands(const ggml_tensor * q, const ggml_tensor * k, const ggml_tensor * mask) {
+    GGML_ASSERT(q->type == GGML_TYPE_F32);
+    GGML_ASSERT(q->ne[0] == k->ne[0]);
+    GGML_ASSERT(q->ne[2] % k->ne[2] == 0);
+    GGML_ASSERT(q->ne[3] == 1 && k->ne[3] == 1);
+    GGML_ASSERT(ggml_is_contiguous_rows(q));
+    GGML_ASSERT(ggml_is_contiguous_rows(k));
+    if (mask) {
+        GGML_ASSERT(mask->type == GGML_TYPE_F32 || mask->type == GGML_TYPE_F16);
+        GGML_ASSERT(mask->ne[0] == k->ne[1]);
+        GGML_ASSERT(mask->ne[1] >= q->ne[1]);
+        GGML_ASSERT(mask->ne[2] == 1 && mask->ne[3] == 1);
+        GGML_ASSERT(ggml_is_contiguous(mask));
+    }
+    return { q->ne[0], q->ne[1], q->ne[2], k->ne[1], k->ne[2] };
+}
+
+// One piece of the softmax map may have this many floats (16 MiB): large enough to keep a GPU busy,
+// small next to the weights of any model that has a map worth cutting.
+constexpr int64_t max_piece   = int64_t(1) << 22;
+constexpr int64_t max_queries = 256;
+
+struct piece_shape {
+    int64_t n_q;
+    int64_t n_head;
+};
+
+// ggml_mul_mat broadcasts key heads over groups of query heads, so a piece has either whole groups
+// or an equal part of one group.
+piece_shape choose_piece(const score_shape & s) {
+    const int64_t group = s.n_head / s.n_head_kv;
+    const int64_t n_q   = std::min({ s.n_q, max_queries, std::max<int64_t>(1, max_piece / s.n_kv) });
+    const int64_t limit = std::max<int64_t>(1, max_piece / (n_q * s.n_kv));
+
+    if (limit >= group) {
+        return { n_q, std::min(limit / group * group, s.n_head) };
+    }
+    int64_t n_head = limit;
+    while (group % n_head != 0) {
+        n_head--;
+    }
+    return { n_q, n_head };
+}
+
+} // namespace
+
+ggml_tensor * ggml_attn_score(
+        ggml_context * ctx,
+        ggml_tensor  * q,
+        ggml_tensor  * k,
+        ggml_tensor  * mask,
+        float          scale) {
+    const score_shape s = check_operands(q, k, mask);
+
+    ggml_tensor * result = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, s.n_kv);
+    ggml_set_op_params(result, &scale, sizeof(scale));
+
+    result->op     = GGML_OP_ATTN_SCORE;
+    result->src[0] = q;
+    result->src[1] = k;
+    result->src[2] = mask;
+    return result;
+}
+
+ggml_tensor * ggml_attn_score_composed(
+        ggml_context * ctx,
+        ggml_tensor  * q,
+        ggml_tensor  * k,
+        ggml_tensor  * mask,
+        float          scale) {
+    const score_shape s     = check_operands(q, k, mask);
+    const piece_shape piece = choose_piece(s);
+    const int64_t     group = s.n_head / s.n_head_kv;
+
+    // A row whose keys are all masked has no softmax (0/0). A sink, a logit far below any real one,
+    // turns it into zeros and is lost in rounding everywhere else.
+    ggml_tensor * sinks = nullptr;
+    if (mask) {
+        sinks = ggml_scale_bias(ctx, ggml_arange(ctx, 0.0f, float(piece.n_head), 1.0f), 0.0f, -1e30f);
+    }
+
+    ggml_tensor * total = nullptr;
+    for (int64_t h0 = 0; h0 < s.n_head; h0 += piece.n_head) {
+        const int64_t n_head    = std::min(piece.n_head, s.n_head - h0);
+        const int64_t n_head_kv = std::max<int64_t>(1, n_head / group);
+
+        ggml_tensor * k_part = ggml_view_3d(ctx, k, s.d, s.n_kv, n_head_kv,
+                k->nb[1], k->nb[2], h0 / group * k->nb[2]);
+
+        for (int64_t j0 = 0; j0 < s.n_q; j0 += piece.n_q) {
+            const int64_t n_q = std::min(piece.n_q, s.n_q - j0);
+
+            ggml_tensor * q_part = ggml_view_3d(ctx, q, s.d, n_q, n_head,
+                    q->nb[1], q->nb[2], h0 * q->nb[2] + j0 * q->nb[1]);
+            ggml_tensor * mask_part = mask
+                ? ggml_view_2d(ctx, mask, s.n_kv, n_q, mask->nb[1], j0 * mask->nb[1])
+                : nullptr;
+
+            ggml_tensor * logits = ggml_mul_mat(ctx, k_part, q_part);
+            ggml_mul_mat_set_prec(logits, GGML_PREC_F32);
+
+            ggml_tensor * map = ggml_soft_max_ext(ctx, logits, mask_part, scale, 0.0f);
+            if (sinks) {
+                ggml_soft_max_add_sinks(map, n_head == piece.n_head ? sinks : ggml_view_1d(ctx, sinks, n_head, 0));
+            }
+
+            // [n_kv, n_q, n_head] -> [n_q * n_head, n_kv] -> [1, n_kv]
+            ggml_tensor * by_key = ggml_cont(ctx, ggml_permute(ctx, map, 2, 0, 1, 3));
+            ggml_tensor * sum    = ggml_sum_rows(ctx, ggml_reshape_2d(ctx, by_key, n_q * n_head, s.n_kv));
+            sum   = ggml_reshape_1d(ctx, sum, s.n_kv);
+            total = total ? ggml_add(ctx, total, sum) : sum;
+        }
+    }
+    return total;
+}
