@@ -1,0 +1,1 @@
+"""The demo pair: a very small LLaVA, trained from scratch on rendered pictures."""
