@@ -1,0 +1,6 @@
+//! Picture files to pixels: what the encoder's own preprocessing then takes.
+
+mod decode;
+pub mod policy;
+
+pub use decode::{Pixels, decode, open};

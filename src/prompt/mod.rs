@@ -1,0 +1,89 @@
+//! From messages to what the decoder reads: chat template, text and pictures interleaved.
+//!
+//! What a person wrote never passes through the template as text: the template sees opaque marks,
+//! and the texts and pictures they stand for are put back afterwards. So no text can become a
+//! special token or a picture's place.
+
+mod builtin;
+mod marks;
+mod template;
+mod tokens;
+
+pub use builtin::Detected;
+pub use template::Template;
+pub use tokens::{Chunk, Tokenizer, tokenize};
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+impl Role {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+/// A stretch of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    Text(String),
+    /// A picture, by its number in the request.
+    Image(usize),
+}
+
+/// One turn of the conversation, parts in the order they were given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub role: Role,
+    pub parts: Vec<Part>,
+}
+
+impl Message {
+    #[must_use]
+    pub fn text(role: Role, text: impl Into<String>) -> Self {
+        Self { role, parts: vec![Part::Text(text.into())] }
+    }
+}
+
+/// How a model family surrounds a picture, and what its templates write in a picture's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    Llava,
+    Qwen2Vl,
+}
+
+impl Family {
+    fn placeholders(self) -> &'static [&'static str] {
+        match self {
+            Family::Llava => &["<image>"],
+            Family::Qwen2Vl => &["<|image_pad|>"],
+        }
+    }
+
+    /// Special tokens before and after the span, for templates that know nothing of pictures.
+    fn wrapping(self) -> (&'static str, &'static str) {
+        match self {
+            Family::Llava => ("", ""),
+            Family::Qwen2Vl => ("<|vision_start|>", "<|vision_end|>"),
+        }
+    }
+}
+
+/// A stretch of the rendered prompt, by where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Written by the template: special tokens count.
+    Template(String),
+    /// Written by a person or a model: special tokens are plain letters.
+    Plain(String),
+    Image(usize),
+}

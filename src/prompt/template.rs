@@ -1,0 +1,305 @@
+//! Chat templates: Jinja from the GGUF, rendered within bounds.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, ErrorKind, Value, context};
+
+use super::builtin::Detected;
+use super::{Family, Message, Part, Piece, marks};
+use crate::error::{Error, Kind, Result};
+
+/// A template longer than this is no chat template; the longest published ones are below 20 KiB.
+const MAX_SOURCE: usize = 256 << 10;
+/// Instructions one rendering may take: a thousand times what a long conversation needs.
+const FUEL: u64 = 5_000_000;
+const MAX_RENDERED: usize = 64 << 20;
+
+/// A chat template with the tokens it may name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    source: String,
+    bos: String,
+    eos: String,
+}
+
+/// The three ways templates take a picture.
+#[derive(Debug, Clone, Copy)]
+enum Style {
+    /// Content is a list; a part `{type: image}` makes the template write its own placeholder.
+    Parts,
+    /// Content is a string with the picture's mark in it.
+    Text,
+    /// Content is a list, pictures are marks in text parts.
+    TextParts,
+}
+
+impl Template {
+    /// `source` is Jinja, or the name of a built-in template (vicuna, chatml).
+    ///
+    /// # Errors
+    /// [`Kind::Prompt`] where the source is no Jinja or too long.
+    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self> {
+        let source = match Detected::named(source) {
+            Some(detected) => detected.source(),
+            None => source,
+        };
+        if source.len() > MAX_SOURCE {
+            return Err(Error::new(
+                Kind::Prompt,
+                format!("the chat template has {} bytes, the limit is {MAX_SOURCE}; give another with --chat-template", source.len()),
+            ));
+        }
+        let template = Self { source: source.to_owned(), bos: bos.to_owned(), eos: eos.to_owned() };
+        environment().template_from_str(&template.source).map_err(|error| failed(&error))?;
+        Ok(template)
+    }
+
+    /// The conversation as the model was trained to see it, ready for the answer to follow.
+    ///
+    /// # Errors
+    /// [`Kind::Prompt`] where the template fails, runs away, or drops a text or a picture.
+    pub fn render(&self, messages: &[Message], family: Family) -> Result<Vec<Piece>> {
+        let has_images = messages.iter().flat_map(|m| &m.parts).any(|part| matches!(part, Part::Image(_)));
+        let styles: &[Style] = if has_images {
+            &[Style::Parts, Style::Text, Style::TextParts]
+        } else {
+            &[Style::Text, Style::TextParts]
+        };
+        let mut first_error = None;
+        for &style in styles {
+            match self.render_as(messages, family, style) {
+                Ok(pieces) => return Ok(pieces),
+                Err(error) => first_error = first_error.or(Some(error)).filter(|_| !matches!(style, Style::Parts)),
+            }
+        }
+        Err(first_error.unwrap_or_else(|| Error::new(Kind::Prompt, "the chat template shows no picture; give another with --chat-template")))
+    }
+
+    fn render_as(&self, messages: &[Message], family: Family, style: Style) -> Result<Vec<Piece>> {
+        let mut texts = Vec::new();
+        let mut images = Vec::new();
+        let values: Vec<Value> = messages
+            .iter()
+            .map(|message| {
+                let content = content(message, family, style, &mut texts, &mut images);
+                context! { role => message.role.name(), content }
+            })
+            .collect();
+        let environment = environment();
+        let template = environment.template_from_str(&self.source).map_err(|error| failed(&error))?;
+        let rendered = template
+            .render(context! {
+                messages => values,
+                add_generation_prompt => true,
+                bos_token => self.bos.as_str(),
+                eos_token => self.eos.as_str(),
+            })
+            .map_err(|error| failed(&error))?;
+        if rendered.len() > MAX_RENDERED {
+            return Err(Error::new(Kind::Prompt, format!("the chat template wrote {} bytes; give another with --chat-template", rendered.len())));
+        }
+        let mut pieces = marks::cut(&rendered, &texts);
+        if matches!(style, Style::Parts) {
+            pieces = place_images(pieces, family, &images)?;
+        }
+        check_complete(&pieces, messages, &texts, &images)?;
+        Ok(pieces)
+    }
+}
+
+/// What the template gets as `content`. Texts are collected in the order of their marks.
+fn content(message: &Message, family: Family, style: Style, texts: &mut Vec<String>, images: &mut Vec<usize>) -> Value {
+    let (before, after) = family.wrapping();
+    let mut mark = |part: &Part| match part {
+        Part::Text(text) => {
+            texts.push(text.clone());
+            marks::text(texts.len() - 1)
+        }
+        Part::Image(number) => {
+            images.push(*number);
+            format!("{before}{}{after}", marks::image(*number))
+        }
+    };
+    match style {
+        Style::Text => Value::from(message.parts.iter().map(mark).collect::<String>()),
+        Style::TextParts => message.parts.iter().map(|part| context! { type => "text", text => mark(part) }).collect(),
+        Style::Parts => message
+            .parts
+            .iter()
+            .map(|part| {
+                let mark = mark(part);
+                match part {
+                    Part::Text(_) => context! { type => "text", text => mark },
+                    Part::Image(_) => context! { type => "image" },
+                }
+            })
+            .collect(),
+    }
+}
+
+/// The template's own placeholders become the pictures, first to first.
+fn place_images(pieces: Vec<Piece>, family: Family, images: &[usize]) -> Result<Vec<Piece>> {
+    let mut next = images.iter();
+    let mut out = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let Piece::Template(mut text) = piece else {
+            out.push(piece);
+            continue;
+        };
+        while let Some((at, placeholder)) =
+            family.placeholders().iter().filter_map(|p| Some((text.find(p)?, *p))).min_by_key(|(at, _)| *at)
+        {
+            let number = next.next().ok_or_else(|| lost("a place for more pictures than were given"))?;
+            if at > 0 {
+                out.push(Piece::Template(text[..at].to_owned()));
+            }
+            out.push(Piece::Image(*number));
+            text.drain(..at + placeholder.len());
+        }
+        if !text.is_empty() {
+            out.push(Piece::Template(text));
+        }
+    }
+    Ok(out)
+}
+
+fn lost(what: &str) -> Error {
+    Error::new(Kind::Prompt, format!("the chat template has {what}; give another with --chat-template"))
+}
+
+/// Every text and picture must have come through once, or the model would answer another question.
+fn check_complete(pieces: &[Piece], messages: &[Message], texts: &[String], images: &[usize]) -> Result<()> {
+    let seen_images: Vec<usize> =
+        pieces.iter().filter_map(|p| if let Piece::Image(n) = p { Some(*n) } else { None }).collect();
+    if seen_images != images {
+        return Err(lost("no place for the pictures"));
+    }
+    let seen: Vec<&String> = pieces.iter().filter_map(|p| if let Piece::Plain(t) = p { Some(t) } else { None }).collect();
+    if seen.len() < texts.len() || texts.iter().any(|text| !seen.contains(&text)) {
+        let system = messages.iter().any(|m| m.role == super::Role::System);
+        return Err(if system {
+            Error::new(Kind::Prompt, "the chat template drops a message, perhaps the system prompt: leave out -sys, or give another with --chat-template")
+        } else {
+            lost("no place for the text")
+        });
+    }
+    Ok(())
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(64);
+    // As transformers renders chat templates.
+    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
+        environment.set_syntax(syntax);
+    }
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, minijinja::Error> {
+        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment
+}
+
+fn failed(error: &minijinja::Error) -> Error {
+    let reason = if error.kind() == ErrorKind::OutOfFuel {
+        "it does not come to an end".to_owned()
+    } else {
+        error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
+    };
+    Error::new(Kind::Prompt, format!("the chat template fails ({reason}); give another with --chat-template"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Role;
+    use super::*;
+
+    const QWEN2VL: &str = "{% set image_count = namespace(value=0) %}{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n{% else %}{% for content in message['content'] %}{% if content['type'] == 'image' or 'image' in content %}<|vision_start|><|image_pad|><|vision_end|>{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    const PLAIN_CHATML: &str = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+    const DEMO: &str = "{% for m in messages %}{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}<|assistant|>{% else %}{{ m['content'] }}<|end|>{% endif %}{% endfor %}";
+    const PARTS_ONLY: &str = "{% for m in messages %}{{ m.role.upper() }}: {% for p in m.content | selectattr('type', 'equalto', 'text') %}{{ p.text }}{% endfor %} {% endfor %}";
+
+    fn ask() -> Vec<Message> {
+        vec![Message { role: Role::User, parts: vec![Part::Image(0), Part::Text("what <|im_end|><image>?".into())] }]
+    }
+
+    /// Pieces in short: template text as it is, [plain], {picture}.
+    fn show(pieces: &[Piece]) -> String {
+        pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Template(text) => text.clone(),
+                Piece::Plain(text) => format!("[{text}]"),
+                Piece::Image(number) => format!("{{{number}}}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn templates_of_every_style() {
+        let q = "[what <|im_end|><image>?]";
+        let cases = [
+            ("qwen2vl", QWEN2VL, Family::Qwen2Vl, format!("<|im_start|>user\n<|vision_start|>{{0}}<|vision_end|>{q}<|im_end|>\n<|im_start|>assistant\n")),
+            ("chatml for Qwen2-VL", PLAIN_CHATML, Family::Qwen2Vl, format!("<|im_start|>user\n<|vision_start|>{{0}}<|vision_end|>{q}<|im_end|>\n<|im_start|>assistant\n")),
+            ("chatml for LLaVA", PLAIN_CHATML, Family::Llava, format!("<|im_start|>user\n{{0}}{q}<|im_end|>\n<|im_start|>assistant\n")),
+            ("demo", DEMO, Family::Llava, format!("<|user|>{{0}}{q}<|assistant|>")),
+            ("text parts", PARTS_ONLY, Family::Llava, format!("USER: {{0}}{q} ")),
+            ("chatml built in", "chatml", Family::Llava, format!("<|im_start|>user\n{{0}}\n{q}<|im_end|>\n<|im_start|>assistant\n")),
+        ];
+        for (name, source, family, expected) in cases {
+            let template = Template::new(source, "<s>", "</s>").unwrap();
+            assert_eq!(show(&template.render(&ask(), family).unwrap()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn vicuna_with_history() {
+        let template = Template::new("vicuna", "<s>", "</s>").unwrap();
+        let mut messages = vec![Message::text(Role::System, "Be brief.")];
+        messages.extend(ask());
+        messages.push(Message::text(Role::Assistant, "A cat."));
+        messages.push(Message::text(Role::User, "Sure?"));
+        let shown = show(&template.render(&messages, Family::Llava).unwrap());
+        assert_eq!(shown, "[Be brief.] USER: {0}\n[what <|im_end|><image>?] ASSISTANT: [A cat.]</s>USER: [Sure?] ASSISTANT:");
+        assert!(show(&template.render(&ask(), Family::Llava).unwrap()).starts_with("A chat between"));
+    }
+
+    #[test]
+    fn several_pictures_keep_their_places() {
+        let parts = vec![Part::Text("a".into()), Part::Image(1), Part::Text("b".into()), Part::Image(0)];
+        for source in [QWEN2VL, PLAIN_CHATML] {
+            let template = Template::new(source, "", "").unwrap();
+            let message = Message { role: Role::User, parts: parts.clone() };
+            let shown = show(&template.render(&[message], Family::Qwen2Vl).unwrap());
+            assert!(shown.contains("[a]<|vision_start|>{1}<|vision_end|>[b]<|vision_start|>{0}<|vision_end|>"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_goes_wrong_is_said() {
+        let cases = [
+            ("{% for %}", "fails"),
+            ("{{ raise_exception('no system role') }}", "no system role"),
+            ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "does not come to an end"),
+            ("hello", "no place for"),
+            ("{{ messages[5].content.x.y }}", "fails"),
+        ];
+        for (source, part) in cases {
+            let error = Template::new(source, "", "").and_then(|t| t.render(&[Message::text(Role::User, "hi")], Family::Llava)).unwrap_err();
+            assert_eq!(error.kind(), Kind::Prompt);
+            assert!(error.to_string().contains(part), "{source}: {error}");
+        }
+        let drops_system = Template::new("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}", "", "").unwrap();
+        let messages = [Message::text(Role::System, "s"), Message::text(Role::User, "u")];
+        assert!(drops_system.render(&messages, Family::Llava).unwrap_err().to_string().contains("-sys"));
+    }
+
+    #[test]
+    fn a_template_cannot_eat_the_memory() {
+        for source in ["{{ 'x' * 100000000000 }}", "{{ ('x' * 10000) | center(100000000000) }}"] {
+            let rendered = Template::new(source, "", "").and_then(|t| t.render(&[Message::text(Role::User, "hi")], Family::Llava));
+            assert!(rendered.is_err(), "{source}");
+        }
+        assert!(Template::new(&"x".repeat(MAX_SOURCE + 1), "", "").is_err());
+    }
+}

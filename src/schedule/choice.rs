@@ -1,0 +1,381 @@
+//! What was asked, resolved for one model: presets, hand-written halves, the budget knob.
+
+use super::preset::PresetHalf;
+use super::{Amount, Grid, HalfSchedule, Preset, Schedule, Score, Shape, layers};
+use crate::error::{Error, Kind, Result};
+
+/// The value of `--merge`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MergeFlag {
+    Off,
+    /// What the pair itself recommends.
+    Model,
+    Preset(Preset),
+}
+
+impl MergeFlag {
+    /// # Errors
+    /// [`Kind::Usage`] with the names there are.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "off" => Ok(MergeFlag::Off),
+            "model" => Ok(MergeFlag::Model),
+            _ => Preset::ALL
+                .into_iter()
+                .find(|preset| preset.name() == text)
+                .map(MergeFlag::Preset)
+                .ok_or_else(|| {
+                    Error::usage(format!(
+                        "--merge {text}: choose off, model, paper, image, video or qwen2vl"
+                    ))
+                }),
+        }
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            MergeFlag::Off => "off",
+            MergeFlag::Model => "model",
+            MergeFlag::Preset(preset) => preset.name(),
+        }
+    }
+}
+
+/// One half by hand: layers and one amount for all of them or one each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Half {
+    pub layers: Vec<u32>,
+    pub amounts: Vec<Amount>,
+}
+
+/// The schedule a pair carries in its metadata (`illava.merge.*`).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Recommended {
+    pub vit_layers: Vec<u32>,
+    /// Counts for the encoder's own number of tokens.
+    pub vit_r: Vec<u32>,
+    pub llm_layers: Vec<u32>,
+    pub llm_keep: Vec<f64>,
+    /// What it was evaluated on, as the file says.
+    pub evaluated: Option<String>,
+}
+
+/// Everything a person can say about merging.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Choice {
+    pub merge: Option<MergeFlag>,
+    pub keep: Option<f64>,
+    pub vit: Option<Half>,
+    pub llm: Option<Half>,
+    pub score: Score,
+    pub grid: Grid,
+}
+
+/// The schedule of `choice` on a model of `shape`.
+///
+/// A preset given together with a hand-written half has that half replaced; a hand-written half
+/// alone means only that half. Without any of them the pair's own recommendation counts, else
+/// the preset of its family; what the model cannot merge is then left out with a remark, where
+/// a preset that was asked for by name is an error.
+///
+/// # Errors
+/// [`Kind::Usage`] for flags that exclude each other, [`Kind::Schedule`] for numbers outside
+/// the model, [`Kind::Model`] for a model that cannot merge.
+pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>) -> Result<Schedule> {
+    check_flags(choice)?;
+    let by_hand = choice.vit.is_some() || choice.llm.is_some();
+    let flag = match choice.merge {
+        Some(flag) => flag,
+        None if by_hand => MergeFlag::Off,
+        None if recommended.is_some() => MergeFlag::Model,
+        None if shape.is_qwen2vl => MergeFlag::Preset(Preset::Qwen2Vl),
+        None => MergeFlag::Preset(Preset::Image),
+    };
+    let asked = choice.merge.is_some() || choice.keep.is_some();
+
+    let mut schedule = Schedule {
+        name: if by_hand { "custom".to_owned() } else { flag.name().to_owned() },
+        keep: choice.keep,
+        score: choice.score,
+        grid: choice.grid,
+        ..Schedule::default()
+    };
+    match flag {
+        MergeFlag::Off => {}
+        MergeFlag::Model => {
+            let own = recommended.ok_or_else(|| {
+                Error::new(
+                    Kind::Schedule,
+                    "--merge model: this pair carries no illava.merge.* metadata; choose paper, image, video, qwen2vl or off",
+                )
+            })?;
+            schedule.encoder = own_encoder(own, shape)?;
+            schedule.decoder = own_decoder(own)?;
+        }
+        MergeFlag::Preset(preset) => {
+            schedule.remark = untested(preset, shape);
+            if choice.vit.is_none() && shape.vit_can_merge {
+                schedule.encoder = on_model(preset, &preset.encoder(), shape.vit_layers, 0, shape.vit_layers_run, "encoder")?;
+            }
+            if choice.llm.is_none() && shape.llm_can_merge {
+                schedule.decoder = on_model(preset, &preset.decoder(), shape.llm_layers, 1, shape.llm_layers, "text model")?;
+            }
+        }
+    }
+    if flag != MergeFlag::Off {
+        leave_out(&mut schedule, choice, shape, asked)?;
+    }
+    if let Some(half) = &choice.vit {
+        if !shape.vit_can_merge {
+            return Err(cannot_merge("encoder", "--vit-layers"));
+        }
+        schedule.encoder = by_hand_half(half, "--vit-layers", "--vit-r")?;
+    }
+    if let Some(half) = &choice.llm {
+        if !shape.llm_can_merge {
+            return Err(cannot_merge("text model", "--llm-layers"));
+        }
+        schedule.decoder = by_hand_half(half, "--llm-layers", "--llm-r")?;
+    }
+    check_layers(&schedule, shape)?;
+    Ok(schedule)
+}
+
+fn check_flags(choice: &Choice) -> Result<()> {
+    let Some(keep) = choice.keep else { return Ok(()) };
+    if !(keep > 0.0 && keep <= 1.0) {
+        return Err(Error::usage(format!("--keep {keep}: give a share above 0 and up to 1, for example 0.35")));
+    }
+    if choice.vit.is_some() || choice.llm.is_some() {
+        return Err(Error::usage("--keep spreads a budget over a preset: leave out --vit-* and --llm-*, or leave out --keep"));
+    }
+    if choice.merge == Some(MergeFlag::Off) {
+        return Err(Error::usage("--keep and --merge off exclude each other: leave one out"));
+    }
+    Ok(())
+}
+
+/// What a preset names and this model cannot do: an error where the preset was asked for.
+fn leave_out(schedule: &mut Schedule, choice: &Choice, shape: &Shape, asked: bool) -> Result<()> {
+    let mut missing = Vec::new();
+    if !shape.vit_can_merge && choice.vit.is_none() {
+        schedule.encoder = HalfSchedule::default();
+        missing.push("encoder");
+    }
+    if !shape.llm_can_merge && choice.llm.is_none() {
+        schedule.decoder = HalfSchedule::default();
+        missing.push("text model");
+    }
+    if let Some(first) = missing.first() {
+        if asked {
+            return Err(cannot_merge(first, "--merge"));
+        }
+        schedule.remark = Some(format!("no merging in the {}: its architecture has no merge points", missing.join(" and the ")));
+        if schedule.is_off() {
+            schedule.name = "off".to_owned();
+        }
+    }
+    Ok(())
+}
+
+fn cannot_merge(half: &str, flag: &str) -> Error {
+    Error::new(
+        Kind::Model,
+        format!("{flag}: the {half}'s architecture has no merge points; use --merge off, or the flags of the other half alone"),
+    )
+}
+
+fn on_model(preset: Preset, half: &PresetHalf, stored: u32, first: u32, limit: u32, what: &str) -> Result<HalfSchedule> {
+    let layers = layers::scale(half.layers, half.depth, stored, first, limit).ok_or_else(|| {
+        Error::new(
+            Kind::Schedule,
+            format!(
+                "--merge {}: needs {} merge layers, the {what} has {}; use --vit-layers and --llm-layers",
+                preset.name(),
+                half.layers.len(),
+                limit - first.min(limit)
+            ),
+        )
+    })?;
+    Ok(HalfSchedule { steps: layers.into_iter().map(|layer| (layer, half.amount)).collect() })
+}
+
+fn own_encoder(own: &Recommended, shape: &Shape) -> Result<HalfSchedule> {
+    if own.vit_layers.len() != own.vit_r.len() {
+        return Err(own_lengths("vit_layers", own.vit_layers.len(), "vit_r", own.vit_r.len()));
+    }
+    let of = shape.vit_tokens.max(1);
+    let amounts = own.vit_r.iter().map(|&r| Amount::Scaled { r, of });
+    Ok(HalfSchedule { steps: own.vit_layers.iter().copied().zip(amounts).collect() })
+}
+
+fn own_decoder(own: &Recommended) -> Result<HalfSchedule> {
+    if own.llm_layers.len() != own.llm_keep.len() {
+        return Err(own_lengths("llm_layers", own.llm_layers.len(), "llm_keep", own.llm_keep.len()));
+    }
+    if let Some(keep) = own.llm_keep.iter().find(|keep| !(**keep > 0.0 && **keep <= 1.0)) {
+        return Err(Error::new(Kind::Schedule, format!("illava.merge.llm_keep {keep}: the pair's metadata must keep a share above 0 and up to 1")));
+    }
+    let amounts = own.llm_keep.iter().map(|&keep| Amount::Keep(keep));
+    Ok(HalfSchedule { steps: own.llm_layers.iter().copied().zip(amounts).collect() })
+}
+
+fn own_lengths(a: &str, n_a: usize, b: &str, n_b: usize) -> Error {
+    Error::new(
+        Kind::Schedule,
+        format!("the pair's metadata has {n_a} illava.merge.{a} but {n_b} illava.merge.{b}; use another --merge"),
+    )
+}
+
+fn by_hand_half(half: &Half, layers_flag: &str, amounts_flag: &str) -> Result<HalfSchedule> {
+    let (layers, amounts) = (&half.layers, &half.amounts);
+    if amounts.len() != 1 && amounts.len() != layers.len() {
+        return Err(Error::usage(format!(
+            "{layers_flag} names {} layers, {amounts_flag} {} amounts: give one amount, or one for each layer",
+            layers.len(),
+            amounts.len()
+        )));
+    }
+    let amount = |i: usize| if amounts.len() == 1 { amounts[0] } else { amounts[i] };
+    Ok(HalfSchedule { steps: layers.iter().enumerate().map(|(i, &layer)| (layer, amount(i))).collect() })
+}
+
+fn check_layers(schedule: &Schedule, shape: &Shape) -> Result<()> {
+    let check = |half: &HalfSchedule, first: u32, limit: u32, what: &str, flag: &str| {
+        if let Some(pair) = half.steps.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
+            return Err(Error::new(Kind::Schedule, format!("{what} merge layers must ascend: {} stands after {}", pair[1].0, pair[0].0)));
+        }
+        match half.steps.iter().find(|(layer, _)| !(first..limit).contains(layer)) {
+            Some((layer, _)) => Err(Error::new(
+                Kind::Schedule,
+                format!("{flag} {layer}: the {what} of this model can merge at layers {first} to {}", limit.saturating_sub(1)),
+            )),
+            None => Ok(()),
+        }
+    };
+    check(&schedule.encoder, 0, shape.vit_layers_run, "encoder", "--vit-layers")?;
+    check(&schedule.decoder, 1, shape.llm_layers, "text model", "--llm-layers")
+}
+
+/// The towers the presets were tuned on: SigLIP-so400m at 729 tokens, and Qwen2-VL's.
+fn untested(preset: Preset, shape: &Shape) -> Option<String> {
+    let tried = match preset {
+        Preset::Qwen2Vl => shape.is_qwen2vl,
+        _ => (26..=27).contains(&shape.vit_layers) && shape.vit_tokens == 729,
+    };
+    (!tried).then(|| {
+        format!(
+            "the preset {} is untested on this image encoder ({} layers, {} tokens): compare with --merge off",
+            preset.name(),
+            shape.vit_layers_run,
+            shape.vit_tokens
+        )
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub fn so400m() -> Shape {
+        Shape {
+            vit_layers: 27,
+            vit_layers_run: 26,
+            vit_tokens: 729,
+            group: 1,
+            vit_can_merge: true,
+            llm_layers: 28,
+            llm_can_merge: true,
+            is_qwen2vl: false,
+        }
+    }
+
+    fn own() -> Recommended {
+        Recommended {
+            vit_layers: vec![2, 3],
+            vit_r: vec![12, 13],
+            llm_layers: vec![1],
+            llm_keep: vec![0.7],
+            evaluated: None,
+        }
+    }
+
+    fn hand(layers: &[u32], amount: Amount) -> Option<Half> {
+        Some(Half { layers: layers.to_vec(), amounts: vec![amount] })
+    }
+
+    fn layers_of(schedule: &Schedule) -> (Vec<u32>, Vec<u32>) {
+        (schedule.encoder.steps.iter().map(|s| s.0).collect(), schedule.merge_layers())
+    }
+
+    #[test]
+    fn which_schedule_is_chosen() {
+        let merge = |text| Choice { merge: Some(MergeFlag::parse(text).unwrap()), ..Choice::default() };
+        let vit = hand(&[10, 11], Amount::Count(50));
+        let llm = hand(&[4], Amount::Keep(0.5));
+        let default = Choice::default();
+        // (choice, the pair has its own, name, encoder layers, decoder layers)
+        let cases: [(Choice, bool, &str, &[u32], &[u32]); 10] = [
+            (default.clone(), false, "image", &[5, 6, 7, 8], &[8]),
+            (default.clone(), true, "model", &[2, 3], &[1]),
+            (merge("off"), true, "off", &[], &[]),
+            (merge("paper"), true, "paper", &[3, 4, 5, 6], &[2]),
+            (merge("model"), true, "model", &[2, 3], &[1]),
+            (merge("qwen2vl"), false, "qwen2vl", &[10, 11, 12, 13], &[6, 7, 8]),
+            (Choice { vit: vit.clone(), ..default.clone() }, true, "custom", &[10, 11], &[]),
+            (Choice { llm: llm.clone(), ..default.clone() }, true, "custom", &[], &[4]),
+            (Choice { vit: vit.clone(), ..merge("paper") }, false, "custom", &[10, 11], &[2]),
+            (Choice { llm, ..merge("paper") }, false, "custom", &[3, 4, 5, 6], &[4]),
+        ];
+        for (choice, has_own, name, vit, llm) in cases {
+            let recommended = own();
+            let schedule = select(&choice, &so400m(), has_own.then_some(&recommended)).unwrap();
+            assert_eq!(schedule.name, name, "{choice:?}");
+            assert_eq!(layers_of(&schedule), (vit.to_vec(), llm.to_vec()), "{choice:?}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_number() {
+        let default = Choice::default();
+        let cases = [
+            (Choice { merge: Some(MergeFlag::Model), ..default.clone() }, "illava.merge"),
+            (Choice { keep: Some(0.0), ..default.clone() }, "--keep 0"),
+            (Choice { keep: Some(1.5), ..default.clone() }, "--keep 1.5"),
+            (Choice { keep: Some(f64::NAN), ..default.clone() }, "--keep NaN"),
+            (Choice { keep: Some(0.5), vit: hand(&[1], Amount::Count(1)), ..default.clone() }, "leave out"),
+            (Choice { keep: Some(0.5), merge: Some(MergeFlag::Off), ..default.clone() }, "exclude each other"),
+            (Choice { vit: hand(&[5, 26], Amount::Count(1)), ..default.clone() }, "--vit-layers 26: the encoder of this model can merge at layers 0 to 25"),
+            (Choice { llm: hand(&[0], Amount::Count(1)), ..default.clone() }, "--llm-layers 0: the text model of this model can merge at layers 1 to 27"),
+            (Choice { llm: hand(&[28], Amount::Count(1)), ..default.clone() }, "--llm-layers 28"),
+            (Choice { vit: Some(Half { layers: vec![1, 2, 3], amounts: vec![Amount::Count(1); 2] }), ..default }, "3 layers"),
+        ];
+        for (choice, part) in cases {
+            let error = select(&choice, &so400m(), None).unwrap_err();
+            assert!(error.to_string().contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_model_without_merge_points() {
+        let shape = Shape { llm_can_merge: false, ..so400m() };
+        let schedule = select(&Choice::default(), &shape, None).unwrap();
+        assert_eq!(layers_of(&schedule), (vec![5, 6, 7, 8], vec![]));
+        assert!(schedule.remark.unwrap().contains("text model"));
+        let asked = Choice { merge: Some(MergeFlag::Preset(Preset::Paper)), ..Choice::default() };
+        assert_eq!(select(&asked, &shape, None).unwrap_err().kind(), Kind::Model);
+        let hand_vit = Choice { vit: hand(&[5], Amount::Count(9)), ..Choice::default() };
+        assert!(select(&hand_vit, &shape, None).is_ok());
+        let hand_llm = Choice { llm: hand(&[5], Amount::Count(9)), ..Choice::default() };
+        assert_eq!(select(&hand_llm, &shape, None).unwrap_err().kind(), Kind::Model);
+    }
+
+    #[test]
+    fn an_untested_tower_is_said() {
+        assert_eq!(select(&Choice::default(), &so400m(), None).unwrap().remark, None);
+        let small = Shape { vit_layers: 9, vit_layers_run: 8, vit_tokens: 196, ..so400m() };
+        assert!(select(&Choice::default(), &small, None).unwrap().remark.unwrap().contains("untested"));
+        assert_eq!(select(&Choice::default(), &small, Some(&own())).unwrap().remark, None);
+    }
+}

@@ -1,0 +1,316 @@
+//! A schedule and one picture's size: how many tokens each step removes, and what stays where.
+
+use super::amount::round;
+use super::{Amount, HalfSchedule, Schedule, Shape};
+use crate::error::{Error, Kind, Result};
+
+/// One merge step with its counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    pub layer: u32,
+    /// Tokens removed; patches in the encoder.
+    pub r: u32,
+    pub n_in: u32,
+    pub n_out: u32,
+}
+
+/// The encoder's part for one tile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TilePlan {
+    pub patches: u32,
+    pub steps: Vec<Step>,
+    /// Embeddings the projector gives.
+    pub tokens: u32,
+}
+
+/// Tokens that one stretch of decoder layers keeps of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Half-open range of layers.
+    pub layers: (u32, u32),
+    pub tokens: u32,
+}
+
+/// Everything that happens to the tokens of one picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub tiles: Vec<TilePlan>,
+    /// Embeddings without any merging.
+    pub tokens_unmerged: u32,
+    /// Embeddings that enter the decoder: one visual span.
+    pub tokens: u32,
+    pub decoder: Vec<Step>,
+    pub segments: Vec<Segment>,
+}
+
+impl Plan {
+    /// The plan for a picture whose tiles have `patches` patches each.
+    ///
+    /// # Errors
+    /// [`Kind::Schedule`] naming the step that removes too many tokens, or a count that is no
+    /// whole number of groups.
+    pub fn new(schedule: &Schedule, shape: &Shape, patches: &[u32]) -> Result<Self> {
+        let group = shape.group.max(1);
+        let budget = Budget::new(schedule);
+        let tiles = patches
+            .iter()
+            .map(|&n| {
+                let steps = match &budget {
+                    Some(budget) => budget.encoder(&schedule.encoder, n, group),
+                    None => encoder_steps(&schedule.encoder, n, group)?,
+                };
+                let left = steps.last().map_or(n, |step| step.n_out);
+                Ok(TilePlan { patches: n, steps, tokens: left / group })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let tokens_unmerged = patches.iter().map(|n| n / group).sum();
+        let tokens = tiles.iter().map(|tile| tile.tokens).sum();
+        let decoder = match &budget {
+            Some(budget) => budget.decoder(&schedule.decoder, tokens, tokens_unmerged),
+            None => decoder_steps(&schedule.decoder, tokens)?,
+        };
+        let segments = segments(&decoder, tokens, shape.llm_layers);
+        Ok(Self { tiles, tokens_unmerged, tokens, decoder, segments })
+    }
+
+    /// Tokens removed at each decoder merge layer.
+    #[must_use]
+    pub fn decoder_r(&self) -> Vec<u32> {
+        self.decoder.iter().map(|step| step.r).collect()
+    }
+}
+
+fn encoder_steps(half: &HalfSchedule, n: u32, group: u32) -> Result<Vec<Step>> {
+    take(half, n, "--vit-r", group, |amount, n_step| {
+        if let Amount::Count(r) = amount
+            && r % group != 0
+        {
+            return Err(Error::new(
+                Kind::Schedule,
+                format!("--vit-r {r}: this encoder merges whole groups of {group} patches; take {}", r - r % group),
+            ));
+        }
+        Ok(amount.encoder_count(n, n_step, group))
+    })
+}
+
+fn decoder_steps(half: &HalfSchedule, n: u32) -> Result<Vec<Step>> {
+    take(half, n, "--llm-r", 1, |amount, n_step| Ok(amount.decoder_count(n, n_step)))
+}
+
+fn take(
+    half: &HalfSchedule,
+    n: u32,
+    flag: &str,
+    group: u32,
+    count: impl Fn(Amount, u32) -> Result<u32>,
+) -> Result<Vec<Step>> {
+    let mut n_in = n;
+    half.steps
+        .iter()
+        .map(|&(layer, amount)| {
+            let r = count(amount, n_in)?;
+            let most = n_in.saturating_sub(group);
+            if r > most {
+                return Err(Error::new(
+                    Kind::Schedule,
+                    format!("{flag} {r} at layer {layer}: only {n_in} tokens enter it, so at most {most} can go"),
+                ));
+            }
+            let step = Step { layer, r, n_in, n_out: n_in - r };
+            n_in = step.n_out;
+            Ok(step)
+        })
+        .collect()
+}
+
+/// `--keep R`: the exponents that turn a preset's shares into those whose product is R, each
+/// half and each step in the preset's proportion (of the logarithms, so that it holds for any R).
+struct Budget {
+    keep: f64,
+    exponent: f64,
+}
+
+impl Budget {
+    fn new(schedule: &Schedule) -> Option<Self> {
+        let keep = schedule.keep?;
+        let total = shares(&schedule.encoder).last().unwrap_or(&1.0)
+            * shares(&schedule.decoder).last().unwrap_or(&1.0);
+        // A preset that removes nothing gives no proportion; its steps then stay empty-handed.
+        let exponent = if total > 0.0 && total < 1.0 { keep.ln() / total.ln() } else { 0.0 };
+        Some(Self { keep, exponent })
+    }
+
+    fn encoder(&self, half: &HalfSchedule, n: u32, group: u32) -> Vec<Step> {
+        let mut n_in = n;
+        half.steps
+            .iter()
+            .zip(shares(half))
+            .map(|(&(layer, _), share)| {
+                let target = round(f64::from(n) * share.powf(self.exponent)).max(group).min(n_in);
+                let r = n_in - target;
+                let step = step(layer, r - r % group, n_in);
+                n_in = step.n_out;
+                step
+            })
+            .collect()
+    }
+
+    /// The last step ends at round(R N), whatever the encoder's rounding left.
+    fn decoder(&self, half: &HalfSchedule, n: u32, unmerged: u32) -> Vec<Step> {
+        let goal = round(f64::from(unmerged) * self.keep).max(1);
+        let last = half.steps.len().saturating_sub(1);
+        let mut n_in = n;
+        half.steps
+            .iter()
+            .zip(shares(half))
+            .enumerate()
+            .map(|(i, (&(layer, _), share))| {
+                let target = if i == last { goal } else { round(f64::from(n) * share.powf(self.exponent)).max(goal) };
+                let step = step(layer, n_in - target.min(n_in), n_in);
+                n_in = step.n_out;
+                step
+            })
+            .collect()
+    }
+}
+
+fn step(layer: u32, r: u32, n_in: u32) -> Step {
+    Step { layer, r, n_in, n_out: n_in - r }
+}
+
+/// The share of tokens left after each step, at the amounts' own reference size.
+fn shares(half: &HalfSchedule) -> Vec<f64> {
+    let mut share = 1.0;
+    half.steps
+        .iter()
+        .map(|(_, amount)| {
+            share = amount.share_after(share).unwrap_or(share).max(f64::MIN_POSITIVE);
+            share
+        })
+        .collect()
+}
+
+fn segments(decoder: &[Step], tokens: u32, n_layers: u32) -> Vec<Segment> {
+    let mut begin = 0;
+    let mut held = tokens;
+    let mut out = Vec::with_capacity(decoder.len() + 1);
+    for step in decoder {
+        out.push(Segment { layers: (begin, step.layer), tokens: held });
+        begin = step.layer;
+        held = step.n_out;
+    }
+    out.push(Segment { layers: (begin, n_layers), tokens: held });
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::choice::tests::so400m;
+    use super::super::{Choice, Half, MergeFlag, Preset, select};
+    use super::*;
+
+    fn preset(preset: Preset) -> Choice {
+        Choice { merge: Some(MergeFlag::Preset(preset)), ..Choice::default() }
+    }
+
+    fn plan(choice: &Choice, shape: &Shape, patches: u32) -> Result<Plan> {
+        Plan::new(&select(choice, shape, None)?, shape, &[patches])
+    }
+
+    fn qwen2vl() -> Shape {
+        Shape { vit_layers: 32, vit_layers_run: 32, vit_tokens: 1600, group: 4, is_qwen2vl: true, ..so400m() }
+    }
+
+    #[test]
+    fn presets() {
+        let clip = Shape { vit_layers: 24, vit_layers_run: 23, vit_tokens: 576, llm_layers: 32, ..so400m() };
+        // (preset, shape, patches, encoder r, span, decoder r, tokens in the deepest layers)
+        let cases: [(Preset, Shape, u32, &[u32], u32, &[u32], u32); 6] = [
+            (Preset::Paper, so400m(), 729, &[92; 4], 361, &[108], 253),
+            (Preset::Image, so400m(), 729, &[92; 4], 361, &[108], 253),
+            (Preset::Video, so400m(), 196, &[25; 4], 96, &[29], 67),
+            (Preset::Paper, clip, 576, &[73; 4], 284, &[85], 199),
+            (Preset::Qwen2Vl, qwen2vl(), 1024, &[160, 136, 116, 96], 129, &[13, 12, 10], 94),
+            (Preset::Qwen2Vl, qwen2vl(), 16, &[0, 0, 0, 0], 4, &[0, 0, 0], 4),
+        ];
+        for (name, shape, patches, vit_r, span, llm_r, deepest) in cases {
+            let plan = plan(&preset(name), &shape, patches).unwrap();
+            let r: Vec<u32> = plan.tiles[0].steps.iter().map(|s| s.r).collect();
+            assert_eq!(r, vit_r, "{name:?} {patches}");
+            assert_eq!(plan.tokens, span, "{name:?} {patches}");
+            assert_eq!(plan.decoder_r(), llm_r, "{name:?} {patches}");
+            assert_eq!(plan.segments.last().unwrap().tokens, deepest, "{name:?} {patches}");
+        }
+    }
+
+    #[test]
+    fn segments_cover_the_decoder() {
+        let plan = plan(&preset(Preset::Paper), &so400m(), 729).unwrap();
+        assert_eq!(
+            plan.segments,
+            [Segment { layers: (0, 2), tokens: 361 }, Segment { layers: (2, 28), tokens: 253 }]
+        );
+        let off = Plan::new(&Schedule::default(), &so400m(), &[729, 729]).unwrap();
+        assert_eq!(off.segments, [Segment { layers: (0, 28), tokens: 1458 }]);
+    }
+
+    #[test]
+    fn tiles_merge_apart_and_enter_the_decoder_together() {
+        let schedule = select(&preset(Preset::Paper), &so400m(), None).unwrap();
+        let plan = Plan::new(&schedule, &so400m(), &[729, 729, 729]).unwrap();
+        assert_eq!(plan.tokens, 3 * 361);
+        assert_eq!(plan.decoder_r(), [324]);
+        assert_eq!(plan.tokens_unmerged, 3 * 729);
+    }
+
+    #[test]
+    fn a_budget_is_met_whatever_the_preset() {
+        for name in Preset::ALL {
+            for (shape, patches) in [(so400m(), 729), (qwen2vl(), 1024)] {
+                let mut previous = 0;
+                for keep in [0.05, 0.1, 0.35, 0.5, 0.8, 1.0] {
+                    let choice = Choice { keep: Some(keep), ..preset(name) };
+                    let plan = plan(&choice, &shape, patches).unwrap();
+                    let goal = round(f64::from(patches / shape.group) * keep);
+                    let left = plan.segments.last().unwrap().tokens;
+                    assert!(left.abs_diff(goal) <= 1, "{name:?} keep {keep}: {left} of {patches}, goal {goal}");
+                    assert!(plan.tokens >= left && plan.tokens > previous, "{name:?} {keep}");
+                    assert!(plan.tiles[0].steps.iter().all(|s| s.r % shape.group == 0));
+                    previous = plan.tokens;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_budget_keeps_the_presets_proportion() {
+        let paper = plan(&preset(Preset::Paper), &so400m(), 729).unwrap();
+        let choice = Choice { keep: Some(253.0 / 729.0), ..preset(Preset::Paper) };
+        assert_eq!(plan(&choice, &so400m(), 729).unwrap(), paper);
+    }
+
+    #[test]
+    fn errors_name_the_number() {
+        let vit = |layers: &[u32], r: u32| Choice {
+            vit: Some(Half { layers: layers.to_vec(), amounts: vec![Amount::Count(r)] }),
+            ..Choice::default()
+        };
+        let llm = |r: u32| Choice {
+            llm: Some(Half { layers: vec![2], amounts: vec![Amount::Count(r)] }),
+            ..Choice::default()
+        };
+        let cases = [
+            (vit(&[3], 729), so400m(), "--vit-r 729 at layer 3: only 729 tokens enter it, so at most 728 can go"),
+            (vit(&[3, 4], 400), so400m(), "--vit-r 400 at layer 4: only 329 tokens enter it"),
+            (vit(&[3], 93), qwen2vl(), "--vit-r 93: this encoder merges whole groups of 4 patches; take 92"),
+            (vit(&[3], 728), qwen2vl(), "at most 725 can go"),
+            (llm(729), so400m(), "--llm-r 729 at layer 2: only 729"),
+        ];
+        for (choice, shape, part) in cases {
+            let error = plan(&choice, &shape, 729).unwrap_err();
+            assert_eq!(error.kind(), Kind::Schedule);
+            assert!(error.to_string().contains(part), "{part}: {error}");
+        }
+    }
+}
