@@ -1,1 +1,31 @@
-fn main() {}
+//! What `--version` and the report say of the build: which llama.cpp, and which patches on it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use patched_source::{Error, Layout, Upstream, digest};
+
+fn main() -> ExitCode {
+    match stamp() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("cargo::error={error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn stamp() -> Result<(), Error> {
+    let layout = Layout::of_checkout(Path::new("."));
+    println!("cargo::rerun-if-changed=build.rs");
+    for input in layout.inputs()? {
+        println!("cargo::rerun-if-changed={}", input.display());
+    }
+    let cargo = std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from);
+    let upstream = Upstream::locate(&cargo, &layout.upstream)?;
+    let llama = upstream.llama_version().unwrap_or_else(|| "unknown".into());
+    println!("cargo::rustc-env=ILLAVA_LLAMA_CPP_VERSION={llama}");
+    println!("cargo::rustc-env=ILLAVA_LLAMA_CPP_CRATE=llama-cpp-sys-2 {}", upstream.crate_version());
+    println!("cargo::rustc-env=ILLAVA_PATCHES_SHA256={}", digest(&layout)?);
+    Ok(())
+}

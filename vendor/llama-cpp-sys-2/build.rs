@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use config::Config;
 
 /// What stopped the build, in one line.
+#[derive(Debug)]
 pub struct Failure(pub String);
 
 impl From<patched_source::Error> for Failure {
@@ -41,9 +42,11 @@ fn main() -> ExitCode {
 
 fn build() -> Result<(), Failure> {
     let config = Config::from_env()?;
+    native::require_tools(&config)?;
+    bindings::require_libclang()?;
     let _lock = lock(&config)?;
     let source = source::prepare(&config)?;
-    // Bindings first: they take seconds, so a missing libclang shows before the long compile.
+    // Bindings first: they take seconds, so a fault in the header shows before the long compile.
     bindings::generate(&config, &source)?;
     let libraries = native::build(&config, &source)?;
     link::emit(&config, &libraries)

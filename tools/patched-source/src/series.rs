@@ -107,6 +107,23 @@ impl Patch {
         self.split().0
     }
 
+    /// What the header lacks of the parts that `patches/README.md` asks for; empty if nothing.
+    pub fn header_faults(&self) -> Vec<String> {
+        let header = self.header();
+        let subject = format!("{}: ", self.name.trim_end_matches(".patch"));
+        let mut faults = Vec::new();
+        if !header.starts_with(&subject) {
+            faults.push(format!("its first line does not begin with `{subject}`"));
+        }
+        for part in ["What:", "Why a patch:", "Test:", "Goes when:"] {
+            let given = header.lines().find_map(|line| line.strip_prefix(part));
+            if given.is_none_or(|text| text.trim().is_empty()) {
+                faults.push(format!("it has no `{part}`"));
+            }
+        }
+        faults
+    }
+
     fn split(&self) -> (&str, &str) {
         let start = if self.text.starts_with("diff --git ") {
             0

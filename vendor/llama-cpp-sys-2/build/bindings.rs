@@ -55,7 +55,6 @@ const GGML: &[&str] = &[
 
 /// Writes `bindings.rs` to the output directory.
 pub fn generate(config: &Config, source: &Path) -> Result<(), Failure> {
-    require_libclang()?;
     let include = source.join("include");
     let mut builder = bindgen::Builder::default()
         .header(include.join("llama.h").display().to_string())
@@ -84,8 +83,8 @@ pub fn generate(config: &Config, source: &Path) -> Result<(), Failure> {
     bindings.write_to_file(&file).map_err(|e| Failure(format!("{}: {e}", file.display())))
 }
 
-/// bindgen panics, with many lines, where libclang cannot be loaded.
-fn require_libclang() -> Result<(), Failure> {
+/// Checks that libclang is there: where it is not, bindgen panics with many lines.
+pub fn require_libclang() -> Result<(), Failure> {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     let loaded = panic::catch_unwind(bindgen::clang_version);

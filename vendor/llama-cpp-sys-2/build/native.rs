@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use crate::{Config, Failure};
 
-/// Builds ggml, llama and mtmd from `source`; the result is the directory of their archives.
-pub fn build(config: &Config, source: &Path) -> Result<PathBuf, Failure> {
+/// Checks that the tools are there, before anything takes time.
+pub fn require_tools(config: &Config) -> Result<(), Failure> {
     need(
         &config.cmake,
         "CMake is not installed",
@@ -17,7 +17,11 @@ pub fn build(config: &Config, source: &Path) -> Result<PathBuf, Failure> {
         &config.cxx,
         "there is no C++ compiler",
         "apt-get install g++ (Debian, Ubuntu) or xcode-select --install (macOS), or set CXX",
-    )?;
+    )
+}
+
+/// Builds ggml, llama and mtmd from `source`; the result is the directory of their archives.
+pub fn build(config: &Config, source: &Path) -> Result<PathBuf, Failure> {
     let generator = if config.ninja { "Ninja" } else { "" };
     drop_build_of_other_generator(config, generator);
 
@@ -27,6 +31,9 @@ pub fn build(config: &Config, source: &Path) -> Result<PathBuf, Failure> {
         // Always: the tests run through it too, and unoptimised ggml takes minutes for a token.
         .profile("Release")
         .build_target("illava-native")
+        // The compile lines of a plain CMake build, so that the stock and the sanitized builds of
+        // tools/ compare like with like, and share a compiler cache.
+        .no_default_flags(true)
         .define("ILLAVA_SOURCE", source)
         .define("GGML_NATIVE", switch(config.native_cpu))
         // ggml's own threads, not OpenMP's: those spin at each barrier, and when another process
@@ -40,6 +47,8 @@ pub fn build(config: &Config, source: &Path) -> Result<PathBuf, Failure> {
     if config.ninja {
         cmake.generator(generator);
     }
+    // Equal sources then hit in a compiler cache wherever the checkout and its build lie.
+    cmake.env("CCACHE_BASEDIR", &config.native_dir).env("CCACHE_NOHASHDIR", "1");
     if let Some(launcher) = &config.launcher {
         cmake.define("CMAKE_C_COMPILER_LAUNCHER", launcher);
         cmake.define("CMAKE_CXX_COMPILER_LAUNCHER", launcher);

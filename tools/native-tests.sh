@@ -1,0 +1,32 @@
+#!/bin/sh
+# Builds and runs the native tests (tests/native). Without an option they link the library that
+# cargo has built; with --sanitize everything is compiled anew with address and undefined-behaviour
+# checks, in a directory of its own.
+set -eu
+. "$(dirname "$0")/native-lib.sh"
+
+case ${1:-} in
+    "")
+        (cd "$root" && cargo build --release -p llama-cpp-sys-2)
+        build=$native/$host/cpu/build
+        cmake -B "$build" -DILLAVA_NATIVE_TESTS=ON >/dev/null
+        ;;
+    --sanitize)
+        checks=${ILLAVA_SANITIZE:-address,undefined}
+        mkdir -p "$native/sanitize"
+        build=$native/sanitize/build
+        materialise "$native/sanitize/source"
+        # -O1 keeps reports readable and the tests quick enough.
+        configure "$build" "$native/sanitize/source" -DILLAVA_SANITIZE="$checks" \
+            -DCMAKE_C_FLAGS_RELEASE=-O1 -DCMAKE_CXX_FLAGS_RELEASE=-O1
+        ;;
+    *)
+        echo "usage: tools/native-tests.sh [--sanitize]" >&2
+        exit 2
+        ;;
+esac
+
+cmake --build "$build" --target illava-native-tests --parallel "$jobs"
+# One thread pool at a time: each test has its own.
+export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+ctest --test-dir "$build" --output-on-failure
