@@ -67,20 +67,20 @@ def tower_tensors(tower: Tower) -> Iterator[Tensor]:
     for i in range(tower.stored):
         block = f"v.blk.{i}"
         yield from _norm(f"{block}.ln1", w, bias=True)
-        yield from _linear(f"{block}.attn_q", w, w, bias=0.6)
+        yield from _linear(f"{block}.attn_q", w, w, bias=0.9)
         yield from _linear(f"{block}.attn_k", w, w)
         yield from _linear(f"{block}.attn_v", w, w)
         yield from _linear(f"{block}.attn_out", w, w, gain=0.7)
         yield from _norm(f"{block}.ln2", w, bias=True)
         yield from _linear(f"{block}.ffn_up", tower.mlp, w, zero_rows=padding)
-        yield from _linear(f"{block}.ffn_down", w, tower.mlp, gain=0.7, zero_columns=padding)
+        yield from _linear(f"{block}.ffn_down", w, tower.mlp, gain=0.4, zero_columns=padding)
 
     if tower.family == "qwen2vl":
         yield from _norm("v.post_ln", w, bias=True)
         yield from _linear("mm.0", tower.projector_hidden, 4 * w)
     else:
         yield from _linear("mm.0", tower.projector_hidden, w)
-    yield from _linear("mm.2", tower.output, tower.projector_hidden)
+    yield from _linear("mm.2", tower.output, tower.projector_hidden, gain=0.5, bias=0.8)
 
 
 def decoder_tensors(decoder: Decoder) -> Iterator[Tensor]:
@@ -90,7 +90,7 @@ def decoder_tensors(decoder: Decoder) -> Iterator[Tensor]:
     for i in range(decoder.layers):
         block = f"blk.{i}"
         yield from _norm(f"{block}.attn_norm", w, bias=False)
-        for name, rows, spread in (("q", w, 0.6), ("k", kv, 0.1), ("v", kv, 0.1)):
+        for name, rows, spread in (("q", w, 0.9), ("k", kv, 0.1), ("v", kv, 0.1)):
             yield _matrix(f"{block}.attn_{name}.weight", rows, w)
             if bias:
                 yield Tensor(f"{block}.attn_{name}.bias", (rows,), VECTOR, spread)

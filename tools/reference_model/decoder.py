@@ -1,0 +1,142 @@
+"""Language models with merging inside one visual span, float64.
+
+The step at layer K takes its scores from the attention of layer K - 1 and acts
+on the residual stream that enters layer K. `image`:
+s_i = (1 / (H N)) sum_h sum_j A[h, j, i] over the N rows j of the span, with A
+normalised over all keys a row sees. `last-token`: s_i = (1 / H) sum_h
+A[h, last, i]. Layers from K on see text and survivors only; nobody's position
+changes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from .arithmetic import EXACT, Arithmetic, frequencies, heads, rms_norm, rotate
+from .merge import Step, merge
+from .weights import Weights
+
+
+@dataclass
+class Prompt:
+    """Token ids around one visual span and the span's embeddings [n, width].
+
+    `positions` [rows, 3] are (t, h, w); without M-RoPE the three are equal.
+    """
+
+    before: list[int]
+    span: torch.Tensor
+    after: list[int]
+    positions: torch.Tensor
+
+
+def sequential_positions(before: int, span: int, after: int) -> torch.Tensor:
+    """Consecutive positions, [rows, 3]."""
+    rows = before + span + after
+    return torch.arange(rows, dtype=torch.float64)[:, None].expand(rows, 3)
+
+
+def grid_positions(before: int, cells: list[int], rows: int, columns: int, after: int) -> torch.Tensor:
+    """M-RoPE positions, [rows, 3]: cell c of the span has t = p, h = p + row, w = p + column.
+
+    The text after the span goes on at p + max(rows, columns), whatever was merged.
+    """
+    head = torch.arange(before, dtype=torch.float64)[:, None].expand(before, 3)
+    span = [[before, before + c // columns, before + c % columns] for c in cells]
+    next_position = before + max(rows, columns)
+    tail = next_position + torch.arange(after, dtype=torch.float64)[:, None].expand(after, 3)
+    return torch.cat([head, torch.tensor(span, dtype=torch.float64), tail])
+
+
+class Decoder:
+    def __init__(self, weights: Weights, rounding: str = EXACT):
+        self.w = weights
+        self.math = Arithmetic(rounding)
+        f = weights.fields
+        arch = f["general.architecture"]
+        self.layers = f[f"{arch}.block_count"]
+        self.heads = f[f"{arch}.attention.head_count"]
+        self.kv_heads = f[f"{arch}.attention.head_count_kv"]
+        self.eps = f[f"{arch}.attention.layer_norm_rms_epsilon"]
+        self.size = f[f"{arch}.embedding_length"] // self.heads
+        self.base = f[f"{arch}.rope.freq_base"]
+        self.sections = f.get(f"{arch}.rope.dimension_sections")
+        # Files of the llama architecture pair neighbouring values, the others halves.
+        self.interleaved = arch == "llama"
+
+    def _angles(self, positions: torch.Tensor) -> torch.Tensor:
+        freq = frequencies(self.size // 2, self.base)
+        if self.sections is None:
+            return positions[:, :1] * freq
+        # The first section of frequencies turns with t, the next with h, then w.
+        axis = [a for a, count in enumerate(self.sections[:3]) for _ in range(count)]
+        return positions[:, axis] * freq
+
+    def _linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        return self.math.linear(x, self.w[f"{name}.weight"], self.w.get(f"{name}.bias"))
+
+    def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        return rms_norm(x, self.w[f"{name}.weight"], self.eps)
+
+    def _attention(self, x, layer, angles):
+        name = f"blk.{layer}"
+        q = heads(self._linear(x, f"{name}.attn_q"), self.heads)
+        k = heads(self._linear(x, f"{name}.attn_k"), self.kv_heads)
+        v = heads(self._linear(x, f"{name}.attn_v"), self.kv_heads)
+        q = rotate(q, angles, self.interleaved)
+        k = rotate(k, angles, self.interleaved)
+        share = self.heads // self.kv_heads
+        k, v = k.repeat_interleave(share, 0), v.repeat_interleave(share, 0)
+        # Rows are in the order of the prompt, so causal means lower-triangular.
+        visible = torch.ones(len(x), len(x), dtype=torch.bool).tril()
+        out, weights = self.math.attention(q, k, v, visible)
+        return self._linear(out, f"{name}.attn_output"), weights
+
+    def prefill(
+        self, prompt: Prompt, schedule: dict[int, int], score: str = "image"
+    ) -> tuple[torch.Tensor, list[Step]]:
+        """Logits after the last prompt token, and the steps. `schedule` maps K to r."""
+        table = self.w["token_embd.weight"]
+        x = torch.cat([table[prompt.before], prompt.span.double(), table[prompt.after]])
+        angles = self._angles(prompt.positions)
+        first, alive = len(prompt.before), list(range(len(prompt.span)))
+        steps, weights = [], None
+        for layer in range(self.layers):
+            r = schedule.get(layer, 0)
+            if r > 0:
+                end = first + len(alive)
+                scores = self._scores(weights, first, end, score)
+                span, kept, chosen = merge(x[first:end], scores, r)
+                x = torch.cat([x[:first], span, x[end:]])
+                rows = [*range(first), *(first + i for i in kept), *range(end, len(angles))]
+                angles = angles[rows]
+                steps.append(
+                    Step(
+                        half="decoder",
+                        layer=layer,
+                        n_in=len(alive),
+                        scores=scores,
+                        kept=[alive[i] for i in kept],
+                        merged=[alive[i] for i in chosen],
+                        into=alive[chosen[-1]],
+                        residual=span,
+                    )
+                )
+                alive = [alive[i] for i in kept]
+            out, weights = self._attention(self._norm(x, f"blk.{layer}.attn_norm"), layer, angles)
+            x = x + out
+            normed = self._norm(x, f"blk.{layer}.ffn_norm")
+            gate = self._linear(normed, f"blk.{layer}.ffn_gate")
+            hidden = gate * torch.sigmoid(gate) * self._linear(normed, f"blk.{layer}.ffn_up")
+            x = x + self._linear(hidden, f"blk.{layer}.ffn_down")
+        last = self._norm(x[-1:], "output_norm")
+        output = self.w.get("output.weight")
+        return self.math.linear(last, table if output is None else output)[0], steps
+
+    @staticmethod
+    def _scores(weights: torch.Tensor, first: int, end: int, score: str) -> torch.Tensor:
+        if score == "image":
+            return weights[:, first:end, first:end].mean(dim=(0, 1))
+        if score == "last-token":
+            return weights[:, -1, first:end].mean(dim=0)
+        raise ValueError(f"no score called {score!r}")

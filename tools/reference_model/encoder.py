@@ -1,0 +1,193 @@
+"""Image encoders and projectors with merging, float64.
+
+Scores of a layer: s_i = (1 / (H N)) sum_h sum_j A[h, j, i], where j runs over
+every query row of the layer and N is the number of those rows. With a class
+token its row is one of them (so N counts it), while its column is not scored
+and the token is never merged. The merge acts on the sum of the layer's input
+and its attention output, before the MLP.
+
+Qwen2-VL keeps patches in 2x2 groups, four consecutive rows each. `faithful`
+merges whole groups (a group's score is the mean of its patches' scores, patch
+k of the groups is averaged with patch k); `reference` merges single patches
+and lets four consecutive survivors form a group.
+"""
+
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+
+from .arithmetic import EXACT, Arithmetic, frequencies, heads, layer_norm, rotate
+from .merge import Step, merge
+from .weights import Weights
+
+GROUP = 4
+
+
+@dataclass
+class Encoded:
+    """Embeddings [n, width]; `cells` are the output cells they stand for, ascending.
+
+    The grid is `rows` x `columns` of output cells before any merging.
+    """
+
+    embeddings: torch.Tensor
+    cells: list[int]
+    rows: int
+    columns: int
+    steps: list[Step]
+
+
+class Encoder:
+    """A tower and its projector.
+
+    `class_token` says where the class token stands: "first" as in the published
+    models, or "last", where the unpatched graph of llama.cpp puts it. There row i of the
+    position table goes to patch i (not i + 1), and the rows that go on to the
+    projector are all but row 0: the first patch is dropped and the class token
+    is taken for a patch.
+    """
+
+    def __init__(self, weights: Weights, rounding: str = EXACT, class_token: str = "last"):
+        self.w = weights
+        self.math = Arithmetic(rounding)
+        self.class_token = class_token
+        f = weights.fields
+        self.patch = f["clip.vision.patch_size"]
+        self.heads = f["clip.vision.attention.head_count"]
+        self.eps = f["clip.vision.attention.layer_norm_epsilon"]
+        self.qwen = f["clip.projector_type"] == "qwen2vl_merger"
+        stored = f["clip.vision.block_count"]
+        # The LLaVA graph takes its features before the last stored block.
+        self.layers = stored if self.qwen else stored - 1
+        self.has_class = "v.class_embd" in weights
+        gelu = f.get("clip.use_gelu", False)
+        self.activation = self.math.gelu if gelu else self.math.quick_gelu
+
+    def _patches(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels [ny, nx, 3] to patch embeddings [rows * columns, width], row by row."""
+        ny, nx, _ = pixels.shape
+        rows, columns, p = ny // self.patch, nx // self.patch, self.patch
+        blocks = pixels[: rows * p, : columns * p].double().reshape(rows, p, columns, p, 3)
+        flat = blocks.permute(0, 2, 4, 1, 3).reshape(rows * columns, 3 * p * p)
+        kernel = self.w["v.patch_embd.weight"].flatten(1)
+        second = self.w.get("v.patch_embd.weight.1")
+        if second is None:
+            return self.math.linear(flat, kernel, self.w.get("v.patch_embd.bias"))
+        # A still image is both frames of the temporal pair.
+        return self.math.linear(flat, kernel) + self.math.linear(flat, second.flatten(1))
+
+    def _angles(self, rows: int, columns: int, order: torch.Tensor) -> torch.Tensor:
+        """Two-dimensional rotary angles [patches, d / 2]: row angles, then column angles."""
+        size = self.w["v.blk.0.attn_q.weight"].shape[0] // self.heads
+        freq = frequencies(size // 4, 10000.0)
+        y = torch.arange(rows, dtype=torch.float64).repeat_interleave(columns)
+        x = torch.arange(columns, dtype=torch.float64).repeat(rows)
+        return torch.cat([y[:, None] * freq, x[:, None] * freq], dim=1)[order]
+
+    def _linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        return self.math.linear(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"])
+
+    def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        return layer_norm(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"], self.eps)
+
+    def encode(
+        self,
+        pixels: torch.Tensor,
+        schedule: dict[int, int],
+        grid: str = "faithful",
+        accept: Callable[[Step], bool] = lambda step: True,
+    ) -> Encoded | None:
+        """Runs the tower and the projector.
+
+        `schedule` maps a layer to r, the patches it removes; with `faithful`
+        Qwen2-VL grids r is a multiple of 4. Step indices name patches of the
+        image (groups with `faithful` Qwen2-VL), row by row of the grid for
+        LLaVA and in the order of groups for Qwen2-VL. The first step that
+        `accept` refuses ends the run with None.
+        """
+        rows, columns = pixels.shape[0] // self.patch, pixels.shape[1] // self.patch
+        x = self._patches(pixels)
+        angles = None
+        if self.qwen:
+            # Patches of a 2x2 group follow each other.
+            index = torch.arange(rows * columns).reshape(rows // 2, 2, columns // 2, 2)
+            order = index.permute(0, 2, 1, 3).flatten()
+            x = x[order]
+            angles = self._angles(rows, columns, order)
+        elif self.has_class:
+            token = self.w["v.class_embd"][None]
+            x = torch.cat([x, token] if self.class_token == "last" else [token, x])
+        if not self.qwen:
+            x = x + self.w["v.position_embd.weight"]
+        if "v.pre_ln.weight" in self.w:
+            x = self._norm(x, "v.pre_ln")
+
+        unit = GROUP if self.qwen and grid == "faithful" else 1
+        alive = list(range(rows * columns // unit))
+        steps = []
+        for layer in range(self.layers):
+            r = schedule.get(layer, 0)
+            x, alive, angles = self._block(x, layer, r, alive, angles, unit, steps)
+            if r > 0 and not accept(steps[-1]):
+                return None
+
+        embeddings, cells = self._project(x, alive, unit, rows, columns)
+        if self.qwen:
+            rows, columns = rows // 2, columns // 2
+        return Encoded(embeddings, cells, rows, columns, steps)
+
+    def _block(self, x, layer, r, alive, angles, unit, steps):
+        name = f"v.blk.{layer}"
+        normed = self._norm(x, f"{name}.ln1")
+        q, k, v = (heads(self._linear(normed, f"{name}.attn_{p}"), self.heads) for p in "qkv")
+        if angles is not None:
+            q, k = rotate(q, angles, interleaved=False), rotate(k, angles, interleaved=False)
+        out, weights = self.math.attention(q, k, v)
+        x = x + self._linear(out, f"{name}.attn_out")
+        if r > 0:
+            x, alive, angles = self._merge(x, layer, r, alive, angles, unit, weights, steps)
+        hidden = self.activation(self._linear(self._norm(x, f"{name}.ln2"), f"{name}.ffn_up"))
+        return x + self._linear(hidden, f"{name}.ffn_down"), alive, angles
+
+    def _merge(self, x, layer, r, alive, angles, unit, weights, steps):
+        received = weights.mean(dim=(0, 1))
+        token = None
+        if self.has_class:
+            at = len(x) - 1 if self.class_token == "last" else 0
+            token = x[at : at + 1]
+            patches = [i for i in range(len(x)) if i != at]
+            x, received = x[patches], received[patches]
+        if r % unit:
+            raise ValueError(f"r = {r} is not a multiple of the group of {unit}")
+        units = x.reshape(-1, unit, x.shape[1])
+        scores = received.reshape(-1, unit).mean(1)
+        units, kept, chosen = merge(units, scores, r // unit)
+        steps.append(
+            Step(
+                half="encoder",
+                layer=layer,
+                n_in=len(alive),
+                scores=scores,
+                kept=[alive[i] for i in kept],
+                merged=[alive[i] for i in chosen],
+                into=alive[chosen[-1]],
+            )
+        )
+        if angles is not None:
+            angles = angles.reshape(-1, unit, angles.shape[1])[kept].flatten(0, 1)
+        x = units.flatten(0, 1)
+        if token is not None:
+            x = torch.cat([x, token] if self.class_token == "last" else [token, x])
+        return x, [alive[i] for i in kept], angles
+
+    def _project(self, x, alive, unit, rows, columns) -> tuple[torch.Tensor, list[int]]:
+        if self.qwen:
+            x = self._norm(x, "v.post_ln").reshape(-1, GROUP * x.shape[1])
+            # With `reference` the survivors take the first cells.
+            cells = alive if unit == GROUP else list(range(len(x)))
+        else:
+            x = x[1:] if self.has_class else x
+            cells = alive
+        hidden = self.math.gelu(self._linear(x, "mm.0"))
+        return self._linear(hidden, "mm.2"), cells
