@@ -102,8 +102,11 @@ rebase_tree() {
     trap 'rm -rf "$fresh"' EXIT
     materialise "$fresh/tree" --stock
     # The new source becomes a commit on the old one without the working tree taking part.
-    GIT_INDEX_FILE=$fresh/index GIT_WORK_TREE=$fresh/tree tree_git add --all --force
-    written=$(GIT_INDEX_FILE=$fresh/index tree_git write-tree)
+    written=$(
+        export GIT_INDEX_FILE="$fresh/index" GIT_WORK_TREE="$fresh/tree"
+        tree_git add --all --force
+        tree_git write-tree
+    )
     new=$(tree_git commit-tree "$written" -p "$old" -m "llama.cpp as published, next version")
     tree_git tag --force pristine "$new" >/dev/null
     tree_git rebase --onto pristine "$old" series
