@@ -59,6 +59,19 @@ piece_shape choose_piece(const score_shape & s) {
     return { n_q, n_head };
 }
 
+// [n, m] -> [n], the sum over m. Halves are added first: ggml_sum_rows wants the other direction, and
+// turning the whole map around costs more than making it.
+ggml_tensor * sum_columns(ggml_context * ctx, ggml_tensor * x) {
+    const int64_t n = x->ne[0];
+    for (int fold = 0; fold < 4 && x->ne[1] % 2 == 0; fold++) {
+        const int64_t half = x->ne[1] / 2;
+        x = ggml_add(ctx,
+                ggml_view_2d(ctx, x, n, half, x->nb[1], 0),
+                ggml_view_2d(ctx, x, n, half, x->nb[1], half * x->nb[1]));
+    }
+    return ggml_reshape_1d(ctx, ggml_sum_rows(ctx, ggml_cont(ctx, ggml_transpose(ctx, x))), n);
+}
+
 } // namespace
 
 ggml_tensor * ggml_attn_score(
@@ -114,17 +127,14 @@ ggml_tensor * ggml_attn_score_composed(
                 : nullptr;
 
             ggml_tensor * logits = ggml_mul_mat(ctx, k_part, q_part);
-            ggml_mul_mat_set_prec(logits, GGML_PREC_F32);
+            ggml_prec_set_acc(logits, GGML_PREC_F32);
 
             ggml_tensor * map = ggml_soft_max_ext(ctx, logits, mask_part, scale, 0.0f);
             if (sinks) {
                 ggml_soft_max_add_sinks(map, n_head == piece.n_head ? sinks : ggml_view_1d(ctx, sinks, n_head, 0));
             }
 
-            // [n_kv, n_q, n_head] -> [n_q * n_head, n_kv] -> [1, n_kv]
-            ggml_tensor * by_key = ggml_cont(ctx, ggml_permute(ctx, map, 2, 0, 1, 3));
-            ggml_tensor * sum    = ggml_sum_rows(ctx, ggml_reshape_2d(ctx, by_key, n_q * n_head, s.n_kv));
-            sum   = ggml_reshape_1d(ctx, sum, s.n_kv);
+            ggml_tensor * sum = sum_columns(ctx, ggml_reshape_2d(ctx, map, s.n_kv, n_q * n_head));
             total = total ? ggml_add(ctx, total, sum) : sum;
         }
     }

@@ -3,48 +3,78 @@
 #include "illava-graph.h"
 #include "ggml-illava.h"
 
-#include <algorithm>
 #include <cstring>
+#include <limits>
 #include <memory>
 
 namespace {
 
-// The pairwise comparison is made for a range of tokens at a time: about this many floats, but never
-// in more than max_ranges ranges, so that the number of graph nodes stays bounded too.
-constexpr int64_t max_pairs  = int64_t(1) << 20;
-constexpr int64_t max_ranges = 64;
+constexpr int64_t exact = int64_t(1) << 24; // integers up to here are exact in f32
 
-// f32 [n] with entry i = number of tokens that come after token i in (score, index) order.
-// Distinct integers below 2^24, so exact and free of ties: any sort orders them alike.
-ggml_tensor * count_after(ggml_context * ctx, ggml_tensor * scores) {
-    const int64_t n       = scores->ne[0];
-    const int64_t n_range = std::min(n, std::max(max_pairs / n, (n + max_ranges - 1) / max_ranges));
+ggml_tensor * range(ggml_context * ctx, int64_t begin, int64_t end) {
+    return ggml_arange(ctx, float(begin), float(end), 1.0f);
+}
 
-    // Index i as i/2^b < 1: decides where scores are equal, cannot outweigh a sign of +-1, and every
-    // sum below is a multiple of 2^-b under 2, hence exact.
-    float unit = 1.0f;
-    while (unit * n > 1.0f) {
-        unit *= 0.5f;
+// f32 [n]: i % period.
+ggml_tensor * index_modulo(ggml_context * ctx, int64_t n, int64_t period) {
+    if (period >= n) {
+        return range(ctx, 0, n);
     }
-    ggml_tensor * index = ggml_scale(ctx, ggml_arange(ctx, 0.0f, float(n), 1.0f), unit);
+    const int64_t n_period = (n + period - 1) / period;
+    return ggml_view_1d(ctx, ggml_repeat_4d(ctx, range(ctx, 0, period), n_period * period, 1, 1, 1), n, 0);
+}
 
-    ggml_tensor * counts = nullptr;
-    for (int64_t i0 = 0; i0 < n; i0 += n_range) {
-        const int64_t m = std::min(n_range, n - i0);
+// f32 [n], entry i = how many different keys are smaller than key i. `order` sorts the keys.
+ggml_tensor * dense_rank(ggml_context * ctx, ggml_tensor * keys, ggml_tensor * order) {
+    const int64_t n = keys->ne[0];
 
-        // [j, i]: does token j come after token i?
-        ggml_tensor * score_i = ggml_view_2d(ctx, scores, 1, m, scores->nb[0], i0 * scores->nb[0]);
-        ggml_tensor * index_i = ggml_view_2d(ctx, index,  1, m, index->nb[0],  i0 * index->nb[0]);
+    ggml_tensor * sorted = ggml_reshape_1d(ctx, ggml_get_rows(ctx, ggml_reshape_2d(ctx, keys, 1, n), order), n);
+    ggml_tensor * rises  = ggml_step(ctx, ggml_sub(ctx,
+            ggml_view_1d(ctx, sorted, n - 1, sorted->nb[0]),
+            ggml_view_1d(ctx, sorted, n - 1, 0)));
+    ggml_tensor * ranks  = ggml_cumsum(ctx, rises);
 
-        ggml_tensor * after = ggml_repeat_4d(ctx, scores, n, m, 1, 1);
-        after = ggml_sgn(ctx, ggml_sub(ctx, after, score_i));
-        after = ggml_sub(ctx, ggml_add(ctx, after, index), index_i);
-        after = ggml_step(ctx, after);
+    // The smallest key's entry stays at the zero it starts with.
+    ggml_tensor * zeros = ggml_scale(ctx, range(ctx, 0, n), 0.0f);
+    ggml_tensor * by_token = ggml_set_rows(ctx,
+            ggml_reshape_2d(ctx, zeros, 1, n),
+            ggml_reshape_2d(ctx, ranks, 1, n - 1),
+            ggml_view_1d(ctx, order, n - 1, order->nb[0]));
+    return ggml_reshape_1d(ctx, by_token, n);
+}
 
-        ggml_tensor * count = ggml_reshape_1d(ctx, ggml_sum_rows(ctx, after), m);
-        counts = counts ? ggml_concat(ctx, counts, count, 0) : count;
+// i32 [n]: the tokens in ascending (score, index) order.
+//
+// ggml_argsort leaves the order of equal keys open. So the tokens are ranked by score, and equal
+// ranks are told apart by index in a second sort, whose key rank * base + index is a different
+// integer for every token. Where such a key would not be exact, the index goes in digit by digit,
+// the highest first, with a new rank after each.
+ggml_tensor * sort_with_ties(ggml_context * ctx, ggml_tensor * scores) {
+    const int64_t n = scores->ne[0];
+
+    int64_t base = 1;
+    while (2 * base * n <= exact) {
+        base *= 2;
     }
-    return counts;
+    int64_t period = base; // base^digits
+    while (period < n) {
+        period *= base;
+    }
+
+    // A comparison sort may run astray on a NaN; this makes it a number.
+    constexpr float most = std::numeric_limits<float>::max();
+    ggml_tensor * keys  = ggml_clamp(ctx, ggml_cont(ctx, scores), -most, most);
+    ggml_tensor * order = ggml_argsort(ctx, keys, GGML_SORT_ORDER_ASC);
+
+    for (; period > 1; period /= base) {
+        ggml_tensor * digit = index_modulo(ctx, n, period);
+        if (period > base) {
+            digit = ggml_scale(ctx, ggml_sub(ctx, digit, index_modulo(ctx, n, period / base)), float(base) / float(period));
+        }
+        keys  = ggml_add(ctx, ggml_scale(ctx, dense_rank(ctx, keys, order), float(base)), digit);
+        order = ggml_argsort(ctx, keys, GGML_SORT_ORDER_ASC);
+    }
+    return order;
 }
 
 } // namespace
@@ -53,21 +83,21 @@ illava_plan_tensors illava_build_plan(ggml_context * ctx, ggml_tensor * scores, 
     const int64_t n = scores->ne[0];
     GGML_ASSERT(scores->type == GGML_TYPE_F32 && ggml_is_contiguous(scores) && ggml_nelements(scores) == n);
     GGML_ASSERT(r >= 1 && r < n);
-    GGML_ASSERT(n <= (int64_t(1) << 23)); // the counts and the halves below are exact up to here
+    GGML_ASSERT(n <= exact / 4);
 
-    ggml_tensor * after = count_after(ctx, scores);
+    ggml_tensor * order = sort_with_ties(ctx, scores);
 
-    ggml_tensor * by_score = ggml_argsort(ctx, after, GGML_SORT_ORDER_DESC);
-
-    // Removed are those with at least n - r tokens after them. Moved behind all others, each part in
-    // index order, they leave the kept ones in front.
-    ggml_tensor * removed = ggml_step(ctx, ggml_scale_bias(ctx, after, 1.0f, 0.5f - float(n - r)));
-    ggml_tensor * key     = ggml_add(ctx, ggml_arange(ctx, 0.0f, float(n), 1.0f), ggml_scale(ctx, removed, float(n)));
-    ggml_tensor * by_slot = ggml_argsort(ctx, key, GGML_SORT_ORDER_ASC);
+    // Every token's key is its index; the r that go get one behind all others. Sorted, the kept ones
+    // stand in front.
+    ggml_tensor * keys = ggml_set_rows(ctx,
+            ggml_reshape_2d(ctx, range(ctx, 0, n), 1, n),
+            ggml_reshape_2d(ctx, range(ctx, n, n + r), 1, r),
+            ggml_view_1d(ctx, order, r, 0));
+    ggml_tensor * kept = ggml_argsort(ctx, ggml_reshape_1d(ctx, keys, n), GGML_SORT_ORDER_ASC);
 
     return {
-        ggml_view_1d(ctx, by_slot,  n - r, 0),
-        ggml_view_1d(ctx, by_score, r + 1, 0),
+        ggml_view_1d(ctx, kept, n - r, 0),
+        ggml_view_1d(ctx, order, r + 1, 0),
     };
 }
 

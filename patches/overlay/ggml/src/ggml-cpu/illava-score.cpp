@@ -51,12 +51,17 @@ constexpr int lanes = 8;
 
 constexpr int panel = tile_v * lanes; // keys per packed panel
 
-// Whether ggml_v_expf works on the vector type that GGML_F32_VEC names.
-#if defined(SCORE_VEC) && ( \
-    (defined(__AVX512F__) && defined(__AVX512DQ__)) || \
-    (defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)) || \
-    (defined(__ARM_NEON) && defined(__aarch64__)))
+// Where ggml_v_expf works on the vector type that GGML_F32_VEC names; elsewhere ggml's own loop over
+// a row takes its place.
+#if defined(SCORE_VEC) && defined(__AVX512F__) && defined(__AVX512DQ__)
 #define SCORE_VEC_EXP
+inline GGML_F32_VEC vec_max(GGML_F32_VEC a, GGML_F32_VEC b) { return _mm512_max_ps(a, b); }
+#elif defined(SCORE_VEC) && defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
+#define SCORE_VEC_EXP
+inline GGML_F32_VEC vec_max(GGML_F32_VEC a, GGML_F32_VEC b) { return _mm256_max_ps(a, b); }
+#elif defined(SCORE_VEC) && defined(__ARM_NEON) && defined(__aarch64__)
+#define SCORE_VEC_EXP
+inline GGML_F32_VEC vec_max(GGML_F32_VEC a, GGML_F32_VEC b) { return vmaxq_f32(a, b); }
 #endif
 
 struct plan {
@@ -197,6 +202,33 @@ void multiply_tile(const float * queries, const float * keys, int64_t d, float *
 #endif
 }
 
+// n a multiple of panel.
+float max_row(const float * x, int64_t n) {
+    float part[panel];
+#ifdef SCORE_VEC_EXP
+    GGML_F32_VEC max[tile_v];
+    for (int v = 0; v < tile_v; v++) {
+        max[v] = GGML_F32_VEC_SET1(-INFINITY);
+    }
+    for (int64_t i = 0; i < n; i += panel) {
+        for (int v = 0; v < tile_v; v++) {
+            max[v] = vec_max(max[v], GGML_F32_VEC_LOAD(x + i + v * lanes));
+        }
+    }
+    for (int v = 0; v < tile_v; v++) {
+        GGML_F32_VEC_STORE(part + v * lanes, max[v]);
+    }
+#else
+    std::fill(part, part + panel, -INFINITY);
+    for (int64_t i = 0; i < n; i += panel) {
+        for (int l = 0; l < panel; l++) {
+            part[l] = part[l] < x[i + l] ? x[i + l] : part[l];
+        }
+    }
+#endif
+    return *std::max_element(part, part + panel);
+}
+
 // x[i] <- exp(x[i] - max), n a multiple of panel; returns their sum.
 float exp_row(float * x, int64_t n, float max) {
 #ifdef SCORE_VEC_EXP
@@ -253,8 +285,7 @@ void add_softmax(const plan & p, float * x, const ggml_tensor * mask, int64_t j,
     }
     std::fill(x + p.n_kv, x + p.n_pad, -INFINITY);
 
-    float max = -INFINITY;
-    ggml_vec_max_f32(int(p.n_kv), &max, x);
+    const float max = max_row(x, p.n_pad);
     if (max == -INFINITY) {
         return; // sees nothing
     }
