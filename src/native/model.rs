@@ -1,0 +1,160 @@
+//! A loaded text model and its vocabulary.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_sys_2 as sys;
+
+use crate::error::{Error, Kind, Result};
+
+/// How the weights are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LoadOptions {
+    /// Layers on the GPU; `None` for as many as fit a build with a GPU backend.
+    pub gpu_layers: Option<u32>,
+}
+
+/// A text model. Clones share the weights.
+#[derive(Debug, Clone)]
+pub struct TextModel {
+    inner: Arc<LlamaModel>,
+}
+
+impl TextModel {
+    /// Loads the weights at `path`; `progress` is given 0 to 1.
+    ///
+    /// # Errors
+    /// [`Kind::File`] with the library's reason.
+    pub fn load(path: &Path, options: &LoadOptions, mut progress: impl FnMut(f32) + 'static) -> Result<Self> {
+        let backend = super::backend()?;
+        let mut params = LlamaModelParams::default();
+        if let Some(layers) = options.gpu_layers {
+            params = params.with_n_gpu_layers(layers);
+        }
+        let params = params.with_progress_callback(move |share| {
+            progress(share);
+            true
+        });
+        super::log::clear_error();
+        let inner = LlamaModel::load_from_file(backend, path, &params).map_err(|_| {
+            let reason = super::log::last_error().unwrap_or_else(|| "llama.cpp gives no reason".into());
+            Error::new(Kind::File, format!("{}: cannot be loaded as a text model ({reason})", path.display()))
+        })?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// `LlamaModel` hides its pointer but is `repr(transparent)` over it (its pointer type is a
+    /// transparent wrapper of `NonNull`), so that a reference to the one is a reference to the other.
+    pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
+        const { assert!(size_of::<LlamaModel>() == size_of::<*mut sys::llama_model>()) };
+        // SAFETY: see above; llama-cpp-2 is pinned to the exact version this was read in.
+        unsafe { *std::ptr::from_ref::<LlamaModel>(&self.inner).cast::<*mut sys::llama_model>() }
+    }
+
+    pub(super) fn inner(&self) -> &LlamaModel {
+        &self.inner
+    }
+
+    #[must_use]
+    pub fn n_embd(&self) -> u32 {
+        self.inner.n_embd().unsigned_abs()
+    }
+
+    #[must_use]
+    pub fn n_layer(&self) -> u32 {
+        self.inner.n_layer()
+    }
+
+    /// Bytes of the weights.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.inner.size()
+    }
+
+    /// Tokens the model was trained to read.
+    #[must_use]
+    pub fn n_ctx_train(&self) -> u32 {
+        self.inner.n_ctx_train()
+    }
+
+    /// Whether this architecture's graph can be cut at merge layers.
+    #[must_use]
+    pub fn can_merge(&self) -> bool {
+        // SAFETY: the model is alive.
+        unsafe { sys::illava_model_can_merge(self.as_ptr()) }
+    }
+
+    /// Position rows of a call: 4 with M-RoPE, else 1.
+    #[must_use]
+    pub fn n_pos(&self) -> usize {
+        // SAFETY: the model is alive.
+        usize::try_from(unsafe { sys::illava_model_n_pos(self.as_ptr()) }).unwrap_or(1).max(1)
+    }
+
+    #[must_use]
+    pub fn chat_template(&self) -> Option<String> {
+        self.inner.chat_template(None).ok()?.to_string().ok()
+    }
+
+    /// Token ids of `text`, without BOS or EOS.
+    #[must_use]
+    pub fn tokenize(&self, text: &str, special: bool) -> Vec<i32> {
+        // The library counts bytes and tokens in i32.
+        if text.is_empty() || i32::try_from(text.len()).is_err() {
+            return Vec::new();
+        }
+        self.inner.vocab().tokenize(text.as_bytes(), false, special).into_iter().map(|token| token.0).collect()
+    }
+
+    #[must_use]
+    pub fn n_vocab(&self) -> i32 {
+        self.inner.n_vocab()
+    }
+
+    /// The token's text as it stands in the vocabulary.
+    #[must_use]
+    pub fn text(&self, token: i32) -> Option<String> {
+        Some(self.inner.vocab().text(self.known(token)?)?.to_string_lossy().into_owned())
+    }
+
+    /// The token's bytes as they appear in an answer; nothing for control tokens.
+    #[must_use]
+    pub fn piece(&self, token: i32) -> Vec<u8> {
+        self.known(token).map_or_else(Vec::new, |token| self.inner.vocab().token_to_piece(token, false, None))
+    }
+
+    #[must_use]
+    pub fn is_control(&self, token: i32) -> bool {
+        self.known(token).is_some_and(|token| self.inner.vocab().is_control(token))
+    }
+
+    /// Whether an answer ends with this token.
+    #[must_use]
+    pub fn ends_generation(&self, token: i32) -> bool {
+        self.known(token).is_some_and(|token| self.inner.vocab().is_eog(token))
+    }
+
+    /// The token in front of every prompt, if this model wants one.
+    #[must_use]
+    pub fn bos(&self) -> Option<i32> {
+        let vocab = self.inner.vocab();
+        (vocab.should_add_bos() && vocab.bos().0 >= 0).then(|| vocab.bos().0)
+    }
+
+    #[must_use]
+    pub fn bos_text(&self) -> String {
+        self.text(self.inner.vocab().bos().0).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn eos_text(&self) -> String {
+        self.text(self.inner.vocab().eos().0).unwrap_or_default()
+    }
+
+    fn known(&self, token: i32) -> Option<LlamaToken> {
+        (0..self.n_vocab()).contains(&token).then_some(LlamaToken(token))
+    }
+}

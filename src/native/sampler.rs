@@ -1,0 +1,112 @@
+//! Logits to a token: llama.cpp's samplers and grammars on a plain list of candidates.
+
+use llama_cpp_2::sampling::LlamaSampler;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::token::data::LlamaTokenData;
+use llama_cpp_2::token::data_array::LlamaTokenDataArray;
+use llguidance::api::TopLevelGrammar;
+use llguidance::{Matcher, ParserFactory};
+
+use super::model::TextModel;
+use crate::error::{Error, Result};
+
+/// How the next token is drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// 0 or below takes the most likely token.
+    pub temperature: f32,
+    /// 0 or below keeps all.
+    pub top_k: i32,
+    pub top_p: f32,
+    pub min_p: f32,
+    pub seed: u32,
+}
+
+/// What an answer must look like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grammar {
+    /// llama.cpp's GBNF, with a rule named `root`.
+    Gbnf(String),
+    /// A JSON schema, as JSON text.
+    JsonSchema(String),
+}
+
+/// A chain of samplers, and the grammar beside it.
+pub struct Sampler {
+    chain: LlamaSampler,
+    grammar: Option<LlamaSampler>,
+}
+
+impl Sampler {
+    /// # Errors
+    /// [`crate::error::Kind::Usage`] for a grammar or schema that cannot be understood.
+    pub fn new(model: &TextModel, sampling: &Sampling, grammar: Option<&Grammar>) -> Result<Self> {
+        let chain = if sampling.temperature <= 0.0 {
+            LlamaSampler::chain_simple([LlamaSampler::greedy()])
+        } else {
+            LlamaSampler::chain_simple([
+                LlamaSampler::top_k(sampling.top_k),
+                LlamaSampler::top_p(sampling.top_p, 1),
+                LlamaSampler::min_p(sampling.min_p, 1),
+                LlamaSampler::temp(sampling.temperature),
+                LlamaSampler::dist(sampling.seed),
+            ])
+        };
+        let grammar = match grammar {
+            None => None,
+            Some(Grammar::Gbnf(text)) => Some(gbnf(model, text)?),
+            Some(Grammar::JsonSchema(text)) => Some(json_schema(model, text)?),
+        };
+        Ok(Self { chain, grammar })
+    }
+
+    /// Draws a token; `None` where the grammar allows no token at all.
+    pub fn sample(&mut self, logits: &[f32]) -> Option<i32> {
+        let candidates = |logits: &[f32]| {
+            let data = (0..).zip(logits).map(|(id, &logit)| LlamaTokenData::new(LlamaToken(id), logit, 0.0)).collect();
+            LlamaTokenDataArray::new(data, false)
+        };
+        let mut array = candidates(logits);
+        self.chain.apply(&mut array);
+        let mut token = array.selected_token()?;
+        if let Some(grammar) = &mut self.grammar {
+            // A grammar looks at every candidate, so the drawn token is tried alone first.
+            let mut alone = LlamaTokenDataArray::new(vec![LlamaTokenData::new(token, 1.0, 0.0)], false);
+            grammar.apply(&mut alone);
+            if !any_allowed(&alone) {
+                let mut array = candidates(logits);
+                grammar.apply(&mut array);
+                if !any_allowed(&array) {
+                    return None;
+                }
+                self.chain.apply(&mut array);
+                token = array.selected_token()?;
+            }
+            // Only what the grammar allows reaches `accept`, which aborts on anything else.
+            grammar.accept(token);
+        }
+        self.chain.accept(token);
+        Some(token.0)
+    }
+}
+
+fn any_allowed(array: &LlamaTokenDataArray) -> bool {
+    array.data.iter().any(|data| data.logit() > f32::NEG_INFINITY)
+}
+
+fn gbnf(model: &TextModel, text: &str) -> Result<LlamaSampler> {
+    LlamaSampler::grammar(model.inner(), text, "root")
+        .map_err(|error| Error::usage(format!("--grammar: not a usable GBNF grammar ({error}); it needs a rule named root")))
+}
+
+fn json_schema(model: &TextModel, text: &str) -> Result<LlamaSampler> {
+    let bad = |reason: String| Error::usage(format!("--json-schema: not a usable JSON schema ({reason})"));
+    let schema: serde_json::Value = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
+    let environment = LlamaSampler::llguidance_tok_env(model.inner());
+    let mut factory = ParserFactory::new_simple(&environment).map_err(|error| bad(error.to_string()))?;
+    factory.quiet();
+    let parser = factory
+        .create_parser(TopLevelGrammar::from_json_schema(schema))
+        .map_err(|error| bad(error.to_string()))?;
+    Ok(LlamaSampler::from(Matcher::new(Ok(parser))))
+}

@@ -1,0 +1,289 @@
+//! The image encoder with its projector: pixels to tiles to embeddings.
+
+use std::path::Path;
+use std::ptr::NonNull;
+
+use llama_cpp_sys_2 as sys;
+
+use super::FlashAttention;
+use super::step::{self, MergeStep};
+use crate::error::{Error, Kind, Result};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VisionOptions {
+    pub use_gpu: bool,
+    pub flash_attention: FlashAttention,
+    pub threads: u32,
+    /// Upper bound on a picture's tokens, for models whose number of tokens follows its size.
+    pub max_tokens: Option<u32>,
+}
+
+/// What a projector file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VisionInfo {
+    /// As in the file: "mlp", "qwen2vl_merger".
+    pub projector: String,
+    /// Blocks stored.
+    pub layers: u32,
+    /// Blocks the graph runs.
+    pub layers_run: u32,
+    pub width: u32,
+    pub heads: u32,
+    /// Pixels per side; the largest where the size is dynamic.
+    pub image_size: u32,
+    pub patch_size: u32,
+    /// Width of the embeddings it gives.
+    pub n_embd_out: u32,
+    /// Patches that make one output token.
+    pub group: u32,
+    pub class_token: bool,
+    /// The number of tokens follows the picture's size.
+    pub dynamic_size: bool,
+    pub can_merge: bool,
+    pub mrope: bool,
+    pub weight_bytes: u64,
+    pub backend: String,
+}
+
+/// A loaded encoder.
+pub struct Vision {
+    ptr: NonNull<sys::illava_vision>,
+    info: VisionInfo,
+}
+
+/// One picture, preprocessed into tiles.
+pub struct Picture {
+    ptr: NonNull<sys::illava_image>,
+}
+
+/// The size of one tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tile {
+    /// Pixels, across and down.
+    pub size: (u32, u32),
+    /// Patches, across and down.
+    pub grid: (u32, u32),
+}
+
+/// A tile after the encoder and the projector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoded {
+    pub n_tokens: u32,
+    /// [n_tokens, n_embd].
+    pub embeddings: Vec<f32>,
+    /// [n_tokens], ascending: the original output cell of each token, row * cells.0 + column.
+    pub kept: Vec<i32>,
+    /// Output cells without merging, across and down.
+    pub cells: (u32, u32),
+    pub steps: Vec<MergeStep>,
+    pub encoder_ms: f64,
+    pub projector_ms: f64,
+}
+
+impl Vision {
+    /// # Errors
+    /// [`Kind::File`] or [`Kind::Model`] with the library's reason.
+    pub fn load(path: &Path, options: &VisionOptions) -> Result<Self> {
+        super::backend()?;
+        let name = super::c_path(path)?;
+        let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        // SAFETY: a plain C struct of numbers, for which all zero bytes are valid.
+        let mut params: sys::illava_vision_params = unsafe { std::mem::zeroed() };
+        params.size = super::size_of::<sys::illava_vision_params>();
+        params.use_gpu = options.use_gpu;
+        params.flash_attn = options.flash_attention.raw();
+        params.n_threads = number(options.threads);
+        params.image_max_tokens = number(options.max_tokens.unwrap_or(0));
+        let mut ptr = std::ptr::null_mut();
+        // SAFETY: the path is zero-terminated, the struct lives until the call returns.
+        super::check(unsafe { sys::illava_vision_load(name.as_ptr(), &raw const params, &raw mut ptr) })?;
+        let ptr = NonNull::new(ptr)
+            .ok_or_else(|| Error::new(Kind::Native, format!("{}: the library loaded no projector", path.display())))?;
+        let mut vision = Self { ptr, info: VisionInfo::unknown() };
+        vision.info = vision.describe()?;
+        Ok(vision)
+    }
+
+    fn describe(&self) -> Result<VisionInfo> {
+        // SAFETY: a plain C struct of numbers and characters; the handle is alive.
+        let raw = unsafe {
+            let mut raw: sys::illava_vision_info = std::mem::zeroed();
+            raw.size = super::size_of::<sys::illava_vision_info>();
+            super::check(sys::illava_vision_describe(self.ptr.as_ptr(), &raw mut raw))?;
+            raw
+        };
+        Ok(VisionInfo {
+            projector: super::from_array(&raw.projector),
+            layers: raw.n_layer.unsigned_abs(),
+            layers_run: raw.n_layer_run.unsigned_abs(),
+            width: raw.n_embd.unsigned_abs(),
+            heads: raw.n_head.unsigned_abs(),
+            image_size: raw.image_size.unsigned_abs(),
+            patch_size: raw.patch_size.unsigned_abs(),
+            n_embd_out: raw.n_embd_out.unsigned_abs(),
+            group: raw.group.unsigned_abs().max(1),
+            class_token: raw.class_token,
+            dynamic_size: raw.dynamic_size,
+            can_merge: raw.can_merge,
+            mrope: raw.mrope,
+            weight_bytes: raw.weight_bytes,
+            backend: super::from_array(&raw.backend),
+        })
+    }
+
+    #[must_use]
+    pub fn info(&self) -> &VisionInfo {
+        &self.info
+    }
+
+    /// Bytes of the encoder's compute buffers as they stand.
+    #[must_use]
+    pub fn compute_bytes(&self) -> u64 {
+        // SAFETY: the handle is alive.
+        unsafe { sys::illava_vision_compute_bytes(self.ptr.as_ptr()) }
+    }
+
+    /// Upstream's own preprocessing of `rgb`, interleaved [height, width, 3].
+    ///
+    /// # Errors
+    /// The library's own, for pictures this model cannot take.
+    pub fn picture(&mut self, rgb: &[u8], width: u32, height: u32) -> Result<Picture> {
+        if rgb.len() as u64 != u64::from(width) * u64::from(height) * 3 {
+            return Err(Error::new(Kind::Native, format!("{} bytes are no {width}x{height} picture", rgb.len())));
+        }
+        let mut ptr = std::ptr::null_mut();
+        // SAFETY: the length was checked against the size; the library copies the pixels.
+        super::check(unsafe { sys::illava_image_from_rgb(self.ptr.as_ptr(), rgb.as_ptr(), width, height, &raw mut ptr) })?;
+        let ptr = NonNull::new(ptr).ok_or_else(|| Error::new(Kind::Native, "the library made no picture"))?;
+        Ok(Picture { ptr })
+    }
+
+    /// # Errors
+    /// The library's own.
+    pub fn tiles(&self, picture: &Picture) -> Result<Vec<Tile>> {
+        // SAFETY: the handle is alive.
+        let n = unsafe { sys::illava_image_n_tiles(picture.ptr.as_ptr()) };
+        (0..n)
+            .map(|i| {
+                // SAFETY: plain numbers and a pointer that is not read; i is below the count.
+                let raw = unsafe {
+                    let mut raw: sys::illava_tile = std::mem::zeroed();
+                    raw.size = super::size_of::<sys::illava_tile>();
+                    super::check(sys::illava_image_tile(self.ptr.as_ptr(), picture.ptr.as_ptr(), i, &raw mut raw))?;
+                    raw
+                };
+                Ok(Tile { size: (raw.nx, raw.ny), grid: (raw.grid_x, raw.grid_y) })
+            })
+            .collect()
+    }
+
+    /// Encodes one tile; `steps` are layers, ascending, with the patches each removes.
+    ///
+    /// # Errors
+    /// The library's own, for steps this encoder cannot take or memory it cannot get.
+    pub fn encode(&mut self, picture: &Picture, tile: usize, steps: &[(u32, u32)], reference_grid: bool, threads: u32) -> Result<Encoded> {
+        let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        let steps: Vec<sys::illava_merge_step> =
+            steps.iter().map(|&(layer, r)| sys::illava_merge_step { layer: number(layer), r: number(r) }).collect();
+        // SAFETY: a plain C struct of numbers and pointers, for which all zero bytes are valid.
+        let mut params: sys::illava_encode_params = unsafe { std::mem::zeroed() };
+        params.size = super::size_of::<sys::illava_encode_params>();
+        params.steps = steps.as_ptr();
+        params.n_steps = steps.len();
+        params.grid = if reference_grid { sys::ILLAVA_GRID_REFERENCE } else { sys::ILLAVA_GRID_FAITHFUL };
+        params.n_threads = number(threads);
+        let mut ptr = std::ptr::null_mut();
+        // SAFETY: all handles are alive, the steps live until the call returns.
+        super::check(unsafe {
+            sys::illava_encode(self.ptr.as_ptr(), picture.ptr.as_ptr(), tile, &raw const params, &raw mut ptr)
+        })?;
+        let encoded = NonNull::new(ptr).map(Owned).ok_or_else(|| Error::new(Kind::Native, "the library encoded nothing"))?;
+        encoded.copy()
+    }
+}
+
+impl VisionInfo {
+    fn unknown() -> Self {
+        Self {
+            projector: String::new(),
+            layers: 0,
+            layers_run: 0,
+            width: 0,
+            heads: 0,
+            image_size: 0,
+            patch_size: 0,
+            n_embd_out: 0,
+            group: 1,
+            class_token: false,
+            dynamic_size: false,
+            can_merge: false,
+            mrope: false,
+            weight_bytes: 0,
+            backend: String::new(),
+        }
+    }
+}
+
+/// Frees an encoded tile after its contents were copied.
+struct Owned(NonNull<sys::illava_encoded>);
+
+impl Owned {
+    fn copy(&self) -> Result<Encoded> {
+        // SAFETY: plain numbers and pointers into the encoded tile, which is alive.
+        let view = unsafe {
+            let mut view: sys::illava_encoded_view = std::mem::zeroed();
+            view.size = super::size_of::<sys::illava_encoded_view>();
+            super::check(sys::illava_encoded_get(self.0.as_ptr(), &raw mut view))?;
+            view
+        };
+        let n = view.n_tokens as usize;
+        let steps = (0..view.n_steps)
+            .map(|i| {
+                let mut raw = step::empty();
+                // SAFETY: as above; i is below the count, and the step is copied at once.
+                unsafe {
+                    super::check(sys::illava_encoded_step(self.0.as_ptr(), i, &raw mut raw))?;
+                    Ok(step::copy(&raw))
+                }
+            })
+            .collect::<Result<Vec<_>>>()?;
+        // SAFETY: the header gives the lengths: [n_tokens, n_embd] and [n_tokens].
+        let (embeddings, kept) =
+            unsafe { (super::copied(view.embd, n * view.n_embd as usize), super::copied(view.kept, n)) };
+        Ok(Encoded {
+            n_tokens: view.n_tokens,
+            embeddings,
+            kept,
+            cells: (view.cells_x, view.cells_y),
+            steps,
+            encoder_ms: view.encoder_ms,
+            projector_ms: view.projector_ms,
+        })
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: this is the one owner.
+        unsafe { sys::illava_encoded_free(self.0.as_ptr()) };
+    }
+}
+
+impl Drop for Picture {
+    fn drop(&mut self) {
+        // SAFETY: this is the one owner.
+        unsafe { sys::illava_image_free(self.ptr.as_ptr()) };
+    }
+}
+
+impl Drop for Vision {
+    fn drop(&mut self) {
+        // SAFETY: this is the one owner.
+        unsafe { sys::illava_vision_free(self.ptr.as_ptr()) };
+    }
+}
+
+// SAFETY: the encoder is used through one `&mut` at a time and has no thread-local state.
+unsafe impl Send for Vision {}
+// SAFETY: as above; a picture is only read after it is made.
+unsafe impl Send for Picture {}

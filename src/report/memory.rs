@@ -1,0 +1,40 @@
+//! The process's own peak memory.
+
+/// Peak resident set in bytes, from the system's own count (`VmHWM` on Linux, `getrusage`
+/// elsewhere); `None` where it does not tell.
+#[must_use]
+pub fn peak_rss() -> Option<u64> {
+    system()
+}
+
+#[cfg(target_os = "linux")]
+fn system() -> Option<u64> {
+    // getrusage would count the parent's memory before exec.
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn system() -> Option<u64> {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let peak = u64::try_from(getrusage(UsageWho::RUSAGE_SELF).ok()?.max_rss()).ok()?;
+    // Bytes on macOS, kilobytes on the BSDs.
+    Some(if cfg!(target_os = "macos") { peak } else { peak * 1024 })
+}
+
+#[cfg(not(unix))]
+fn system() -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    #[cfg(unix)]
+    fn grows_with_what_is_touched() {
+        let touched = vec![1u8; 64 << 20];
+        let peak = super::peak_rss().unwrap();
+        assert!(touched.iter().any(|&b| b == 1) && peak >= 64 << 20, "{peak}");
+    }
+}

@@ -1,0 +1,156 @@
+//! What a run reports: counts, timings, memory, and the trace of every merge step. Pure data;
+//! the field names are the interface.
+
+mod compare;
+mod memory;
+mod trace;
+
+pub use compare::{compare, quantity};
+pub use memory::peak_rss;
+pub use trace::{Half, ImageTile, PromptPart, Step, Trace};
+
+use serde::{Deserialize, Serialize};
+
+/// The report of one answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub model: Model,
+    pub merge: Merge,
+    pub tokens: Tokens,
+    pub ms: Milliseconds,
+    pub tokens_per_second: Rates,
+    pub bytes: Bytes,
+    pub threads: u32,
+    pub backend: String,
+    pub seed: u32,
+    /// The answer.
+    pub text: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Model {
+    /// File names without their folders.
+    pub text: String,
+    pub projector: String,
+    pub arch: String,
+    pub text_type: String,
+    pub projector_type: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Merge {
+    pub strategy: String,
+    /// The preset, "custom" or "off".
+    pub schedule: String,
+    pub vit_layers: Vec<u32>,
+    /// Patches removed at each of these layers, for one tile of the first picture.
+    pub vit_r: Vec<u32>,
+    pub llm_layers: Vec<u32>,
+    /// Tokens removed at each of these layers, for the first picture.
+    pub llm_r: Vec<u32>,
+    pub score: String,
+    pub grid: String,
+}
+
+/// Tokens of one answer; visual ones over all its pictures.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tokens {
+    pub text: u32,
+    /// What the encoder would give without merging.
+    pub visual: u32,
+    pub visual_after_encoder: u32,
+    pub visual_kv: Vec<VisualKv>,
+    pub generated: u32,
+}
+
+/// Visual tokens in the KV cache of a half-open range of layers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VisualKv {
+    pub layers: [u32; 2],
+    pub tokens: u32,
+}
+
+/// Wall-clock milliseconds.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Milliseconds {
+    /// Reading both files; paid once by a program that stays.
+    pub load: f64,
+    /// File to pixels to the encoder's input.
+    pub decode_media: f64,
+    pub encoder: f64,
+    pub projector: f64,
+    /// Everything between the last embedding and the first logits.
+    pub prefill: f64,
+    /// From the request to its first token; loading not included.
+    pub first_token: f64,
+    /// From the first token to the last.
+    pub generate: f64,
+    /// From the request to its last token; loading not included.
+    pub total: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Rates {
+    /// Rows that went through the first decoder layers, by time.
+    pub prefill: f64,
+    /// Tokens after the first, by time.
+    pub generate: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Bytes {
+    /// Text model and projector.
+    pub weights: u64,
+    /// KV cache as allocated.
+    pub kv: u64,
+    /// KV cache that the same request would need with merging off, by the same sizing.
+    pub kv_without_merge: u64,
+    /// Compute buffers of the encoder and the decoder.
+    pub compute: u64,
+    /// The process's peak resident set; `null` where the system does not tell.
+    pub peak_rss: Option<u64>,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub fn example() -> Report {
+        Report {
+            model: Model { text: "t.gguf".into(), projector: "p.gguf".into(), arch: "qwen2".into(), text_type: "Q4_K_M".into(), projector_type: "F16".into() },
+            merge: Merge { strategy: "merge".into(), schedule: "paper".into(), vit_layers: vec![3], vit_r: vec![92], llm_layers: vec![2], llm_r: vec![108], score: "image".into(), grid: "faithful".into() },
+            tokens: Tokens {
+                text: 31,
+                visual: 729,
+                visual_after_encoder: 361,
+                visual_kv: vec![VisualKv { layers: [0, 2], tokens: 361 }, VisualKv { layers: [2, 28], tokens: 253 }],
+                generated: 64,
+            },
+            ms: Milliseconds { load: 1.0, encoder: 200.0, first_token: 500.0, ..Milliseconds::default() },
+            tokens_per_second: Rates { prefill: 100.0, generate: 10.0 },
+            bytes: Bytes { weights: 1 << 20, kv: 1000, kv_without_merge: 3000, compute: 1, peak_rss: Some(5) },
+            threads: 2,
+            backend: "CPU".into(),
+            seed: 42,
+            text: "a cat".into(),
+        }
+    }
+
+    #[test]
+    fn the_object_has_the_promised_fields() {
+        let value = serde_json::to_value(example()).unwrap();
+        for pointer in [
+            "/model/text", "/model/projector", "/model/arch", "/model/text_type", "/model/projector_type",
+            "/merge/strategy", "/merge/vit_layers", "/merge/vit_r", "/merge/llm_layers", "/merge/llm_r", "/merge/score", "/merge/grid",
+            "/tokens/text", "/tokens/visual", "/tokens/visual_after_encoder", "/tokens/visual_kv/0/layers", "/tokens/visual_kv/1/tokens", "/tokens/generated",
+            "/ms/load", "/ms/decode_media", "/ms/encoder", "/ms/projector", "/ms/prefill", "/ms/first_token", "/ms/generate", "/ms/total",
+            "/tokens_per_second/prefill", "/tokens_per_second/generate",
+            "/bytes/weights", "/bytes/kv", "/bytes/kv_without_merge", "/bytes/compute", "/bytes/peak_rss",
+            "/threads", "/backend", "/seed", "/text",
+        ] {
+            assert!(value.pointer(pointer).is_some(), "{pointer}");
+        }
+        assert_eq!(value["tokens"]["visual_kv"][1]["layers"], serde_json::json!([2, 28]));
+        assert_eq!(serde_json::from_value::<Report>(value).unwrap(), example());
+    }
+}
