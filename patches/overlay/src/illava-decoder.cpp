@@ -1,0 +1,209 @@
+// The decoder's part of the C boundary: contexts with a segmented cache, prefill with merging, and what happened.
+
+#include "illava.h"
+
+#include "illava-status.h"
+#include "llama-context.h"
+#include "llama-kv-segments.h"
+#include "llama-model.h"
+#include "llama-prefill-segments.h"
+
+#include <algorithm>
+#include <memory>
+
+struct illava_trace {
+    std::vector<llama_merge_step> steps;
+};
+
+bool illava_model_can_merge(const llama_model * model) {
+    switch (model->arch) {
+        case LLM_ARCH_LLAMA:
+        case LLM_ARCH_QWEN2:
+        case LLM_ARCH_QWEN2VL:
+            return true;
+        default:
+            return false;
+    }
+}
+
+int32_t illava_model_n_pos(const llama_model * model) {
+    return model->hparams.n_pos_per_embd();
+}
+
+// A quantised cache stores whole blocks of a head.
+static void check_kv_type(const char * flag, ggml_type type, uint32_t n_embd_head) {
+    switch (type) {
+        case GGML_TYPE_F32:
+        case GGML_TYPE_F16:
+        case GGML_TYPE_BF16:
+        case GGML_TYPE_Q8_0:
+        case GGML_TYPE_Q4_0:
+        case GGML_TYPE_Q4_1:
+        case GGML_TYPE_IQ4_NL:
+        case GGML_TYPE_Q5_0:
+        case GGML_TYPE_Q5_1:
+            break;
+        default:
+            illava_fail(ILLAVA_BAD_ARG, "%s %s: a KV cache is f32, f16, bf16, q8_0, q4_0, q4_1, iq4_nl, q5_0 or q5_1",
+                    flag, type >= 0 && type < GGML_TYPE_COUNT ? ggml_type_name(type) : "?");
+    }
+    if (n_embd_head % ggml_blck_size(type) != 0) {
+        illava_fail(ILLAVA_UNSUPPORTED, "%s %s: blocks of %lld do not divide this model's head size of %u",
+                flag, ggml_type_name(type), (long long) ggml_blck_size(type), n_embd_head);
+    }
+}
+
+illava_status illava_context_new(llama_model * model, const illava_context_params * p, llama_context ** out) {
+    return illava_guard([&] {
+        illava_check_size("illava_context_params", p->size, sizeof(*p));
+        *out = nullptr;
+
+        if (p->n_ctx == 0 || p->n_ubatch == 0 || p->n_batch == 0 || p->n_seq_max == 0) {
+            illava_fail(ILLAVA_BAD_ARG, "n_ctx %u, n_batch %u, n_ubatch %u, n_seq_max %u: each must be at least 1",
+                    p->n_ctx, p->n_batch, p->n_ubatch, p->n_seq_max);
+        }
+        if (p->n_seq_max > LLAMA_MAX_SEQ) {
+            illava_fail(ILLAVA_BAD_ARG, "n_seq_max %u: at most %d", p->n_seq_max, LLAMA_MAX_SEQ);
+        }
+        if (p->flash_attn == 0 && ggml_is_quantized(p->type_v)) {
+            illava_fail(ILLAVA_BAD_ARG, "a %s V cache needs flash attention: drop -fa off or use -ctv f16", ggml_type_name(p->type_v));
+        }
+        check_kv_type("-ctk", p->type_k, model->hparams.n_embd_head_k());
+        check_kv_type("-ctv", p->type_v, model->hparams.n_embd_head_v());
+
+        llama_context_params params = llama_context_default_params();
+        params.n_ctx           = p->n_ctx;
+        params.n_batch         = std::max(p->n_batch, p->n_ubatch);
+        params.n_ubatch        = p->n_ubatch;
+        params.n_seq_max       = p->n_seq_max;
+        params.n_threads       = p->n_threads;
+        params.n_threads_batch = p->n_threads_batch;
+        params.flash_attn_type = p->flash_attn < 0 ? LLAMA_FLASH_ATTN_TYPE_AUTO :
+                                 p->flash_attn > 0 ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+        params.type_k          = p->type_k;
+        params.type_v          = p->type_v;
+        params.offload_kqv     = p->offload_kqv;
+        params.kv_unified      = p->kv_unified;
+        params.merge_layers    = p->merge_layers;
+        params.merge_n_ctx     = p->n_ctx_deep;
+        params.n_merge_layers  = p->n_merge_layers;
+
+        if (params.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_AUTO && ggml_is_quantized(p->type_v)) {
+            params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+        }
+
+        // the checks of llama_init_from_model() that matter here stand above, with messages that reach the caller
+        *out = new llama_context(*model, params);
+    });
+}
+
+static const llama_kv_segments * segments_of(const llama_context * ctx) {
+    return ctx->get_cparams().merge_layers.empty() ? nullptr : static_cast<const llama_kv_segments *>(ctx->get_memory());
+}
+
+static uint64_t sum_bytes(const llama_memory_i & memory) {
+    uint64_t res = 0;
+    for (const auto & [buft, size] : memory.memory_breakdown()) {
+        res += size;
+    }
+    return res;
+}
+
+size_t illava_context_n_segments(const llama_context * ctx) {
+    const auto * kv = segments_of(ctx);
+    return kv ? kv->size() : 1;
+}
+
+illava_status illava_context_segment(const llama_context * ctx, size_t i, illava_segment * out) {
+    return illava_guard([&] {
+        illava_check_size("illava_segment", out->size, sizeof(*out));
+
+        if (i >= illava_context_n_segments(ctx)) {
+            illava_fail(ILLAVA_BAD_ARG, "segment %zu: this context has %zu", i, illava_context_n_segments(ctx));
+        }
+
+        const auto * kv = segments_of(ctx);
+        if (!kv) {
+            const auto * cache = dynamic_cast<const llama_kv_cache *>(ctx->get_memory());
+            out->il_begin = 0;
+            out->il_end   = ctx->get_model().hparams.n_layer();
+            out->n_cells  = cache ? cache->get_size()*cache->get_n_stream() : ctx->n_ctx();
+            out->bytes    = ctx->get_memory() ? sum_bytes(*ctx->get_memory()) : 0;
+            out->n_used   = cache ? cache->get_cells(0).get_used() : 0;
+            return;
+        }
+
+        const auto * cache = kv->at(i);
+        out->il_begin = kv->layers(i).begin;
+        out->il_end   = kv->layers(i).end;
+        out->n_cells  = cache->get_size()*cache->get_n_stream();
+        out->bytes    = sum_bytes(*cache);
+        out->n_used   = 0;
+        for (uint32_t s = 0; s < cache->get_n_stream(); ++s) {
+            out->n_used = std::max(out->n_used, cache->get_cells(s).get_used());
+        }
+    });
+}
+
+uint64_t illava_context_compute_bytes(const llama_context * ctx) {
+    uint64_t res = 0;
+    ggml_backend_sched_t sched = ctx->get_sched();
+    for (int i = 0; i < ggml_backend_sched_get_n_backends(sched); ++i) {
+        res += ggml_backend_sched_get_buffer_size(sched, ggml_backend_sched_get_backend(sched, i));
+    }
+    return res;
+}
+
+illava_status illava_prefill(llama_context * ctx, const illava_prefill_params * params, illava_trace ** trace) {
+    return illava_guard([&] {
+        illava_check_size("illava_prefill_params", params->size, sizeof(*params));
+
+        auto res = std::make_unique<illava_trace>();
+        ctx->prefill_segments(*params, trace ? &res->steps : nullptr);
+        if (trace) {
+            *trace = res.release();
+        }
+    });
+}
+
+void illava_trace_free(illava_trace * trace) {
+    delete trace;
+}
+
+size_t illava_trace_n_steps(const illava_trace * trace) {
+    return trace->steps.size();
+}
+
+static const llama_merge_step & step_of(const illava_trace * trace, size_t i) {
+    if (i >= trace->steps.size()) {
+        illava_fail(ILLAVA_BAD_ARG, "step %zu: the trace has %zu", i, trace->steps.size());
+    }
+    return trace->steps[i];
+}
+
+illava_status illava_trace_step(const illava_trace * trace, size_t i, illava_step * out) {
+    return illava_guard([&] {
+        illava_check_size("illava_step", out->size, sizeof(*out));
+
+        const auto & step = step_of(trace, i);
+        out->span   = step.span;
+        out->layer  = step.layer;
+        out->n_in   = step.scores.size();
+        out->n_out  = step.kept.size();
+        out->scores = step.scores.data();
+        out->kept   = step.kept.data();
+        out->merged = step.merged.data();
+        out->into   = step.into;
+    });
+}
+
+illava_status illava_trace_residual(const illava_trace * trace, size_t i, const float ** rows, size_t * n_floats) {
+    return illava_guard([&] {
+        const auto & step = step_of(trace, i);
+        if (step.residual.empty()) {
+            illava_fail(ILLAVA_BAD_ARG, "step %zu has no residual: the call did not ask to keep it", i);
+        }
+        *rows     = step.residual.data();
+        *n_floats = step.residual.size();
+    });
+}
