@@ -1,0 +1,58 @@
+// What the illava entry points need of a loaded encoder and of one run of its graph, beyond upstream's clip.h.
+
+#pragma once
+
+#include "ggml-backend.h"
+#include "illava-merge.h"
+
+#include <vector>
+
+struct clip_ctx;
+struct clip_model;
+
+// Borrowed from the clip_ctx; defined at the foot of clip.cpp, where that struct is known.
+struct illava_clip_parts {
+    const clip_model     * model;
+    ggml_backend_sched_t   sched;
+    ggml_backend_t         backend;      // where the weights are
+    size_t                 weight_bytes; // the buffer that holds them
+    std::vector<ggml_backend_t> backends;
+};
+illava_clip_parts illava_clip_get_parts(const clip_ctx * ctx);
+
+// One merge step as read back. Indices are original ones: units of the first layer.
+struct illava_step_trace {
+    int32_t              layer;
+    std::vector<float>   scores; // [units in], mean over heads, queries and rows of the unit
+    std::vector<int32_t> kept;   // [units out], ascending
+    std::vector<int32_t> merged; // [units merged], least attended first
+};
+
+// Watches one clip_encode(): times the encoder and the projector apart, and reads the merge steps back.
+class illava_probe {
+  public:
+    // n_rows: patches that enter the first layer. n_head: of the encoder.
+    illava_probe(illava_merge_schedule_ptr schedule, int64_t n_rows, int32_t n_head);
+    ~illava_probe();
+
+    illava_probe(const illava_probe &) = delete;
+    illava_probe & operator=(const illava_probe &) = delete;
+
+    void before(ggml_backend_sched_t sched, ggml_cgraph * gf); // the graph is allocated, its inputs are set
+    void after(ggml_cgraph * gf);                              // the graph is computed
+
+    std::vector<illava_step_trace> steps;
+    double encoder_ms   = 0;
+    double projector_ms = 0;
+
+  private:
+    static bool on_node(ggml_tensor * node, bool ask, void * self);
+
+    illava_merge_schedule_ptr schedule;
+    int64_t                   n_rows;
+    int32_t                   n_head;
+    ggml_backend_sched_t      sched        = nullptr;
+    const ggml_tensor       * encoder_out  = nullptr; // the projector's input
+    int64_t                   t_begin_us   = 0;
+    int64_t                   t_encoder_us = 0;
+};

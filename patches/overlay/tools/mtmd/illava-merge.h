@@ -1,0 +1,72 @@
+// Token merging inside the image encoder: what is merged (a schedule), and the graph nodes that do it (a merger).
+//
+// A schedule rides on clip_image_f32, because like a picture's size it decides how many tokens come out; the graph,
+// clip_n_output_tokens() and the inputs clip_encode() fills all ask the same two functions of shape below.
+
+#pragma once
+
+#include "illava.h"
+
+#include "ggml.h"
+#include "illava-graph.h"
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+struct illava_merge_schedule {
+    std::vector<illava_merge_step> steps; // layers strictly ascending, r > 0, counted in rows of the tower (patches)
+
+    int32_t unit_rows      = 1;     // consecutive rows merged as one unit: 4 for whole 2x2 groups
+    int32_t rows_per_token = 1;     // rows the projector makes one output token of
+    int32_t protected_rows = 0;     // trailing rows (the class token) that are neither scored nor merged
+    bool    composed_score = false; // score by stock operations instead of the fused one
+};
+
+using illava_merge_schedule_ptr = std::shared_ptr<const illava_merge_schedule>;
+
+// Patch rows left of n_rows, and output tokens left of n_tokens. Without a schedule: all of them.
+int64_t illava_merge_rows_left  (const illava_merge_schedule_ptr & schedule, int64_t n_rows);
+int64_t illava_merge_tokens_left(const illava_merge_schedule_ptr & schedule, int64_t n_tokens);
+
+// Throws illava_error (ILLAVA_BAD_ARG) when a tower that runs n_layer blocks over n_rows patches cannot take the
+// schedule; the sentence says which step and which limit.
+void illava_merge_check(const illava_merge_schedule & schedule, int64_t n_rows, int32_t n_layer);
+
+// Names of a step's result tensors in the graph, for reading them back.
+struct illava_merge_names {
+    explicit illava_merge_names(int32_t layer);
+
+    char scores[GGML_MAX_NAME]; // f32 [units in]: sum over heads, queries and the unit's rows
+    char kept  [GGML_MAX_NAME]; // i32 [units out]
+    char order [GGML_MAX_NAME]; // i32 [units merged], least attended first
+};
+
+// One per graph under construction. A layer calls attend() with what it gave to attention and, after the attention
+// residual, merge(); a layer without a step gets its tensors back untouched.
+class illava_merger {
+  public:
+    explicit illava_merger(illava_merge_schedule_ptr schedule);
+
+    // q: [d, n_rows, n_head], k: [d, n_rows, n_head_kv], both permuted as attention takes them.
+    void attend(ggml_context * ctx, int il, ggml_tensor * q, ggml_tensor * k, ggml_tensor * mask, float scale);
+
+    // x: [n_embd, n_rows] -> [n_embd, rows left]; n_pos follows.
+    ggml_tensor * merge(ggml_context * ctx, int il, ggml_tensor * x, int64_t & n_pos);
+
+    // M-RoPE positions, i32 [4 * n_rows] section by section -> those of the rows that layer il left.
+    ggml_tensor * positions(ggml_context * ctx, int il, ggml_tensor * pos) const;
+
+  private:
+    const illava_merge_step * step_at(int il) const;
+
+    illava_merge_schedule_ptr schedule;
+
+    int                 scored = -1;         // the layer `scores` belongs to
+    ggml_tensor       * scores = nullptr;
+    int                 merged = -1;         // the layer `plan` belongs to
+    illava_plan_tensors plan   = { nullptr, nullptr };
+};
+
+// Null without a schedule: the graph is then built by upstream's lines alone.
+std::shared_ptr<illava_merger> illava_make_merger(const illava_merge_schedule_ptr & schedule);

@@ -1,0 +1,94 @@
+#include "illava-clip.h"
+
+#include <cstring>
+
+// The first node that takes a projector weight ("mm." in every projector of upstream) has the encoder's result as its
+// other operand.
+static const ggml_tensor * find_encoder_out(ggml_cgraph * gf) {
+    for (int i = 0; i < ggml_graph_n_nodes(gf); i++) {
+        const ggml_tensor * node = ggml_graph_node(gf, i);
+        if (node->src[0] && node->src[1] && strncmp(node->src[0]->name, "mm.", 3) == 0) {
+            return node->src[1];
+        }
+    }
+    return nullptr;
+}
+
+illava_probe::illava_probe(illava_merge_schedule_ptr schedule, int64_t n_rows, int32_t n_head) :
+    schedule(std::move(schedule)), n_rows(n_rows), n_head(n_head) {}
+
+illava_probe::~illava_probe() {
+    if (sched) {
+        ggml_backend_sched_set_eval_callback(sched, nullptr, nullptr);
+    }
+}
+
+// The scheduler asks before a node whether it should stop after it, and calls again once the node is computed.
+bool illava_probe::on_node(ggml_tensor * node, bool ask, void * self) {
+    auto * probe = static_cast<illava_probe *>(self);
+    if (ask) {
+        return node == probe->encoder_out;
+    }
+    probe->t_encoder_us = ggml_time_us();
+    return true;
+}
+
+void illava_probe::before(ggml_backend_sched_t sched_in, ggml_cgraph * gf) {
+    sched       = sched_in;
+    encoder_out = find_encoder_out(gf);
+    if (encoder_out) {
+        ggml_backend_sched_set_eval_callback(sched, on_node, this);
+    }
+    t_begin_us = ggml_time_us();
+}
+
+template <typename T>
+static std::vector<T> read(ggml_cgraph * gf, const char * name) {
+    ggml_tensor * tensor = ggml_graph_get_tensor(gf, name);
+    GGML_ASSERT(tensor && ggml_is_contiguous(tensor) && ggml_nbytes(tensor) % sizeof(T) == 0);
+    std::vector<T> data(ggml_nbytes(tensor) / sizeof(T));
+    ggml_backend_tensor_get(tensor, data.data(), 0, ggml_nbytes(tensor));
+    return data;
+}
+
+void illava_probe::after(ggml_cgraph * gf) {
+    const int64_t t_end_us = ggml_time_us();
+
+    // without a projector of its own the whole graph is the encoder
+    const int64_t t_split_us = t_encoder_us > 0 ? t_encoder_us : t_end_us;
+    encoder_ms   = 1e-3 * (double) (t_split_us - t_begin_us);
+    projector_ms = 1e-3 * (double) (t_end_us - t_split_us);
+
+    if (!schedule) {
+        return;
+    }
+
+    int64_t rows = n_rows;
+    std::vector<int32_t> original; // of the units that enter a step; empty: the identity
+
+    for (const auto & step : schedule->steps) {
+        const illava_merge_names names(step.layer);
+
+        illava_step_trace trace;
+        trace.layer  = step.layer;
+        trace.scores = read<float>  (gf, names.scores);
+        trace.kept   = read<int32_t>(gf, names.kept);
+        trace.merged = read<int32_t>(gf, names.order);
+
+        // every row of the set asks, the class token too
+        const double n_summed = (double) n_head * (double) (rows + schedule->protected_rows) * schedule->unit_rows;
+        for (float & score : trace.scores) {
+            score = (float) (score / n_summed);
+        }
+        if (!original.empty()) {
+            for (auto * indices : { &trace.kept, &trace.merged }) {
+                for (int32_t & index : *indices) {
+                    index = original.at(index);
+                }
+            }
+        }
+        original = trace.kept;
+        rows    -= step.r;
+        steps.push_back(std::move(trace));
+    }
+}

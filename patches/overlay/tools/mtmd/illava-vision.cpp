@@ -1,0 +1,434 @@
+#include "illava-vision.h"
+
+#include "../../src/illava-status.h"
+#include "ggml-cpp.h"
+#include "ggml-illava.h"
+#include "illava-log.h"
+#include "illava-projector-file.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <numeric>
+
+// Larger pictures are refused before anything is allocated for them; upstream's own arithmetic is 32-bit.
+static constexpr uint32_t max_side    = 1 << 15;
+static constexpr uint64_t max_area    = 1ull << 28;
+static constexpr int64_t  max_patches = 1 << 16;
+static constexpr int32_t  max_threads = 512;
+
+bool illava_vision::is_qwen() const {
+    return model().proj_type == PROJECTOR_TYPE_QWEN2VL || model().proj_type == PROJECTOR_TYPE_QWEN25VL;
+}
+
+int32_t illava_vision::n_layer_run() const {
+    if (!hparams().has_llava_projector) {
+        return hparams().n_layer;
+    }
+    const auto & features = hparams().feature_layers;
+    return features.empty() ? hparams().n_layer - 1 : *std::max_element(features.begin(), features.end());
+}
+
+int32_t illava_vision::group() const {
+    return is_qwen() ? hparams().n_merge * hparams().n_merge : 1;
+}
+
+const char * illava_vision::why_no_merge() const {
+    if (model().proj_type == PROJECTOR_TYPE_QWEN25VL || hparams().n_wa_pattern > 0) {
+        return "its window attention fixes which tokens share a window, so none may leave";
+    }
+    if (hparams().feature_layers.size() > 1) {
+        return "its projector stacks the features of several layers, which must have the same tokens";
+    }
+    return nullptr;
+}
+
+static void require(const void * pointer, const char * name) {
+    if (!pointer) {
+        illava_fail(ILLAVA_BAD_ARG, "%s is NULL", name);
+    }
+}
+
+//
+// load and describe
+//
+
+static clip_flash_attn_type flash_attn_type(int32_t value) {
+    switch (value) {
+        case -1: return CLIP_FLASH_ATTN_TYPE_AUTO;
+        case  0: return CLIP_FLASH_ATTN_TYPE_DISABLED;
+        case  1: return CLIP_FLASH_ATTN_TYPE_ENABLED;
+        default: illava_fail(ILLAVA_BAD_ARG, "flash_attn = %d: -1, 0 or 1", value);
+    }
+}
+
+static std::unique_ptr<mtmd_image_preprocessor> make_preprocessor(const illava_vision & vision) {
+    // as mtmd_context chooses it
+    if (vision.is_qwen()) {
+        return std::make_unique<mtmd_image_preprocessor_dyn_size>(vision.clip.get());
+    }
+    if (!vision.hparams().image_res_candidates.empty()) {
+        return std::make_unique<mtmd_image_preprocessor_llava_uhd>(vision.clip.get());
+    }
+    return std::make_unique<mtmd_image_preprocessor_fixed_size>(vision.clip.get());
+}
+
+illava_status illava_vision_load(const char * path, const illava_vision_params * params, illava_vision ** out) {
+    return illava_guard([&] {
+        require(path, "path");
+        require(params, "params");
+        require(out, "out");
+        *out = nullptr;
+        illava_check_size("illava_vision_params", params->size, sizeof(*params));
+        const clip_flash_attn_type flash_attn = flash_attn_type(params->flash_attn);
+
+        illava_log_install();
+        illava_log_forget();
+        const illava_abort_trap trap;
+
+        auto vision = std::make_unique<illava_vision>();
+        vision->path      = path;
+        vision->projector = illava_check_projector_file(path, params->image_min_tokens, params->image_max_tokens).projector;
+
+        clip_context_params clip_params = {};
+        clip_params.use_gpu          = params->use_gpu;
+        clip_params.flash_attn_type  = flash_attn;
+        clip_params.image_min_tokens = params->image_min_tokens;
+        clip_params.image_max_tokens = params->image_max_tokens;
+        clip_params.warmup           = true; // reserves the buffers, and walks the whole graph once under the trap
+
+        vision->clip.reset(clip_init(path, clip_params).ctx_v);
+        if (!vision->clip) {
+            const std::string & line = illava_log_last_error();
+            illava_fail(ILLAVA_BAD_FILE, "%s: %s", path, line.empty() ? "cannot be loaded" : line.c_str());
+        }
+        vision->parts        = illava_clip_get_parts(vision->clip.get());
+        vision->preprocessor = make_preprocessor(*vision);
+
+        *out = vision.release();
+    });
+}
+
+void illava_vision_free(illava_vision * vision) {
+    delete vision;
+}
+
+illava_status illava_vision_describe(const illava_vision * vision, illava_vision_info * info) {
+    return illava_guard([&] {
+        require(vision, "vision");
+        require(info, "info");
+        illava_check_size("illava_vision_info", info->size, sizeof(*info));
+
+        const clip_hparams & hparams = vision->hparams();
+        const bool dynamic = hparams.image_max_pixels > 0;
+        const int  align   = hparams.patch_size * hparams.n_merge;
+
+        snprintf(info->projector, sizeof(info->projector), "%s", vision->projector.c_str());
+        snprintf(info->backend,   sizeof(info->backend),   "%s", ggml_backend_name(vision->parts.backend));
+
+        info->n_layer      = hparams.n_layer;
+        info->n_layer_run  = vision->n_layer_run();
+        info->n_embd       = hparams.n_embd;
+        info->n_head       = hparams.n_head;
+        info->image_size   = dynamic ? (int32_t) std::sqrt((double) hparams.image_max_pixels) / align * align : hparams.image_size;
+        info->patch_size   = hparams.patch_size;
+        info->n_embd_out   = clip_n_mmproj_embd(vision->clip.get());
+        info->group        = vision->group();
+        info->class_token  = vision->model().class_embedding != nullptr;
+        info->dynamic_size = dynamic || !hparams.image_res_candidates.empty();
+        info->can_merge    = vision->why_no_merge() == nullptr;
+        info->mrope        = vision->is_qwen();
+        info->weight_bytes = vision->parts.weight_bytes;
+    });
+}
+
+uint64_t illava_vision_compute_bytes(const illava_vision * vision) {
+    if (!vision) {
+        return 0;
+    }
+    uint64_t bytes = 0;
+    for (ggml_backend_t backend : vision->parts.backends) {
+        bytes += ggml_backend_sched_get_buffer_size(vision->parts.sched, backend);
+    }
+    return bytes;
+}
+
+//
+// pictures
+//
+
+static void check_side(uint32_t nx, uint32_t ny) {
+    if (nx < 1 || ny < 1 || nx > max_side || ny > max_side || (uint64_t) nx * ny > max_area) {
+        illava_fail(ILLAVA_BAD_ARG, "an image of %u x %u pixels: each side takes 1 to %u, both together at most %llu",
+            nx, ny, max_side, (unsigned long long) max_area);
+    }
+}
+
+// What the graph of this encoder takes; its builders assert the same.
+static void check_tile(const illava_vision & vision, uint32_t nx, uint32_t ny) {
+    const clip_hparams & hparams = vision.hparams();
+    if (!vision.is_qwen()) {
+        if (nx != (uint32_t) hparams.image_size || ny != nx) {
+            illava_fail(ILLAVA_BAD_ARG, "a tile of %u x %u pixels: this encoder takes %d x %d", nx, ny,
+                hparams.image_size, hparams.image_size);
+        }
+        return;
+    }
+    check_side(nx, ny);
+    const uint32_t align = hparams.patch_size * hparams.n_merge;
+    if (nx % align != 0 || ny % align != 0) {
+        illava_fail(ILLAVA_BAD_ARG, "a tile of %u x %u pixels: both sides must be multiples of %u", nx, ny, align);
+    }
+    const int64_t n_patches = (int64_t) (nx / hparams.patch_size) * (ny / hparams.patch_size);
+    if (n_patches > max_patches) {
+        illava_fail(ILLAVA_BAD_ARG, "a tile of %u x %u pixels has %lld patches, at most %lld can be encoded", nx, ny,
+            (long long) n_patches, (long long) max_patches);
+    }
+}
+
+illava_status illava_image_from_rgb(
+        illava_vision * vision, const uint8_t * rgb, uint32_t nx, uint32_t ny, illava_image ** out) {
+    return illava_guard([&] {
+        require(vision, "vision");
+        require(rgb, "rgb");
+        require(out, "out");
+        *out = nullptr;
+        check_side(nx, ny);
+
+        clip_image_u8 picture;
+        picture.set_size({ (int) nx, (int) ny }, false);
+        picture.cpy_buf(std::vector<uint8_t>(rgb, rgb + (size_t) nx * ny * 3));
+        mtmd_image_preproc_out result = vision->preprocessor->preprocess(picture);
+
+        auto image = std::make_unique<illava_image>();
+        if (result.has_overview()) {
+            image->tiles.push_back(std::move(result.overview));
+        }
+        std::move(result.entries.begin(), result.entries.end(), std::back_inserter(image->tiles));
+        for (const auto & tile : image->tiles) {
+            check_tile(*vision, tile.nx(), tile.ny());
+        }
+        *out = image.release();
+    });
+}
+
+illava_status illava_image_from_f32(
+        illava_vision * vision, const float * rgb, uint32_t nx, uint32_t ny, illava_image ** out) {
+    return illava_guard([&] {
+        require(vision, "vision");
+        require(rgb, "rgb");
+        require(out, "out");
+        *out = nullptr;
+        check_tile(*vision, nx, ny);
+
+        clip_image_f32 tile;
+        tile.set_size({ (int) nx, (int) ny }, false, false);
+        tile.cpy_buf(std::vector<float>(rgb, rgb + (size_t) nx * ny * 3));
+
+        auto image = std::make_unique<illava_image>();
+        image->tiles.push_back(std::move(tile));
+        *out = image.release();
+    });
+}
+
+void illava_image_free(illava_image * image) {
+    delete image;
+}
+
+size_t illava_image_n_tiles(const illava_image * image) {
+    return image ? image->tiles.size() : 0;
+}
+
+static const clip_image_f32 & tile_at(const illava_image & image, size_t tile) {
+    if (tile >= image.tiles.size()) {
+        illava_fail(ILLAVA_BAD_ARG, "tile %zu: the image has %zu", tile, image.tiles.size());
+    }
+    return image.tiles[tile];
+}
+
+illava_status illava_image_tile(
+        const illava_vision * vision, const illava_image * image, size_t tile, illava_tile * out) {
+    return illava_guard([&] {
+        require(vision, "vision");
+        require(image, "image");
+        require(out, "out");
+        illava_check_size("illava_tile", out->size, sizeof(*out));
+        const clip_image_f32 & pixels = tile_at(*image, tile);
+        out->nx     = pixels.nx();
+        out->ny     = pixels.ny();
+        out->grid_x = pixels.nx() / vision->hparams().patch_size;
+        out->grid_y = pixels.ny() / vision->hparams().patch_size;
+        out->data   = pixels.get_ro_buf().data();
+    });
+}
+
+//
+// encoding
+//
+
+// Null when nothing is merged. Throws where the encoder cannot take the steps.
+static illava_merge_schedule_ptr make_schedule(
+        const illava_vision & vision, int64_t n_patches, const illava_encode_params & params) {
+    illava_check_size("illava_encode_params", params.size, sizeof(params));
+    if (params.grid != ILLAVA_GRID_FAITHFUL && params.grid != ILLAVA_GRID_REFERENCE) {
+        illava_fail(ILLAVA_BAD_ARG, "grid = %d: 0 (faithful) or 1 (reference)", (int) params.grid);
+    }
+    if (params.n_steps == 0) {
+        return nullptr;
+    }
+    require(params.steps, "steps");
+
+    auto schedule = std::make_shared<illava_merge_schedule>();
+    schedule->steps.assign(params.steps, params.steps + params.n_steps);
+    schedule->rows_per_token = vision.group();
+    schedule->unit_rows      = params.grid == ILLAVA_GRID_FAITHFUL ? vision.group() : 1;
+    schedule->protected_rows = vision.model().class_embedding ? 1 : 0;
+    schedule->composed_score = params.composed_score || !illava_backend_has_score(vision.parts.backend);
+
+    // a step of r = 0 is checked like any other and then leaves no node behind
+    illava_merge_check(*schedule, n_patches, vision.n_layer_run());
+    auto & steps = schedule->steps;
+    steps.erase(std::remove_if(steps.begin(), steps.end(), [](const illava_merge_step & step) { return step.r == 0; }), steps.end());
+    if (steps.empty()) {
+        return nullptr;
+    }
+    if (const char * reason = vision.why_no_merge()) {
+        illava_fail(ILLAVA_UNSUPPORTED, "the image encoder (%s) cannot merge tokens: %s", vision.projector.c_str(), reason);
+    }
+    return schedule;
+}
+
+illava_status illava_encoded_n_tokens(
+        const illava_vision * vision, uint32_t grid_x, uint32_t grid_y, const illava_encode_params * params, uint32_t * n_tokens) {
+    return illava_guard([&] {
+        require(vision, "vision");
+        require(params, "params");
+        require(n_tokens, "n_tokens");
+
+        const uint32_t patch = vision->hparams().patch_size;
+        if (grid_x > max_side / patch || grid_y > max_side / patch) {
+            illava_fail(ILLAVA_BAD_ARG, "a grid of %u x %u patches: each side takes at most %u", grid_x, grid_y, max_side / patch);
+        }
+        // a fixed-size encoder ignores the pixels its last patch does not reach
+        const bool fixed = !vision->is_qwen() && grid_x == grid_y && grid_x == (uint32_t) vision->hparams().image_size / patch;
+        const uint32_t nx = fixed ? vision->hparams().image_size : grid_x * patch;
+        const uint32_t ny = fixed ? vision->hparams().image_size : grid_y * patch;
+        check_tile(*vision, nx, ny);
+
+        clip_image_f32 shape;
+        shape.set_size({ (int) nx, (int) ny }, true, false);
+        shape.merge = make_schedule(*vision, (int64_t) grid_x * grid_y, *params);
+        *n_tokens = (uint32_t) clip_n_output_tokens(vision->clip.get(), &shape);
+    });
+}
+
+// Where each output token stands in the grid of output cells.
+static std::vector<int32_t> kept_cells(
+        const illava_vision & vision, const illava_merge_schedule_ptr & schedule,
+        const std::vector<illava_step_trace> & steps, uint32_t n_tokens) {
+    if (schedule && schedule->unit_rows == schedule->rows_per_token) {
+        return steps.back().kept;
+    }
+    // nothing was merged, or the survivors are regrouped and take the first cells
+    GGML_ASSERT(!schedule || vision.group() > 1);
+    std::vector<int32_t> cells(n_tokens);
+    std::iota(cells.begin(), cells.end(), 0);
+    return cells;
+}
+
+illava_status illava_encode(
+        illava_vision * vision, const illava_image * image, size_t tile, const illava_encode_params * params, illava_encoded ** out) {
+    return illava_guard([&] {
+        require(vision, "vision");
+        require(image, "image");
+        require(params, "params");
+        require(out, "out");
+        *out = nullptr;
+        if (params->n_threads < 1 || params->n_threads > max_threads) {
+            illava_fail(ILLAVA_BAD_ARG, "n_threads = %d: 1 to %d", params->n_threads, max_threads);
+        }
+
+        clip_image_f32_batch batch;
+        batch.entries.push_back(tile_at(*image, tile));
+        clip_image_f32 & pixels = batch.entries.front();
+        check_tile(*vision, pixels.nx(), pixels.ny());
+
+        const clip_hparams & hparams = vision->hparams();
+        const int64_t grid_x = pixels.nx() / hparams.patch_size;
+        const int64_t grid_y = pixels.ny() / hparams.patch_size;
+        pixels.merge = make_schedule(*vision, grid_x * grid_y, *params);
+
+        auto encoded = std::make_unique<illava_encoded>();
+        encoded->n_tokens = (uint32_t) clip_n_output_tokens(vision->clip.get(), &pixels);
+        encoded->n_embd   = (uint32_t) clip_n_mmproj_embd(vision->clip.get());
+        encoded->cells_x  = (uint32_t) (grid_x / hparams.n_merge);
+        encoded->cells_y  = (uint32_t) (grid_y / hparams.n_merge);
+        encoded->embd.resize((size_t) encoded->n_tokens * encoded->n_embd);
+
+        {
+            const std::lock_guard<std::mutex> lock(vision->encoding);
+            illava_probe probe(pixels.merge, grid_x * grid_y, hparams.n_head);
+
+            clip_encode_params clip_params;
+            clip_params.imgs      = &batch;
+            clip_params.n_threads = params->n_threads;
+            clip_params.out_embd  = &encoded->embd;
+            clip_params.probe     = &probe;
+
+            illava_log_forget();
+            if (!clip_encode(vision->clip.get(), &clip_params)) {
+                const std::string & line = illava_log_last_error();
+                const bool memory = line.find("alloc") != std::string::npos;
+                illava_fail(memory ? ILLAVA_NO_MEMORY : ILLAVA_INTERNAL, "encoding %lld x %lld patches failed: %s",
+                    (long long) grid_x, (long long) grid_y, line.c_str());
+            }
+            encoded->steps        = std::move(probe.steps);
+            encoded->encoder_ms   = probe.encoder_ms;
+            encoded->projector_ms = probe.projector_ms;
+        }
+        encoded->kept = kept_cells(*vision, pixels.merge, encoded->steps, encoded->n_tokens);
+        *out = encoded.release();
+    });
+}
+
+void illava_encoded_free(illava_encoded * encoded) {
+    delete encoded;
+}
+
+illava_status illava_encoded_get(const illava_encoded * encoded, illava_encoded_view * out) {
+    return illava_guard([&] {
+        require(encoded, "encoded");
+        require(out, "out");
+        illava_check_size("illava_encoded_view", out->size, sizeof(*out));
+        out->n_tokens     = encoded->n_tokens;
+        out->n_embd       = encoded->n_embd;
+        out->embd         = encoded->embd.data();
+        out->kept         = encoded->kept.data();
+        out->cells_x      = encoded->cells_x;
+        out->cells_y      = encoded->cells_y;
+        out->n_steps      = encoded->steps.size();
+        out->encoder_ms   = encoded->encoder_ms;
+        out->projector_ms = encoded->projector_ms;
+    });
+}
+
+illava_status illava_encoded_step(const illava_encoded * encoded, size_t i, illava_step * out) {
+    return illava_guard([&] {
+        require(encoded, "encoded");
+        require(out, "out");
+        illava_check_size("illava_step", out->size, sizeof(*out));
+        if (i >= encoded->steps.size()) {
+            illava_fail(ILLAVA_BAD_ARG, "step %zu: the tile went through %zu", i, encoded->steps.size());
+        }
+        const illava_step_trace & step = encoded->steps[i];
+        out->span   = 0;
+        out->layer  = step.layer;
+        out->n_in   = (int32_t) step.scores.size();
+        out->n_out  = (int32_t) step.kept.size();
+        out->scores = step.scores.data();
+        out->kept   = step.kept.data();
+        out->merged = step.merged.data();
+        out->into   = step.merged.back();
+    });
+}

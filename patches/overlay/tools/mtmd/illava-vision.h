@@ -1,0 +1,50 @@
+// The handles behind the "Vision" part of illava.h.
+
+#pragma once
+
+#include "clip-impl.h"
+#include "clip-model.h"
+#include "illava-clip.h"
+#include "mtmd-image.h"
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+struct clip_ctx_deleter {
+    void operator()(clip_ctx * ctx) const { clip_free(ctx); }
+};
+
+struct illava_vision {
+    std::string                                path;
+    std::string                                projector; // as in the file
+    std::unique_ptr<clip_ctx, clip_ctx_deleter> clip;
+    illava_clip_parts                          parts;     // of clip
+    std::unique_ptr<mtmd_image_preprocessor>   preprocessor;
+    std::mutex                                 encoding;  // one graph at a time: the scheduler is shared
+
+    const clip_model   & model()   const { return *parts.model; }
+    const clip_hparams & hparams() const { return parts.model->hparams; }
+
+    bool is_qwen() const;
+    // Blocks the graph runs.
+    int32_t n_layer_run() const;
+    // Patches that make one output token.
+    int32_t group() const;
+    // Why this encoder cannot merge, or null if it can.
+    const char * why_no_merge() const;
+};
+
+struct illava_image {
+    std::vector<clip_image_f32> tiles; // the overview first, then the tiles row by row
+};
+
+struct illava_encoded {
+    uint32_t                       n_tokens, n_embd;
+    uint32_t                       cells_x, cells_y;
+    std::vector<float>             embd; // [n_tokens, n_embd]
+    std::vector<int32_t>           kept; // [n_tokens]
+    std::vector<illava_step_trace> steps;
+    double                         encoder_ms, projector_ms;
+};
