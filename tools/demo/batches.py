@@ -56,7 +56,7 @@ def _scene(rng, length):
     scene = scenes.random_scene(rng, most=3) if rng.random() < 0.3 else scenes.random_scene(rng)
     picture, covers = scenes.render_scene(scene)
     shape, color, share = scenes.patch_labels(scene, covers)
-    questions = tasks.several(rng, lambda r: tasks.scene_question(r, scene), 16, 40)
+    questions = tasks.several(rng, lambda r: tasks.scene_question(r, scene), 16, 60)
     return picture, (shape, color, np.zeros_like(shape)), share, pack(questions, length, rng)
 
 

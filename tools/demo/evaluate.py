@@ -32,7 +32,7 @@ def load(checkpoint):
 def read_set(folder):
     """The fixed set as a list of (picture, [Question])."""
     pictures = defaultdict(list)
-    for line in open(folder / "questions.jsonl"):
+    for line in (folder / "questions.jsonl").read_text().splitlines():
         q = json.loads(line)
         pictures[q["image"]].append(Question(q["kind"], q["question"], q["answer"]))
     return [(np.array(Image.open(folder / name).convert("RGB")), questions)

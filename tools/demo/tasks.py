@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from .scenes import SIDE
 from .vocabulary import COLORS, GLYPHS, NUMBERS, PLURALS, SHAPES
 
-# How often each kind is tried; a kind that a scene cannot answer is passed over.
-SCENE_KINDS = {"color": 3, "shape": 2, "count_color": 2, "count_shape": 3, "count_all": 1,
-               "presence": 3, "place": 3, "caption": 2}
+# How often each kind is tried, the harder ones more; a kind that a scene cannot answer is passed
+# over, and a question is asked once.
+SCENE_KINDS = {"color": 1, "shape": 1, "count_color": 2, "count_shape": 4, "count_all": 4,
+               "presence": 2, "place": 2, "caption": 5}
 PAGE_KINDS = ("page7_row", "page7_cell", "page14_row", "page14_cell")
 KINDS = (*SCENE_KINDS, *PAGE_KINDS)
 _WEIGHTED = [kind for kind, weight in SCENE_KINDS.items() for _ in range(weight)]
