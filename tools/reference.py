@@ -45,14 +45,18 @@ class Reference:
         self.encoder = Encoder(Weights(mmproj), rounding, class_token)
         self.decoder = Decoder(Weights(text), rounding)
 
-    def prompt(self, encoded: Encoded, before: list[int], after: list[int]) -> Prompt:
+    def prompt(
+        self, encoded: Encoded, before: list[int], after: list[int], generated: list[int] | None = None
+    ) -> Prompt:
+        generated = generated or []
+        tail = len(after) + len(generated)
         if self.decoder.sections is None:
-            positions = sequential_positions(len(before), len(encoded.embeddings), len(after))
+            positions = sequential_positions(len(before), len(encoded.embeddings), tail)
         else:
             positions = grid_positions(
-                len(before), encoded.cells, encoded.rows, encoded.columns, len(after)
+                len(before), encoded.cells, encoded.rows, encoded.columns, tail
             )
-        return Prompt(before, encoded.embeddings, after, positions)
+        return Prompt(before, encoded.embeddings, after, positions, generated)
 
     def run(self, pixels: torch.Tensor, before: list[int], after: list[int], schedule: Schedule) -> Result:
         """`pixels` [ny, nx, 3], preprocessed; the span stands between the two token lists."""

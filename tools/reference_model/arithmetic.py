@@ -1,19 +1,18 @@
 """The operations of both halves, with the rounding of one of three computations.
 
-`exact` is float64 throughout. `table` differs from it in one place: on a CPU
-ggml evaluates GELU through a table indexed by an f16 and holding f16 values,
-also for F32 models, which is the whole of the difference between an F32 run
-and exact arithmetic that is above 1e-6. `half` rounds wherever a run with F16
-weights and flash attention does: the operand beside a matrix, keys and values,
-and GELU. It tells how far rounding can move a score, which is what the gaps of
-a fixture are measured against.
+`exact` is float64 throughout. `single` rounds where llama.cpp rounds to f16
+even for F32 weights and caches: the patch convolution takes pixels and kernel
+as f16, and on a CPU GELU is a table indexed by an f16 and holding f16 values.
+`half` rounds wherever a run with F16 weights and flash attention does: also the
+operand beside a matrix, keys and values. It tells how far rounding can move a
+score, which is what the gaps of a fixture are measured against.
 """
 
 from math import sqrt
 
 import torch
 
-EXACT, TABLE, HALF = "exact", "table", "half"
+EXACT, SINGLE, HALF = "exact", "single", "half"
 
 
 def to_half(x: torch.Tensor) -> torch.Tensor:
@@ -22,16 +21,16 @@ def to_half(x: torch.Tensor) -> torch.Tensor:
 
 class Arithmetic:
     def __init__(self, rounding: str = EXACT):
-        if rounding not in (EXACT, TABLE, HALF):
+        if rounding not in (EXACT, SINGLE, HALF):
             raise ValueError(f"no rounding called {rounding!r}")
         self.half = rounding == HALF
-        self.table = rounding != EXACT
+        self.single = rounding != EXACT
 
     def rounded(self, x: torch.Tensor) -> torch.Tensor:
         return to_half(x) if self.half else x
 
-    def tabled(self, x: torch.Tensor) -> torch.Tensor:
-        return to_half(x) if self.table else x
+    def narrowed(self, x: torch.Tensor) -> torch.Tensor:
+        return to_half(x) if self.single else x
 
     def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None):
         y = self.rounded(x) @ self.rounded(weight).T
@@ -39,16 +38,20 @@ class Arithmetic:
 
     def gelu(self, x: torch.Tensor) -> torch.Tensor:
         """The tanh approximation, which is what ggml's GELU is."""
-        t = self.tabled(x)
-        y = self.tabled(0.5 * t * (1 + torch.tanh(sqrt(2 / torch.pi) * (t + 0.044715 * t**3))))
-        if not self.table:
+        t = self.narrowed(x)
+        y = self.narrowed(0.5 * t * (1 + torch.tanh(sqrt(2 / torch.pi) * (t + 0.044715 * t**3))))
+        if not self.single:
             return y
         # The table serves |x| < 10.
         return torch.where(x >= 10, x, torch.where(x <= -10, torch.zeros_like(x), y))
 
     def quick_gelu(self, x: torch.Tensor) -> torch.Tensor:
-        t = self.tabled(x)
-        return self.tabled(t * torch.sigmoid(1.702 * t))
+        t = self.narrowed(x)
+        return self.narrowed(t * torch.sigmoid(1.702 * t))
+
+    def convolve(self, patches: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+        """Flattened patches [N, values] by kernels [width, values]."""
+        return self.narrowed(patches) @ self.narrowed(kernel).T
 
     def attention(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, visible=None):
         """Softmax attention. q [H, Q, d], k and v [H, K, d]; `visible` [Q, K] is a mask.

@@ -8,7 +8,7 @@ A[h, last, i]. Layers from K on see text and survivors only; nobody's position
 changes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -21,6 +21,7 @@ from .weights import Weights
 class Prompt:
     """Token ids around one visual span and the span's embeddings [n, width].
 
+    `generated` are tokens that follow the prompt: they take no part in any score.
     `positions` [rows, 3] are (t, h, w); without M-RoPE the three are equal.
     """
 
@@ -28,6 +29,7 @@ class Prompt:
     span: torch.Tensor
     after: list[int]
     positions: torch.Tensor
+    generated: list[int] = field(default_factory=list)
 
 
 def sequential_positions(before: int, span: int, after: int) -> torch.Tensor:
@@ -95,9 +97,9 @@ class Decoder:
     def prefill(
         self, prompt: Prompt, schedule: dict[int, int], score: str = "image"
     ) -> tuple[torch.Tensor, list[Step]]:
-        """Logits after the last prompt token, and the steps. `schedule` maps K to r."""
+        """Logits after the last token, and the steps. `schedule` maps K to r."""
         table = self.w["token_embd.weight"]
-        x = torch.cat([table[prompt.before], prompt.span.double(), table[prompt.after]])
+        x = torch.cat([table[prompt.before], prompt.span.double(), table[prompt.after + prompt.generated]])
         angles = self._angles(prompt.positions)
         first, alive = len(prompt.before), list(range(len(prompt.span)))
         steps, weights = [], None
@@ -105,7 +107,7 @@ class Decoder:
             r = schedule.get(layer, 0)
             if r > 0:
                 end = first + len(alive)
-                scores = self._scores(weights, first, end, score)
+                scores = self._scores(weights, first, end, score, len(prompt.generated))
                 span, kept, chosen = merge(x[first:end], scores, r)
                 x = torch.cat([x[:first], span, x[end:]])
                 rows = [*range(first), *(first + i for i in kept), *range(end, len(angles))]
@@ -134,9 +136,9 @@ class Decoder:
         return self.math.linear(last, table if output is None else output)[0], steps
 
     @staticmethod
-    def _scores(weights: torch.Tensor, first: int, end: int, score: str) -> torch.Tensor:
+    def _scores(weights: torch.Tensor, first: int, end: int, score: str, generated: int) -> torch.Tensor:
         if score == "image":
             return weights[:, first:end, first:end].mean(dim=(0, 1))
         if score == "last-token":
-            return weights[:, -1, first:end].mean(dim=0)
+            return weights[:, -1 - generated, first:end].mean(dim=0)
         raise ValueError(f"no score called {score!r}")

@@ -73,9 +73,11 @@ class Encoder:
         kernel = self.w["v.patch_embd.weight"].flatten(1)
         second = self.w.get("v.patch_embd.weight.1")
         if second is None:
-            return self.math.linear(flat, kernel, self.w.get("v.patch_embd.bias"))
+            x = self.math.convolve(flat, kernel)
+            bias = self.w.get("v.patch_embd.bias")
+            return x if bias is None else x + bias
         # A still image is both frames of the temporal pair.
-        return self.math.linear(flat, kernel) + self.math.linear(flat, second.flatten(1))
+        return self.math.convolve(flat, kernel) + self.math.convolve(flat, second.flatten(1))
 
     def _angles(self, rows: int, columns: int, order: torch.Tensor) -> torch.Tensor:
         """Two-dimensional rotary angles [patches, d / 2]: row angles, then column angles."""

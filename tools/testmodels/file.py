@@ -67,6 +67,8 @@ def _data(tensor: Tensor, kind: Type, seed: int, random_codes: bool) -> np.ndarr
         return data
     values = bell(seed, tensor.name, tensor.shape) * np.float32(tensor.std)
     values += np.float32(tensor.mean)
+    if tensor.kind == KERNEL:
+        values = values.astype(np.float16).astype(np.float32)
     if tensor.zero_rows:
         values[-tensor.zero_rows :] = 0
     if tensor.zero_columns:

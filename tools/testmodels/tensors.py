@@ -4,6 +4,11 @@ Shapes are numpy's (rows first); GGUF stores them reversed. `std` is the spread
 before rounding. It keeps the residual stream near unit size, and it makes
 attention uneven: with the small weights of a fresh model all tokens would
 receive nearly the same attention and scores would tie within rounding noise.
+
+Two roundings to f16 that llama.cpp makes even for F32 files are kept small, so
+that F32 runs can be compared closely: GELU is looked up in an f16 table (its
+branches are small beside the residual stream), and the patch convolution takes
+its kernel as f16 (a `KERNEL` holds f16 values in every file type).
 """
 
 from dataclasses import dataclass
@@ -73,14 +78,14 @@ def tower_tensors(tower: Tower) -> Iterator[Tensor]:
         yield from _linear(f"{block}.attn_out", w, w, gain=0.7)
         yield from _norm(f"{block}.ln2", w, bias=True)
         yield from _linear(f"{block}.ffn_up", tower.mlp, w, zero_rows=padding)
-        yield from _linear(f"{block}.ffn_down", w, tower.mlp, gain=0.4, zero_columns=padding)
+        yield from _linear(f"{block}.ffn_down", w, tower.mlp, gain=0.25, zero_columns=padding)
 
     if tower.family == "qwen2vl":
         yield from _norm("v.post_ln", w, bias=True)
         yield from _linear("mm.0", tower.projector_hidden, 4 * w)
     else:
         yield from _linear("mm.0", tower.projector_hidden, w)
-    yield from _linear("mm.2", tower.output, tower.projector_hidden, gain=0.5, bias=0.8)
+    yield from _linear("mm.2", tower.output, tower.projector_hidden, gain=0.35, bias=0.8)
 
 
 def decoder_tensors(decoder: Decoder) -> Iterator[Tensor]:
