@@ -1,1 +1,14 @@
 //! Quantised LLaVA models with visual tokens merged in the image encoder and in the language model.
+//!
+//! `cli` -> `engine` -> `native`; `schedule`, `media`, `prompt` and `report` are pure and know
+//! nothing of the others. `tests/architecture.rs` holds these edges.
+#![deny(unsafe_code)]
+
+pub mod cli;
+pub mod engine;
+pub mod error;
+pub mod media;
+pub mod native;
+pub mod prompt;
+pub mod report;
+pub mod schedule;

@@ -1,3 +1,3 @@
-fn main() {
-    println!("illava {}", env!("CARGO_PKG_VERSION"));
+fn main() -> std::process::ExitCode {
+    illava::cli::main()
 }

@@ -8,7 +8,7 @@ use super::Report;
 #[must_use]
 pub fn compare(a: &Report, b: &Report) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["", &format!("merge {}", a.merge.schedule), &format!("merge {}", b.merge.schedule), "ratio"]);
     let row = |name: &str, a: f64, b: f64, show: &dyn Fn(f64) -> String, speedup: bool| {
         let (upper, lower) = if speedup { (a, b) } else { (b, a) };

@@ -1,0 +1,225 @@
+//! The command line as it is typed. What it means is worked out in `settings`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "illava", version, long_version = VERSION, about, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\nllama.cpp ",
+    env!("ILLAVA_LLAMA_CPP_VERSION"),
+    " (",
+    env!("ILLAVA_LLAMA_CPP_CRATE"),
+    ")\npatches ",
+    env!("ILLAVA_PATCHES_SHA256")
+);
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer a prompt about pictures; without -p on a terminal, chat about them
+    Run(Box<RunFlags>),
+    /// Say what a pair of GGUF files is and what merging would do to it
+    Inspect(Box<InspectFlags>),
+    /// Print shell completions
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual page, or write the pages of all commands to a folder
+    Man { folder: Option<PathBuf> },
+}
+
+#[derive(Debug, Args)]
+pub struct RunFlags {
+    #[command(flatten)]
+    pub model: ModelFlags,
+    #[command(flatten)]
+    pub merge: MergeFlags,
+    #[command(flatten)]
+    pub sampling: SamplingFlags,
+
+    /// Picture to ask about; repeat it, or give a comma list
+    #[arg(long, value_name = "FILE", value_delimiter = ',', help_heading = "Prompt")]
+    pub image: Vec<PathBuf>,
+    /// Question or instruction
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
+    pub prompt: Option<String>,
+    /// System prompt, where the chat template takes one (short: -sys)
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
+    pub system_prompt: Option<String>,
+    /// Jinja chat template, or vicuna or chatml, instead of the model's own
+    #[arg(long, value_name = "TEMPLATE", env = "LLAMA_ARG_CHAT_TEMPLATE", hide_env_values = true, help_heading = "Prompt")]
+    pub chat_template: Option<String>,
+
+    /// Write the report of the answer as JSON; - is stdout
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub report: Option<PathBuf>,
+    /// Write every merge step as JSON; - is stdout
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub trace: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelFlags {
+    /// Text model, GGUF
+    #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL", help_heading = "Model")]
+    pub model: PathBuf,
+    /// Image encoder and projector, GGUF (short: -mm)
+    #[arg(long, value_name = "FILE", env = "LLAMA_ARG_MMPROJ", help_heading = "Model")]
+    pub mmproj: PathBuf,
+    /// KV cache cells; without it, what the prompt and the answer need
+    #[arg(short, long, value_name = "N", env = "LLAMA_ARG_CTX_SIZE", help_heading = "Model")]
+    pub ctx_size: Option<u32>,
+    /// Rows of one call
+    #[arg(short, long, value_name = "N", default_value_t = 2048, env = "LLAMA_ARG_BATCH", help_heading = "Model")]
+    pub batch_size: u32,
+    /// Rows computed at once (short: -ub)
+    #[arg(long, value_name = "N", default_value_t = 512, env = "LLAMA_ARG_UBATCH", help_heading = "Model")]
+    pub ubatch_size: u32,
+    /// Threads; without it, one for each core
+    #[arg(short, long, value_name = "N", env = "LLAMA_ARG_THREADS", help_heading = "Model")]
+    pub threads: Option<u32>,
+    /// Threads for pictures and prompts; without it, as --threads (short: -tb)
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub threads_batch: Option<u32>,
+    /// Layers on the GPU: a number, auto or all (short: -ngl)
+    #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", env = "LLAMA_ARG_N_GPU_LAYERS", help_heading = "Model")]
+    pub gpu_layers: Option<String>,
+    /// Flash attention: on, off or auto (short: -fa)
+    #[arg(long, value_name = "MODE", default_value = "auto", env = "LLAMA_ARG_FLASH_ATTN", help_heading = "Model")]
+    pub flash_attn: String,
+    /// Type of the K cache: f32, f16, bf16, q8_0, q4_0, q4_1, iq4_nl, q5_0, q5_1 (short: -ctk)
+    #[arg(long, value_name = "TYPE", default_value = "f16", env = "LLAMA_ARG_CACHE_TYPE_K", help_heading = "Model")]
+    pub cache_type_k: String,
+    /// Type of the V cache (short: -ctv)
+    #[arg(long, value_name = "TYPE", default_value = "f16", env = "LLAMA_ARG_CACHE_TYPE_V", help_heading = "Model")]
+    pub cache_type_v: String,
+    /// Keep the image encoder off the GPU
+    #[arg(long, help_heading = "Model")]
+    pub no_mmproj_offload: bool,
+    /// Tokens of one picture at most, for models whose number follows the picture's size
+    #[arg(long, value_name = "N", env = "LLAMA_ARG_IMAGE_MAX_TOKENS", help_heading = "Model")]
+    pub image_max_tokens: Option<u32>,
+    /// Say more on stderr; repeat it for more
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Output")]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Args)]
+pub struct MergeFlags {
+    /// Preset: off, model, paper, image, video or qwen2vl; without it, model where the pair carries one, else that of its family
+    #[arg(long, value_name = "PRESET", help_heading = "Merging")]
+    pub merge: Option<String>,
+    /// Share of visual tokens that reaches the upper decoder layers, 0 < R <= 1
+    #[arg(long, value_name = "R", help_heading = "Merging")]
+    pub keep: Option<f64>,
+    /// Encoder layers that merge, for example 5,6,7,8
+    #[arg(long, value_name = "LAYERS", requires = "vit_r", help_heading = "Merging")]
+    pub vit_layers: Option<String>,
+    /// Tokens each of them removes: a count, a percentage, or one for each layer
+    #[arg(long, value_name = "R", requires = "vit_layers", help_heading = "Merging")]
+    pub vit_r: Option<String>,
+    /// Decoder layers that merge
+    #[arg(long, value_name = "LAYERS", help_heading = "Merging")]
+    pub llm_layers: Option<String>,
+    /// Tokens each of them removes: a count, a percentage, or one for each layer
+    #[arg(long, value_name = "R", requires = "llm_layers", conflicts_with = "llm_keep", help_heading = "Merging")]
+    pub llm_r: Option<String>,
+    /// Share each of them keeps, 0 < R <= 1, or one for each layer
+    #[arg(long, value_name = "R", requires = "llm_layers", help_heading = "Merging")]
+    pub llm_keep: Option<String>,
+    /// What the decoder scores by: image or last-token
+    #[arg(long, value_name = "SCORE", default_value = "image", help_heading = "Merging")]
+    pub score: String,
+    /// What happens to the grid after the encoder: faithful or reference
+    #[arg(long, value_name = "GRID", default_value = "faithful", help_heading = "Merging")]
+    pub grid: String,
+}
+
+#[derive(Debug, Args)]
+pub struct SamplingFlags {
+    /// Tokens of the answer at most; -1 until the context is full
+    #[arg(short = 'n', long = "predict", visible_alias = "n-predict", value_name = "N", default_value_t = 512, allow_negative_numbers = true, env = "LLAMA_ARG_N_PREDICT", help_heading = "Sampling")]
+    pub predict: i64,
+    /// Temperature; 0 takes the most likely token
+    #[arg(long, visible_alias = "temperature", value_name = "T", default_value_t = 0.2, allow_negative_numbers = true, env = "LLAMA_ARG_TEMPERATURE", help_heading = "Sampling")]
+    pub temp: f32,
+    /// Draw from the N most likely tokens; 0 from all
+    #[arg(long, value_name = "N", default_value_t = 40, allow_negative_numbers = true, env = "LLAMA_ARG_TOP_K", help_heading = "Sampling")]
+    pub top_k: i32,
+    /// Draw from the most likely tokens that together have this probability
+    #[arg(long, value_name = "P", default_value_t = 0.95, env = "LLAMA_ARG_TOP_P", help_heading = "Sampling")]
+    pub top_p: f32,
+    /// Leave out tokens less likely than this share of the most likely one
+    #[arg(long, value_name = "P", default_value_t = 0.05, env = "LLAMA_ARG_MIN_P", help_heading = "Sampling")]
+    pub min_p: f32,
+    /// Seed of the draw; -1 takes a new one each time
+    #[arg(short, long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, help_heading = "Sampling")]
+    pub seed: i64,
+    /// GBNF grammar the answer obeys
+    #[arg(long, value_name = "GBNF", conflicts_with = "json_schema", help_heading = "Sampling")]
+    pub grammar: Option<String>,
+    /// JSON schema the answer obeys
+    #[arg(short, long, value_name = "SCHEMA", help_heading = "Sampling")]
+    pub json_schema: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectFlags {
+    /// Text model, GGUF
+    #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL", required_unless_present = "reports")]
+    pub model: Option<PathBuf>,
+    /// Image encoder and projector, GGUF (short: -mm)
+    #[arg(long, value_name = "FILE", env = "LLAMA_ARG_MMPROJ", required_unless_present = "reports")]
+    pub mmproj: Option<PathBuf>,
+    /// Type of the K cache (short: -ctk)
+    #[arg(long, value_name = "TYPE", default_value = "f16", env = "LLAMA_ARG_CACHE_TYPE_K")]
+    pub cache_type_k: String,
+    /// Type of the V cache (short: -ctv)
+    #[arg(long, value_name = "TYPE", default_value = "f16", env = "LLAMA_ARG_CACHE_TYPE_V")]
+    pub cache_type_v: String,
+    /// Tokens of one picture at most, for models whose number follows the picture's size
+    #[arg(long, value_name = "N", env = "LLAMA_ARG_IMAGE_MAX_TOKENS")]
+    pub image_max_tokens: Option<u32>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// Print two reports of `run --report` side by side instead
+    #[arg(long, num_args = 2, value_names = ["A.json", "B.json"])]
+    pub reports: Vec<PathBuf>,
+    /// Say more on stderr; repeat it for more
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn clap_finds_no_contradiction() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn llama_cpp_names() {
+        let args = [
+            "illava", "run", "-m", "t", "-mm", "p", "-p", "hi", "-sys", "s", "-n", "-1", "-c", "4096", "-b", "64", "-ub", "32",
+            "-t", "2", "-tb", "1", "-ngl", "99", "-fa", "on", "-ctk", "q8_0", "-ctv", "q4_0", "--image", "a.png,b.png",
+            "--image", "c.png", "--temp", "0", "--top-k", "0", "--top-p", "1", "--min-p", "0", "-s", "7", "-j", "{}",
+            "--chat-template", "vicuna", "--no-mmproj-offload", "--image-max-tokens", "9", "-vv",
+        ];
+        let cli = Cli::try_parse_from(super::super::argv::long(args.map(Into::into))).unwrap();
+        let Command::Run(run) = cli.command else { panic!("not run") };
+        assert_eq!(run.image, ["a.png", "b.png", "c.png"].map(PathBuf::from));
+        assert_eq!((run.sampling.predict, run.sampling.seed, run.model.verbose), (-1, 7, 2));
+        assert_eq!((run.model.ubatch_size, run.model.cache_type_v.as_str()), (32, "q4_0"));
+        assert_eq!(run.model.gpu_layers.as_deref(), Some("99"));
+    }
+}

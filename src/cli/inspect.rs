@@ -1,0 +1,129 @@
+//! `illava inspect`: what a pair is, as tables or JSON; and two reports side by side.
+
+use std::path::Path;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::flags::InspectFlags;
+use super::{output, settings};
+use crate::engine::{Inspection, PictureFacts, PresetFacts, TypeShare};
+use crate::error::{Error, Kind, Result};
+use crate::report::{self, Report};
+
+pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
+    if let [a, b] = flags.reports.as_slice() {
+        return output::say(&format!("{}\n", report::compare(&read(a)?, &read(b)?)));
+    }
+    let (Some(text), Some(projector)) = (&flags.model, &flags.mmproj) else {
+        return Err(Error::usage("give the text model with -m and the image projector with -mm"));
+    };
+    let type_k = settings::kv_type("-ctk", &flags.cache_type_k)?;
+    let type_v = settings::kv_type("-ctv", &flags.cache_type_v)?;
+    let found = Inspection::new(text, projector, type_k, type_v, flags.image_max_tokens)?;
+    if flags.json {
+        return output::write_json(Path::new("-"), &found);
+    }
+    output::say(&show(&found))
+}
+
+fn read(path: &Path) -> Result<Report> {
+    let failed = |reason: String| Error::new(Kind::File, format!("{}: {reason}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| failed(format!("not a report of `illava run --report` ({error})")))
+}
+
+fn show(found: &Inspection) -> String {
+    let (text, projector) = (&found.text, &found.projector);
+    let yes = |b: bool| if b { "yes" } else { "no" };
+    let mut facts = table();
+    let mut fact = |name: &str, value: String| {
+        facts.add_row([name.to_owned(), value]);
+    };
+    fact("text model", format!("{} ({}, {})", found.model.text, found.model.arch, found.model.text_type));
+    fact("", format!("{} layers, {} wide, context {}", text.layers, text.n_embd, text.context_trained));
+    fact("", types(&text.types));
+    fact("", format!("chat template: {}; merges: {}", yes(text.has_chat_template), yes(text.can_merge)));
+    fact("projector", format!("{} ({}, {})", found.model.projector, projector.kind, found.model.projector_type));
+    fact(
+        "",
+        format!(
+            "{} of {} layers used, {} wide, {} heads, {} px in patches of {}{}",
+            projector.layers_run,
+            projector.layers,
+            projector.width,
+            projector.heads,
+            projector.image_size,
+            projector.patch_size,
+            if projector.class_token { ", class token" } else { "" }
+        ),
+    );
+    fact("", types(&projector.types));
+    fact("", format!("merges: {}", yes(projector.can_merge)));
+    let verdict = if found.matches {
+        "yes".to_owned()
+    } else {
+        format!("no: the projector gives embeddings {} wide, the text model takes {}", projector.n_embd_out, text.n_embd)
+    };
+    fact("a pair", verdict);
+    fact("KV cache", format!("{} a token (K {}, V {})", bytes(found.kv.bytes_per_token), found.kv.type_k, found.kv.type_v));
+    if let Some(own) = &found.recommended {
+        let evaluated = own.evaluated.as_deref().unwrap_or("not said on what");
+        fact("recommended", format!("encoder layers {:?} remove {:?}; decoder layers {:?} keep {:?}", own.vit_layers, own.vit_r, own.llm_layers, own.llm_keep));
+        fact("evaluated", evaluated.to_owned());
+    }
+    let mut merging = table();
+    merging.set_header(["picture", "merge", "encoder layers", "decoder layers", "tokens", "visual KV", "of off"]);
+    for (i, picture) in found.pictures.iter().enumerate() {
+        let size = if projector.dynamic_size { format!("{}x{}", picture.width, picture.height) } else { "any size".to_owned() };
+        merging.add_row([size, "off".into(), String::new(), String::new(), picture.tokens.to_string(), bytes(picture.kv_bytes), "1.00".into()]);
+        for preset in &found.presets {
+            merging.add_row(row(preset, i, picture));
+        }
+    }
+    for column in 4..=6 {
+        if let Some(column) = merging.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("{facts}\n\n{merging}\n")
+}
+
+fn row(preset: &PresetFacts, i: usize, picture: &PictureFacts) -> [String; 7] {
+    let name = preset.name.to_owned();
+    let Some(merged) = preset.pictures.get(i) else {
+        let error = preset.error.clone().unwrap_or_default();
+        return [String::new(), name, error, String::new(), String::new(), String::new(), String::new()];
+    };
+    let tokens: Vec<String> = merged.visual_kv.iter().map(|kv| kv.tokens.to_string()).collect();
+    #[allow(clippy::cast_precision_loss)]
+    let ratio = merged.kv_bytes as f64 / picture.kv_bytes.max(1) as f64;
+    [
+        String::new(),
+        name,
+        steps(&preset.vit_layers, &merged.vit_r),
+        steps(&preset.llm_layers, &merged.llm_r),
+        format!("{} > {}", picture.tokens, tokens.join(" > ")),
+        bytes(merged.kv_bytes),
+        format!("{ratio:.2}"),
+    ]
+}
+
+/// `5-92 6-92`: layer and tokens removed.
+fn steps(layers: &[u32], r: &[u32]) -> String {
+    layers.iter().zip(r).map(|(layer, r)| format!("{layer}:-{r}")).collect::<Vec<_>>().join(" ")
+}
+
+fn types(types: &[TypeShare]) -> String {
+    types.iter().map(|t| format!("{} {}", t.name, bytes(t.bytes))).collect::<Vec<_>>().join(", ")
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn bytes(n: u64) -> String {
+    report::quantity(n as f64)
+}
+
+fn table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table
+}

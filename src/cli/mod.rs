@@ -1,0 +1,52 @@
+//! The command line: flags, settings made of them, and one module for each command.
+
+mod argv;
+mod chat;
+mod flags;
+mod inspect;
+mod interrupt;
+mod logging;
+mod output;
+mod progress;
+mod run;
+mod settings;
+mod shell;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::error::Result;
+use flags::{Cli, Command};
+
+/// Parses the process's arguments, runs the command, and says what went wrong in one line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse_from(argv::long(std::env::args_os())) {
+        Ok(cli) => cli,
+        // Help and version leave by the same door, with status 0.
+        Err(error) => error.exit(),
+    };
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Run(flags) => {
+            logging::start(flags.model.verbose);
+            run::run(&settings::Run::new(&flags)?)
+        }
+        Command::Inspect(flags) => {
+            logging::start(flags.verbose);
+            inspect::inspect(&flags)
+        }
+        Command::Completions { shell } => shell::completions(shell),
+        Command::Man { folder } => shell::man(folder.as_deref()),
+    }
+}

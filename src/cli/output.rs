@@ -1,0 +1,31 @@
+//! What goes to stdout and to files.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Result};
+
+/// Writes to stdout and flushes, so that a stream shows as it comes.
+///
+/// # Errors
+/// [`Kind::File`] where nobody reads any more.
+pub(super) fn say(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Error::new(Kind::File, format!("stdout: {error}")))
+}
+
+/// Writes a JSON object to `path`; `-` is stdout.
+///
+/// # Errors
+/// [`Kind::File`] naming the file.
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let failed = |reason: String| Error::new(Kind::File, format!("{}: {reason}", path.display()));
+    let mut text = serde_json::to_string(value).map_err(|error| failed(error.to_string()))?;
+    text.push('\n');
+    if path == Path::new("-") {
+        return say(&text);
+    }
+    std::fs::write(path, text).map_err(|error| failed(error.to_string()))
+}

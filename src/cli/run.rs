@@ -1,0 +1,130 @@
+//! `illava run`: one answer, or a chat.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Instant;
+
+use super::progress::Progress;
+use super::{chat, interrupt, output, settings};
+use crate::engine::{Answer, Engine, Finish, Real, Session, Sizing};
+use crate::error::{Error, Result};
+use crate::media::{self, policy};
+use crate::prompt::{Message, Part, Role};
+use crate::schedule::{self, Schedule};
+
+/// Cells where nothing says how long a conversation gets.
+const CHAT_CELLS: u32 = 4096;
+
+pub(super) fn run(settings: &settings::Run) -> Result<()> {
+    let interactive = settings.prompt.is_none();
+    if interactive && !std::io::stdin().is_terminal() {
+        return Err(Error::usage("no prompt: give one with -p, or run on a terminal to chat"));
+    }
+    interrupt::install(settings.load.stop)?;
+    // Pictures first: a misspelt path should not cost the time a model takes to load.
+    let pictures = settings.images.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
+    let progress = Progress::new();
+    let bar = progress.clone();
+    let (engine, remarks) = Real::load(&settings.load, move |stage| bar.loading(stage))?;
+    if settings.load.stop.is_asked() {
+        return Err(Error::interrupted());
+    }
+    let schedule = choose(&engine, &settings.choice)?;
+    let sizing = sizing(settings, interactive, engine.facts().pair.n_ctx_train);
+    progress.clear();
+    for line in remarks.iter().chain(&schedule.remark) {
+        eprintln!("note: {line}");
+    }
+    let mut session = Session::new(engine, schedule, sizing, settings.load.stop);
+    let mut parts = Vec::new();
+    let count = pictures.len();
+    for (i, (pixels, decode_ms)) in pictures.into_iter().enumerate() {
+        if let Some(line) = &pixels.remark {
+            eprintln!("note: {line}");
+        }
+        let progress = Progress::new();
+        progress.say(format!("encoding picture {} of {count}", i + 1));
+        parts.push(Part::Image(session.add_image(pixels, decode_ms)?));
+    }
+    match &settings.prompt {
+        Some(prompt) => {
+            parts.push(Part::Text(prompt.clone()));
+            once(&mut session, settings, parts)
+        }
+        None => chat::chat(session, settings, parts),
+    }
+}
+
+/// The schedule that the flags mean for the loaded pair.
+pub(super) fn choose(engine: &Real, choice: &schedule::Choice) -> Result<Schedule> {
+    let facts = engine.facts();
+    schedule::select(choice, &facts.shape, facts.pair.recommended.as_ref())
+}
+
+fn sizing(settings: &settings::Run, interactive: bool, trained: u32) -> Sizing {
+    match settings.cells {
+        Some(cells) => Sizing::Cells(cells),
+        None if interactive || settings.limits.tokens.is_none() => Sizing::Cells(CHAT_CELLS.min(trained)),
+        None => Sizing::Fit,
+    }
+}
+
+/// A picture's pixels and the time they took.
+pub(super) fn open(path: &Path) -> Result<(media::Pixels, f64)> {
+    let start = Instant::now();
+    let pixels = media::open(path, &policy::Limits::default())?;
+    Ok((pixels, start.elapsed().as_secs_f64() * 1000.0))
+}
+
+fn once(session: &mut Session<Real>, settings: &settings::Run, parts: Vec<Part>) -> Result<()> {
+    let mut messages = Vec::new();
+    if let Some(system) = &settings.system {
+        messages.push(Message::text(Role::System, system));
+    }
+    messages.push(Message { role: Role::User, parts });
+    let answer = stream(session, settings, &messages)?;
+    output::say("\n")?;
+    write(settings, &answer)?;
+    match answer.finish {
+        Finish::Interrupted => Err(Error::interrupted()),
+        _ => Ok(()),
+    }
+}
+
+/// Answers on stdout as the text comes, with a spinner until it does.
+pub(super) fn stream<E: Engine>(session: &mut Session<E>, settings: &settings::Run, messages: &[Message]) -> Result<Answer> {
+    let progress = Progress::new();
+    progress.say("reading the prompt".into());
+    let mut failed = None;
+    let stop = settings.load.stop;
+    let answer = session.answer(messages, &settings.limits, &mut |text| {
+        progress.clear();
+        if let Err(error) = output::say(text) {
+            failed.get_or_insert(error);
+            stop.ask();
+        }
+    });
+    progress.clear();
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let answer = answer?;
+    match answer.finish {
+        Finish::ContextFull => eprintln!("\nnote: the context is full; give a larger one with -c"),
+        Finish::Length => tracing::info!("the answer ended at {} tokens (-n)", answer.report.tokens.generated),
+        Finish::Grammar => eprintln!("\nnote: the grammar allows no further token"),
+        Finish::Stop | Finish::Interrupted => {}
+    }
+    Ok(answer)
+}
+
+/// Writes the report and the trace where they were asked for.
+pub(super) fn write(settings: &settings::Run, answer: &Answer) -> Result<()> {
+    if let Some(path) = &settings.report {
+        output::write_json(path, &answer.report)?;
+    }
+    if let Some(path) = &settings.trace {
+        output::write_json(path, &answer.trace)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! Flags made into settings: every value checked, every default decided.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::flags::{MergeFlags, ModelFlags, RunFlags, SamplingFlags};
+use crate::engine::{FlashAttention, Grammar, KvType, Limits, LoadSettings, Sampling, Stop};
+use crate::error::{Error, Result};
+use crate::schedule::{Amount, Choice, Grid, Half, MergeFlag, Score, parse_amounts, parse_layers};
+
+/// What `run` does.
+#[derive(Debug)]
+pub struct Run {
+    pub load: LoadSettings,
+    pub choice: Choice,
+    pub limits: Limits,
+    pub cells: Option<u32>,
+    pub images: Vec<PathBuf>,
+    pub prompt: Option<String>,
+    pub system: Option<String>,
+    pub report: Option<PathBuf>,
+    pub trace: Option<PathBuf>,
+}
+
+impl Run {
+    /// # Errors
+    /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
+    pub fn new(flags: &RunFlags) -> Result<Self> {
+        Ok(Self {
+            load: load(&flags.model, flags.chat_template.clone())?,
+            choice: choice(&flags.merge)?,
+            limits: limits(&flags.sampling)?,
+            // llama.cpp takes 0 for the model's own size; here that is what fits.
+            cells: flags.model.ctx_size.filter(|&n| n > 0),
+            images: flags.image.clone(),
+            prompt: flags.prompt.clone(),
+            system: flags.system_prompt.clone(),
+            report: flags.report.clone(),
+            trace: flags.trace.clone(),
+        })
+    }
+}
+
+fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<LoadSettings> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = match flags.threads {
+        None => u32::try_from(cores).unwrap_or(1),
+        Some(n) => positive("-t", n, 512)?,
+    };
+    Ok(LoadSettings {
+        text: flags.model.clone(),
+        projector: flags.mmproj.clone(),
+        threads,
+        threads_batch: flags.threads_batch.map_or(Ok(threads), |n| positive("-tb", n, 512))?,
+        batch: positive("-b", flags.batch_size, 1 << 20)?,
+        ubatch: positive("-ub", flags.ubatch_size, 1 << 20)?,
+        gpu_layers: gpu_layers(flags.gpu_layers.as_deref())?,
+        projector_offload: !flags.no_mmproj_offload,
+        flash_attention: flash_attention(&flags.flash_attn)?,
+        type_k: kv_type("-ctk", &flags.cache_type_k)?,
+        type_v: kv_type("-ctv", &flags.cache_type_v)?,
+        image_max_tokens: flags.image_max_tokens.map(|n| positive("--image-max-tokens", n, 1 << 20)).transpose()?,
+        chat_template,
+        stop: Stop::new(),
+    })
+}
+
+fn positive(flag: &str, n: u32, most: u32) -> Result<u32> {
+    if (1..=most).contains(&n) { Ok(n) } else { Err(Error::usage(format!("{flag} {n}: give a number from 1 to {most}"))) }
+}
+
+fn gpu_layers(text: Option<&str>) -> Result<Option<u32>> {
+    match text {
+        None | Some("auto" | "-1") => Ok(None),
+        Some("all") => Ok(Some(i32::MAX.unsigned_abs())),
+        Some(text) => text
+            .parse::<u32>()
+            .ok()
+            .filter(|n| i32::try_from(*n).is_ok())
+            .map(Some)
+            .ok_or_else(|| Error::usage(format!("-ngl {text}: give a number of layers, auto or all"))),
+    }
+}
+
+fn flash_attention(text: &str) -> Result<FlashAttention> {
+    match text {
+        "on" | "1" => Ok(FlashAttention::On),
+        "off" | "0" => Ok(FlashAttention::Off),
+        "auto" | "-1" => Ok(FlashAttention::Auto),
+        _ => Err(Error::usage(format!("-fa {text}: choose on, off or auto"))),
+    }
+}
+
+/// # Errors
+/// [`crate::error::Kind::Usage`] with the names there are.
+pub(super) fn kv_type(flag: &str, text: &str) -> Result<KvType> {
+    KvType::named(text).ok_or_else(|| {
+        let names: Vec<&str> = KvType::ALL.iter().map(|kind| kind.name()).collect();
+        Error::usage(format!("{flag} {text}: choose {}", names.join(", ")))
+    })
+}
+
+/// # Errors
+/// [`crate::error::Kind::Usage`] naming the flag and the value.
+pub(super) fn choice(flags: &MergeFlags) -> Result<Choice> {
+    let vit = match (&flags.vit_layers, &flags.vit_r) {
+        (Some(layers), Some(r)) => {
+            Some(Half { layers: parse_layers("--vit-layers", layers)?, amounts: parse_amounts("--vit-r", r)? })
+        }
+        _ => None,
+    };
+    let llm = match (&flags.llm_layers, &flags.llm_r, &flags.llm_keep) {
+        (Some(layers), Some(r), _) => {
+            Some(Half { layers: parse_layers("--llm-layers", layers)?, amounts: parse_amounts("--llm-r", r)? })
+        }
+        (Some(layers), None, Some(keep)) => {
+            Some(Half { layers: parse_layers("--llm-layers", layers)?, amounts: keep_list(keep)? })
+        }
+        (Some(_), None, None) => return Err(Error::usage("--llm-layers needs --llm-r or --llm-keep")),
+        _ => None,
+    };
+    Ok(Choice {
+        merge: flags.merge.as_deref().map(MergeFlag::parse).transpose()?,
+        keep: flags.keep,
+        vit,
+        llm,
+        score: match flags.score.as_str() {
+            "image" => Score::Image,
+            "last-token" => Score::LastToken,
+            other => return Err(Error::usage(format!("--score {other}: choose image or last-token"))),
+        },
+        grid: match flags.grid.as_str() {
+            "faithful" => Grid::Faithful,
+            "reference" => Grid::Reference,
+            other => return Err(Error::usage(format!("--grid {other}: choose faithful or reference"))),
+        },
+    })
+}
+
+fn keep_list(text: &str) -> Result<Vec<Amount>> {
+    text.split(',')
+        .map(|item| {
+            item.trim()
+                .parse::<f64>()
+                .ok()
+                .filter(|keep| *keep > 0.0 && *keep <= 1.0)
+                .map(Amount::Keep)
+                .ok_or_else(|| Error::usage(format!("--llm-keep {text}: `{item}` is no share above 0 and up to 1")))
+        })
+        .collect()
+}
+
+fn limits(flags: &SamplingFlags) -> Result<Limits> {
+    let share = |flag: &str, p: f32| {
+        if (0.0..=1.0).contains(&p) { Ok(p) } else { Err(Error::usage(format!("{flag} {p}: give a share from 0 to 1"))) }
+    };
+    if !flags.temp.is_finite() {
+        return Err(Error::usage(format!("--temp {}: give a number", flags.temp)));
+    }
+    let tokens = match flags.predict {
+        n if n < 0 => None,
+        0 => return Err(Error::usage("-n 0: give at least 1, or -1 until the context is full")),
+        n => Some(u32::try_from(n).map_err(|_| Error::usage(format!("-n {n}: give at most {}", u32::MAX)))?),
+    };
+    let grammar = match (&flags.grammar, &flags.json_schema) {
+        (Some(gbnf), _) => Some(Grammar::Gbnf(gbnf.clone())),
+        (None, Some(schema)) => Some(Grammar::JsonSchema(schema.clone())),
+        (None, None) => None,
+    };
+    let sampling = Sampling {
+        temperature: flags.temp,
+        top_k: flags.top_k,
+        top_p: share("--top-p", flags.top_p)?,
+        min_p: share("--min-p", flags.min_p)?,
+        seed: match flags.seed {
+            -1 => fresh_seed(),
+            n => u32::try_from(n).map_err(|_| Error::usage(format!("--seed {n}: give a number from 0 to {}, or -1", u32::MAX)))?,
+        },
+    };
+    Ok(Limits { tokens, sampling, grammar })
+}
+
+fn fresh_seed() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::argv;
+    use super::super::flags::{Cli, Command};
+    use super::*;
+    use crate::schedule::Preset;
+
+    fn settings(extra: &[&str]) -> Result<Run> {
+        let args = ["illava", "run", "-m", "t", "-mm", "p"].iter().chain(extra).map(Into::into);
+        let cli = Cli::try_parse_from(argv::long(args)).map_err(|error| Error::usage(error.to_string()))?;
+        let Command::Run(flags) = cli.command else { panic!("not run") };
+        Run::new(&flags)
+    }
+
+    #[test]
+    fn schedules() {
+        let half = |layers: &[u32], amount| Some(Half { layers: layers.to_vec(), amounts: vec![amount] });
+        let cases = [
+            (vec![], Choice::default()),
+            (vec!["--merge", "off"], Choice { merge: Some(MergeFlag::Off), ..Choice::default() }),
+            (vec!["--merge", "paper", "--keep", "0.3"], Choice { merge: Some(MergeFlag::Preset(Preset::Paper)), keep: Some(0.3), ..Choice::default() }),
+            (vec!["--vit-layers", "5,6", "--vit-r", "12.5%"], Choice { vit: half(&[5, 6], Amount::Share(0.125)), ..Choice::default() }),
+            (vec!["--llm-layers", "8", "--llm-keep", "0.70"], Choice { llm: half(&[8], Amount::Keep(0.7)), ..Choice::default() }),
+            (vec!["--llm-layers", "8", "--llm-r", "108", "--score", "last-token"], Choice { llm: half(&[8], Amount::Count(108)), score: Score::LastToken, ..Choice::default() }),
+            (vec!["--grid", "reference"], Choice { grid: Grid::Reference, ..Choice::default() }),
+        ];
+        for (args, expected) in cases {
+            assert_eq!(settings(&args).unwrap().choice, expected, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_values_name_the_flag() {
+        for (args, part) in [
+            (vec!["--merge", "most"], "--merge most"),
+            (vec!["--vit-layers", "5"], "--vit-r"),
+            (vec!["--llm-layers", "5"], "--llm-r or --llm-keep"),
+            (vec!["--llm-layers", "5", "--llm-keep", "0"], "--llm-keep 0"),
+            (vec!["--llm-layers", "5", "--llm-keep", "0.5", "--llm-r", "3"], "cannot be used with"),
+            (vec!["--score", "x"], "--score x"),
+            (vec!["--grid", "x"], "--grid x"),
+            (vec!["-fa", "maybe"], "-fa maybe"),
+            (vec!["-ctk", "q9"], "-ctk q9"),
+            (vec!["-ngl", "some"], "-ngl some"),
+            (vec!["-t", "0"], "-t 0"),
+            (vec!["-n", "0"], "-n 0"),
+            (vec!["--top-p", "1.5"], "--top-p 1.5"),
+            (vec!["--seed", "-2"], "--seed -2"),
+            (vec!["--temp", "NaN"], "--temp"),
+        ] {
+            let error = settings(&args).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Usage);
+            assert!(error.to_string().contains(part), "{args:?}: {error}");
+        }
+    }
+}

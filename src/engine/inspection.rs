@@ -1,0 +1,240 @@
+//! What a pair is and what merging would do to it, without answering anything.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::pair::{Pair, TypeShare};
+use crate::error::Result;
+use crate::native::{FlashAttention, KvType, LoadOptions, TextModel, Vision, VisionInfo, VisionOptions};
+use crate::report;
+use crate::schedule::{Choice, MergeFlag, Plan, Preset, Recommended, Shape, select};
+
+/// Everything `inspect` says.
+#[derive(Debug, Serialize)]
+pub struct Inspection {
+    pub model: report::Model,
+    pub text: TextFacts,
+    pub projector: ProjectorFacts,
+    /// Whether the projector's embeddings are as wide as the text model's.
+    pub matches: bool,
+    pub kv: KvFacts,
+    pub recommended: Option<RecommendedFacts>,
+    pub pictures: Vec<PictureFacts>,
+    pub presets: Vec<PresetFacts>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct TextFacts {
+    pub name: Option<String>,
+    pub layers: u32,
+    pub n_embd: u32,
+    pub context_trained: u32,
+    pub types: Vec<TypeShare>,
+    pub has_chat_template: bool,
+    pub can_merge: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ProjectorFacts {
+    pub kind: String,
+    /// Blocks stored, and blocks the graph runs.
+    pub layers: u32,
+    pub layers_run: u32,
+    pub width: u32,
+    pub heads: u32,
+    pub image_size: u32,
+    pub patch_size: u32,
+    pub n_embd_out: u32,
+    pub patches_per_token: u32,
+    pub class_token: bool,
+    pub dynamic_size: bool,
+    pub can_merge: bool,
+    pub bytes: u64,
+    pub types: Vec<TypeShare>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct KvFacts {
+    pub type_k: &'static str,
+    pub type_v: &'static str,
+    pub bytes_per_token: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct RecommendedFacts {
+    pub vit_layers: Vec<u32>,
+    pub vit_r: Vec<u32>,
+    pub llm_layers: Vec<u32>,
+    pub llm_keep: Vec<f64>,
+    pub evaluated: Option<String>,
+}
+
+/// One picture size without merging.
+#[derive(Debug, Clone, Serialize)]
+pub struct PictureFacts {
+    pub width: u32,
+    pub height: u32,
+    /// Patches of each tile, across and down.
+    pub tiles: Vec<[u32; 2]>,
+    pub tokens: u32,
+    pub kv_bytes: u64,
+}
+
+/// What a preset does to this pair.
+#[derive(Debug, Serialize)]
+pub struct PresetFacts {
+    pub name: &'static str,
+    pub vit_layers: Vec<u32>,
+    pub llm_layers: Vec<u32>,
+    /// Why this pair cannot take it.
+    pub error: Option<String>,
+    pub remark: Option<String>,
+    /// In the order of `pictures`.
+    pub pictures: Vec<MergedFacts>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct MergedFacts {
+    pub vit_r: Vec<u32>,
+    pub llm_r: Vec<u32>,
+    pub tokens_after_encoder: u32,
+    pub visual_kv: Vec<report::VisualKv>,
+    pub kv_bytes: u64,
+}
+
+/// Sizes that pictures commonly have; a fixed-size encoder shows the first only.
+const SIZES: [(u32, u32); 5] = [(336, 336), (640, 480), (1024, 768), (1280, 720), (1920, 1080)];
+
+impl Inspection {
+    /// # Errors
+    /// Files that are missing, damaged or of the other kind; a KV type the heads cannot take.
+    pub fn new(text: &Path, projector: &Path, type_k: KvType, type_v: KvType, image_max_tokens: Option<u32>) -> Result<Self> {
+        let pair = Pair::open(text, projector)?;
+        let bytes_per_token = pair.kv.bytes(0, pair.n_layer, type_k, type_v)?;
+        let options = VisionOptions { use_gpu: false, flash_attention: FlashAttention::Auto, threads: 1, max_tokens: image_max_tokens };
+        let mut vision = Vision::load(projector, &options)?;
+        let can_merge = TextModel::load(text, &LoadOptions { gpu_layers: Some(0) }, |_| ())?.can_merge();
+        let info = vision.info().clone();
+        let shape = pair.shape(&info, can_merge);
+        let pictures = pictures(&mut vision, &shape, bytes_per_token)?;
+        let kv = |from: u32, to: u32| pair.kv.bytes(from, to, type_k, type_v);
+        let presets = presets(&pair, &shape, &pictures, &kv)?;
+        Ok(Self {
+            matches: pair.check_widths(&info).is_ok(),
+            text: TextFacts {
+                name: pair.text_name,
+                layers: pair.n_layer,
+                n_embd: pair.n_embd,
+                context_trained: pair.n_ctx_train,
+                types: pair.text_types,
+                has_chat_template: pair.has_chat_template,
+                can_merge,
+            },
+            projector: projector_facts(info, pair.projector_types),
+            kv: KvFacts { type_k: type_k.name(), type_v: type_v.name(), bytes_per_token },
+            recommended: pair.recommended.map(recommended_facts),
+            model: pair.model,
+            pictures,
+            presets,
+        })
+    }
+}
+
+fn projector_facts(info: VisionInfo, types: Vec<TypeShare>) -> ProjectorFacts {
+    ProjectorFacts {
+        kind: info.projector,
+        layers: info.layers,
+        layers_run: info.layers_run,
+        width: info.width,
+        heads: info.heads,
+        image_size: info.image_size,
+        patch_size: info.patch_size,
+        n_embd_out: info.n_embd_out,
+        patches_per_token: info.group,
+        class_token: info.class_token,
+        dynamic_size: info.dynamic_size,
+        can_merge: info.can_merge,
+        bytes: info.weight_bytes,
+        types,
+    }
+}
+
+fn recommended_facts(own: Recommended) -> RecommendedFacts {
+    RecommendedFacts {
+        vit_layers: own.vit_layers,
+        vit_r: own.vit_r,
+        llm_layers: own.llm_layers,
+        llm_keep: own.llm_keep,
+        evaluated: own.evaluated,
+    }
+}
+
+fn pictures(vision: &mut Vision, shape: &Shape, bytes_per_token: u64) -> Result<Vec<PictureFacts>> {
+    let mut out: Vec<PictureFacts> = Vec::new();
+    for (width, height) in SIZES {
+        // Only the size matters to the preprocessing's choice of tiles.
+        let blank = vec![0; width as usize * height as usize * 3];
+        let picture = vision.picture(&blank, width, height)?;
+        let tiles: Vec<[u32; 2]> = vision.tiles(&picture)?.iter().map(|tile| [tile.grid.0, tile.grid.1]).collect();
+        let tokens = tiles.iter().map(|[x, y]| x * y / shape.group).sum();
+        if out.first().is_some_and(|first| first.tiles == tiles) {
+            continue;
+        }
+        out.push(PictureFacts { width, height, tiles, tokens, kv_bytes: bytes_per_token * u64::from(tokens) });
+    }
+    Ok(out)
+}
+
+fn presets(pair: &Pair, shape: &Shape, pictures: &[PictureFacts], kv: &dyn Fn(u32, u32) -> Result<u64>) -> Result<Vec<PresetFacts>> {
+    let own = pair.recommended.iter().map(|_| MergeFlag::Model);
+    own.chain(Preset::ALL.into_iter().map(MergeFlag::Preset))
+        .map(|flag| {
+            let choice = Choice { merge: Some(flag), ..Choice::default() };
+            let mut facts = PresetFacts {
+                name: flag.name(),
+                vit_layers: Vec::new(),
+                llm_layers: Vec::new(),
+                error: None,
+                remark: None,
+                pictures: Vec::new(),
+            };
+            let schedule = match select(&choice, shape, pair.recommended.as_ref()) {
+                Ok(schedule) => schedule,
+                Err(error) => {
+                    facts.error = Some(error.to_string());
+                    return Ok(facts);
+                }
+            };
+            facts.vit_layers = schedule.encoder.steps.iter().map(|(layer, _)| *layer).collect();
+            facts.llm_layers = schedule.merge_layers();
+            facts.remark.clone_from(&schedule.remark);
+            for picture in pictures {
+                let patches: Vec<u32> = picture.tiles.iter().map(|[x, y]| x * y).collect();
+                match Plan::new(&schedule, shape, &patches) {
+                    Ok(plan) => facts.pictures.push(merged(&plan, kv)?),
+                    Err(error) => facts.error = Some(error.to_string()),
+                }
+            }
+            Ok(facts)
+        })
+        .collect()
+}
+
+fn merged(plan: &Plan, kv: &dyn Fn(u32, u32) -> Result<u64>) -> Result<MergedFacts> {
+    let mut kv_bytes = 0;
+    for segment in &plan.segments {
+        kv_bytes += kv(segment.layers.0, segment.layers.1)? * u64::from(segment.tokens);
+    }
+    Ok(MergedFacts {
+        vit_r: plan.tiles.first().map(|tile| tile.steps.iter().map(|step| step.r).collect()).unwrap_or_default(),
+        llm_r: plan.decoder_r(),
+        tokens_after_encoder: plan.tokens,
+        visual_kv: plan
+            .segments
+            .iter()
+            .map(|segment| report::VisualKv { layers: [segment.layers.0, segment.layers.1], tokens: segment.tokens })
+            .collect(),
+        kv_bytes,
+    })
+}

@@ -1,0 +1,102 @@
+//! From two paths to a loaded pair: every check before the library sees weights.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::pair::{self, Facts, Pair};
+use super::real::Real;
+use super::stop::Stop;
+use crate::error::{Error, Result};
+use crate::native::{FlashAttention, KvType, LoadOptions, TextModel, Vision, VisionOptions};
+use crate::prompt::{Detected, Template};
+
+/// How a pair is loaded and run.
+#[derive(Debug, Clone)]
+pub struct LoadSettings {
+    pub text: PathBuf,
+    pub projector: PathBuf,
+    pub threads: u32,
+    /// Threads for prompts and pictures.
+    pub threads_batch: u32,
+    pub batch: u32,
+    pub ubatch: u32,
+    pub gpu_layers: Option<u32>,
+    pub projector_offload: bool,
+    pub flash_attention: FlashAttention,
+    pub type_k: KvType,
+    pub type_v: KvType,
+    pub image_max_tokens: Option<u32>,
+    /// Jinja source or the name of a built-in template, instead of the model's own.
+    pub chat_template: Option<String>,
+    pub stop: Stop,
+}
+
+/// What is being loaded, for a progress display; shares go from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Loading {
+    Projector,
+    Text(f32),
+}
+
+impl Real {
+    /// Loads the pair. The second value is one line for stderr for each thing worth knowing.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::File`] for damaged files, [`crate::error::Kind::Model`] for files that are no
+    /// pair, [`crate::error::Kind::Prompt`] for an unusable chat template.
+    pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Result<(Self, Vec<String>)> {
+        let start = Instant::now();
+        let pair = Pair::open(&settings.text, &settings.projector)?;
+        check_cache_types(&pair, settings)?;
+        progress(Loading::Projector);
+        let vision = Vision::load(
+            &settings.projector,
+            &VisionOptions {
+                use_gpu: settings.projector_offload,
+                flash_attention: settings.flash_attention,
+                threads: settings.threads_batch,
+                max_tokens: settings.image_max_tokens,
+            },
+        )?;
+        pair.check_widths(vision.info())?;
+        let text = TextModel::load(&settings.text, &LoadOptions { gpu_layers: settings.gpu_layers }, move |share| {
+            progress(Loading::Text(share));
+        })?;
+        let mut remarks = Vec::new();
+        let template = template(&text, settings.chat_template.as_deref(), &settings.text, &mut remarks)?;
+        let shape = pair.shape(vision.info(), text.can_merge());
+        let facts = Facts {
+            shape,
+            family: pair::family(vision.info()),
+            n_pos: text.n_pos(),
+            weight_bytes: text.bytes() + vision.info().weight_bytes,
+            threads: settings.threads,
+            load_ms: start.elapsed().as_secs_f64() * 1000.0,
+            vision: vision.info().clone(),
+            pair,
+        };
+        Ok((Self::new(text, vision, template, facts, settings.clone()), remarks))
+    }
+}
+
+fn check_cache_types(pair: &Pair, settings: &LoadSettings) -> Result<()> {
+    pair.kv.bytes(0, pair.n_layer, settings.type_k, settings.type_v)?;
+    if settings.type_v.is_quantised() && settings.flash_attention == FlashAttention::Off {
+        return Err(Error::usage(format!("-ctv {}: a quantised V cache needs flash attention; leave out -fa off", settings.type_v.name())));
+    }
+    Ok(())
+}
+
+fn template(text: &TextModel, given: Option<&str>, path: &Path, remarks: &mut Vec<String>) -> Result<Template> {
+    let own = text.chat_template();
+    let source = match (given, &own) {
+        (Some(given), _) => given,
+        (None, Some(own)) => own,
+        (None, None) => {
+            let detected = Detected::of(|mark| text.tokenize(mark, true).len() == 1);
+            remarks.push(format!("{}: no chat template in the file, using {} by its vocabulary; --chat-template chooses another", path.display(), detected.name()));
+            detected.name()
+        }
+    };
+    Template::new(source, &text.bos_text(), &text.eos_text())
+}
