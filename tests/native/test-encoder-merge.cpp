@@ -33,6 +33,9 @@ int n_failed = 0;
         }                                                                    \
     } while (0)
 
+// Graphs this small spend their time in the barriers between nodes, and on a busy machine far too much of it; so one
+// thread computes, except where the number of threads is the question.
+
 template <auto release> struct releaser {
     template <typename T> void operator()(T * handle) const { release(handle); }
 };
@@ -45,7 +48,7 @@ illava_vision_params vision_params(int flash_attn) {
     illava_vision_params params = {};
     params.size       = sizeof(params);
     params.flash_attn = flash_attn;
-    params.n_threads  = 2;
+    params.n_threads  = 1;
     return params;
 }
 
@@ -100,7 +103,7 @@ illava_encode_params encode_params(const steps & schedule, illava_grid grid, boo
 }
 
 encoded_ptr encode(const vision_ptr & vision, const image_ptr & image, const steps & schedule,
-        illava_grid grid = ILLAVA_GRID_FAITHFUL, bool composed = false, int n_threads = 2) {
+        illava_grid grid = ILLAVA_GRID_FAITHFUL, bool composed = false, int n_threads = 1) {
     const auto params = encode_params(schedule, grid, composed, n_threads);
     illava_encoded * encoded = nullptr;
     CHECK(illava_encode(vision.get(), image.get(), 0, &params, &encoded) == ILLAVA_OK, "encode");
@@ -148,7 +151,7 @@ std::vector<float> upstream(const std::string & path, int flash_attn, const illa
     image.set_size({ (int) tile.nx, (int) tile.ny }, false, false);
     image.cpy_buf({ tile.data, tile.data + (size_t) tile.nx * tile.ny * 3 });
     std::vector<float> embd((size_t) clip_n_output_tokens(clip.get(), &image) * clip_n_mmproj_embd(clip.get()));
-    CHECK(clip_image_encode(clip.get(), 2, &image, embd), "upstream");
+    CHECK(clip_image_encode(clip.get(), 1, &image, embd), "upstream");
     return embd;
 }
 
@@ -199,8 +202,8 @@ void check_schedule(const vision_ptr & vision, const image_ptr & image, const st
 
     const auto fused    = encode(vision, image, schedule, grid, false);
     const auto composed = encode(vision, image, schedule, grid, true);
-    const auto single   = encode(vision, image, schedule, grid, false, 1);
-    if (!fused || !composed || !single) {
+    const auto threads  = encode(vision, image, schedule, grid, false, 2);
+    if (!fused || !composed || !threads) {
         return;
     }
     const auto view = view_of(fused);
@@ -224,7 +227,7 @@ void check_schedule(const vision_ptr & vision, const image_ptr & image, const st
         check_scores(step, info.class_token, unit);
         check_step(step, entered, r / unit);
 
-        for (const auto * other : { &composed, &single }) {
+        for (const auto * other : { &composed, &threads }) {
             const auto again = step_of(*other, i_step);
             CHECK(again.n_out == step.n_out && std::equal(step.kept, step.kept + step.n_out, again.kept), "layer %d", layer);
             CHECK(std::equal(step.merged, step.merged + r / unit + 1, again.merged), "layer %d", layer);
@@ -240,7 +243,7 @@ void check_schedule(const vision_ptr & vision, const image_ptr & image, const st
     }
     CHECK(view.cells_x * view.cells_y == tile.grid_x * tile.grid_y / info.group, "cells");
     CHECK(relative_error(values(view_of(composed)), values(view)) < 1e-4, "composed");
-    CHECK(same_bits(values(view_of(single)), values(view)), "one thread and two differ");
+    CHECK(same_bits(values(view_of(threads)), values(view)), "one thread and two differ");
     CHECK(view.encoder_ms > 0 && view.projector_ms > 0, "%f %f", view.encoder_ms, view.projector_ms);
 }
 
