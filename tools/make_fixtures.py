@@ -5,7 +5,7 @@
 
 The models are not committed: the JSON holds the SHA-256 of each generated file,
 and tests call the generator. Values come from the float64
-reference on the F32 files, twice: exact, and (`..._single`) with the few
+reference on the F32 files, twice: exact, and (`..._table`) with the few
 roundings to f16 that a CPU run of an F32 file makes (reference_model/arithmetic.py).
 
 Which tokens merge is decided by an order, and an order must not hang on
@@ -225,7 +225,7 @@ def case(view: View, name: str, merging: bool, decoder: dict[int, int], score: s
         "cells": encoded.cells,
         "steps": [step_entry(s) for s in encoded.steps + steps],
         "logits": store("logits", logits),
-        "logits_single": store("logits_single", runs["f32", SINGLE][1]),
+        "logits_table": store("logits_table", runs["f32", SINGLE][1]),
         "logits_f16": store("logits_f16", runs["f16", EXACT][1]),
     }
     if view.pair.reference("f32", EXACT, view.class_token).decoder.sections is not None:
@@ -237,7 +237,7 @@ def case(view: View, name: str, merging: bool, decoder: dict[int, int], score: s
     if not decoder:
         single = view.encoded("f32", SINGLE, merging)
         entry["embeddings"] = store("embeddings", encoded.embeddings)
-        entry["embeddings_single"] = store("embeddings_single", single.embeddings)
+        entry["embeddings_table"] = store("embeddings_table", single.embeddings)
     worst = min((s["smallest_gap"] for s in entry["steps"]), default=float("nan"))
     drift = torch.linalg.norm(runs["f16", HALF][1] - logits) / torch.linalg.norm(logits)
     print(f"  {name:24s} {entry['n_tokens']:4d} tokens, smallest gap {worst:.1e}, F16 drift {drift:.1e}", flush=True)
