@@ -51,6 +51,7 @@ public:
     void allocate() {
         buffer_.reset(ggml_backend_alloc_ctx_tensors(inputs_.get(), backend_.get()));
         allocator_.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_.get())));
+        GGML_ASSERT(ggml_gallocr_reserve(allocator_.get(), graph_));
         GGML_ASSERT(ggml_gallocr_alloc_graph(allocator_.get(), graph_));
     }
 

@@ -27,44 +27,59 @@
 
 namespace {
 
-// Sizeless vectors cannot stand in arrays; there the compiler vectorises the plain loops.
-#if defined(GGML_SIMD) && !defined(__ARM_FEATURE_SVE) && !defined(__riscv_v_intrinsic)
+// The vector of this build: ggml's own mapping where it can stand in an array. SVE's and RISC-V's
+// cannot; every SVE machine has NEON too, on RISC-V the plain loops remain.
+#if defined(__ARM_NEON) && defined(__aarch64__)
 #define SCORE_VEC
+using vec = float32x4_t;
+inline vec  vec_set(float x)               { return vdupq_n_f32(x); }
+inline vec  vec_load(const float * p)      { return vld1q_f32(p); }
+inline void vec_store(float * p, vec x)    { vst1q_f32(p, x); }
+inline vec  vec_add(vec a, vec b)          { return vaddq_f32(a, b); }
+inline vec  vec_fma(vec acc, vec a, vec b) { return vfmaq_f32(acc, a, b); }
+#elif defined(GGML_SIMD) && !defined(__riscv_v_intrinsic)
+#define SCORE_VEC
+using vec = GGML_F32_VEC;
+inline vec  vec_set(float x)               { return GGML_F32_VEC_SET1(x); }
+inline vec  vec_load(const float * p)      { return GGML_F32_VEC_LOAD(p); }
+inline void vec_store(float * p, vec x)    { GGML_F32_VEC_STORE(p, x); }
+inline vec  vec_add(vec a, vec b)          { return GGML_F32_VEC_ADD(a, b); }
+inline vec  vec_fma(vec acc, vec a, vec b) { return GGML_F32_VEC_FMA(acc, a, b); }
 #endif
 
-// tile_q rows by tile_v vectors of accumulators, sized to the register file.
-#if defined(SCORE_VEC) && defined(__AVX512F__)
+// Maximum and exponential, where vec.h has the latter for this vector; elsewhere ggml's own loop over
+// a row takes its place.
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+#define SCORE_VEC_EXP
+inline vec vec_max(vec a, vec b) { return _mm512_max_ps(a, b); }
+#elif defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
+#define SCORE_VEC_EXP
+inline vec vec_max(vec a, vec b) { return _mm256_max_ps(a, b); }
+#elif defined(__ARM_NEON) && defined(__aarch64__) && !defined(__ARM_FEATURE_SVE)
+#define SCORE_VEC_EXP
+inline vec vec_max(vec a, vec b) { return vmaxq_f32(a, b); }
+#endif
+
+#ifdef SCORE_VEC
+constexpr int lanes = sizeof(vec) / sizeof(float);
+#else
+constexpr int lanes = 8;
+#endif
+
+// A tile of the product is tile_q queries by tile_v vectors of keys, sized to the register file.
+#if defined(__AVX512F__)
 constexpr int tile_q = 12, tile_v = 2;
-#elif defined(SCORE_VEC) && defined(__ARM_NEON)
+#elif defined(__ARM_NEON) && defined(__aarch64__)
 constexpr int tile_q = 6, tile_v = 4;
-#elif defined(SCORE_VEC) && defined(__AVX__)
+#elif defined(__AVX__)
 constexpr int tile_q = 6, tile_v = 2;
 #else
 constexpr int tile_q = 4, tile_v = 2;
 #endif
 
-#ifdef SCORE_VEC
-constexpr int lanes = GGML_F32_EPR;
-#else
-constexpr int lanes = 8;
-#endif
-
 constexpr int panel = tile_v * lanes; // keys per packed panel
 
-// Where ggml_v_expf works on the vector type that GGML_F32_VEC names; elsewhere ggml's own loop over
-// a row takes its place.
-#if defined(SCORE_VEC) && defined(__AVX512F__) && defined(__AVX512DQ__)
-#define SCORE_VEC_EXP
-inline GGML_F32_VEC vec_max(GGML_F32_VEC a, GGML_F32_VEC b) { return _mm512_max_ps(a, b); }
-#elif defined(SCORE_VEC) && defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
-#define SCORE_VEC_EXP
-inline GGML_F32_VEC vec_max(GGML_F32_VEC a, GGML_F32_VEC b) { return _mm256_max_ps(a, b); }
-#elif defined(SCORE_VEC) && defined(__ARM_NEON) && defined(__aarch64__)
-#define SCORE_VEC_EXP
-inline GGML_F32_VEC vec_max(GGML_F32_VEC a, GGML_F32_VEC b) { return vmaxq_f32(a, b); }
-#endif
-
-struct plan {
+struct layout {
     int64_t d, n_q, n_head, n_kv, group;
     int64_t n_pad;   // keys rounded up to whole panels
     int64_t block_q; // queries whose logits exist at once, a multiple of tile_q
@@ -82,11 +97,11 @@ int64_t round_up(int64_t x, int64_t to) {
     return (x + to - 1) / to * to;
 }
 
-plan make_plan(const ggml_tensor * dst) {
+layout make_layout(const ggml_tensor * dst) {
     const ggml_tensor * q = dst->src[0];
     const ggml_tensor * k = dst->src[1];
 
-    plan p;
+    layout p;
     p.d      = q->ne[0];
     p.n_q    = q->ne[1];
     p.n_head = q->ne[2];
@@ -117,7 +132,7 @@ plan make_plan(const ggml_tensor * dst) {
 }
 
 // Keys of one head as panels: [n_pad / panel][d][panel], zeros after the last key.
-void pack_keys(const plan & p, const ggml_tensor * k, int64_t head_kv, float * keys, float * row) {
+void pack_keys(const layout & p, const ggml_tensor * k, int64_t head_kv, float * keys, float * row) {
     const ggml_to_float_t to_float = ggml_get_type_traits(k->type)->to_float;
 
     for (int64_t i0 = 0; i0 < p.n_pad; i0 += panel) {
@@ -145,7 +160,7 @@ void pack_keys(const plan & p, const ggml_tensor * k, int64_t head_kv, float * k
 }
 
 // Scaled queries of one block as tiles: [block_q / tile_q][d][tile_q], zeros after the last query.
-void pack_queries(const plan & p, const ggml_tensor * q, int64_t head, int64_t j0, int64_t n, float scale, float * queries) {
+void pack_queries(const layout & p, const ggml_tensor * q, int64_t head, int64_t j0, int64_t n, float scale, float * queries) {
     for (int64_t t = 0; t < round_up(n, tile_q); t++) {
         float * out = queries + t / tile_q * tile_q * p.d + t % tile_q;
         if (t >= n) {
@@ -164,27 +179,27 @@ void pack_queries(const plan & p, const ggml_tensor * q, int64_t head, int64_t j
 // out[tile_q][panel], rows n_pad apart: one tile of queries against one panel of keys.
 void multiply_tile(const float * queries, const float * keys, int64_t d, float * out, int64_t n_pad) {
 #ifdef SCORE_VEC
-    GGML_F32_VEC acc[tile_q][tile_v];
+    vec acc[tile_q][tile_v];
     for (int j = 0; j < tile_q; j++) {
         for (int v = 0; v < tile_v; v++) {
-            acc[j][v] = GGML_F32_VEC_ZERO;
+            acc[j][v] = vec_set(0.0f);
         }
     }
     for (int64_t c = 0; c < d; c++) {
-        GGML_F32_VEC key[tile_v];
+        vec key[tile_v];
         for (int v = 0; v < tile_v; v++) {
-            key[v] = GGML_F32_VEC_LOAD(keys + c * panel + v * lanes);
+            key[v] = vec_load(keys + c * panel + v * lanes);
         }
         for (int j = 0; j < tile_q; j++) {
-            const GGML_F32_VEC x = GGML_F32_VEC_SET1(queries[c * tile_q + j]);
+            const vec x = vec_set(queries[c * tile_q + j]);
             for (int v = 0; v < tile_v; v++) {
-                acc[j][v] = GGML_F32_VEC_FMA(acc[j][v], key[v], x);
+                acc[j][v] = vec_fma(acc[j][v], key[v], x);
             }
         }
     }
     for (int j = 0; j < tile_q; j++) {
         for (int v = 0; v < tile_v; v++) {
-            GGML_F32_VEC_STORE(out + j * n_pad + v * lanes, acc[j][v]);
+            vec_store(out + j * n_pad + v * lanes, acc[j][v]);
         }
     }
 #else
@@ -206,17 +221,17 @@ void multiply_tile(const float * queries, const float * keys, int64_t d, float *
 float max_row(const float * x, int64_t n) {
     float part[panel];
 #ifdef SCORE_VEC_EXP
-    GGML_F32_VEC max[tile_v];
+    vec max[tile_v];
     for (int v = 0; v < tile_v; v++) {
-        max[v] = GGML_F32_VEC_SET1(-INFINITY);
+        max[v] = vec_set(-INFINITY);
     }
     for (int64_t i = 0; i < n; i += panel) {
         for (int v = 0; v < tile_v; v++) {
-            max[v] = vec_max(max[v], GGML_F32_VEC_LOAD(x + i + v * lanes));
+            max[v] = vec_max(max[v], vec_load(x + i + v * lanes));
         }
     }
     for (int v = 0; v < tile_v; v++) {
-        GGML_F32_VEC_STORE(part + v * lanes, max[v]);
+        vec_store(part + v * lanes, max[v]);
     }
 #else
     std::fill(part, part + panel, -INFINITY);
@@ -232,21 +247,21 @@ float max_row(const float * x, int64_t n) {
 // x[i] <- exp(x[i] - max), n a multiple of panel; returns their sum.
 float exp_row(float * x, int64_t n, float max) {
 #ifdef SCORE_VEC_EXP
-    const GGML_F32_VEC shift = GGML_F32_VEC_SET1(-max);
-    GGML_F32_VEC sum[tile_v];
+    const vec shift = vec_set(-max);
+    vec sum[tile_v];
     for (int v = 0; v < tile_v; v++) {
-        sum[v] = GGML_F32_VEC_ZERO;
+        sum[v] = vec_set(0.0f);
     }
     for (int64_t i = 0; i < n; i += panel) {
         for (int v = 0; v < tile_v; v++) {
-            const GGML_F32_VEC e = ggml_v_expf(GGML_F32_VEC_ADD(GGML_F32_VEC_LOAD(x + i + v * lanes), shift));
-            GGML_F32_VEC_STORE(x + i + v * lanes, e);
-            sum[v] = GGML_F32_VEC_ADD(sum[v], e);
+            const vec e = ggml_v_expf(vec_add(vec_load(x + i + v * lanes), shift));
+            vec_store(x + i + v * lanes, e);
+            sum[v] = vec_add(sum[v], e);
         }
     }
     float part[panel];
     for (int v = 0; v < tile_v; v++) {
-        GGML_F32_VEC_STORE(part + v * lanes, sum[v]);
+        vec_store(part + v * lanes, sum[v]);
     }
     double total = 0.0;
     for (int i = 0; i < panel; i++) {
@@ -261,9 +276,9 @@ float exp_row(float * x, int64_t n, float max) {
 // sums[i] += x[i] * factor, n a multiple of panel.
 void add_scaled(float * sums, const float * x, int64_t n, float factor) {
 #ifdef SCORE_VEC
-    const GGML_F32_VEC f = GGML_F32_VEC_SET1(factor);
+    const vec f = vec_set(factor);
     for (int64_t i = 0; i < n; i += lanes) {
-        GGML_F32_VEC_STORE(sums + i, GGML_F32_VEC_FMA(GGML_F32_VEC_LOAD(sums + i), GGML_F32_VEC_LOAD(x + i), f));
+        vec_store(sums + i, vec_fma(vec_load(sums + i), vec_load(x + i), f));
     }
 #else
     for (int64_t i = 0; i < n; i++) {
@@ -273,7 +288,7 @@ void add_scaled(float * sums, const float * x, int64_t n, float factor) {
 }
 
 // Adds the softmax of one row of logits to the column sums. `row` is scratch for the mask.
-void add_softmax(const plan & p, float * x, const ggml_tensor * mask, int64_t j, float * row, float * sums) {
+void add_softmax(const layout & p, float * x, const ggml_tensor * mask, int64_t j, float * row, float * sums) {
     if (mask) {
         const char *  src = (const char *) mask->data + j * mask->nb[1];
         const float * val = (const float *) src;
@@ -297,7 +312,7 @@ void add_softmax(const plan & p, float * x, const ggml_tensor * mask, int64_t j,
 } // namespace
 
 size_t ggml_attn_score_work_size(const ggml_tensor * dst, int n_tasks) {
-    const plan p = make_plan(dst);
+    const layout p = make_layout(dst);
     return sizeof(float) * size_t(p.sums + p.scratch * n_tasks) + CACHE_LINE_SIZE;
 }
 
@@ -309,7 +324,7 @@ void ggml_compute_forward_attn_score(const ggml_compute_params * params, ggml_te
     float scale;
     memcpy(&scale, dst->op_params, sizeof(scale));
 
-    const plan p = make_plan(dst);
+    const layout p = make_layout(dst);
 
     float * all_sums = (float *) (((uintptr_t) params->wdata + CACHE_LINE_SIZE - 1) / CACHE_LINE_SIZE * CACHE_LINE_SIZE);
     float * keys     = all_sums + p.sums + params->ith * p.scratch;
