@@ -4,9 +4,9 @@
     make_fixtures.py [--out tests/fixtures] [--pair NAME]
 
 The models are not committed: the JSON holds the SHA-256 of each generated file,
-and tests call the generator. Values come from the float64
-reference on the F32 files, twice: exact, and (`..._table`) with the few
-roundings to f16 that a CPU run of an F32 file makes (reference_model/arithmetic.py).
+and tests call the generator. Values come from the float64 reference on the F32
+files, twice: exact, and (`..._table`) with the roundings to f16 that a CPU run
+of an F32 file makes, GELU's table (see reference_model/arithmetic.py).
 
 Which tokens merge is decided by an order, and an order must not hang on
 rounding. Inputs are searched (seed by seed) until, among the r + 1 merged
