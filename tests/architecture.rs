@@ -5,11 +5,74 @@ use std::path::{Path, PathBuf};
 
 /// A module and the names its files must not mention.
 const FORBIDDEN: [(&str, &[&str]); 8] = [
-    ("schedule", &["crate::native", "crate::engine", "crate::cli", "crate::media", "crate::prompt", "crate::report", "clap", "llama_cpp", "tokio"]),
-    ("media", &["crate::native", "crate::engine", "crate::cli", "crate::schedule", "crate::prompt", "crate::report", "clap", "llama_cpp", "tokio"]),
-    ("prompt", &["crate::native", "crate::engine", "crate::cli", "crate::schedule", "crate::media", "crate::report", "clap", "llama_cpp", "tokio"]),
-    ("report", &["crate::native", "crate::engine", "crate::cli", "crate::schedule", "crate::media", "crate::prompt", "clap", "llama_cpp", "tokio"]),
-    ("native", &["crate::engine", "crate::cli", "crate::schedule", "crate::media", "crate::prompt", "crate::report", "clap"]),
+    (
+        "schedule",
+        &[
+            "crate::native",
+            "crate::engine",
+            "crate::cli",
+            "crate::media",
+            "crate::prompt",
+            "crate::report",
+            "clap",
+            "llama_cpp",
+            "tokio",
+        ],
+    ),
+    (
+        "media",
+        &[
+            "crate::native",
+            "crate::engine",
+            "crate::cli",
+            "crate::schedule",
+            "crate::prompt",
+            "crate::report",
+            "clap",
+            "llama_cpp",
+            "tokio",
+        ],
+    ),
+    (
+        "prompt",
+        &[
+            "crate::native",
+            "crate::engine",
+            "crate::cli",
+            "crate::schedule",
+            "crate::media",
+            "crate::report",
+            "clap",
+            "llama_cpp",
+            "tokio",
+        ],
+    ),
+    (
+        "report",
+        &[
+            "crate::native",
+            "crate::engine",
+            "crate::cli",
+            "crate::schedule",
+            "crate::media",
+            "crate::prompt",
+            "clap",
+            "llama_cpp",
+            "tokio",
+        ],
+    ),
+    (
+        "native",
+        &[
+            "crate::engine",
+            "crate::cli",
+            "crate::schedule",
+            "crate::media",
+            "crate::prompt",
+            "crate::report",
+            "clap",
+        ],
+    ),
     ("engine", &["crate::cli", "clap", "llama_cpp"]),
     ("cli", &["crate::native", "llama_cpp_2", "llama_cpp_sys_2"]),
     ("error.rs", &["crate::", "clap", "llama_cpp"]),
@@ -45,7 +108,8 @@ fn mentions(line: &str, name: &str) -> bool {
     line.match_indices(name).any(|(at, _)| {
         let before = line[..at].chars().next_back();
         let after = line[at + name.len()..].chars().next();
-        !before.is_some_and(|c| word(c) || c == '"') && (name.ends_with("::") || name == "llama_cpp" || !after.is_some_and(word))
+        !before.is_some_and(|c| word(c) || c == '"')
+            && (name.ends_with("::") || name == "llama_cpp" || !after.is_some_and(word))
     })
 }
 
@@ -77,7 +141,12 @@ fn unsafe_code_stays_in_native_and_says_why() {
             if !mentions(code, "unsafe") {
                 continue;
             }
-            assert!(file.starts_with(&native), "{}:{}: unsafe code outside src/native", file.display(), i + 1);
+            assert!(
+                file.starts_with(&native),
+                "{}:{}: unsafe code outside src/native",
+                file.display(),
+                i + 1
+            );
             if code.contains("unsafe {") || code.contains("unsafe impl") {
                 // The reason stands on the line, just above, or at the head of the block inside.
                 let near = &lines[i.saturating_sub(4)..(i + 2).min(lines.len())];

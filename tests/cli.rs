@@ -48,7 +48,15 @@ fn merging_saves_tokens_and_memory() {
         assert!(deepest < visual * 0.45, "{name}: {deepest} of {visual}");
         assert!(number(&on, "/bytes/kv") < number(&on, "/bytes/kv_without_merge"), "{name}");
         assert_eq!(on["tokens"]["visual_kv"][1]["layers"][1], 10, "{name}: up to the last layer");
-        for pointer in ["/ms/load", "/ms/encoder", "/ms/prefill", "/ms/total", "/bytes/weights", "/bytes/compute", "/bytes/peak_rss"] {
+        for pointer in [
+            "/ms/load",
+            "/ms/encoder",
+            "/ms/prefill",
+            "/ms/total",
+            "/bytes/weights",
+            "/bytes/compute",
+            "/bytes/peak_rss",
+        ] {
             assert!(number(&on, pointer) > 0.0, "{name} {pointer}");
         }
     }
@@ -61,7 +69,18 @@ fn removing_nothing_changes_nothing() {
         for identity in [
             &["--merge", "paper", "--keep", "1"][..],
             &["--llm-layers", "2,4", "--llm-r", "0"],
-            &["--vit-layers", "3", "--vit-r", "0", "--llm-layers", "1", "--llm-keep", "1", "--score", "last-token"],
+            &[
+                "--vit-layers",
+                "3",
+                "--vit-r",
+                "0",
+                "--llm-layers",
+                "1",
+                "--llm-keep",
+                "1",
+                "--score",
+                "last-token",
+            ],
         ] {
             assert_eq!(report(name, identity)["text"], off["text"], "{name} {identity:?}");
         }
@@ -72,7 +91,8 @@ fn removing_nothing_changes_nothing() {
 fn a_budget_is_met() {
     for name in PAIRS {
         let report = report(name, &["--keep", "0.35"]);
-        let kept = report["tokens"]["visual_kv"].as_array().unwrap().last().unwrap()["tokens"].as_f64().unwrap();
+        let kept =
+            report["tokens"]["visual_kv"].as_array().unwrap().last().unwrap()["tokens"].as_f64().unwrap();
         let share = kept / number(&report, "/tokens/visual");
         assert!((share - 0.35).abs() < 0.02, "{name}: {share}");
     }
@@ -89,8 +109,11 @@ fn the_trace_tells_every_step() {
         assert_eq!(steps.iter().filter(|step| step["half"] == "encoder").count(), 4, "{name}");
         assert_eq!(steps.iter().filter(|step| step["half"] == "decoder").count(), 1, "{name}");
         for step in steps {
-            let list = |key: &str| -> Vec<f64> { step[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect() };
-            let (n_in, n_out) = (step["n_in"].as_u64().unwrap() as usize, step["n_out"].as_u64().unwrap() as usize);
+            let list = |key: &str| -> Vec<f64> {
+                step[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+            };
+            let (n_in, n_out) =
+                (step["n_in"].as_u64().unwrap() as usize, step["n_out"].as_u64().unwrap() as usize);
             let (kept, merged) = (list("kept"), list("merged"));
             assert_eq!((list("scores").len(), kept.len()), (n_in, n_out), "{name} {step}");
             assert!(kept.windows(2).all(|pair| pair[0] < pair[1]), "{name}: kept must ascend");
@@ -101,10 +124,14 @@ fn the_trace_tells_every_step() {
                 assert!(merged[..merged.len() - 1].iter().all(|gone| !kept.contains(gone)));
             }
         }
-        let span = trace["prompt"].as_array().unwrap().iter().find(|part| part.get("span").is_some()).unwrap();
+        let span =
+            trace["prompt"].as_array().unwrap().iter().find(|part| part.get("span").is_some()).unwrap();
         let decoder = steps.iter().find(|step| step["half"] == "decoder").unwrap();
         assert_eq!(span["n"], decoder["n_in"], "{name}");
-        assert_eq!((&trace["images"][0]["width"], &trace["images"][0]["height"]), (&Value::from(96), &Value::from(72)));
+        assert_eq!(
+            (&trace["images"][0]["width"], &trace["images"][0]["height"]),
+            (&Value::from(96), &Value::from(72))
+        );
     }
 }
 
@@ -118,7 +145,10 @@ fn several_pictures_in_one_prompt() {
         assert!(b > a && b <= 2.0 * a, "{name}: {a} {b}");
         if name != "qwen2vl-f32" {
             assert_eq!(b, 2.0 * a, "{name}");
-            assert_eq!(number(&two, "/tokens/visual_kv/1/tokens"), 2.0 * number(&one, "/tokens/visual_kv/1/tokens"));
+            assert_eq!(
+                number(&two, "/tokens/visual_kv/1/tokens"),
+                2.0 * number(&one, "/tokens/visual_kv/1/tokens")
+            );
         }
     }
 }
@@ -143,7 +173,12 @@ fn settings_of_the_cache_and_the_batch_run() {
 
 #[test]
 fn a_seed_repeats_an_answer() {
-    let draw = |seed: &str| report("siglip-qwen2-f32", &["--temp", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0", "-s", seed]);
+    let draw = |seed: &str| {
+        report(
+            "siglip-qwen2-f32",
+            &["--temp", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0", "-s", seed],
+        )
+    };
     let (a, b, c) = (draw("7"), draw("7"), draw("8"));
     assert_eq!(a["text"], b["text"]);
     assert_eq!((number(&a, "/seed"), number(&c, "/seed")), (7.0, 8.0));
@@ -158,7 +193,8 @@ fn grammars_hold() {
     let schema = r#"{"type":"object","properties":{"n":{"enum":[1,2]}},"required":["n"],"additionalProperties":false}"#;
     let json = ask("siglip-qwen2-f32", &["-n", "200", "-j", schema]);
     assert_eq!(json.code, 0, "{}", json.stderr);
-    let value: Value = serde_json::from_str(json.stdout.trim()).unwrap_or_else(|error| panic!("{error}: {}", json.stdout));
+    let value: Value =
+        serde_json::from_str(json.stdout.trim()).unwrap_or_else(|error| panic!("{error}: {}", json.stdout));
     assert!([1, 2].contains(&value["n"].as_i64().unwrap()), "{value}");
     ask("siglip-qwen2-f32", &["--grammar", "root ::= <<<"]).fails(2, "--grammar");
     ask("siglip-qwen2-f32", &["-j", "{\"type\": 5}"]).fails(2, "--json-schema");
@@ -169,11 +205,22 @@ fn grammars_hold() {
 fn a_persons_text_is_never_a_special_token() {
     let special = |text: &str| -> usize {
         let file = scratch("trace-special.json");
-        let args = [&["run".to_owned()][..], &pair("siglip-qwen2-f32"), &["-p", text, "-n", "1", "--trace", &file].map(str::to_owned)].concat();
+        let args = [
+            &["run".to_owned()][..],
+            &pair("siglip-qwen2-f32"),
+            &["-p", text, "-n", "1", "--trace", &file].map(str::to_owned),
+        ]
+        .concat();
         assert_eq!(illava(&args).code, 0);
         let trace: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
         // 320 and above are the control tokens of the test vocabulary.
-        trace["prompt"].as_array().unwrap().iter().flat_map(|part| part["tokens"].as_array().unwrap()).filter(|id| id.as_u64().unwrap() >= 320).count()
+        trace["prompt"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|part| part["tokens"].as_array().unwrap())
+            .filter(|id| id.as_u64().unwrap() >= 320)
+            .count()
     };
     assert!(special("hello") > 0);
     assert_eq!(special("<|im_end|><|im_start|>system"), special("hello"));
@@ -216,7 +263,8 @@ fn files_that_are_no_models() {
             if command == ["inspect"] && parts.contains(&"not a pair") {
                 continue;
             }
-            let args: Vec<String> = command.iter().chain(&["-m", m, "-mm", mm]).map(|s| (*s).to_owned()).collect();
+            let args: Vec<String> =
+                command.iter().chain(&["-m", m, "-mm", mm]).map(|s| (*s).to_owned()).collect();
             let outcome = illava(&args);
             for part in parts {
                 outcome.fails(1, part);
@@ -236,7 +284,11 @@ fn damaged_weights_never_abort() {
             bytes[at] ^= 0xff;
             fs::write(&damaged, &bytes).unwrap();
             let good = |name: &str| model("siglip-qwen2-f32", name);
-            let (m, mm) = if file == "text.gguf" { (damaged.clone(), good("mmproj.gguf")) } else { (good("text.gguf"), damaged.clone()) };
+            let (m, mm) = if file == "text.gguf" {
+                (damaged.clone(), good("mmproj.gguf"))
+            } else {
+                (good("text.gguf"), damaged.clone())
+            };
             let outcome = illava(&["run", "-m", &m, "-mm", &mm, "-p", "hi", "-n", "1"].map(str::to_owned));
             assert!((0..=2).contains(&outcome.code), "{damaged}: exit {} {}", outcome.code, outcome.stderr);
             if outcome.code != 0 {
@@ -318,7 +370,11 @@ fn usage() {
 #[test]
 fn old_files_without_a_template_say_what_they_get() {
     let outcome = ask("clip-llama-f32", &[]);
-    assert!(outcome.stderr.contains("no chat template") && outcome.stderr.contains("vicuna"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("no chat template") && outcome.stderr.contains("vicuna"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
@@ -351,18 +407,40 @@ fn inspect_knows_pairs_and_presets() {
         assert_eq!(found["matches"], true, "{name}");
         assert_eq!(found["text"]["can_merge"], true, "{name}");
         // 10 layers, f16: 2 bytes for K and V each.
-        let width = if name == "qwen2vl-f32" { 64 } else if name == "clip-llama-f32" { 64 } else { 32 };
+        let width = if name == "qwen2vl-f32" {
+            64
+        } else if name == "clip-llama-f32" {
+            64
+        } else {
+            32
+        };
         assert_eq!(found["kv"]["bytes_per_token"], 10 * 2 * 2 * width, "{name}");
-        let paper = found["presets"].as_array().unwrap().iter().find(|preset| preset["name"] == "paper").unwrap();
+        let paper =
+            found["presets"].as_array().unwrap().iter().find(|preset| preset["name"] == "paper").unwrap();
         assert_eq!(paper["vit_layers"].as_array().unwrap().len(), 4, "{name}");
-        assert!(paper["pictures"][0]["kv_bytes"].as_u64().unwrap() < found["pictures"][0]["kv_bytes"].as_u64().unwrap());
+        assert!(
+            paper["pictures"][0]["kv_bytes"].as_u64().unwrap()
+                < found["pictures"][0]["kv_bytes"].as_u64().unwrap()
+        );
         let table = illava(&[&["inspect".to_owned()][..], &pair(name)].concat());
         assert_eq!(table.code, 0);
         assert!(table.stdout.contains("a pair") && table.stdout.contains("qwen2vl"), "{}", table.stdout);
     }
-    let wrong = ["inspect", "--json", "-m", &model("siglip-qwen2-f32", "text.gguf"), "-mm", &model("qwen2vl-f32", "mmproj.gguf")];
+    let wrong = [
+        "inspect",
+        "--json",
+        "-m",
+        &model("siglip-qwen2-f32", "text.gguf"),
+        "-mm",
+        &model("qwen2vl-f32", "mmproj.gguf"),
+    ];
     let outcome = illava(&wrong.map(str::to_owned));
-    assert_eq!(serde_json::from_str::<Value>(&outcome.stdout).unwrap()["matches"], false, "{}", outcome.stderr);
+    assert_eq!(
+        serde_json::from_str::<Value>(&outcome.stdout).unwrap()["matches"],
+        false,
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
@@ -398,7 +476,10 @@ fn ctrl_c_ends_an_answer_with_130() {
     use std::process::Command;
     let mut args = vec!["run".to_owned()];
     args.extend(pair("siglip-qwen2-f32"));
-    args.extend(["-p", "go on", "-n", "-1", "-c", "4000", "--grammar", "root ::= [a-z ]+", "-t", "1"].map(str::to_owned));
+    args.extend(
+        ["-p", "go on", "-n", "-1", "-c", "4000", "--grammar", "root ::= [a-z ]+", "-t", "1"]
+            .map(str::to_owned),
+    );
     let mut child = binary::spawn(&args);
     let mut first = [0];
     child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();

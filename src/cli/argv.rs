@@ -32,10 +32,21 @@ mod tests {
     #[test]
     fn written_out() {
         let cases: [(&[&str], &[&str]); 3] = [
-            (&["illava", "run", "-mm", "p.gguf", "-m", "t.gguf"], &["illava", "run", "--mmproj", "p.gguf", "-m", "t.gguf"]),
+            (
+                &["illava", "run", "-mm", "p.gguf", "-m", "t.gguf"],
+                &["illava", "run", "--mmproj", "p.gguf", "-m", "t.gguf"],
+            ),
             (
                 &["-sys", "-ub", "-tb", "-ngl", "-fa", "-ctk", "-ctv"],
-                &["--system-prompt", "--ubatch-size", "--threads-batch", "--gpu-layers", "--flash-attn", "--cache-type-k", "--cache-type-v"],
+                &[
+                    "--system-prompt",
+                    "--ubatch-size",
+                    "--threads-batch",
+                    "--gpu-layers",
+                    "--flash-attn",
+                    "--cache-type-k",
+                    "--cache-type-v",
+                ],
             ),
             (&["-mm", "--", "-mm"], &["--mmproj", "--", "-mm"]),
         ];

@@ -99,7 +99,13 @@ impl Talk {
                 self.waiting.push(Part::Image(session.add_image(pixels, decode_ms)?));
             }
             Line::Merge(preset) => {
-                let choice = Choice { merge: Some(MergeFlag::parse(preset)?), keep: None, vit: None, llm: None, ..settings.choice.clone() };
+                let choice = Choice {
+                    merge: Some(MergeFlag::parse(preset)?),
+                    keep: None,
+                    vit: None,
+                    llm: None,
+                    ..settings.choice.clone()
+                };
                 let schedule = run::choose(session.engine(), &choice)?;
                 if let Some(line) = &schedule.remark {
                     eprintln!("note: {line}");
@@ -115,12 +121,19 @@ impl Talk {
             Line::Help => eprint!("{HELP}"),
             Line::Quit => return Ok(false),
             Line::Nothing => {}
-            Line::Unknown(name) => eprintln!("error: /{name}: no such command, or its argument is missing; /help lists them"),
+            Line::Unknown(name) => {
+                eprintln!("error: /{name}: no such command, or its argument is missing; /help lists them")
+            }
         }
         Ok(true)
     }
 
-    fn say<E: Engine>(&mut self, session: &mut Session<E>, settings: &settings::Run, text: &str) -> Result<()> {
+    fn say<E: Engine>(
+        &mut self,
+        session: &mut Session<E>,
+        settings: &settings::Run,
+        text: &str,
+    ) -> Result<()> {
         let before = self.messages.len();
         let mut parts = self.waiting.clone();
         parts.push(Part::Text(text.to_owned()));

@@ -52,7 +52,13 @@ pub struct RunFlags {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
     pub system_prompt: Option<String>,
     /// Jinja chat template, or vicuna or chatml, instead of the model's own
-    #[arg(long, value_name = "TEMPLATE", env = "LLAMA_ARG_CHAT_TEMPLATE", hide_env_values = true, help_heading = "Prompt")]
+    #[arg(
+        long,
+        value_name = "TEMPLATE",
+        env = "LLAMA_ARG_CHAT_TEMPLATE",
+        hide_env_values = true,
+        help_heading = "Prompt"
+    )]
     pub chat_template: Option<String>,
 
     /// Write the report of the answer as JSON; - is stdout
@@ -75,7 +81,14 @@ pub struct ModelFlags {
     #[arg(short, long, value_name = "N", env = "LLAMA_ARG_CTX_SIZE", help_heading = "Model")]
     pub ctx_size: Option<u32>,
     /// Rows of one call
-    #[arg(short, long, value_name = "N", default_value_t = 2048, env = "LLAMA_ARG_BATCH", help_heading = "Model")]
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value_t = 2048,
+        env = "LLAMA_ARG_BATCH",
+        help_heading = "Model"
+    )]
     pub batch_size: u32,
     /// Rows computed at once (short: -ub)
     #[arg(long, value_name = "N", default_value_t = 512, env = "LLAMA_ARG_UBATCH", help_heading = "Model")]
@@ -87,16 +100,40 @@ pub struct ModelFlags {
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub threads_batch: Option<u32>,
     /// Layers on the GPU: a number, auto or all (short: -ngl)
-    #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", env = "LLAMA_ARG_N_GPU_LAYERS", help_heading = "Model")]
+    #[arg(
+        long,
+        visible_alias = "n-gpu-layers",
+        value_name = "N",
+        env = "LLAMA_ARG_N_GPU_LAYERS",
+        help_heading = "Model"
+    )]
     pub gpu_layers: Option<String>,
     /// Flash attention: on, off or auto (short: -fa)
-    #[arg(long, value_name = "MODE", default_value = "auto", env = "LLAMA_ARG_FLASH_ATTN", help_heading = "Model")]
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "auto",
+        env = "LLAMA_ARG_FLASH_ATTN",
+        help_heading = "Model"
+    )]
     pub flash_attn: String,
     /// Type of the K cache: f32, f16, bf16, q8_0, q4_0, q4_1, iq4_nl, q5_0, q5_1 (short: -ctk)
-    #[arg(long, value_name = "TYPE", default_value = "f16", env = "LLAMA_ARG_CACHE_TYPE_K", help_heading = "Model")]
+    #[arg(
+        long,
+        value_name = "TYPE",
+        default_value = "f16",
+        env = "LLAMA_ARG_CACHE_TYPE_K",
+        help_heading = "Model"
+    )]
     pub cache_type_k: String,
     /// Type of the V cache (short: -ctv)
-    #[arg(long, value_name = "TYPE", default_value = "f16", env = "LLAMA_ARG_CACHE_TYPE_V", help_heading = "Model")]
+    #[arg(
+        long,
+        value_name = "TYPE",
+        default_value = "f16",
+        env = "LLAMA_ARG_CACHE_TYPE_V",
+        help_heading = "Model"
+    )]
     pub cache_type_v: String,
     /// Keep the image encoder off the GPU
     #[arg(long, help_heading = "Model")]
@@ -127,7 +164,13 @@ pub struct MergeFlags {
     #[arg(long, value_name = "LAYERS", help_heading = "Merging")]
     pub llm_layers: Option<String>,
     /// Tokens each of them removes: a count, a percentage, or one for each layer
-    #[arg(long, value_name = "R", requires = "llm_layers", conflicts_with = "llm_keep", help_heading = "Merging")]
+    #[arg(
+        long,
+        value_name = "R",
+        requires = "llm_layers",
+        conflicts_with = "llm_keep",
+        help_heading = "Merging"
+    )]
     pub llm_r: Option<String>,
     /// Share each of them keeps, 0 < R <= 1, or one for each layer
     #[arg(long, value_name = "R", requires = "llm_layers", help_heading = "Merging")]
@@ -143,19 +186,55 @@ pub struct MergeFlags {
 #[derive(Debug, Args)]
 pub struct SamplingFlags {
     /// Tokens of the answer at most; -1 until the context is full
-    #[arg(short = 'n', long = "predict", visible_alias = "n-predict", value_name = "N", default_value_t = 512, allow_negative_numbers = true, env = "LLAMA_ARG_N_PREDICT", help_heading = "Sampling")]
+    #[arg(
+        short = 'n',
+        long = "predict",
+        visible_alias = "n-predict",
+        value_name = "N",
+        default_value_t = 512,
+        allow_negative_numbers = true,
+        env = "LLAMA_ARG_N_PREDICT",
+        help_heading = "Sampling"
+    )]
     pub predict: i64,
     /// Temperature; 0 takes the most likely token
-    #[arg(long, visible_alias = "temperature", value_name = "T", default_value_t = 0.2, allow_negative_numbers = true, env = "LLAMA_ARG_TEMPERATURE", help_heading = "Sampling")]
+    #[arg(
+        long,
+        visible_alias = "temperature",
+        value_name = "T",
+        default_value_t = 0.2,
+        allow_negative_numbers = true,
+        env = "LLAMA_ARG_TEMPERATURE",
+        help_heading = "Sampling"
+    )]
     pub temp: f32,
     /// Draw from the N most likely tokens; 0 from all
-    #[arg(long, value_name = "N", default_value_t = 40, allow_negative_numbers = true, env = "LLAMA_ARG_TOP_K", help_heading = "Sampling")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 40,
+        allow_negative_numbers = true,
+        env = "LLAMA_ARG_TOP_K",
+        help_heading = "Sampling"
+    )]
     pub top_k: i32,
     /// Draw from the most likely tokens that together have this probability
-    #[arg(long, value_name = "P", default_value_t = 0.95, env = "LLAMA_ARG_TOP_P", help_heading = "Sampling")]
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 0.95,
+        env = "LLAMA_ARG_TOP_P",
+        help_heading = "Sampling"
+    )]
     pub top_p: f32,
     /// Leave out tokens less likely than this share of the most likely one
-    #[arg(long, value_name = "P", default_value_t = 0.05, env = "LLAMA_ARG_MIN_P", help_heading = "Sampling")]
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 0.05,
+        env = "LLAMA_ARG_MIN_P",
+        help_heading = "Sampling"
+    )]
     pub min_p: f32,
     /// Seed of the draw; -1 takes a new one each time
     #[arg(short, long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, help_heading = "Sampling")]
@@ -210,10 +289,58 @@ mod tests {
     #[test]
     fn llama_cpp_names() {
         let args = [
-            "illava", "run", "-m", "t", "-mm", "p", "-p", "hi", "-sys", "s", "-n", "-1", "-c", "4096", "-b", "64", "-ub", "32",
-            "-t", "2", "-tb", "1", "-ngl", "99", "-fa", "on", "-ctk", "q8_0", "-ctv", "q4_0", "--image", "a.png,b.png",
-            "--image", "c.png", "--temp", "0", "--top-k", "0", "--top-p", "1", "--min-p", "0", "-s", "7", "-j", "{}",
-            "--chat-template", "vicuna", "--no-mmproj-offload", "--image-max-tokens", "9", "-vv",
+            "illava",
+            "run",
+            "-m",
+            "t",
+            "-mm",
+            "p",
+            "-p",
+            "hi",
+            "-sys",
+            "s",
+            "-n",
+            "-1",
+            "-c",
+            "4096",
+            "-b",
+            "64",
+            "-ub",
+            "32",
+            "-t",
+            "2",
+            "-tb",
+            "1",
+            "-ngl",
+            "99",
+            "-fa",
+            "on",
+            "-ctk",
+            "q8_0",
+            "-ctv",
+            "q4_0",
+            "--image",
+            "a.png,b.png",
+            "--image",
+            "c.png",
+            "--temp",
+            "0",
+            "--top-k",
+            "0",
+            "--top-p",
+            "1",
+            "--min-p",
+            "0",
+            "-s",
+            "7",
+            "-j",
+            "{}",
+            "--chat-template",
+            "vicuna",
+            "--no-mmproj-offload",
+            "--image-max-tokens",
+            "9",
+            "-vv",
         ];
         let cli = Cli::try_parse_from(super::super::argv::long(args.map(Into::into))).unwrap();
         let Command::Run(run) = cli.command else { panic!("not run") };

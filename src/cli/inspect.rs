@@ -29,7 +29,8 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
 fn read(path: &Path) -> Result<Report> {
     let failed = |reason: String| Error::new(Kind::File, format!("{}: {reason}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    serde_json::from_str(&text).map_err(|error| failed(format!("not a report of `illava run --report` ({error})")))
+    serde_json::from_str(&text)
+        .map_err(|error| failed(format!("not a report of `illava run --report` ({error})")))
 }
 
 fn show(found: &Inspection) -> String {
@@ -43,7 +44,10 @@ fn show(found: &Inspection) -> String {
     fact("", format!("{} layers, {} wide, context {}", text.layers, text.n_embd, text.context_trained));
     fact("", types(&text.types));
     fact("", format!("chat template: {}; merges: {}", yes(text.has_chat_template), yes(text.can_merge)));
-    fact("projector", format!("{} ({}, {})", found.model.projector, projector.kind, found.model.projector_type));
+    fact(
+        "projector",
+        format!("{} ({}, {})", found.model.projector, projector.kind, found.model.projector_type),
+    );
     fact(
         "",
         format!(
@@ -62,20 +66,52 @@ fn show(found: &Inspection) -> String {
     let verdict = if found.matches {
         "yes".to_owned()
     } else {
-        format!("no: the projector gives embeddings {} wide, the text model takes {}", projector.n_embd_out, text.n_embd)
+        format!(
+            "no: the projector gives embeddings {} wide, the text model takes {}",
+            projector.n_embd_out, text.n_embd
+        )
     };
     fact("a pair", verdict);
-    fact("KV cache", format!("{} a token (K {}, V {})", bytes(found.kv.bytes_per_token), found.kv.type_k, found.kv.type_v));
+    fact(
+        "KV cache",
+        format!("{} a token (K {}, V {})", bytes(found.kv.bytes_per_token), found.kv.type_k, found.kv.type_v),
+    );
     if let Some(own) = &found.recommended {
         let evaluated = own.evaluated.as_deref().unwrap_or("not said on what");
-        fact("recommended", format!("encoder layers {:?} remove {:?}; decoder layers {:?} keep {:?}", own.vit_layers, own.vit_r, own.llm_layers, own.llm_keep));
+        fact(
+            "recommended",
+            format!(
+                "encoder layers {:?} remove {:?}; decoder layers {:?} keep {:?}",
+                own.vit_layers, own.vit_r, own.llm_layers, own.llm_keep
+            ),
+        );
         fact("evaluated", evaluated.to_owned());
     }
     let mut merging = table();
-    merging.set_header(["picture", "merge", "encoder layers", "decoder layers", "tokens", "visual KV", "of off"]);
+    merging.set_header([
+        "picture",
+        "merge",
+        "encoder layers",
+        "decoder layers",
+        "tokens",
+        "visual KV",
+        "of off",
+    ]);
     for (i, picture) in found.pictures.iter().enumerate() {
-        let size = if projector.dynamic_size { format!("{}x{}", picture.width, picture.height) } else { "any size".to_owned() };
-        merging.add_row([size, "off".into(), String::new(), String::new(), picture.tokens.to_string(), bytes(picture.kv_bytes), "1.00".into()]);
+        let size = if projector.dynamic_size {
+            format!("{}x{}", picture.width, picture.height)
+        } else {
+            "any size".to_owned()
+        };
+        merging.add_row([
+            size,
+            "off".into(),
+            String::new(),
+            String::new(),
+            picture.tokens.to_string(),
+            bytes(picture.kv_bytes),
+            "1.00".into(),
+        ]);
         for preset in &found.presets {
             merging.add_row(row(preset, i, picture));
         }

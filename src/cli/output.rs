@@ -13,7 +13,9 @@ use crate::error::{Error, Kind, Result};
 /// [`Kind::File`] where nobody reads any more.
 pub(super) fn say(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Error::new(Kind::File, format!("stdout: {error}")))
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Error::new(Kind::File, format!("stdout: {error}")))
 }
 
 /// Writes a JSON object to `path`; `-` is stdout.

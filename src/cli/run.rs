@@ -92,7 +92,11 @@ fn once(session: &mut Session<Real>, settings: &settings::Run, parts: Vec<Part>)
 }
 
 /// Answers on stdout as the text comes, with a spinner until it does.
-pub(super) fn stream<E: Engine>(session: &mut Session<E>, settings: &settings::Run, messages: &[Message]) -> Result<Answer> {
+pub(super) fn stream<E: Engine>(
+    session: &mut Session<E>,
+    settings: &settings::Run,
+    messages: &[Message],
+) -> Result<Answer> {
     let progress = Progress::new();
     progress.say("reading the prompt".into());
     let mut failed = None;
@@ -111,7 +115,9 @@ pub(super) fn stream<E: Engine>(session: &mut Session<E>, settings: &settings::R
     let answer = answer?;
     match answer.finish {
         Finish::ContextFull => eprintln!("\nnote: the context is full; give a larger one with -c"),
-        Finish::Length => tracing::info!("the answer ended at {} tokens (-n)", answer.report.tokens.generated),
+        Finish::Length => {
+            tracing::info!("the answer ended at {} tokens (-n)", answer.report.tokens.generated)
+        }
         Finish::Grammar => eprintln!("\nnote: the grammar allows no further token"),
         Finish::Stop | Finish::Interrupted => {}
     }

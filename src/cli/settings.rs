@@ -59,14 +59,21 @@ fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<LoadSetting
         flash_attention: flash_attention(&flags.flash_attn)?,
         type_k: kv_type("-ctk", &flags.cache_type_k)?,
         type_v: kv_type("-ctv", &flags.cache_type_v)?,
-        image_max_tokens: flags.image_max_tokens.map(|n| positive("--image-max-tokens", n, 1 << 20)).transpose()?,
+        image_max_tokens: flags
+            .image_max_tokens
+            .map(|n| positive("--image-max-tokens", n, 1 << 20))
+            .transpose()?,
         chat_template,
         stop: Stop::new(),
     })
 }
 
 fn positive(flag: &str, n: u32, most: u32) -> Result<u32> {
-    if (1..=most).contains(&n) { Ok(n) } else { Err(Error::usage(format!("{flag} {n}: give a number from 1 to {most}"))) }
+    if (1..=most).contains(&n) {
+        Ok(n)
+    } else {
+        Err(Error::usage(format!("{flag} {n}: give a number from 1 to {most}")))
+    }
 }
 
 fn gpu_layers(text: Option<&str>) -> Result<Option<u32>> {
@@ -104,15 +111,17 @@ pub(super) fn kv_type(flag: &str, text: &str) -> Result<KvType> {
 /// [`crate::error::Kind::Usage`] naming the flag and the value.
 pub(super) fn choice(flags: &MergeFlags) -> Result<Choice> {
     let vit = match (&flags.vit_layers, &flags.vit_r) {
-        (Some(layers), Some(r)) => {
-            Some(Half { layers: parse_layers("--vit-layers", layers)?, amounts: parse_amounts("--vit-r", r)? })
-        }
+        (Some(layers), Some(r)) => Some(Half {
+            layers: parse_layers("--vit-layers", layers)?,
+            amounts: parse_amounts("--vit-r", r)?,
+        }),
         _ => None,
     };
     let llm = match (&flags.llm_layers, &flags.llm_r, &flags.llm_keep) {
-        (Some(layers), Some(r), _) => {
-            Some(Half { layers: parse_layers("--llm-layers", layers)?, amounts: parse_amounts("--llm-r", r)? })
-        }
+        (Some(layers), Some(r), _) => Some(Half {
+            layers: parse_layers("--llm-layers", layers)?,
+            amounts: parse_amounts("--llm-r", r)?,
+        }),
         (Some(layers), None, Some(keep)) => {
             Some(Half { layers: parse_layers("--llm-layers", layers)?, amounts: keep_list(keep)? })
         }
@@ -145,14 +154,20 @@ fn keep_list(text: &str) -> Result<Vec<Amount>> {
                 .ok()
                 .filter(|keep| *keep > 0.0 && *keep <= 1.0)
                 .map(Amount::Keep)
-                .ok_or_else(|| Error::usage(format!("--llm-keep {text}: `{item}` is no share above 0 and up to 1")))
+                .ok_or_else(|| {
+                    Error::usage(format!("--llm-keep {text}: `{item}` is no share above 0 and up to 1"))
+                })
         })
         .collect()
 }
 
 fn limits(flags: &SamplingFlags) -> Result<Limits> {
     let share = |flag: &str, p: f32| {
-        if (0.0..=1.0).contains(&p) { Ok(p) } else { Err(Error::usage(format!("{flag} {p}: give a share from 0 to 1"))) }
+        if (0.0..=1.0).contains(&p) {
+            Ok(p)
+        } else {
+            Err(Error::usage(format!("{flag} {p}: give a share from 0 to 1")))
+        }
     };
     if !flags.temp.is_finite() {
         return Err(Error::usage(format!("--temp {}: give a number", flags.temp)));
@@ -174,7 +189,9 @@ fn limits(flags: &SamplingFlags) -> Result<Limits> {
         min_p: share("--min-p", flags.min_p)?,
         seed: match flags.seed {
             -1 => fresh_seed(),
-            n => u32::try_from(n).map_err(|_| Error::usage(format!("--seed {n}: give a number from 0 to {}, or -1", u32::MAX)))?,
+            n => u32::try_from(n).map_err(|_| {
+                Error::usage(format!("--seed {n}: give a number from 0 to {}, or -1", u32::MAX))
+            })?,
         },
     };
     Ok(Limits { tokens, sampling, grammar })
@@ -206,10 +223,26 @@ mod tests {
         let cases = [
             (vec![], Choice::default()),
             (vec!["--merge", "off"], Choice { merge: Some(MergeFlag::Off), ..Choice::default() }),
-            (vec!["--merge", "paper", "--keep", "0.3"], Choice { merge: Some(MergeFlag::Preset(Preset::Paper)), keep: Some(0.3), ..Choice::default() }),
-            (vec!["--vit-layers", "5,6", "--vit-r", "12.5%"], Choice { vit: half(&[5, 6], Amount::Share(0.125)), ..Choice::default() }),
-            (vec!["--llm-layers", "8", "--llm-keep", "0.70"], Choice { llm: half(&[8], Amount::Keep(0.7)), ..Choice::default() }),
-            (vec!["--llm-layers", "8", "--llm-r", "108", "--score", "last-token"], Choice { llm: half(&[8], Amount::Count(108)), score: Score::LastToken, ..Choice::default() }),
+            (
+                vec!["--merge", "paper", "--keep", "0.3"],
+                Choice {
+                    merge: Some(MergeFlag::Preset(Preset::Paper)),
+                    keep: Some(0.3),
+                    ..Choice::default()
+                },
+            ),
+            (
+                vec!["--vit-layers", "5,6", "--vit-r", "12.5%"],
+                Choice { vit: half(&[5, 6], Amount::Share(0.125)), ..Choice::default() },
+            ),
+            (
+                vec!["--llm-layers", "8", "--llm-keep", "0.70"],
+                Choice { llm: half(&[8], Amount::Keep(0.7)), ..Choice::default() },
+            ),
+            (
+                vec!["--llm-layers", "8", "--llm-r", "108", "--score", "last-token"],
+                Choice { llm: half(&[8], Amount::Count(108)), score: Score::LastToken, ..Choice::default() },
+            ),
             (vec!["--grid", "reference"], Choice { grid: Grid::Reference, ..Choice::default() }),
         ];
         for (args, expected) in cases {

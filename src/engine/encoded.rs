@@ -67,7 +67,12 @@ pub(super) mod tests {
                 tiles: Vec::new(),
                 tokens_unmerged: tokens * 2,
                 tokens,
-                decoder: vec![crate::schedule::Step { layer: 2, r: tokens - deep, n_in: tokens, n_out: deep }],
+                decoder: vec![crate::schedule::Step {
+                    layer: 2,
+                    r: tokens - deep,
+                    n_in: tokens,
+                    n_out: deep,
+                }],
                 segments: vec![Segment { layers: (0, 2), tokens }, Segment { layers: (2, 4), tokens: deep }],
             },
             embeddings: (0..tokens * 2).map(|x| x as f32).collect(),
@@ -84,7 +89,10 @@ pub(super) mod tests {
     fn areas() {
         let fixed = picture(4, 2);
         assert_eq!(fixed.tile_area(0), Some([0.0, -80.0, 640.0, 560.0]));
-        assert_eq!(EncodedImage { dynamic_size: true, ..fixed.clone() }.tile_area(0), Some([0.0, 0.0, 640.0, 480.0]));
+        assert_eq!(
+            EncodedImage { dynamic_size: true, ..fixed.clone() }.tile_area(0),
+            Some([0.0, 0.0, 640.0, 480.0])
+        );
         assert_eq!(fixed.tile_area(1), None);
     }
 }

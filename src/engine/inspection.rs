@@ -109,10 +109,21 @@ const SIZES: [(u32, u32); 5] = [(336, 336), (640, 480), (1024, 768), (1280, 720)
 impl Inspection {
     /// # Errors
     /// Files that are missing, damaged or of the other kind; a KV type the heads cannot take.
-    pub fn new(text: &Path, projector: &Path, type_k: KvType, type_v: KvType, image_max_tokens: Option<u32>) -> Result<Self> {
+    pub fn new(
+        text: &Path,
+        projector: &Path,
+        type_k: KvType,
+        type_v: KvType,
+        image_max_tokens: Option<u32>,
+    ) -> Result<Self> {
         let pair = Pair::open(text, projector)?;
         let bytes_per_token = pair.kv.bytes(0, pair.n_layer, type_k, type_v)?;
-        let options = VisionOptions { use_gpu: false, flash_attention: FlashAttention::Auto, threads: 1, max_tokens: image_max_tokens };
+        let options = VisionOptions {
+            use_gpu: false,
+            flash_attention: FlashAttention::Auto,
+            threads: 1,
+            max_tokens: image_max_tokens,
+        };
         let mut vision = Vision::load(projector, &options)?;
         let can_merge = TextModel::load(text, &LoadOptions { gpu_layers: Some(0) }, |_| ())?.can_merge();
         let info = vision.info().clone();
@@ -176,17 +187,29 @@ fn pictures(vision: &mut Vision, shape: &Shape, bytes_per_token: u64) -> Result<
         // Only the size matters to the preprocessing's choice of tiles.
         let blank = vec![0; width as usize * height as usize * 3];
         let picture = vision.picture(&blank, width, height)?;
-        let tiles: Vec<[u32; 2]> = vision.tiles(&picture)?.iter().map(|tile| [tile.grid.0, tile.grid.1]).collect();
+        let tiles: Vec<[u32; 2]> =
+            vision.tiles(&picture)?.iter().map(|tile| [tile.grid.0, tile.grid.1]).collect();
         let tokens = tiles.iter().map(|[x, y]| x * y / shape.group).sum();
         if out.first().is_some_and(|first| first.tiles == tiles) {
             continue;
         }
-        out.push(PictureFacts { width, height, tiles, tokens, kv_bytes: bytes_per_token * u64::from(tokens) });
+        out.push(PictureFacts {
+            width,
+            height,
+            tiles,
+            tokens,
+            kv_bytes: bytes_per_token * u64::from(tokens),
+        });
     }
     Ok(out)
 }
 
-fn presets(pair: &Pair, shape: &Shape, pictures: &[PictureFacts], kv: &dyn Fn(u32, u32) -> Result<u64>) -> Result<Vec<PresetFacts>> {
+fn presets(
+    pair: &Pair,
+    shape: &Shape,
+    pictures: &[PictureFacts],
+    kv: &dyn Fn(u32, u32) -> Result<u64>,
+) -> Result<Vec<PresetFacts>> {
     let own = pair.recommended.iter().map(|_| MergeFlag::Model);
     own.chain(Preset::ALL.into_iter().map(MergeFlag::Preset))
         .map(|flag| {
@@ -227,13 +250,20 @@ fn merged(plan: &Plan, kv: &dyn Fn(u32, u32) -> Result<u64>) -> Result<MergedFac
         kv_bytes += kv(segment.layers.0, segment.layers.1)? * u64::from(segment.tokens);
     }
     Ok(MergedFacts {
-        vit_r: plan.tiles.first().map(|tile| tile.steps.iter().map(|step| step.r).collect()).unwrap_or_default(),
+        vit_r: plan
+            .tiles
+            .first()
+            .map(|tile| tile.steps.iter().map(|step| step.r).collect())
+            .unwrap_or_default(),
         llm_r: plan.decoder_r(),
         tokens_after_encoder: plan.tokens,
         visual_kv: plan
             .segments
             .iter()
-            .map(|segment| report::VisualKv { layers: [segment.layers.0, segment.layers.1], tokens: segment.tokens })
+            .map(|segment| report::VisualKv {
+                layers: [segment.layers.0, segment.layers.1],
+                tokens: segment.tokens,
+            })
             .collect(),
         kv_bytes,
     })

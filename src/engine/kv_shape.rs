@@ -33,7 +33,11 @@ impl KvShape {
         let first = query.iter().copied().find(|&n| n > 0)?;
         let head = u64::from(n_embd) / first;
         let length = |name: &str| file.u32(&key(name)).map_or(head, u64::from);
-        (heads.len() == n_layer).then(|| Self { key_length: length("key_length"), value_length: length("value_length"), heads })
+        (heads.len() == n_layer).then(|| Self {
+            key_length: length("key_length"),
+            value_length: length("value_length"),
+            heads,
+        })
     }
 
     /// Bytes of one token in the layers `from..to`.

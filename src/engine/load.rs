@@ -44,7 +44,10 @@ impl Real {
     /// # Errors
     /// [`crate::error::Kind::File`] for damaged files, [`crate::error::Kind::Model`] for files that are no
     /// pair, [`crate::error::Kind::Prompt`] for an unusable chat template.
-    pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Result<(Self, Vec<String>)> {
+    pub fn load(
+        settings: &LoadSettings,
+        progress: impl Fn(Loading) + 'static,
+    ) -> Result<(Self, Vec<String>)> {
         let start = Instant::now();
         let pair = Pair::open(&settings.text, &settings.projector)?;
         check_cache_types(&pair, settings)?;
@@ -59,9 +62,13 @@ impl Real {
             },
         )?;
         pair.check_widths(vision.info())?;
-        let text = TextModel::load(&settings.text, &LoadOptions { gpu_layers: settings.gpu_layers }, move |share| {
-            progress(Loading::Text(share));
-        })?;
+        let text = TextModel::load(
+            &settings.text,
+            &LoadOptions { gpu_layers: settings.gpu_layers },
+            move |share| {
+                progress(Loading::Text(share));
+            },
+        )?;
         let mut remarks = Vec::new();
         let template = template(&text, settings.chat_template.as_deref(), &settings.text, &mut remarks)?;
         let shape = pair.shape(vision.info(), text.can_merge());
@@ -82,12 +89,20 @@ impl Real {
 fn check_cache_types(pair: &Pair, settings: &LoadSettings) -> Result<()> {
     pair.kv.bytes(0, pair.n_layer, settings.type_k, settings.type_v)?;
     if settings.type_v.is_quantised() && settings.flash_attention == FlashAttention::Off {
-        return Err(Error::usage(format!("-ctv {}: a quantised V cache needs flash attention; leave out -fa off", settings.type_v.name())));
+        return Err(Error::usage(format!(
+            "-ctv {}: a quantised V cache needs flash attention; leave out -fa off",
+            settings.type_v.name()
+        )));
     }
     Ok(())
 }
 
-fn template(text: &TextModel, given: Option<&str>, path: &Path, remarks: &mut Vec<String>) -> Result<Template> {
+fn template(
+    text: &TextModel,
+    given: Option<&str>,
+    path: &Path,
+    remarks: &mut Vec<String>,
+) -> Result<Template> {
     let own = text.chat_template();
     let source = match (given, &own) {
         (Some(given), _) => given,

@@ -58,23 +58,30 @@ impl Pair {
         let projector_file = Gguf::open(projector)?;
         let arch = text_file.string("general.architecture").unwrap_or_default();
         if arch == "clip" {
-            return Err(kind_of_file(text, "an image projector, not a text model; give it with -mm, and the text model with -m"));
+            return Err(kind_of_file(
+                text,
+                "an image projector, not a text model; give it with -mm, and the text model with -m",
+            ));
         }
         if arch.is_empty() {
             return Err(kind_of_file(text, "no text model: it names no architecture"));
         }
         let other = projector_file.string("general.architecture").unwrap_or_default();
         if other != "clip" {
-            return Err(kind_of_file(projector, "no image projector; give the mmproj file with -mm, and the text model with -m"));
+            return Err(kind_of_file(
+                projector,
+                "no image projector; give the mmproj file with -mm, and the text model with -m",
+            ));
         }
         let number = |key: &str| {
-            text_file
-                .u32(&format!("{arch}.{key}"))
-                .ok_or_else(|| kind_of_file(text, &format!("no usable text model: it does not say {arch}.{key}")))
+            text_file.u32(&format!("{arch}.{key}")).ok_or_else(|| {
+                kind_of_file(text, &format!("no usable text model: it does not say {arch}.{key}"))
+            })
         };
         let (n_embd, n_layer) = (number("embedding_length")?, number("block_count")?);
-        let kv = KvShape::read(&text_file, &arch, n_embd, n_layer)
-            .ok_or_else(|| kind_of_file(text, "no usable text model: its number of attention heads is missing"))?;
+        let kv = KvShape::read(&text_file, &arch, n_embd, n_layer).ok_or_else(|| {
+            kind_of_file(text, "no usable text model: its number of attention heads is missing")
+        })?;
         Ok(Self {
             model: report::Model {
                 text: file_name(text),
@@ -184,7 +191,12 @@ fn recommended(file: &Gguf, path: &Path) -> Result<Option<Recommended>> {
             .unwrap_or_default()
             .into_iter()
             .map(|n| {
-                u32::try_from(n).map_err(|_| Error::new(Kind::File, format!("{}: {key} has the value {n}; it must not be below 0", path.display())))
+                u32::try_from(n).map_err(|_| {
+                    Error::new(
+                        Kind::File,
+                        format!("{}: {key} has the value {n}; it must not be below 0", path.display()),
+                    )
+                })
             })
             .collect()
     };

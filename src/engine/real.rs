@@ -7,7 +7,8 @@ use super::{CacheLayout, EncodedImage, Engine, LoadSettings, Rows};
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::native::{
-    Context, ContextOptions, Encoded, Grammar, MergeStep, Prefill, Sampler, Sampling, SegmentInfo, TextModel, Vision,
+    Context, ContextOptions, Encoded, Grammar, MergeStep, Prefill, Sampler, Sampling, SegmentInfo, TextModel,
+    Vision,
 };
 use crate::prompt::{self, Chunk, Message, Template, Tokenizer};
 use crate::schedule::{Grid, Plan, Schedule};
@@ -43,7 +44,8 @@ impl Vocabulary {
 }
 
 fn is_mark(text: &str) -> bool {
-    (text.starts_with('<') && text.ends_with('>') && !text.starts_with("<0x")) || (text.starts_with("[IMG") && text.ends_with(']'))
+    (text.starts_with('<') && text.ends_with('>') && !text.starts_with("<0x"))
+        || (text.starts_with("[IMG") && text.ends_with(']'))
 }
 
 impl Tokenizer for Vocabulary {
@@ -65,8 +67,22 @@ impl Tokenizer for Vocabulary {
 }
 
 impl Real {
-    pub(super) fn new(text: TextModel, vision: Vision, template: Template, facts: Facts, settings: LoadSettings) -> Self {
-        Self { context: None, sampler: None, vision, vocabulary: Vocabulary::new(text), template, facts, settings }
+    pub(super) fn new(
+        text: TextModel,
+        vision: Vision,
+        template: Template,
+        facts: Facts,
+        settings: LoadSettings,
+    ) -> Self {
+        Self {
+            context: None,
+            sampler: None,
+            vision,
+            vocabulary: Vocabulary::new(text),
+            template,
+            facts,
+            settings,
+        }
     }
 
     fn open_context(&mut self) -> Result<&mut Context> {
@@ -103,7 +119,10 @@ impl Engine for Real {
         let patches: Vec<u32> = tiles.iter().map(|tile| tile.grid.0 * tile.grid.1).collect();
         let plan = Plan::new(schedule, &self.facts.shape, &patches)?;
         if self.facts.n_pos > 1 && tiles.len() != 1 {
-            return Err(Error::new(Kind::Model, format!("{} tiles of one picture have no (t, h, w) positions", tiles.len())));
+            return Err(Error::new(
+                Kind::Model,
+                format!("{} tiles of one picture have no (t, h, w) positions", tiles.len()),
+            ));
         }
         let mut encoded = Vec::with_capacity(tiles.len());
         for (i, tile) in plan.tiles.iter().enumerate() {
@@ -111,7 +130,10 @@ impl Engine for Real {
             let reference = schedule.grid == Grid::Reference;
             let out = self.vision.encode(&picture, i, &steps, reference, self.settings.threads_batch)?;
             if out.n_tokens != tile.tokens {
-                return Err(Error::new(Kind::Native, format!("the encoder gave {} tokens where the plan has {}", out.n_tokens, tile.tokens)));
+                return Err(Error::new(
+                    Kind::Native,
+                    format!("the encoder gave {} tokens where the plan has {}", out.n_tokens, tile.tokens),
+                ));
             }
             encoded.push(out);
         }
@@ -130,7 +152,11 @@ impl Engine for Real {
             preprocess_ms,
             encoder_ms: encoded.iter().map(|tile| tile.encoder_ms).sum(),
             projector_ms: encoded.iter().map(|tile| tile.projector_ms).sum(),
-            steps: encoded.iter_mut().enumerate().flat_map(|(i, tile)| std::mem::take(&mut tile.steps).into_iter().map(move |s| (i, s))).collect(),
+            steps: encoded
+                .iter_mut()
+                .enumerate()
+                .flat_map(|(i, tile)| std::mem::take(&mut tile.steps).into_iter().map(move |s| (i, s)))
+                .collect(),
             embeddings: encoded.into_iter().flat_map(|tile| tile.embeddings).collect(),
         })
     }

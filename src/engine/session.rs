@@ -124,7 +124,11 @@ impl<E: Engine> Session<E> {
     /// # Errors
     /// As [`Session::add_image`]; the old schedule then stays.
     pub fn set_schedule(&mut self, schedule: Schedule) -> Result<()> {
-        let images = self.pixels.iter().map(|pixels| self.engine.encode(pixels, &schedule)).collect::<Result<Vec<_>>>()?;
+        let images = self
+            .pixels
+            .iter()
+            .map(|pixels| self.engine.encode(pixels, &schedule))
+            .collect::<Result<Vec<_>>>()?;
         self.decoder_steps = vec![Vec::new(); images.len()];
         self.images = images;
         self.schedule = schedule;
@@ -136,7 +140,12 @@ impl<E: Engine> Session<E> {
     ///
     /// # Errors
     /// Prompts without place, grammars, interruption before the first token, the library's own.
-    pub fn answer(&mut self, messages: &[Message], limits: &Limits, show: &mut dyn FnMut(&str)) -> Result<Answer> {
+    pub fn answer(
+        &mut self,
+        messages: &[Message],
+        limits: &Limits,
+        show: &mut dyn FnMut(&str),
+    ) -> Result<Answer> {
         let start = Instant::now();
         let mut tally = std::mem::take(&mut self.pending);
         let prompt = self.entries(self.engine.tokenize(messages)?)?;
@@ -145,7 +154,13 @@ impl<E: Engine> Session<E> {
         let reused = self.reuse(&prompt)?;
         let new = &prompt[reused..];
         let start_position = end_position(&prompt[..reused], &self.images);
-        let rows = Rows::new(new, &self.images, start_position, self.engine.facts().pair.n_embd as usize, self.engine.facts().n_pos);
+        let rows = Rows::new(
+            new,
+            &self.images,
+            start_position,
+            self.engine.facts().pair.n_embd as usize,
+            self.engine.facts().n_pos,
+        );
         let prefill_start = Instant::now();
         tally.prefill_rows = rows.tokens.len();
         let steps = self.engine.prefill(&rows, self.schedule.score == Score::LastToken)?;
@@ -176,7 +191,13 @@ impl<E: Engine> Session<E> {
                 Chunk::Tokens(tokens) => entries.extend(tokens.into_iter().map(Entry::Token)),
                 Chunk::Image(number) if number < self.images.len() => entries.push(Entry::Image(number)),
                 Chunk::Image(number) => {
-                    return Err(Error::new(Kind::Prompt, format!("the conversation names picture {number}, of {} there are", self.images.len())));
+                    return Err(Error::new(
+                        Kind::Prompt,
+                        format!(
+                            "the conversation names picture {number}, of {} there are",
+                            self.images.len()
+                        ),
+                    ));
                 }
             }
         }
@@ -194,9 +215,16 @@ impl<E: Engine> Session<E> {
                 Entry::Token(_) => None,
             })
             .collect();
-        let demand = Demand::new(u32::try_from(text).unwrap_or(u32::MAX), &shown, merge_layers.len() + 1, limits.tokens);
+        let demand = Demand::new(
+            u32::try_from(text).unwrap_or(u32::MAX),
+            &shown,
+            merge_layers.len() + 1,
+            limits.tokens,
+        );
         let layout = demand.layout(merge_layers, self.sizing, self.engine.facts().pair.n_ctx_train)?;
-        let fits = self.layout.as_ref().is_some_and(|open| open.cells >= layout.cells && open.deep.iter().zip(&layout.deep).all(|(open, need)| open >= need));
+        let fits = self.layout.as_ref().is_some_and(|open| {
+            open.cells >= layout.cells && open.deep.iter().zip(&layout.deep).all(|(open, need)| open >= need)
+        });
         if !fits {
             self.cached.clear();
             self.engine.open(&layout)?;
@@ -216,7 +244,8 @@ impl<E: Engine> Session<E> {
             if !self.engine.forget_from(position) {
                 keep = 0;
                 if !self.engine.forget_from(0) {
-                    let layout = self.layout.clone().ok_or_else(|| Error::new(Kind::Native, "no context is open"))?;
+                    let layout =
+                        self.layout.clone().ok_or_else(|| Error::new(Kind::Native, "no context is open"))?;
                     self.engine.open(&layout)?;
                 }
             }
@@ -226,8 +255,10 @@ impl<E: Engine> Session<E> {
     }
 
     fn keep_steps(&mut self, new: &[Entry], steps: Vec<MergeStep>) {
-        let shown: Vec<usize> =
-            new.iter().filter_map(|entry| if let Entry::Image(number) = entry { Some(*number) } else { None }).collect();
+        let shown: Vec<usize> = new
+            .iter()
+            .filter_map(|entry| if let Entry::Image(number) = entry { Some(*number) } else { None })
+            .collect();
         for number in &shown {
             self.decoder_steps[*number].clear();
         }
@@ -253,10 +284,22 @@ impl<E: Engine> Session<E> {
             let visual: u32 = images.iter().map(|tokens| tokens.get(i).copied().unwrap_or(0)).sum();
             u32::try_from(text).unwrap_or(u32::MAX).saturating_add(visual)
         };
-        self.engine.segments().iter().enumerate().map(|(i, segment)| segment.cells.saturating_sub(used(i))).min().unwrap_or(0)
+        self.engine
+            .segments()
+            .iter()
+            .enumerate()
+            .map(|(i, segment)| segment.cells.saturating_sub(used(i)))
+            .min()
+            .unwrap_or(0)
     }
 
-    fn generate(&mut self, limits: &Limits, start: Instant, tally: &mut Tally, show: &mut dyn FnMut(&str)) -> Result<(Finish, String)> {
+    fn generate(
+        &mut self,
+        limits: &Limits,
+        start: Instant,
+        tally: &mut Tally,
+        show: &mut dyn FnMut(&str),
+    ) -> Result<(Finish, String)> {
         let mut room = self.room();
         let mut position = end_position(&self.cached, &self.images);
         let mut letters = Letters::default();

@@ -69,19 +69,28 @@ impl Demand {
             };
             return Err(Error::new(
                 Kind::Context,
-                format!("the prompt has {prompt} tokens ({visual} of pictures), {what} {limit}: shorten it, merge more with --keep, or give a larger -c"),
+                format!(
+                    "the prompt has {prompt} tokens ({visual} of pictures), {what} {limit}: shorten it, merge more with --keep, or give a larger -c"
+                ),
             ));
         }
         let (cells, cells_unmerged) = match sizing {
             Sizing::Fit => {
                 let answer = self.generate.unwrap_or(trained);
-                let fit = |prompt: u32| round_up(prompt.saturating_add(answer)).min(round_up(trained.max(prompt)));
+                let fit =
+                    |prompt: u32| round_up(prompt.saturating_add(answer)).min(round_up(trained.max(prompt)));
                 (fit(prompt), fit(self.text + self.visual_unmerged))
             }
             Sizing::Cells(cells) => (cells, cells),
         };
         let first = self.visual.first().copied().unwrap_or(0);
-        let deep = self.visual.iter().skip(1).map(|&held| round_up(cells - (first - held.min(first)))).map(|d| d.min(cells)).collect();
+        let deep = self
+            .visual
+            .iter()
+            .skip(1)
+            .map(|&held| round_up(cells - (first - held.min(first))))
+            .map(|d| d.min(cells))
+            .collect();
         Ok(CacheLayout { merge_layers, cells, deep, cells_unmerged })
     }
 }
@@ -118,7 +127,9 @@ mod tests {
 
     #[test]
     fn a_prompt_that_does_not_fit_names_both_numbers() {
-        for (sizing, trained, limit) in [(Sizing::Cells(300), 4096, "300"), (Sizing::Fit, 390, "390"), (Sizing::Cells(392), 4096, "392")] {
+        for (sizing, trained, limit) in
+            [(Sizing::Cells(300), 4096, "300"), (Sizing::Fit, 390, "390"), (Sizing::Cells(392), 4096, "392")]
+        {
             let error = demand(31, &[361], None).layout(vec![], sizing, trained).unwrap_err().to_string();
             assert!(error.contains("392 tokens") && error.contains(limit), "{error}");
         }

@@ -49,7 +49,10 @@ impl Subject<'_> {
     pub(super) fn report(&self, tally: &Tally, seed: u32, text: String) -> Report {
         let visual_kv = self.segments.iter().enumerate().map(|(i, segment)| report::VisualKv {
             layers: [segment.layers.0, segment.layers.1],
-            tokens: self.shown().map(|(_, image)| image.tokens_by_segment().get(i).copied().unwrap_or(0)).sum(),
+            tokens: self
+                .shown()
+                .map(|(_, image)| image.tokens_by_segment().get(i).copied().unwrap_or(0))
+                .sum(),
         });
         let before_decoder = tally.media_ms + tally.encoder_ms + tally.projector_ms;
         Report {
@@ -86,7 +89,8 @@ impl Subject<'_> {
 
     fn merge(&self) -> report::Merge {
         let first = self.shown().next().map(|(_, image)| &image.plan);
-        let vit = first.and_then(|plan| plan.tiles.first()).map(|tile| tile.steps.as_slice()).unwrap_or_default();
+        let vit =
+            first.and_then(|plan| plan.tiles.first()).map(|tile| tile.steps.as_slice()).unwrap_or_default();
         let llm = first.map(|plan| plan.decoder.as_slice()).unwrap_or_default();
         report::Merge {
             strategy: if self.schedule.is_off() { "off".into() } else { "merge".into() },
@@ -107,7 +111,8 @@ impl Subject<'_> {
         let first = self.segments.first().map_or(0, |s| s.cells);
         let cells = tally.cells_unmerged.max(first);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let kv_without_merge = if self.schedule.is_off() { kv } else { (per_cell * f64::from(cells)).round() as u64 };
+        let kv_without_merge =
+            if self.schedule.is_off() { kv } else { (per_cell * f64::from(cells)).round() as u64 };
         report::Bytes {
             weights: self.facts.weight_bytes,
             kv,
@@ -162,7 +167,13 @@ impl Subject<'_> {
     }
 }
 
-fn step(half: report::Half, s: &MergeStep, image: Option<usize>, tile: Option<usize>, span: Option<usize>) -> report::Step {
+fn step(
+    half: report::Half,
+    s: &MergeStep,
+    image: Option<usize>,
+    tile: Option<usize>,
+    span: Option<usize>,
+) -> report::Step {
     report::Step {
         half,
         image,

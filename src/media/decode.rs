@@ -62,7 +62,8 @@ pub fn decode(bytes: &[u8], name: &str, limits: &Limits) -> Result<Pixels> {
     if bytes.len() as u64 > limits.max_bytes {
         return Err(media(format!("more than {} bytes; make it smaller", limits.max_bytes)));
     }
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| media(e.to_string()))?;
+    let mut reader =
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| media(e.to_string()))?;
     if reader.format().is_none() {
         return Err(media("not a picture this program reads (JPEG, PNG, WebP, GIF, BMP or TIFF)".into()));
     }
@@ -74,9 +75,10 @@ pub fn decode(bytes: &[u8], name: &str, limits: &Limits) -> Result<Pixels> {
     bounds.max_alloc = Some(limits.max_pixels.saturating_mul(16));
     reader.limits(bounds);
     let damaged = |error: image::ImageError| match error {
-        image::ImageError::Limits(_) => {
-            media(format!("larger than {} pixels a side or than memory for {} pixels; make it smaller", limits.max_side, limits.max_pixels))
-        }
+        image::ImageError::Limits(_) => media(format!(
+            "larger than {} pixels a side or than memory for {} pixels; make it smaller",
+            limits.max_side, limits.max_pixels
+        )),
         other => media(format!("damaged or unusual picture ({other})")),
     };
     let mut decoder = reader.into_decoder().map_err(damaged)?;
@@ -86,7 +88,10 @@ pub fn decode(bytes: &[u8], name: &str, limits: &Limits) -> Result<Pixels> {
     }
     let pixels = u64::from(width) * u64::from(height);
     if pixels > limits.max_pixels {
-        return Err(media(format!("{width}x{height} is {pixels} pixels, the limit is {}; make it smaller", limits.max_pixels)));
+        return Err(media(format!(
+            "{width}x{height} is {pixels} pixels, the limit is {}; make it smaller",
+            limits.max_pixels
+        )));
     }
     // A damaged EXIF block does not make the picture unreadable.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -118,7 +123,9 @@ fn to_rgb(picture: &DynamicImage) -> Vec<u8> {
     let high = |sample: u16| sample.to_be_bytes()[0];
     match picture {
         DynamicImage::ImageRgb16(p) => p.as_raw().iter().map(|&s| high(s)).collect(),
-        DynamicImage::ImageRgba16(p) => p.pixels().flat_map(|p| [high(p.0[0]), high(p.0[1]), high(p.0[2])]).collect(),
+        DynamicImage::ImageRgba16(p) => {
+            p.pixels().flat_map(|p| [high(p.0[0]), high(p.0[1]), high(p.0[2])]).collect()
+        }
         DynamicImage::ImageLuma16(p) => p.pixels().flat_map(|p| [high(p.0[0]); 3]).collect(),
         DynamicImage::ImageLumaA16(p) => p.pixels().flat_map(|p| [high(p.0[0]); 3]).collect(),
         DynamicImage::ImageRgb8(p) => p.as_raw().clone(),
@@ -145,7 +152,9 @@ mod tests {
     #[test]
     fn lossless_formats_keep_every_pixel() {
         let picture = gradient();
-        for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP, ImageFormat::Gif] {
+        for format in
+            [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP, ImageFormat::Gif]
+        {
             let bytes = encode(&DynamicImage::ImageRgb8(picture.clone()), format);
             let pixels = decode(&bytes, "x", &Limits::default()).unwrap();
             assert_eq!((pixels.width, pixels.height), (5, 3), "{format:?}");
@@ -166,7 +175,11 @@ mod tests {
     #[test]
     fn channels_as_upstream_takes_them() {
         let cases = [
-            (DynamicImage::ImageRgba8(RgbaImage::from_pixel(1, 1, Rgba([9, 8, 7, 0]))), [9, 8, 7], Some("alpha")),
+            (
+                DynamicImage::ImageRgba8(RgbaImage::from_pixel(1, 1, Rgba([9, 8, 7, 0]))),
+                [9, 8, 7],
+                Some("alpha"),
+            ),
             (DynamicImage::ImageRgba8(RgbaImage::from_pixel(1, 1, Rgba([9, 8, 7, 255]))), [9, 8, 7], None),
             (DynamicImage::ImageLuma8(GrayImage::from_pixel(1, 1, image::Luma([77]))), [77; 3], None),
             (

@@ -62,6 +62,8 @@ pub struct Prefill<'a> {
 pub struct Context {
     ptr: NonNull<sys::llama_context>,
     model: TextModel,
+    /// Merge layers: a span names an amount for each.
+    n_cuts: usize,
 }
 
 unsafe extern "C" fn stopped(flag: *mut c_void) -> bool {
@@ -103,7 +105,7 @@ impl Context {
             // SAFETY: the flag is static and only read.
             unsafe { sys::llama_set_abort_callback(ptr.as_ptr(), Some(stopped), flag.cast_mut().cast()) };
         }
-        Ok(Self { ptr, model: model.clone() })
+        Ok(Self { ptr, model: model.clone(), n_cuts: layers.len() })
     }
 
     /// Takes rows through the segments and computes the logits of the last one.
@@ -111,22 +113,42 @@ impl Context {
     /// # Errors
     /// [`Kind::Context`] without room, [`Kind::Interrupted`]; nothing of the call then stays.
     pub fn prefill(&mut self, rows: &Prefill<'_>) -> Result<Vec<MergeStep>> {
+        Ok(take_trace(self.run_prefill(rows, false)?).into_iter().map(|(step, _)| step).collect())
+    }
+
+    /// The same, and with each step the survivors as they enter its layer, [n_out, n_embd].
+    ///
+    /// # Errors
+    /// As [`Context::prefill`].
+    pub fn prefill_with_residuals(&mut self, rows: &Prefill<'_>) -> Result<Vec<(MergeStep, Vec<f32>)>> {
+        Ok(take_trace(self.run_prefill(rows, true)?))
+    }
+
+    fn run_prefill(&mut self, rows: &Prefill<'_>, keep_residual: bool) -> Result<*mut sys::illava_trace> {
         let n_embd = self.model.n_embd() as usize;
         let n = rows.tokens.len();
         let any_embedding = rows.tokens.iter().any(|&token| token < 0);
         let fits = rows.positions.len() == n * self.model.n_pos()
             && (!any_embedding || rows.embeddings.len() == n * n_embd)
-            && rows.spans.iter().all(|(first, len, _)| first + len <= n)
+            && rows.spans.iter().all(|(first, len, r)| first + len <= n && r.len() >= self.n_cuts)
             && rows.tokens.iter().all(|&token| token < self.model.n_vocab());
         if !fits {
-            return Err(Error::new(Kind::Native, format!("rows of a prefill do not fit together: {n} tokens, {} positions", rows.positions.len())));
+            return Err(Error::new(
+                Kind::Native,
+                format!(
+                    "rows of a prefill do not fit together: {n} tokens, {} positions",
+                    rows.positions.len()
+                ),
+            ));
         }
         let amounts = rows.spans.iter().map(|(_, _, r)| signed(r)).collect::<Result<Vec<_>>>()?;
         let spans = rows
             .spans
             .iter()
             .zip(&amounts)
-            .map(|((first, len, _), r)| Ok(sys::illava_span { first: int(*first)?, n: int(*len)?, r: r.as_ptr() }))
+            .map(|((first, len, _), r)| {
+                Ok(sys::illava_span { first: int(*first)?, n: int(*len)?, r: r.as_ptr() })
+            })
             .collect::<Result<Vec<_>>>()?;
         // SAFETY: a plain C struct of numbers and pointers, for which all zero bytes are valid.
         let mut params: sys::illava_prefill_params = unsafe { std::mem::zeroed() };
@@ -139,10 +161,11 @@ impl Context {
         params.n_spans = spans.len();
         params.score = if rows.last_token { sys::ILLAVA_SCORE_LAST_TOKEN } else { sys::ILLAVA_SCORE_IMAGE };
         params.logits_last = true;
+        params.keep_residual = keep_residual;
         let mut trace = std::ptr::null_mut();
         // SAFETY: lengths were checked above; all arrays live until the call returns.
         super::check(unsafe { sys::illava_prefill(self.ptr.as_ptr(), &raw const params, &raw mut trace) })?;
-        Ok(take_trace(trace))
+        Ok(trace)
     }
 
     /// Takes one token through all segments and computes its logits.
@@ -233,7 +256,8 @@ impl Context {
     }
 }
 
-fn take_trace(trace: *mut sys::illava_trace) -> Vec<MergeStep> {
+/// Each step with its residual, which is empty unless the call kept it.
+fn take_trace(trace: *mut sys::illava_trace) -> Vec<(MergeStep, Vec<f32>)> {
     if trace.is_null() {
         return Vec::new();
     }
@@ -243,7 +267,12 @@ fn take_trace(trace: *mut sys::illava_trace) -> Vec<MergeStep> {
             .filter_map(|i| {
                 let mut raw = step::empty();
                 super::check(sys::illava_trace_step(trace, i, &raw mut raw)).ok()?;
-                Some(step::copy(&raw))
+                let (mut rows, mut n) = (std::ptr::null(), 0);
+                let residual = match sys::illava_trace_residual(trace, i, &raw mut rows, &raw mut n) {
+                    sys::ILLAVA_OK => super::copied(rows, n),
+                    _ => Vec::new(),
+                };
+                Some((step::copy(&raw), residual))
             })
             .collect();
         sys::illava_trace_free(trace);

@@ -52,11 +52,15 @@ impl Gguf {
         // SAFETY: the path is zero-terminated, and with no_alloc and no `ctx` only the header is read.
         let ptr = unsafe { sys::gguf_init_from_file(path.as_ptr(), params) };
         let gguf = Self {
-            ptr: NonNull::new(ptr).ok_or_else(|| bad(format!("damaged GGUF header; fetch it again{}", because())))?,
+            ptr: NonNull::new(ptr)
+                .ok_or_else(|| bad(format!("damaged GGUF header; fetch it again{}", because())))?,
         };
         let needed = gguf.promised_bytes();
         if metadata.len() < needed {
-            return Err(bad(format!("cut short: {} bytes of the {needed} its header promises; fetch it again", metadata.len())));
+            return Err(bad(format!(
+                "cut short: {} bytes of the {needed} its header promises; fetch it again",
+                metadata.len()
+            )));
         }
         Ok(gguf)
     }
@@ -86,13 +90,18 @@ impl Gguf {
         for id in self.tensors() {
             // SAFETY: the context is alive and the id below the count.
             let (kind, bytes) = unsafe {
-                (sys::gguf_get_tensor_type(self.ptr.as_ptr(), id), sys::gguf_get_tensor_size(self.ptr.as_ptr(), id))
+                (
+                    sys::gguf_get_tensor_type(self.ptr.as_ptr(), id),
+                    sys::gguf_get_tensor_size(self.ptr.as_ptr(), id),
+                )
             };
             *by_type.entry(kind).or_default() += bytes as u64;
         }
-        let mut types: Vec<TypeBytes> =
-            by_type.into_iter().map(|(kind, bytes)| TypeBytes { name: super::kv_type::type_name(kind), bytes }).collect();
-        types.sort_by(|a, b| b.bytes.cmp(&a.bytes));
+        let mut types: Vec<TypeBytes> = by_type
+            .into_iter()
+            .map(|(kind, bytes)| TypeBytes { name: super::kv_type::type_name(kind), bytes })
+            .collect();
+        types.sort_by_key(|t| std::cmp::Reverse(t.bytes));
         types
     }
 
@@ -143,7 +152,8 @@ impl Gguf {
     pub fn integers(&self, key: &str) -> Option<Vec<i64>> {
         if let Some((id, n)) = self.array(key, sys::GGUF_TYPE_INT32) {
             // SAFETY: an array of n i32, alive as long as the context.
-            let values = unsafe { super::copied(sys::gguf_get_arr_data(self.ptr.as_ptr(), id).cast::<i32>(), n) };
+            let values =
+                unsafe { super::copied(sys::gguf_get_arr_data(self.ptr.as_ptr(), id).cast::<i32>(), n) };
             return Some(values.into_iter().map(i64::from).collect());
         }
         let (id, n) = self.array(key, sys::GGUF_TYPE_UINT32)?;
@@ -157,7 +167,8 @@ impl Gguf {
     pub fn floats(&self, key: &str) -> Option<Vec<f64>> {
         if let Some((id, n)) = self.array(key, sys::GGUF_TYPE_FLOAT32) {
             // SAFETY: an array of n f32, alive as long as the context.
-            let values = unsafe { super::copied(sys::gguf_get_arr_data(self.ptr.as_ptr(), id).cast::<f32>(), n) };
+            let values =
+                unsafe { super::copied(sys::gguf_get_arr_data(self.ptr.as_ptr(), id).cast::<f32>(), n) };
             // The shortest decimal of the float is what its writer meant: 0.7, not 0.699999988.
             return Some(values.into_iter().map(|v| v.to_string().parse().unwrap_or(f64::from(v))).collect());
         }

@@ -12,7 +12,8 @@ struct Lines {
     last_error: Option<String>,
 }
 
-static LINES: Mutex<Lines> = Mutex::new(Lines { partial: String::new(), level: sys::GGML_LOG_LEVEL_INFO, last_error: None });
+static LINES: Mutex<Lines> =
+    Mutex::new(Lines { partial: String::new(), level: sys::GGML_LOG_LEVEL_INFO, last_error: None });
 
 pub(super) fn install() {
     // SAFETY: `receive` lives for the whole program and takes no user data.

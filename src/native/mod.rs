@@ -77,7 +77,8 @@ fn check(status: sys::illava_status) -> Result<()> {
     // SAFETY: the function takes nothing and returns null or a string that stays valid until
     // this thread's next call into the library; it is copied here.
     let message = unsafe { owned(sys::illava_last_error()) };
-    let message = if message.is_empty() { format!("the native library failed with status {status}") } else { message };
+    let message =
+        if message.is_empty() { format!("the native library failed with status {status}") } else { message };
     Err(Error::new(kind, message))
 }
 
@@ -98,7 +99,12 @@ fn from_array(text: &[c_char]) -> String {
 }
 
 fn c_path(path: &Path) -> Result<CString> {
-    let unusable = || Error::new(Kind::File, format!("{}: the file's name must be UTF-8 without zero bytes", path.display()));
+    let unusable = || {
+        Error::new(
+            Kind::File,
+            format!("{}: the file's name must be UTF-8 without zero bytes", path.display()),
+        )
+    };
     let text = path.to_str().ok_or_else(unusable)?;
     CString::new(text).map_err(|_| unusable())
 }

@@ -106,7 +106,12 @@ impl TextModel {
         if text.is_empty() || i32::try_from(text.len()).is_err() {
             return Vec::new();
         }
-        self.inner.vocab().tokenize(text.as_bytes(), false, special).into_iter().map(|token| token.0).collect()
+        self.inner
+            .vocab()
+            .tokenize(text.as_bytes(), false, special)
+            .into_iter()
+            .map(|token| token.0)
+            .collect()
     }
 
     #[must_use]

@@ -63,7 +63,10 @@ impl Sampler {
     /// Draws a token; `None` where the grammar allows no token at all.
     pub fn sample(&mut self, logits: &[f32]) -> Option<i32> {
         let candidates = |logits: &[f32]| {
-            let data = (0..).zip(logits).map(|(id, &logit)| LlamaTokenData::new(LlamaToken(id), logit, 0.0)).collect();
+            let data = (0..)
+                .zip(logits)
+                .map(|(id, &logit)| LlamaTokenData::new(LlamaToken(id), logit, 0.0))
+                .collect();
             LlamaTokenDataArray::new(data, false)
         };
         let mut array = candidates(logits);
@@ -95,8 +98,9 @@ fn any_allowed(array: &LlamaTokenDataArray) -> bool {
 }
 
 fn gbnf(model: &TextModel, text: &str) -> Result<LlamaSampler> {
-    LlamaSampler::grammar(model.inner(), text, "root")
-        .map_err(|error| Error::usage(format!("--grammar: not a usable GBNF grammar ({error}); it needs a rule named root")))
+    LlamaSampler::grammar(model.inner(), text, "root").map_err(|error| {
+        Error::usage(format!("--grammar: not a usable GBNF grammar ({error}); it needs a rule named root"))
+    })
 }
 
 fn json_schema(model: &TextModel, text: &str) -> Result<LlamaSampler> {

@@ -97,8 +97,9 @@ impl Vision {
         let mut ptr = std::ptr::null_mut();
         // SAFETY: the path is zero-terminated, the struct lives until the call returns.
         super::check(unsafe { sys::illava_vision_load(name.as_ptr(), &raw const params, &raw mut ptr) })?;
-        let ptr = NonNull::new(ptr)
-            .ok_or_else(|| Error::new(Kind::Native, format!("{}: the library loaded no projector", path.display())))?;
+        let ptr = NonNull::new(ptr).ok_or_else(|| {
+            Error::new(Kind::Native, format!("{}: the library loaded no projector", path.display()))
+        })?;
         let mut vision = Self { ptr, info: VisionInfo::unknown() };
         vision.info = vision.describe()?;
         Ok(vision)
@@ -149,11 +150,36 @@ impl Vision {
     /// The library's own, for pictures this model cannot take.
     pub fn picture(&mut self, rgb: &[u8], width: u32, height: u32) -> Result<Picture> {
         if rgb.len() as u64 != u64::from(width) * u64::from(height) * 3 {
-            return Err(Error::new(Kind::Native, format!("{} bytes are no {width}x{height} picture", rgb.len())));
+            return Err(Error::new(
+                Kind::Native,
+                format!("{} bytes are no {width}x{height} picture", rgb.len()),
+            ));
         }
         let mut ptr = std::ptr::null_mut();
         // SAFETY: the length was checked against the size; the library copies the pixels.
-        super::check(unsafe { sys::illava_image_from_rgb(self.ptr.as_ptr(), rgb.as_ptr(), width, height, &raw mut ptr) })?;
+        super::check(unsafe {
+            sys::illava_image_from_rgb(self.ptr.as_ptr(), rgb.as_ptr(), width, height, &raw mut ptr)
+        })?;
+        let ptr = NonNull::new(ptr).ok_or_else(|| Error::new(Kind::Native, "the library made no picture"))?;
+        Ok(Picture { ptr })
+    }
+
+    /// One tile of pixels that are normalised already, [height, width, 3].
+    ///
+    /// # Errors
+    /// The library's own, for sizes this model cannot take.
+    pub fn picture_from_pixels(&mut self, pixels: &[f32], width: u32, height: u32) -> Result<Picture> {
+        if pixels.len() as u64 != u64::from(width) * u64::from(height) * 3 {
+            return Err(Error::new(
+                Kind::Native,
+                format!("{} values are no {width}x{height} picture", pixels.len()),
+            ));
+        }
+        let mut ptr = std::ptr::null_mut();
+        // SAFETY: the length was checked against the size; the library copies the pixels.
+        super::check(unsafe {
+            sys::illava_image_from_f32(self.ptr.as_ptr(), pixels.as_ptr(), width, height, &raw mut ptr)
+        })?;
         let ptr = NonNull::new(ptr).ok_or_else(|| Error::new(Kind::Native, "the library made no picture"))?;
         Ok(Picture { ptr })
     }
@@ -169,7 +195,12 @@ impl Vision {
                 let raw = unsafe {
                     let mut raw: sys::illava_tile = std::mem::zeroed();
                     raw.size = super::size_of::<sys::illava_tile>();
-                    super::check(sys::illava_image_tile(self.ptr.as_ptr(), picture.ptr.as_ptr(), i, &raw mut raw))?;
+                    super::check(sys::illava_image_tile(
+                        self.ptr.as_ptr(),
+                        picture.ptr.as_ptr(),
+                        i,
+                        &raw mut raw,
+                    ))?;
                     raw
                 };
                 Ok(Tile { size: (raw.nx, raw.ny), grid: (raw.grid_x, raw.grid_y) })
@@ -181,10 +212,19 @@ impl Vision {
     ///
     /// # Errors
     /// The library's own, for steps this encoder cannot take or memory it cannot get.
-    pub fn encode(&mut self, picture: &Picture, tile: usize, steps: &[(u32, u32)], reference_grid: bool, threads: u32) -> Result<Encoded> {
+    pub fn encode(
+        &mut self,
+        picture: &Picture,
+        tile: usize,
+        steps: &[(u32, u32)],
+        reference_grid: bool,
+        threads: u32,
+    ) -> Result<Encoded> {
         let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-        let steps: Vec<sys::illava_merge_step> =
-            steps.iter().map(|&(layer, r)| sys::illava_merge_step { layer: number(layer), r: number(r) }).collect();
+        let steps: Vec<sys::illava_merge_step> = steps
+            .iter()
+            .map(|&(layer, r)| sys::illava_merge_step { layer: number(layer), r: number(r) })
+            .collect();
         // SAFETY: a plain C struct of numbers and pointers, for which all zero bytes are valid.
         let mut params: sys::illava_encode_params = unsafe { std::mem::zeroed() };
         params.size = super::size_of::<sys::illava_encode_params>();
@@ -197,7 +237,9 @@ impl Vision {
         super::check(unsafe {
             sys::illava_encode(self.ptr.as_ptr(), picture.ptr.as_ptr(), tile, &raw const params, &raw mut ptr)
         })?;
-        let encoded = NonNull::new(ptr).map(Owned).ok_or_else(|| Error::new(Kind::Native, "the library encoded nothing"))?;
+        let encoded = NonNull::new(ptr)
+            .map(Owned)
+            .ok_or_else(|| Error::new(Kind::Native, "the library encoded nothing"))?;
         encoded.copy()
     }
 }

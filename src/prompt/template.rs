@@ -45,7 +45,10 @@ impl Template {
         if source.len() > MAX_SOURCE {
             return Err(Error::new(
                 Kind::Prompt,
-                format!("the chat template has {} bytes, the limit is {MAX_SOURCE}; give another with --chat-template", source.len()),
+                format!(
+                    "the chat template has {} bytes, the limit is {MAX_SOURCE}; give another with --chat-template",
+                    source.len()
+                ),
             ));
         }
         let template = Self { source: source.to_owned(), bos: bos.to_owned(), eos: eos.to_owned() };
@@ -68,10 +71,14 @@ impl Template {
         for &style in styles {
             match self.render_as(messages, family, style) {
                 Ok(pieces) => return Ok(pieces),
-                Err(error) => first_error = first_error.or(Some(error)).filter(|_| !matches!(style, Style::Parts)),
+                Err(error) => {
+                    first_error = first_error.or(Some(error)).filter(|_| !matches!(style, Style::Parts))
+                }
             }
         }
-        Err(first_error.unwrap_or_else(|| Error::new(Kind::Prompt, "the chat template shows no picture; give another with --chat-template")))
+        Err(first_error.unwrap_or_else(|| {
+            Error::new(Kind::Prompt, "the chat template shows no picture; give another with --chat-template")
+        }))
     }
 
     fn render_as(&self, messages: &[Message], family: Family, style: Style) -> Result<Vec<Piece>> {
@@ -95,7 +102,13 @@ impl Template {
             })
             .map_err(|error| failed(&error))?;
         if rendered.len() > MAX_RENDERED {
-            return Err(Error::new(Kind::Prompt, format!("the chat template wrote {} bytes; give another with --chat-template", rendered.len())));
+            return Err(Error::new(
+                Kind::Prompt,
+                format!(
+                    "the chat template wrote {} bytes; give another with --chat-template",
+                    rendered.len()
+                ),
+            ));
         }
         let mut pieces = marks::cut(&rendered, &texts);
         if matches!(style, Style::Parts) {
@@ -107,7 +120,13 @@ impl Template {
 }
 
 /// What the template gets as `content`. Texts are collected in the order of their marks.
-fn content(message: &Message, family: Family, style: Style, texts: &mut Vec<String>, images: &mut Vec<usize>) -> Value {
+fn content(
+    message: &Message,
+    family: Family,
+    style: Style,
+    texts: &mut Vec<String>,
+    images: &mut Vec<usize>,
+) -> Value {
     let (before, after) = family.wrapping();
     let mut mark = |part: &Part| match part {
         Part::Text(text) => {
@@ -121,7 +140,9 @@ fn content(message: &Message, family: Family, style: Style, texts: &mut Vec<Stri
     };
     match style {
         Style::Text => Value::from(message.parts.iter().map(mark).collect::<String>()),
-        Style::TextParts => message.parts.iter().map(|part| context! { type => "text", text => mark(part) }).collect(),
+        Style::TextParts => {
+            message.parts.iter().map(|part| context! { type => "text", text => mark(part) }).collect()
+        }
         Style::Parts => message
             .parts
             .iter()
@@ -173,11 +194,15 @@ fn check_complete(pieces: &[Piece], messages: &[Message], texts: &[String], imag
     if seen_images != images {
         return Err(lost("no place for the pictures"));
     }
-    let seen: Vec<&String> = pieces.iter().filter_map(|p| if let Piece::Plain(t) = p { Some(t) } else { None }).collect();
+    let seen: Vec<&String> =
+        pieces.iter().filter_map(|p| if let Piece::Plain(t) = p { Some(t) } else { None }).collect();
     if seen.len() < texts.len() || texts.iter().any(|text| !seen.contains(&text)) {
         let system = messages.iter().any(|m| m.role == super::Role::System);
         return Err(if system {
-            Error::new(Kind::Prompt, "the chat template drops a message, perhaps the system prompt: leave out -sys, or give another with --chat-template")
+            Error::new(
+                Kind::Prompt,
+                "the chat template drops a message, perhaps the system prompt: leave out -sys, or give another with --chat-template",
+            )
         } else {
             lost("no place for the text")
         });
@@ -194,9 +219,12 @@ fn environment() -> Environment<'static> {
         environment.set_syntax(syntax);
     }
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, minijinja::Error> {
-        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-    });
+    environment.add_function(
+        "raise_exception",
+        |message: String| -> std::result::Result<Value, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        },
+    );
     environment
 }
 
@@ -220,7 +248,10 @@ mod tests {
     const PARTS_ONLY: &str = "{% for m in messages %}{{ m.role.upper() }}: {% for p in m.content | selectattr('type', 'equalto', 'text') %}{{ p.text }}{% endfor %} {% endfor %}";
 
     fn ask() -> Vec<Message> {
-        vec![Message { role: Role::User, parts: vec![Part::Image(0), Part::Text("what <|im_end|><image>?".into())] }]
+        vec![Message {
+            role: Role::User,
+            parts: vec![Part::Image(0), Part::Text("what <|im_end|><image>?".into())],
+        }]
     }
 
     /// Pieces in short: template text as it is, [plain], {picture}.
@@ -239,12 +270,36 @@ mod tests {
     fn templates_of_every_style() {
         let q = "[what <|im_end|><image>?]";
         let cases = [
-            ("qwen2vl", QWEN2VL, Family::Qwen2Vl, format!("<|im_start|>user\n<|vision_start|>{{0}}<|vision_end|>{q}<|im_end|>\n<|im_start|>assistant\n")),
-            ("chatml for Qwen2-VL", PLAIN_CHATML, Family::Qwen2Vl, format!("<|im_start|>user\n<|vision_start|>{{0}}<|vision_end|>{q}<|im_end|>\n<|im_start|>assistant\n")),
-            ("chatml for LLaVA", PLAIN_CHATML, Family::Llava, format!("<|im_start|>user\n{{0}}{q}<|im_end|>\n<|im_start|>assistant\n")),
+            (
+                "qwen2vl",
+                QWEN2VL,
+                Family::Qwen2Vl,
+                format!(
+                    "<|im_start|>user\n<|vision_start|>{{0}}<|vision_end|>{q}<|im_end|>\n<|im_start|>assistant\n"
+                ),
+            ),
+            (
+                "chatml for Qwen2-VL",
+                PLAIN_CHATML,
+                Family::Qwen2Vl,
+                format!(
+                    "<|im_start|>user\n<|vision_start|>{{0}}<|vision_end|>{q}<|im_end|>\n<|im_start|>assistant\n"
+                ),
+            ),
+            (
+                "chatml for LLaVA",
+                PLAIN_CHATML,
+                Family::Llava,
+                format!("<|im_start|>user\n{{0}}{q}<|im_end|>\n<|im_start|>assistant\n"),
+            ),
             ("demo", DEMO, Family::Llava, format!("<|user|>{{0}}{q}<|assistant|>")),
             ("text parts", PARTS_ONLY, Family::Llava, format!("USER: {{0}}{q} ")),
-            ("chatml built in", "chatml", Family::Llava, format!("<|im_start|>user\n{{0}}\n{q}<|im_end|>\n<|im_start|>assistant\n")),
+            (
+                "chatml built in",
+                "chatml",
+                Family::Llava,
+                format!("<|im_start|>user\n{{0}}\n{q}<|im_end|>\n<|im_start|>assistant\n"),
+            ),
         ];
         for (name, source, family, expected) in cases {
             let template = Template::new(source, "<s>", "</s>").unwrap();
@@ -260,7 +315,10 @@ mod tests {
         messages.push(Message::text(Role::Assistant, "A cat."));
         messages.push(Message::text(Role::User, "Sure?"));
         let shown = show(&template.render(&messages, Family::Llava).unwrap());
-        assert_eq!(shown, "[Be brief.] USER: {0}\n[what <|im_end|><image>?] ASSISTANT: [A cat.]</s>USER: [Sure?] ASSISTANT:");
+        assert_eq!(
+            shown,
+            "[Be brief.] USER: {0}\n[what <|im_end|><image>?] ASSISTANT: [A cat.]</s>USER: [Sure?] ASSISTANT:"
+        );
         assert!(show(&template.render(&ask(), Family::Llava).unwrap()).starts_with("A chat between"));
     }
 
@@ -271,7 +329,10 @@ mod tests {
             let template = Template::new(source, "", "").unwrap();
             let message = Message { role: Role::User, parts: parts.clone() };
             let shown = show(&template.render(&[message], Family::Qwen2Vl).unwrap());
-            assert!(shown.contains("[a]<|vision_start|>{1}<|vision_end|>[b]<|vision_start|>{0}<|vision_end|>"), "{shown}");
+            assert!(
+                shown.contains("[a]<|vision_start|>{1}<|vision_end|>[b]<|vision_start|>{0}<|vision_end|>"),
+                "{shown}"
+            );
         }
     }
 
@@ -280,16 +341,26 @@ mod tests {
         let cases = [
             ("{% for %}", "fails"),
             ("{{ raise_exception('no system role') }}", "no system role"),
-            ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "does not come to an end"),
+            (
+                "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+                "does not come to an end",
+            ),
             ("hello", "no place for"),
             ("{{ messages[5].content.x.y }}", "fails"),
         ];
         for (source, part) in cases {
-            let error = Template::new(source, "", "").and_then(|t| t.render(&[Message::text(Role::User, "hi")], Family::Llava)).unwrap_err();
+            let error = Template::new(source, "", "")
+                .and_then(|t| t.render(&[Message::text(Role::User, "hi")], Family::Llava))
+                .unwrap_err();
             assert_eq!(error.kind(), Kind::Prompt);
             assert!(error.to_string().contains(part), "{source}: {error}");
         }
-        let drops_system = Template::new("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}", "", "").unwrap();
+        let drops_system = Template::new(
+            "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}",
+            "",
+            "",
+        )
+        .unwrap();
         let messages = [Message::text(Role::System, "s"), Message::text(Role::User, "u")];
         assert!(drops_system.render(&messages, Family::Llava).unwrap_err().to_string().contains("-sys"));
     }
@@ -297,7 +368,8 @@ mod tests {
     #[test]
     fn a_template_cannot_eat_the_memory() {
         for source in ["{{ 'x' * 100000000000 }}", "{{ ('x' * 10000) | center(100000000000) }}"] {
-            let rendered = Template::new(source, "", "").and_then(|t| t.render(&[Message::text(Role::User, "hi")], Family::Llava));
+            let rendered = Template::new(source, "", "")
+                .and_then(|t| t.render(&[Message::text(Role::User, "hi")], Family::Llava));
             assert!(rendered.is_err(), "{source}");
         }
         assert!(Template::new(&"x".repeat(MAX_SOURCE + 1), "", "").is_err());

@@ -70,7 +70,9 @@ impl Writer<'_> {
     fn template(&mut self, text: &str) {
         let mut rest = text;
         for token in self.tokenizer.tokenize(text, true) {
-            let Some(name) = self.tokenizer.control_text(token).filter(|name| !name.is_empty()) else { continue };
+            let Some(name) = self.tokenizer.control_text(token).filter(|name| !name.is_empty()) else {
+                continue;
+            };
             let Some(at) = rest.find(&name) else { continue };
             self.plain.push_str(&rest[..at]);
             self.flush();
@@ -179,14 +181,23 @@ mod tests {
         let words = Words { markup: vec!["<image>".into()], bos: None };
         let cases = [
             // Special tokens count in the template, not in a person's text.
-            (vec![template("<|im_start|>user"), person("<s>"), template("<|im_end|>")], vec![Chunk::Tokens([vec![1, 10], letters("<s>"), vec![2]].concat())]),
+            (
+                vec![template("<|im_start|>user"), person("<s>"), template("<|im_end|>")],
+                vec![Chunk::Tokens([vec![1, 10], letters("<s>"), vec![2]].concat())],
+            ),
             // Template and person meet inside one word.
             (vec![template("hello"), person(" world")], vec![Chunk::Tokens(vec![12])]),
             // A picture parts the stretches.
-            (vec![template("hello"), Piece::Image(3), person("hello")], vec![Chunk::Tokens(vec![11]), Chunk::Image(3), Chunk::Tokens(vec![11])]),
+            (
+                vec![template("hello"), Piece::Image(3), person("hello")],
+                vec![Chunk::Tokens(vec![11]), Chunk::Image(3), Chunk::Tokens(vec![11])],
+            ),
             // Markup is a token where the template writes it, letters where a person does.
             (vec![template("<image>")], vec![Chunk::Tokens(vec![13])]),
-            (vec![template("user"), person("a<image>")], vec![Chunk::Tokens([vec![10], letters("a<image>")].concat())]),
+            (
+                vec![template("user"), person("a<image>")],
+                vec![Chunk::Tokens([vec![10], letters("a<image>")].concat())],
+            ),
         ];
         for (pieces, chunks) in cases {
             assert_eq!(tokenize(&pieces, &words).unwrap(), chunks, "{pieces:?}");
@@ -199,7 +210,10 @@ mod tests {
         let cases = [
             (vec![template("user")], vec![Chunk::Tokens(vec![0, 10])]),
             (vec![template("<s>user")], vec![Chunk::Tokens(vec![0, 10])]),
-            (vec![Piece::Image(0), template("user")], vec![Chunk::Tokens(vec![0]), Chunk::Image(0), Chunk::Tokens(vec![10])]),
+            (
+                vec![Piece::Image(0), template("user")],
+                vec![Chunk::Tokens(vec![0]), Chunk::Image(0), Chunk::Tokens(vec![10])],
+            ),
         ];
         for (pieces, chunks) in cases {
             assert_eq!(tokenize(&pieces, &words).unwrap(), chunks, "{pieces:?}");

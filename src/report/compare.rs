@@ -9,7 +9,12 @@ use super::Report;
 pub fn compare(a: &Report, b: &Report) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["", &format!("merge {}", a.merge.schedule), &format!("merge {}", b.merge.schedule), "ratio"]);
+    table.set_header([
+        "",
+        &format!("merge {}", a.merge.schedule),
+        &format!("merge {}", b.merge.schedule),
+        "ratio",
+    ]);
     let row = |name: &str, a: f64, b: f64, show: &dyn Fn(f64) -> String, speedup: bool| {
         let (upper, lower) = if speedup { (a, b) } else { (b, a) };
         let ratio = if a > 0.0 && b > 0.0 {
@@ -25,7 +30,13 @@ pub fn compare(a: &Report, b: &Report) -> String {
     let kv = |r: &Report| r.tokens.visual_kv.last().map_or(0.0, |s| f64::from(s.tokens));
     let rows = [
         row("visual tokens", a.tokens.visual.into(), b.tokens.visual.into(), &count, false),
-        row("after the encoder", a.tokens.visual_after_encoder.into(), b.tokens.visual_after_encoder.into(), &count, false),
+        row(
+            "after the encoder",
+            a.tokens.visual_after_encoder.into(),
+            b.tokens.visual_after_encoder.into(),
+            &count,
+            false,
+        ),
         row("in the deepest layers", kv(a), kv(b), &count, false),
         row("encoder", a.ms.encoder, b.ms.encoder, &ms, true),
         row("prefill", a.ms.prefill, b.ms.prefill, &ms, true),
@@ -33,7 +44,13 @@ pub fn compare(a: &Report, b: &Report) -> String {
         row("total", a.ms.total, b.ms.total, &ms, true),
         row("KV cache", to_f64(a.bytes.kv), to_f64(b.bytes.kv), &bytes, false),
         row("compute buffers", to_f64(a.bytes.compute), to_f64(b.bytes.compute), &bytes, false),
-        row("peak memory", to_f64(a.bytes.peak_rss.unwrap_or(0)), to_f64(b.bytes.peak_rss.unwrap_or(0)), &bytes, false),
+        row(
+            "peak memory",
+            to_f64(a.bytes.peak_rss.unwrap_or(0)),
+            to_f64(b.bytes.peak_rss.unwrap_or(0)),
+            &bytes,
+            false,
+        ),
         ["answer".to_owned(), a.text.clone(), b.text.clone(), String::new()],
     ];
     table.add_rows(rows);
@@ -69,7 +86,9 @@ mod tests {
 
     #[test]
     fn quantities() {
-        for (bytes, text) in [(0.0, "0 B"), (1023.0, "1023 B"), (1536.0, "1.5 KiB"), (3.0 * 1_073_741_824.0, "3.0 GiB")] {
+        for (bytes, text) in
+            [(0.0, "0 B"), (1023.0, "1023 B"), (1536.0, "1.5 KiB"), (3.0 * 1_073_741_824.0, "3.0 GiB")]
+        {
             assert_eq!(quantity(bytes), text);
         }
     }

@@ -86,7 +86,14 @@ mod tests {
         };
         let trace = Trace {
             prompt: vec![PromptPart::Tokens { tokens: vec![1, 2] }, PromptPart::Span { span: 0, n: 361 }],
-            images: vec![ImageTile { index: 0, width: 640, height: 480, tile: 0, grid: [27, 27], pixels: Some([0.0, -80.0, 640.0, 560.0]) }],
+            images: vec![ImageTile {
+                index: 0,
+                width: 640,
+                height: 480,
+                tile: 0,
+                grid: [27, 27],
+                pixels: Some([0.0, -80.0, 640.0, 560.0]),
+            }],
             steps: vec![step],
         };
         let value = serde_json::to_value(&trace).unwrap();

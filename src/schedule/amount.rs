@@ -155,7 +155,13 @@ mod tests {
     #[test]
     fn layer_lists() {
         assert_eq!(parse_layers("--vit-layers", "5, 6,7").unwrap(), [5, 6, 7]);
-        for (text, part) in [("5,x", "`x`"), ("", "``"), ("6,5", "layer 5 stands after layer 6"), ("5,5", "layer 5"), ("-1", "`-1`")] {
+        for (text, part) in [
+            ("5,x", "`x`"),
+            ("", "``"),
+            ("6,5", "layer 5 stands after layer 6"),
+            ("5,5", "layer 5"),
+            ("-1", "`-1`"),
+        ] {
             let error = parse_layers("--vit-layers", text).unwrap_err();
             assert!(error.to_string().contains(part), "{text}: {error}");
             assert_eq!(error.kind(), Kind::Usage);
@@ -164,10 +170,7 @@ mod tests {
 
     #[test]
     fn amount_lists() {
-        assert_eq!(
-            parse_amounts("--vit-r", "92,12.5%").unwrap(),
-            [Amount::Count(92), Amount::Share(0.125)]
-        );
+        assert_eq!(parse_amounts("--vit-r", "92,12.5%").unwrap(), [Amount::Count(92), Amount::Share(0.125)]);
         for text in ["", "x", "100%", "-3", "-1%", "NaN%", "1.5"] {
             assert!(parse_amounts("--vit-r", text).is_err(), "{text}");
         }

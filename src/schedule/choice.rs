@@ -25,9 +25,7 @@ impl MergeFlag {
                 .find(|preset| preset.name() == text)
                 .map(MergeFlag::Preset)
                 .ok_or_else(|| {
-                    Error::usage(format!(
-                        "--merge {text}: choose off, model, paper, image, video or qwen2vl"
-                    ))
+                    Error::usage(format!("--merge {text}: choose off, model, paper, image, video or qwen2vl"))
                 }),
         }
     }
@@ -116,10 +114,18 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
         MergeFlag::Preset(preset) => {
             schedule.remark = untested(preset, shape);
             if choice.vit.is_none() && shape.vit_can_merge {
-                schedule.encoder = on_model(preset, &preset.encoder(), shape.vit_layers, 0, shape.vit_layers_run, "encoder")?;
+                schedule.encoder = on_model(
+                    preset,
+                    &preset.encoder(),
+                    shape.vit_layers,
+                    0,
+                    shape.vit_layers_run,
+                    "encoder",
+                )?;
             }
             if choice.llm.is_none() && shape.llm_can_merge {
-                schedule.decoder = on_model(preset, &preset.decoder(), shape.llm_layers, 1, shape.llm_layers, "text model")?;
+                schedule.decoder =
+                    on_model(preset, &preset.decoder(), shape.llm_layers, 1, shape.llm_layers, "text model")?;
             }
         }
     }
@@ -145,10 +151,14 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
 fn check_flags(choice: &Choice) -> Result<()> {
     let Some(keep) = choice.keep else { return Ok(()) };
     if !(keep > 0.0 && keep <= 1.0) {
-        return Err(Error::usage(format!("--keep {keep}: give a share above 0 and up to 1, for example 0.35")));
+        return Err(Error::usage(format!(
+            "--keep {keep}: give a share above 0 and up to 1, for example 0.35"
+        )));
     }
     if choice.vit.is_some() || choice.llm.is_some() {
-        return Err(Error::usage("--keep spreads a budget over a preset: leave out --vit-* and --llm-*, or leave out --keep"));
+        return Err(Error::usage(
+            "--keep spreads a budget over a preset: leave out --vit-* and --llm-*, or leave out --keep",
+        ));
     }
     if choice.merge == Some(MergeFlag::Off) {
         return Err(Error::usage("--keep and --merge off exclude each other: leave one out"));
@@ -171,7 +181,10 @@ fn leave_out(schedule: &mut Schedule, choice: &Choice, shape: &Shape, asked: boo
         if asked {
             return Err(cannot_merge(first, "--merge"));
         }
-        schedule.remark = Some(format!("no merging in the {}: its architecture has no merge points", missing.join(" and the ")));
+        schedule.remark = Some(format!(
+            "no merging in the {}: its architecture has no merge points",
+            missing.join(" and the ")
+        ));
         if schedule.is_off() {
             schedule.name = "off".to_owned();
         }
@@ -182,11 +195,20 @@ fn leave_out(schedule: &mut Schedule, choice: &Choice, shape: &Shape, asked: boo
 fn cannot_merge(half: &str, flag: &str) -> Error {
     Error::new(
         Kind::Model,
-        format!("{flag}: the {half}'s architecture has no merge points; use --merge off, or the flags of the other half alone"),
+        format!(
+            "{flag}: the {half}'s architecture has no merge points; use --merge off, or the flags of the other half alone"
+        ),
     )
 }
 
-fn on_model(preset: Preset, half: &PresetHalf, stored: u32, first: u32, limit: u32, what: &str) -> Result<HalfSchedule> {
+fn on_model(
+    preset: Preset,
+    half: &PresetHalf,
+    stored: u32,
+    first: u32,
+    limit: u32,
+    what: &str,
+) -> Result<HalfSchedule> {
     let layers = layers::scale(half.layers, half.depth, stored, first, limit).ok_or_else(|| {
         Error::new(
             Kind::Schedule,
@@ -215,7 +237,12 @@ fn own_decoder(own: &Recommended) -> Result<HalfSchedule> {
         return Err(own_lengths("llm_layers", own.llm_layers.len(), "llm_keep", own.llm_keep.len()));
     }
     if let Some(keep) = own.llm_keep.iter().find(|keep| !(**keep > 0.0 && **keep <= 1.0)) {
-        return Err(Error::new(Kind::Schedule, format!("illava.merge.llm_keep {keep}: the pair's metadata must keep a share above 0 and up to 1")));
+        return Err(Error::new(
+            Kind::Schedule,
+            format!(
+                "illava.merge.llm_keep {keep}: the pair's metadata must keep a share above 0 and up to 1"
+            ),
+        ));
     }
     let amounts = own.llm_keep.iter().map(|&keep| Amount::Keep(keep));
     Ok(HalfSchedule { steps: own.llm_layers.iter().copied().zip(amounts).collect() })
@@ -224,7 +251,9 @@ fn own_decoder(own: &Recommended) -> Result<HalfSchedule> {
 fn own_lengths(a: &str, n_a: usize, b: &str, n_b: usize) -> Error {
     Error::new(
         Kind::Schedule,
-        format!("the pair's metadata has {n_a} illava.merge.{a} but {n_b} illava.merge.{b}; use another --merge"),
+        format!(
+            "the pair's metadata has {n_a} illava.merge.{a} but {n_b} illava.merge.{b}; use another --merge"
+        ),
     )
 }
 
@@ -244,12 +273,18 @@ fn by_hand_half(half: &Half, layers_flag: &str, amounts_flag: &str) -> Result<Ha
 fn check_layers(schedule: &Schedule, shape: &Shape) -> Result<()> {
     let check = |half: &HalfSchedule, first: u32, limit: u32, what: &str, flag: &str| {
         if let Some(pair) = half.steps.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
-            return Err(Error::new(Kind::Schedule, format!("{what} merge layers must ascend: {} stands after {}", pair[1].0, pair[0].0)));
+            return Err(Error::new(
+                Kind::Schedule,
+                format!("{what} merge layers must ascend: {} stands after {}", pair[1].0, pair[0].0),
+            ));
         }
         match half.steps.iter().find(|(layer, _)| !(first..limit).contains(layer)) {
             Some((layer, _)) => Err(Error::new(
                 Kind::Schedule,
-                format!("{flag} {layer}: the {what} of this model can merge at layers {first} to {}", limit.saturating_sub(1)),
+                format!(
+                    "{flag} {layer}: the {what} of this model can merge at layers {first} to {}",
+                    limit.saturating_sub(1)
+                ),
             )),
             None => Ok(()),
         }
@@ -345,11 +380,26 @@ pub(super) mod tests {
             (Choice { keep: Some(1.5), ..default.clone() }, "--keep 1.5"),
             (Choice { keep: Some(f64::NAN), ..default.clone() }, "--keep NaN"),
             (Choice { keep: Some(0.5), vit: hand(&[1], Amount::Count(1)), ..default.clone() }, "leave out"),
-            (Choice { keep: Some(0.5), merge: Some(MergeFlag::Off), ..default.clone() }, "exclude each other"),
-            (Choice { vit: hand(&[5, 26], Amount::Count(1)), ..default.clone() }, "--vit-layers 26: the encoder of this model can merge at layers 0 to 25"),
-            (Choice { llm: hand(&[0], Amount::Count(1)), ..default.clone() }, "--llm-layers 0: the text model of this model can merge at layers 1 to 27"),
+            (
+                Choice { keep: Some(0.5), merge: Some(MergeFlag::Off), ..default.clone() },
+                "exclude each other",
+            ),
+            (
+                Choice { vit: hand(&[5, 26], Amount::Count(1)), ..default.clone() },
+                "--vit-layers 26: the encoder of this model can merge at layers 0 to 25",
+            ),
+            (
+                Choice { llm: hand(&[0], Amount::Count(1)), ..default.clone() },
+                "--llm-layers 0: the text model of this model can merge at layers 1 to 27",
+            ),
             (Choice { llm: hand(&[28], Amount::Count(1)), ..default.clone() }, "--llm-layers 28"),
-            (Choice { vit: Some(Half { layers: vec![1, 2, 3], amounts: vec![Amount::Count(1); 2] }), ..default }, "3 layers"),
+            (
+                Choice {
+                    vit: Some(Half { layers: vec![1, 2, 3], amounts: vec![Amount::Count(1); 2] }),
+                    ..default
+                },
+                "3 layers",
+            ),
         ];
         for (choice, part) in cases {
             let error = select(&choice, &so400m(), None).unwrap_err();

@@ -87,7 +87,10 @@ fn encoder_steps(half: &HalfSchedule, n: u32, group: u32) -> Result<Vec<Step>> {
         {
             return Err(Error::new(
                 Kind::Schedule,
-                format!("--vit-r {r}: this encoder merges whole groups of {group} patches; take {}", r - r % group),
+                format!(
+                    "--vit-r {r}: this encoder merges whole groups of {group} patches; take {}",
+                    r - r % group
+                ),
             ));
         }
         Ok(amount.encoder_count(n, n_step, group))
@@ -114,7 +117,9 @@ fn take(
             if r > most {
                 return Err(Error::new(
                     Kind::Schedule,
-                    format!("{flag} {r} at layer {layer}: only {n_in} tokens enter it, so at most {most} can go"),
+                    format!(
+                        "{flag} {r} at layer {layer}: only {n_in} tokens enter it, so at most {most} can go"
+                    ),
                 ));
             }
             let step = Step { layer, r, n_in, n_out: n_in - r };
@@ -166,7 +171,8 @@ impl Budget {
             .zip(shares(half))
             .enumerate()
             .map(|(i, (&(layer, _), share))| {
-                let target = if i == last { goal } else { round(f64::from(n) * share.powf(self.exponent)).max(goal) };
+                let target =
+                    if i == last { goal } else { round(f64::from(n) * share.powf(self.exponent)).max(goal) };
                 let step = step(layer, n_in - target.min(n_in), n_in);
                 n_in = step.n_out;
                 step
@@ -274,7 +280,10 @@ mod tests {
                     let plan = plan(&choice, &shape, patches).unwrap();
                     let goal = round(f64::from(patches / shape.group) * keep);
                     let left = plan.segments.last().unwrap().tokens;
-                    assert!(left.abs_diff(goal) <= 1, "{name:?} keep {keep}: {left} of {patches}, goal {goal}");
+                    assert!(
+                        left.abs_diff(goal) <= 1,
+                        "{name:?} keep {keep}: {left} of {patches}, goal {goal}"
+                    );
                     assert!(plan.tokens >= left && plan.tokens > previous, "{name:?} {keep}");
                     assert!(plan.tiles[0].steps.iter().all(|s| s.r % shape.group == 0));
                     previous = plan.tokens;
@@ -301,7 +310,11 @@ mod tests {
             ..Choice::default()
         };
         let cases = [
-            (vit(&[3], 729), so400m(), "--vit-r 729 at layer 3: only 729 tokens enter it, so at most 728 can go"),
+            (
+                vit(&[3], 729),
+                so400m(),
+                "--vit-r 729 at layer 3: only 729 tokens enter it, so at most 728 can go",
+            ),
             (vit(&[3, 4], 400), so400m(), "--vit-r 400 at layer 4: only 329 tokens enter it"),
             (vit(&[3], 93), qwen2vl(), "--vit-r 93: this encoder merges whole groups of 4 patches; take 92"),
             (vit(&[3], 728), qwen2vl(), "at most 725 can go"),
