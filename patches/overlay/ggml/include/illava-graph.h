@@ -22,6 +22,7 @@ GGML_API illava_plan_tensors illava_build_plan(ggml_context * ctx, ggml_tensor *
 // of them; the kept slots remain, in order.
 GGML_API ggml_tensor * illava_build_merge(ggml_context * ctx, ggml_tensor * x, illava_plan_tensors plan);
 
-// Whether ggml_attn_score may be given to this backend; if not, ggml_attn_score_composed may.
+// Whether ggml_attn_score can stand in a graph for this backend without leaving it for the CPU; if not,
+// ggml_attn_score_composed can. Ask every backend of a scheduler.
 GGML_API bool illava_backend_has_score(ggml_backend_t backend);
 GGML_API bool illava_backend_has_score(ggml_backend_dev_t device);

@@ -128,6 +128,11 @@ bool illava_backend_has_score(ggml_backend_dev_t device) {
         return false;
     }
 
+    // An accelerator beside the CPU (BLAS) shares its memory and is given only what it knows.
+    if (ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_ACCEL) {
+        return true;
+    }
+
     const ggml_init_params params = { 8 * ggml_tensor_overhead(), nullptr, /*no_alloc =*/ true };
     std::unique_ptr<ggml_context, decltype(&ggml_free)> ctx(ggml_init(params), ggml_free);
     ggml_tensor * q = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F32, 64, 32, 2);
