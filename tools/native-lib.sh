@@ -12,11 +12,11 @@ materialise() {
     (cd "$root" && cargo run --quiet -p patched-source --example materialise -- "$@")
 }
 
-# Configures tests/native in $1 from the tree $2 with the settings of the cargo build, plus "$@".
+# Configures tests/native in $1 from the tree $2, with further options for CMake behind them.
 configure() {
     build=$1 tree=$2
     shift 2
-    set -- -DILLAVA_SOURCE="$tree" -DGGML_OPENMP=OFF -DGGML_BLAS=OFF -DGGML_METAL=OFF "$@"
+    set -- -DILLAVA_SOURCE="$tree" "$@"
     [ -e "$build/CMakeCache.txt" ] || ! command -v ninja >/dev/null || set -- -G Ninja "$@"
     if [ -z "${CMAKE_CXX_COMPILER_LAUNCHER:-}" ] && command -v ccache >/dev/null; then
         set -- -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache "$@"

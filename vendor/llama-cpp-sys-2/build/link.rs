@@ -1,5 +1,6 @@
 //! Tells cargo what to link.
 
+use std::fs;
 use std::path::Path;
 
 use crate::{Config, Failure};
@@ -12,6 +13,9 @@ pub fn emit(config: &Config, libraries: &Path) -> Result<(), Failure> {
             return Err(Failure(format!("CMake made no {}: remove {} and build again", archive.display(), config.native_dir.display())));
         }
         println!("cargo::rustc-link-lib=static={library}");
+    }
+    for library in openmp(config) {
+        println!("cargo::rustc-link-lib=dylib={library}");
     }
     for library in system_libraries(config) {
         println!("cargo::rustc-link-lib={library}");
@@ -39,6 +43,14 @@ fn archives(config: &Config) -> Vec<&'static str> {
     }
     archives.extend(["ggml-cpu", "ggml-base"]);
     archives
+}
+
+/// The OpenMP runtime that CMake found for its compiler: gomp for GCC, omp for clang, or none.
+fn openmp(config: &Config) -> Vec<String> {
+    let cache = fs::read_to_string(config.native_dir.join("build/CMakeCache.txt")).unwrap_or_default();
+    let names = cache.lines().find_map(|line| line.strip_prefix("OpenMP_CXX_LIB_NAMES:STRING="));
+    let names = names.unwrap_or("").split(';').filter(|name| !name.is_empty() && *name != "NOTFOUND");
+    names.map(str::to_owned).collect()
 }
 
 fn system_libraries(config: &Config) -> Vec<&'static str> {

@@ -36,10 +36,6 @@ pub fn build(config: &Config, source: &Path) -> Result<PathBuf, Failure> {
         .no_default_flags(true)
         .define("ILLAVA_SOURCE", source)
         .define("GGML_NATIVE", switch(config.native_cpu))
-        // ggml's own threads, not OpenMP's: those spin at each barrier, and when another process
-        // holds a core every one of a graph's hundreds of barriers waits for the scheduler.
-        .define("GGML_OPENMP", "OFF")
-        .define("GGML_BLAS", "OFF")
         .define("GGML_CUDA", switch(config.backends.cuda))
         .define("GGML_METAL", switch(config.backends.metal))
         .define("GGML_METAL_EMBED_LIBRARY", switch(config.backends.metal))
