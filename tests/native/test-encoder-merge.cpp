@@ -331,9 +331,12 @@ void check_refusals(const std::string & siglip, const std::string & qwen, const 
     refused(vision, image, with(all),         ILLAVA_BAD_ARG, "at most 63");
     refused(vision, image, with(later),       ILLAVA_BAD_ARG, "at most 23");
     refused(vision, image, with(negative),    ILLAVA_BAD_ARG, "-1");
-    refused(vision, image, with({}, (illava_grid) 7), ILLAVA_BAD_ARG, "grid");
 
     auto params = with({});
+    const int32_t no_grid = 7;
+    memcpy(&params.grid, &no_grid, sizeof(no_grid));
+    refused(vision, image, params, ILLAVA_BAD_ARG, "grid");
+    params = with({});
     params.n_threads = 0;
     refused(vision, image, params, ILLAVA_BAD_ARG, "n_threads");
     params = with({});

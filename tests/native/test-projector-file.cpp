@@ -167,7 +167,8 @@ void check_keys(fixture::family kind, const std::string & broken) {
         }
         with([&](gguf_context * gguf) { gguf_set_val_str(gguf, key.c_str(), "something"); });
         survive(broken);
-        with([&](gguf_context * gguf) { gguf_set_arr_data(gguf, key.c_str(), GGUF_TYPE_FLOAT32, nullptr, 0); });
+        const float one = 1.0f;
+        with([&](gguf_context * gguf) { gguf_set_arr_data(gguf, key.c_str(), GGUF_TYPE_FLOAT32, &one, 1); });
         survive(broken);
     }
     for (const char * key : { "clip.vision.feature_layer", "clip.vision.image_grid_pinpoints" }) {

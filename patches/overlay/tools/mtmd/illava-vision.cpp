@@ -271,8 +271,12 @@ illava_status illava_image_tile(
 static illava_merge_schedule_ptr make_schedule(
         const illava_vision & vision, int64_t n_patches, const illava_encode_params & params) {
     illava_check_size("illava_encode_params", params.size, sizeof(params));
-    if (params.grid != ILLAVA_GRID_FAITHFUL && params.grid != ILLAVA_GRID_REFERENCE) {
-        illava_fail(ILLAVA_BAD_ARG, "grid = %d: 0 (faithful) or 1 (reference)", (int) params.grid);
+    // a C caller can put any number there; reading it as the enum would already be undefined
+    static_assert(sizeof(params.grid) == sizeof(int32_t), "an enum of C");
+    int32_t grid;
+    memcpy(&grid, &params.grid, sizeof(grid));
+    if (grid != ILLAVA_GRID_FAITHFUL && grid != ILLAVA_GRID_REFERENCE) {
+        illava_fail(ILLAVA_BAD_ARG, "grid = %d: 0 (faithful) or 1 (reference)", grid);
     }
     if (params.n_steps == 0) {
         return nullptr;
@@ -282,7 +286,7 @@ static illava_merge_schedule_ptr make_schedule(
     auto schedule = std::make_shared<illava_merge_schedule>();
     schedule->steps.assign(params.steps, params.steps + params.n_steps);
     schedule->rows_per_token = vision.group();
-    schedule->unit_rows      = params.grid == ILLAVA_GRID_FAITHFUL ? vision.group() : 1;
+    schedule->unit_rows      = grid == ILLAVA_GRID_FAITHFUL ? vision.group() : 1;
     schedule->protected_rows = vision.model().class_embedding ? 1 : 0;
     schedule->composed_score = params.composed_score || !illava_backend_has_score(vision.parts.backend);
 
