@@ -9,7 +9,7 @@ case ${1:-} in
     "")
         (cd "$root" && cargo build --release -p llama-cpp-sys-2)
         build=$native/$host/cpu/build
-        cmake -B "$build" -DILLAVA_NATIVE_TESTS=ON >/dev/null
+        cmake "$build" -DILLAVA_NATIVE_TESTS=ON >/dev/null
         ;;
     --sanitize)
         checks=${ILLAVA_SANITIZE:-address,undefined}
