@@ -196,7 +196,8 @@ fn grammars_hold() {
     let value: Value =
         serde_json::from_str(json.stdout.trim()).unwrap_or_else(|error| panic!("{error}: {}", json.stdout));
     assert!([1, 2].contains(&value["n"].as_i64().unwrap()), "{value}");
-    ask("siglip-qwen2-f32", &["--grammar", "root ::= <<<"]).fails(2, "--grammar");
+    // llama.cpp's parser says on stderr where a grammar breaks, before our line.
+    ask("siglip-qwen2-f32", &["--grammar", "root ::= <<<"]).exits(2, "error: --grammar");
     ask("siglip-qwen2-f32", &["-j", "{\"type\": 5}"]).fails(2, "--json-schema");
     ask("siglip-qwen2-f32", &["-j", "not json"]).fails(2, "--json-schema");
 }
@@ -461,7 +462,7 @@ fn completions_and_manual() {
     for shell in ["bash", "zsh", "fish"] {
         let outcome = illava(&["completions".into(), shell.into()]);
         assert_eq!(outcome.code, 0);
-        assert!(outcome.stdout.contains("--vit-layers"), "{shell}");
+        assert!(outcome.stdout.contains("vit-layers"), "{shell}");
     }
     let page = illava(&["man".into()]);
     assert!(page.code == 0 && page.stdout.contains(".TH"), "{}", page.stderr);

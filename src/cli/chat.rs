@@ -151,7 +151,8 @@ impl Talk {
         if answer.finish == Finish::Interrupted {
             settings.load.stop.clear();
         }
-        self.messages.push(Message::text(Role::Assistant, answer.report.text.trim()));
+        // As it was, leading space included: so the cache holds it already.
+        self.messages.push(Message::text(Role::Assistant, answer.report.text.clone()));
         run::write(settings, &answer)
     }
 }

@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 #[derive(Debug, Parser)]
 #[command(name = "illava", version, long_version = VERSION, about, arg_required_else_help = true)]
+// As in llama.cpp: of a flag given twice, the last one counts.
+#[command(args_override_self = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

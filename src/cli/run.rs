@@ -101,7 +101,14 @@ pub(super) fn stream<E: Engine>(
     progress.say("reading the prompt".into());
     let mut failed = None;
     let stop = settings.load.stop;
+    let mut begun = false;
     let answer = session.answer(messages, &settings.limits, &mut |text| {
+        // Many vocabularies begin a word with its space; a line on the terminal does not.
+        let text = if begun { text } else { text.trim_start() };
+        if text.is_empty() {
+            return;
+        }
+        begun = true;
         progress.clear();
         if let Err(error) = output::say(text) {
             failed.get_or_insert(error);

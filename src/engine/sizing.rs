@@ -34,7 +34,9 @@ pub struct CacheLayout {
     pub cells_unmerged: u32,
 }
 
-/// Cells come in multiples of this, which the attention kernels like.
+/// What llama.cpp rounds a context up to.
+const FIRST_STEP: u32 = 256;
+/// What the deeper segments are rounded up to, for the attention kernels.
 const STEP: u32 = 32;
 
 impl Demand {
@@ -74,29 +76,39 @@ impl Demand {
                 ),
             ));
         }
-        let (cells, cells_unmerged) = match sizing {
-            Sizing::Fit => {
-                let answer = self.generate.unwrap_or(trained);
-                let fit =
-                    |prompt: u32| round_up(prompt.saturating_add(answer)).min(round_up(trained.max(prompt)));
-                (fit(prompt), fit(self.text + self.visual_unmerged))
-            }
-            Sizing::Cells(cells) => (cells, cells),
-        };
         let first = self.visual.first().copied().unwrap_or(0);
-        let deep = self
-            .visual
-            .iter()
-            .skip(1)
-            .map(|&held| round_up(cells - (first - held.min(first))))
-            .map(|d| d.min(cells))
-            .collect();
-        Ok(CacheLayout { merge_layers, cells, deep, cells_unmerged })
+        let layout = match sizing {
+            Sizing::Fit => {
+                let answer = self.generate.unwrap_or(trained).min(trained - prompt);
+                let needed = |visual: u32| self.text + visual + answer;
+                CacheLayout {
+                    merge_layers,
+                    cells: round_up(needed(first), FIRST_STEP),
+                    deep: self.visual.iter().skip(1).map(|&held| round_up(needed(held), STEP)).collect(),
+                    cells_unmerged: round_up(needed(self.visual_unmerged), FIRST_STEP),
+                }
+            }
+            Sizing::Cells(cells) => {
+                let lost = |held: u32| first - held.min(first);
+                CacheLayout {
+                    merge_layers,
+                    cells,
+                    deep: self
+                        .visual
+                        .iter()
+                        .skip(1)
+                        .map(|&held| round_up(cells - lost(held), STEP).min(cells))
+                        .collect(),
+                    cells_unmerged: cells,
+                }
+            }
+        };
+        Ok(layout)
     }
 }
 
-fn round_up(n: u32) -> u32 {
-    n.div_ceil(STEP).saturating_mul(STEP)
+fn round_up(n: u32, step: u32) -> u32 {
+    n.div_ceil(step).saturating_mul(step)
 }
 
 #[cfg(test)]
@@ -111,11 +123,11 @@ mod tests {
     fn cells() {
         // (demand, sizing, cells of the segments, cells without merging)
         let cases: [(Demand, Sizing, &[u32], u32); 6] = [
-            (demand(31, &[361, 253], Some(64)), Sizing::Fit, &[480, 384], 832),
-            (demand(31, &[729], Some(64)), Sizing::Fit, &[832], 832),
+            (demand(31, &[361, 253], Some(64)), Sizing::Fit, &[512, 352], 1024),
+            (demand(31, &[729], Some(64)), Sizing::Fit, &[1024], 1024),
             (demand(31, &[361, 253], Some(64)), Sizing::Cells(4096), &[4096, 4000], 4096),
-            (demand(31, &[361, 253], None), Sizing::Fit, &[2048, 1952], 2048),
-            (demand(31, &[361, 325, 293], Some(64)), Sizing::Fit, &[480, 448, 416], 832),
+            (demand(31, &[361, 253], None), Sizing::Fit, &[2048, 1952], 2560),
+            (demand(31, &[361, 325, 293], Some(64)), Sizing::Fit, &[512, 448, 416], 1024),
             (demand(31, &[361, 361], Some(9)), Sizing::Cells(401), &[401, 401], 401),
         ];
         for (demand, sizing, cells, unmerged) in cases {

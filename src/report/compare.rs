@@ -8,7 +8,7 @@ use super::Report;
 #[must_use]
 pub fn compare(a: &Report, b: &Report) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_header([
         "",
         &format!("merge {}", a.merge.schedule),

@@ -44,7 +44,8 @@ impl Outcome {
 fn command(args: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_illava"));
     command.args(args).stdin(Stdio::null());
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LLAMA_ARG_")) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LLAMA_ARG_"))
+    {
         command.env_remove(name);
     }
     command
