@@ -9,6 +9,7 @@
 #include "llama-prefill-segments.h"
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 
 struct illava_trace {
@@ -157,6 +158,14 @@ uint64_t illava_context_compute_bytes(const llama_context * ctx) {
 illava_status illava_prefill(llama_context * ctx, const illava_prefill_params * params, illava_trace ** trace) {
     return illava_guard([&] {
         illava_check_size("illava_prefill_params", params->size, sizeof(*params));
+
+        // an enum from C may hold any number, and reading a number it does not name is undefined in C++
+        static_assert(sizeof(params->score) == sizeof(int32_t), "an enum of C");
+        int32_t score;
+        std::memcpy(&score, &params->score, sizeof(score));
+        if (score != ILLAVA_SCORE_IMAGE && score != ILLAVA_SCORE_LAST_TOKEN) {
+            illava_fail(ILLAVA_BAD_ARG, "score %d: 0 (image) or 1 (last token)", score);
+        }
 
         auto res = std::make_unique<illava_trace>();
         ctx->prefill_segments(*params, trace ? &res->steps : nullptr);
