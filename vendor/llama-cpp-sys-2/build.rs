@@ -13,7 +13,6 @@ mod native;
 mod source;
 
 use std::fs::{self, File};
-use std::process::ExitCode;
 
 use config::Config;
 
@@ -27,16 +26,13 @@ impl From<patched_source::Error> for Failure {
     }
 }
 
-fn main() -> ExitCode {
+fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=CMakeLists.txt");
-    match build() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure(line)) => {
-            println!("cargo::error={line}");
-            ExitCode::FAILURE
-        }
+    if let Err(Failure(line)) = build() {
+        // Fails the build by itself; a failing exit would have cargo print all of the output too.
+        println!("cargo::error={line}");
     }
 }
 
