@@ -129,7 +129,7 @@ impl Pair {
         assert!(folder.join("text.gguf").exists(), "{} is missing: run tools/test-models.sh", folder.display());
         let options = VisionOptions { use_gpu: false, flash_attention: setting.flash_attention, threads: 1, max_tokens: None };
         Self {
-            text: TextModel::load(&folder.join("text.gguf"), &LoadOptions { gpu_layers: Some(0) }, |_| {}).expect("the text model loads"),
+            text: TextModel::load(&folder.join("text.gguf"), &LoadOptions { gpu_layers: Some(0), ..LoadOptions::default() }, |_| {}).expect("the text model loads"),
             vision: Vision::load(&folder.join("mmproj.gguf"), &options).expect("the projector loads"),
         }
     }

@@ -125,7 +125,9 @@ impl Inspection {
             max_tokens: image_max_tokens,
         };
         let mut vision = Vision::load(projector, &options)?;
-        let can_merge = TextModel::load(text, &LoadOptions { gpu_layers: Some(0) }, |_| ())?.can_merge();
+        let can_merge =
+            TextModel::load(text, &LoadOptions { gpu_layers: Some(0), without_weights: true }, |_| ())?
+                .can_merge();
         let info = vision.info().clone();
         let shape = pair.shape(&info, can_merge);
         let pictures = pictures(&mut vision, &shape, bytes_per_token)?;

@@ -64,7 +64,7 @@ impl Real {
         pair.check_widths(vision.info())?;
         let text = TextModel::load(
             &settings.text,
-            &LoadOptions { gpu_layers: settings.gpu_layers },
+            &LoadOptions { gpu_layers: settings.gpu_layers, without_weights: false },
             move |share| {
                 progress(Loading::Text(share));
             },

@@ -15,6 +15,8 @@ use crate::error::{Error, Kind, Result};
 pub struct LoadOptions {
     /// Layers on the GPU; `None` for as many as fit a build with a GPU backend.
     pub gpu_layers: Option<u32>,
+    /// Only the architecture and its numbers: enough to ask what the model can do, not to run it.
+    pub without_weights: bool,
 }
 
 /// A text model. Clones share the weights.
@@ -33,6 +35,9 @@ impl TextModel {
         let mut params = LlamaModelParams::default();
         if let Some(layers) = options.gpu_layers {
             params = params.with_n_gpu_layers(layers);
+        }
+        if options.without_weights {
+            params = params.with_no_alloc(true);
         }
         let params = params.with_progress_callback(move |share| {
             progress(share);
