@@ -49,7 +49,7 @@ impl Backends {
     }
 
     /// A directory name of its own for each combination.
-    pub fn key(self) -> String {
+    fn key(self) -> String {
         let named = [(self.cuda, "cuda"), (self.metal, "metal"), (self.vulkan, "vulkan")];
         let on = named.iter().filter(|(on, _)| *on).map(|(_, name)| *name);
         std::iter::once("cpu").chain(on).collect::<Vec<_>>().join("-")

@@ -1,94 +1,127 @@
-//! The build script's steps, where what they need is not there. The patch series has its own tests
-//! in `tools/patched-source`.
+//! Runs the build script itself where something that it needs is wrong. What makes a patch series
+//! unfit has its own tests in `tools/patched-source`.
 
-#![allow(dead_code, reason = "the steps are the build script's; this uses some of each")]
-
-#[path = "../build/bindings.rs"]
-mod bindings;
-#[path = "../build/config.rs"]
-mod config;
-#[path = "../build/native.rs"]
-mod native;
-
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use config::{Backends, Config};
+use tempfile::TempDir;
 
-#[derive(Debug)]
-pub struct Failure(pub String);
+/// A checkout with nothing but what the build script reads, and a call of the script in it.
+struct Checkout {
+    dir: TempDir,
+    variables: Vec<(&'static str, PathBuf)>,
+}
 
-fn config(dir: &Path) -> Config {
-    Config {
-        layout: patched_source::Layout::of_checkout(dir),
-        cmake_project: dir.into(),
-        out_dir: dir.into(),
-        native_dir: dir.into(),
-        cargo: "cargo".into(),
-        cmake: "cmake".into(),
-        cxx: "c++".into(),
-        launcher: None,
-        ninja: false,
-        backends: Backends { cuda: false, metal: false, vulkan: false },
-        target_os: "linux".into(),
-        native_cpu: true,
-        cuda_dir: PathBuf::new(),
+impl Checkout {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        copy(&root.join("vendor/upstream"), &dir.path().join("vendor/upstream"));
+        copy(&root.join("patches"), &dir.path().join("patches"));
+        fs::create_dir_all(dir.path().join("vendor/llama-cpp-sys-2")).expect("a directory");
+        Self { dir, variables: Vec::new() }
+    }
+
+    fn with(mut self, name: &'static str, value: impl Into<PathBuf>) -> Self {
+        self.variables.push((name, value.into()));
+        self
+    }
+
+    fn edit(self, file: &str, change: impl FnOnce(String) -> String) -> Self {
+        let path = self.dir.path().join(file);
+        let text = fs::read_to_string(&path).expect("a file of the checkout");
+        let changed = change(text.clone());
+        assert_ne!(changed, text, "{file} is unchanged");
+        fs::write(&path, changed).expect("a written file");
+        self
+    }
+
+    /// The script's one error, checked to be one line with all of `parts` in it.
+    #[track_caller]
+    fn stops_with(&self, parts: &[&str]) {
+        let output = Command::new(env!("ILLAVA_BUILD_SCRIPT"))
+            .env("CARGO", std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .env("CARGO_MANIFEST_DIR", self.dir.path().join("vendor/llama-cpp-sys-2"))
+            .env("OUT_DIR", self.dir.path().join("out"))
+            .env("TARGET", "x86_64-unknown-linux-gnu")
+            .env("HOST", "x86_64-unknown-linux-gnu")
+            .env("CARGO_CFG_TARGET_OS", "linux")
+            .env_remove("ILLAVA_NATIVE_DIR")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .output()
+            .expect("a run of the build script");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let errors: Vec<_> = said.lines().filter_map(|l| l.strip_prefix("cargo::error=")).collect();
+        let [error] = errors[..] else {
+            panic!("not one error: {said}\n{}", String::from_utf8_lossy(&output.stderr));
+        };
+        for part in parts {
+            assert!(error.contains(part), "`{part}` is not in: {error}");
+        }
     }
 }
 
-#[track_caller]
-fn one_line_with(Failure(line): &Failure, parts: &[&str]) {
-    assert_eq!(line.lines().count(), 1, "{line}");
-    for part in parts {
-        assert!(line.contains(part), "`{part}` is not in: {line}");
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory of the checkout") {
+        let entry = entry.expect("an entry");
+        let to = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("a copied file");
+        }
     }
 }
 
 #[test]
-fn the_tools_of_this_build_are_found() {
-    native::require_tools(&config(Path::new("."))).expect("cmake and a compiler");
-    bindings::require_libclang().expect("libclang");
-}
-
-#[test]
-fn a_missing_cmake_or_compiler_is_one_line_with_the_remedy() {
-    let nowhere = PathBuf::from("/nowhere/tool");
-    let without_cmake = Config { cmake: nowhere.clone(), ..config(Path::new(".")) };
-    let failure = native::require_tools(&without_cmake).expect_err("no cmake");
-    one_line_with(&failure, &["CMake", "apt-get install cmake", "brew install cmake"]);
-
-    let without_compiler = Config { cxx: nowhere, ..config(Path::new(".")) };
-    let failure = native::require_tools(&without_compiler).expect_err("no compiler");
-    one_line_with(&failure, &["C++ compiler", "apt-get install g++", "xcode-select"]);
-}
-
-/// libclang is loaded once a process, so its absence is tried in a child of this test.
-#[test]
-fn a_missing_libclang_is_one_line_with_the_remedy() {
-    const CHILD: &str = "ILLAVA_TEST_WITHOUT_LIBCLANG";
-    if std::env::var_os(CHILD).is_some() {
-        let failure = bindings::require_libclang().expect_err("no libclang");
-        one_line_with(&failure, &["libclang", "apt-get install libclang-dev", "brew install llvm"]);
-        return;
-    }
+fn a_missing_tool_is_one_line_with_what_to_install() {
     let empty = tempfile::tempdir().expect("a temporary directory");
-    let child = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "a_missing_libclang_is_one_line_with_the_remedy"])
-        .env("LIBCLANG_PATH", empty.path())
-        .env(CHILD, "1")
-        .output()
-        .expect("a child process");
-    let said = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    let cases: [(&str, &Path, [&str; 3]); 3] = [
+        ("CMAKE", Path::new("/nowhere"), ["CMake", "apt-get install cmake", "brew install cmake"]),
+        ("CXX", Path::new("/nowhere"), ["C++ compiler", "apt-get install g++", "xcode-select"]),
+        ("LIBCLANG_PATH", empty.path(), ["libclang", "apt-get install libclang-dev", "brew"]),
+    ];
+    for (variable, value, parts) in cases {
+        Checkout::new().with(variable, value).stops_with(&parts);
+    }
 }
 
 #[test]
-fn each_set_of_backends_builds_in_a_directory_of_its_own() {
-    let mut keys = std::collections::BTreeSet::new();
-    for bits in 0..8 {
-        let on = |bit: u32| bits & (1 << bit) != 0;
-        keys.insert(Backends { cuda: on(0), metal: on(1), vulkan: on(2) }.key());
-    }
-    assert_eq!(keys.len(), 8);
-    assert!(keys.contains("cpu") && keys.contains("cpu-cuda-metal-vulkan"), "{keys:?}");
+fn another_checksum_is_one_line_with_the_remedy() {
+    let flip = |lock: String| {
+        let (before, after) = lock.split_once("name = \"llama-cpp-sys-2\"").expect("the crate");
+        let (middle, checksum) = after.split_once("checksum = \"").expect("its checksum");
+        let first = if checksum.starts_with('0') { '1' } else { '0' };
+        format!("{before}name = \"llama-cpp-sys-2\"{middle}checksum = \"{first}{}", &checksum[1..])
+    };
+    Checkout::new()
+        .edit("vendor/upstream/Cargo.lock", flip)
+        .stops_with(&["checksum", "Cargo.lock", "restore that file"]);
+}
+
+#[test]
+fn a_reordered_or_incomplete_series_is_one_line_with_the_remedy() {
+    let reverse = |series: String| {
+        let mut lines: Vec<_> = series.lines().collect();
+        lines.reverse();
+        lines.join("\n")
+    };
+    let reordered = Checkout::new().edit("patches/series", reverse);
+    reordered.stops_with(&["does not fit", "at hunk", "restore patches/", "tools/patches.sh"]);
+
+    let shorter = |series: String| {
+        series.lines().filter(|l| !l.ends_with(".patch")).collect::<Vec<_>>().join("\n")
+    };
+    let incomplete = Checkout::new().edit("patches/series", shorter);
+    incomplete.stops_with(&["series", ".patch is missing from it", "restore patches/"]);
+}
+
+#[test]
+fn an_overlay_file_in_the_place_of_an_upstream_one_is_one_line() {
+    let checkout = Checkout::new();
+    let file = checkout.dir.path().join("patches/overlay/src/llama.cpp");
+    fs::write(file, "// ours").expect("a written file");
+    checkout.stops_with(&["src/llama.cpp", "upstream has", "with a patch"]);
 }
