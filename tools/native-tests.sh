@@ -27,6 +27,7 @@ case ${1:-} in
 esac
 
 cmake --build "$build" --target illava-native-tests --parallel "$jobs"
-# One thread pool at a time: each test has its own.
+# Some tests read the tiny models that tools/test-models.sh writes.
+export ILLAVA_TEST_MODELS="${ILLAVA_TEST_MODELS:-$root/target/test-models}"
 export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
 ctest --test-dir "$build" --output-on-failure
