@@ -34,10 +34,8 @@ pub struct CacheLayout {
     pub cells_unmerged: u32,
 }
 
-/// What llama.cpp rounds a context up to.
-const FIRST_STEP: u32 = 256;
-/// What the deeper segments are rounded up to, for the attention kernels.
-const STEP: u32 = 32;
+/// What llama.cpp rounds a context up to. The deeper segments it rounds by the device's needs.
+const STEP: u32 = 256;
 
 impl Demand {
     #[must_use]
@@ -83,32 +81,24 @@ impl Demand {
                 let needed = |visual: u32| self.text + visual + answer;
                 CacheLayout {
                     merge_layers,
-                    cells: round_up(needed(first), FIRST_STEP),
-                    deep: self.visual.iter().skip(1).map(|&held| round_up(needed(held), STEP)).collect(),
-                    cells_unmerged: round_up(needed(self.visual_unmerged), FIRST_STEP),
+                    cells: round_up(needed(first)),
+                    deep: self.visual.iter().skip(1).map(|&held| needed(held)).collect(),
+                    cells_unmerged: round_up(needed(self.visual_unmerged)),
                 }
             }
-            Sizing::Cells(cells) => {
-                let lost = |held: u32| first - held.min(first);
-                CacheLayout {
-                    merge_layers,
-                    cells,
-                    deep: self
-                        .visual
-                        .iter()
-                        .skip(1)
-                        .map(|&held| round_up(cells - lost(held), STEP).min(cells))
-                        .collect(),
-                    cells_unmerged: cells,
-                }
-            }
+            Sizing::Cells(cells) => CacheLayout {
+                merge_layers,
+                cells,
+                deep: self.visual.iter().skip(1).map(|&held| cells - (first - held.min(first))).collect(),
+                cells_unmerged: cells,
+            },
         };
         Ok(layout)
     }
 }
 
-fn round_up(n: u32, step: u32) -> u32 {
-    n.div_ceil(step).saturating_mul(step)
+fn round_up(n: u32) -> u32 {
+    n.div_ceil(STEP).saturating_mul(STEP)
 }
 
 #[cfg(test)]
@@ -123,11 +113,11 @@ mod tests {
     fn cells() {
         // (demand, sizing, cells of the segments, cells without merging)
         let cases: [(Demand, Sizing, &[u32], u32); 6] = [
-            (demand(31, &[361, 253], Some(64)), Sizing::Fit, &[512, 352], 1024),
+            (demand(31, &[361, 253], Some(64)), Sizing::Fit, &[512, 348], 1024),
             (demand(31, &[729], Some(64)), Sizing::Fit, &[1024], 1024),
-            (demand(31, &[361, 253], Some(64)), Sizing::Cells(4096), &[4096, 4000], 4096),
-            (demand(31, &[361, 253], None), Sizing::Fit, &[2048, 1952], 2560),
-            (demand(31, &[361, 325, 293], Some(64)), Sizing::Fit, &[512, 448, 416], 1024),
+            (demand(31, &[361, 253], Some(64)), Sizing::Cells(4096), &[4096, 3988], 4096),
+            (demand(31, &[361, 253], None), Sizing::Fit, &[2048, 1940], 2560),
+            (demand(31, &[361, 325, 293], Some(64)), Sizing::Fit, &[512, 420, 388], 1024),
             (demand(31, &[361, 361], Some(9)), Sizing::Cells(401), &[401, 401], 401),
         ];
         for (demand, sizing, cells, unmerged) in cases {

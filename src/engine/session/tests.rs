@@ -358,6 +358,6 @@ fn merging_makes_the_cache_smaller() {
     session.add_image(pixels(80), 1.0).unwrap();
     let report = session.answer(&ask("what?"), &limits(Some(9)), &mut |_| ()).unwrap().report;
     // 6 + 80 + 9 rows in the first half of the layers, 6 + 40 + 9 in the second; 6 + 160 + 9 without merging.
-    assert_eq!(report.bytes.kv, (256 + 64) * 2 * 100);
+    assert_eq!(report.bytes.kv, (256 + 55) * 2 * 100);
     assert_eq!(report.bytes.kv_without_merge, 256 * 4 * 100);
 }
