@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use illava::native::{
-    Context, ContextOptions, FlashAttention, KvType, LoadOptions, MergeStep, Picture, Prefill, TextModel, Vision,
-    VisionOptions,
+    Context, ContextOptions, FlashAttention, KvType, LoadOptions, MergeStep, Picture, Prefill, TextModel,
+    Vision, VisionOptions,
 };
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -89,7 +89,11 @@ impl Fixture {
             .expect("the tensors are valid")
             .iter()
             .map(|(name, view)| {
-                let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+                let values = view
+                    .data()
+                    .chunks_exact(4)
+                    .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                    .collect();
                 (name.to_owned(), values)
             })
             .collect();
@@ -126,16 +130,32 @@ impl Pair {
         let models = std::env::var_os("ILLAVA_TEST_MODELS")
             .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-models"), PathBuf::from);
         let folder = models.join(format!("{name}-{}", setting.weights));
-        assert!(folder.join("text.gguf").exists(), "{} is missing: run tools/test-models.sh", folder.display());
-        let options = VisionOptions { use_gpu: false, flash_attention: setting.flash_attention, threads: 1, max_tokens: None };
+        assert!(
+            folder.join("text.gguf").exists(),
+            "{} is missing: run tools/test-models.sh",
+            folder.display()
+        );
+        let options = VisionOptions {
+            use_gpu: false,
+            flash_attention: setting.flash_attention,
+            threads: 1,
+            max_tokens: None,
+        };
         Self {
-            text: TextModel::load(&folder.join("text.gguf"), &LoadOptions { gpu_layers: Some(0), ..LoadOptions::default() }, |_| {}).expect("the text model loads"),
+            text: TextModel::load(
+                &folder.join("text.gguf"),
+                &LoadOptions { gpu_layers: Some(0), ..LoadOptions::default() },
+                |_| {},
+            )
+            .expect("the text model loads"),
             vision: Vision::load(&folder.join("mmproj.gguf"), &options).expect("the projector loads"),
         }
     }
 
     fn picture(&mut self, fixture: &Fixture, case: &Case) -> Picture {
-        self.vision.picture_from_pixels(fixture.tensor(&case.pixels), case.nx, case.ny).expect("the pixels fit")
+        self.vision
+            .picture_from_pixels(fixture.tensor(&case.pixels), case.nx, case.ny)
+            .expect("the pixels fit")
     }
 
     fn context(&self, case: &Case, setting: &Setting, ubatch: u32) -> Context {
@@ -177,7 +197,12 @@ fn assert_close(actual: &[f32], expected: &[f32], tolerance: f64, what: &str) {
 fn assert_step(actual: &MergeStep, expected: &Step, fixture: &Fixture, setting: &Setting, what: &str) {
     let what = format!("{what}, {} layer {}", expected.half, expected.layer);
     assert_eq!(actual.layer, expected.layer, "{what}");
-    assert_close(&actual.scores, fixture.tensor(&expected.scores), setting.tolerance, &format!("{what}: scores"));
+    assert_close(
+        &actual.scores,
+        fixture.tensor(&expected.scores),
+        setting.tolerance,
+        &format!("{what}: scores"),
+    );
     assert_eq!(actual.kept, expected.kept, "{what}: kept");
     let (mut actual_merged, mut expected_merged) = (actual.merged.clone(), expected.merged.clone());
     if setting.weights == "f16" {
@@ -201,7 +226,8 @@ fn positions(case: &Case, n_pos: usize, cells: (u32, u32), rows: usize) -> Vec<i
     let (across, down) = (cells.0 as usize, cells.1 as usize);
     let first = case.before.len();
     let mut axes = vec![Vec::new(); 3];
-    let mut push = |t: usize, y: usize, x: usize| axes.iter_mut().zip([t, y, x]).for_each(|(axis, p)| axis.push(int(p)));
+    let mut push =
+        |t: usize, y: usize, x: usize| axes.iter_mut().zip([t, y, x]).for_each(|(axis, p)| axis.push(int(p)));
     (0..first).for_each(|i| push(i, i, i));
     (0..across * down).for_each(|i| push(first, first + i / across, first + i % across));
     (0..case.after.len()).map(|i| first + across.max(down) + i).for_each(|i| push(i, i, i));
@@ -210,11 +236,13 @@ fn positions(case: &Case, n_pos: usize, cells: (u32, u32), rows: usize) -> Vec<i
 
 /// Encodes and prefills one case; every step, embedding and logit is compared on the way.
 fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatch: u32, what: &str) {
-    let (encoder, decoder): (Vec<&Step>, Vec<&Step>) = case.steps.iter().partition(|step| step.half == "encoder");
+    let (encoder, decoder): (Vec<&Step>, Vec<&Step>) =
+        case.steps.iter().partition(|step| step.half == "encoder");
 
     let picture = pair.picture(fixture, case);
     let steps: Vec<(u32, u32)> = case.encoder.iter().map(|merge| (merge.layer, merge.r)).collect();
-    let encoded = pair.vision.encode(&picture, 0, &steps, case.grid == "reference", 1).expect("the picture is encoded");
+    let encoded =
+        pair.vision.encode(&picture, 0, &steps, case.grid == "reference", 1).expect("the picture is encoded");
     assert_eq!(encoded.steps.len(), encoder.len(), "{what}: encoder steps");
     for (actual, expected) in encoded.steps.iter().zip(encoder) {
         assert_step(actual, expected, fixture, setting, what);
@@ -225,7 +253,12 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
     // The CPU evaluates GELU through an f16 table; the F32 expectation knows it.
     let embeddings = if setting.weights == "f32" { &case.embeddings_table } else { &case.embeddings };
     if let Some(name) = embeddings {
-        assert_close(&encoded.embeddings, fixture.tensor(name), setting.tolerance, &format!("{what}: embeddings"));
+        assert_close(
+            &encoded.embeddings,
+            fixture.tensor(name),
+            setting.tolerance,
+            &format!("{what}: embeddings"),
+        );
     }
 
     let n_embd = pair.text.n_embd() as usize;
@@ -251,7 +284,12 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
     for ((actual, residual), expected) in steps.iter().zip(decoder) {
         assert_step(actual, expected, fixture, setting, what);
         if let Some(name) = &expected.residual {
-            assert_close(residual, fixture.tensor(name), setting.tolerance, &format!("{what}: residual at layer {}", expected.layer));
+            assert_close(
+                residual,
+                fixture.tensor(name),
+                setting.tolerance,
+                &format!("{what}: residual at layer {}", expected.layer),
+            );
         }
     }
 
@@ -307,7 +345,8 @@ fn off_is_what_transformers_computes() {
     let fixture = Fixture::load("hf.json");
     let mut ran = 0;
     for case in fixture.index.cases.iter().filter(|case| case.class_token == "last") {
-        let (name, weights) = (case.pair.as_deref().expect("a pair"), case.weights.as_deref().expect("a type"));
+        let (name, weights) =
+            (case.pair.as_deref().expect("a pair"), case.weights.as_deref().expect("a type"));
         let setting = SETTINGS.iter().find(|setting| setting.weights == weights).expect("a known type");
         run(&mut Pair::load(name, setting), &fixture, case, setting, 256, &case.name);
         ran += 1;
