@@ -9,7 +9,7 @@ export CCACHE_NOHASHDIR=1
 
 # Makes $1 the patched tree, or with --stock the pristine one.
 materialise() {
-    (cd "$root" && cargo run --quiet -p patched-source --example materialise -- "$@")
+    (cd "$root" && cargo run --quiet --release -p patched-source --example materialise -- "$@")
 }
 
 # Configures tests/native in $1 from the tree $2, with further options for CMake behind them.

@@ -116,7 +116,7 @@ check() {
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
     materialise "$scratch/applied"
-    (cd "$root" && cargo test --quiet -p patched-source --test upstream)
+    (cd "$root" && cargo test --quiet --release -p patched-source --test upstream)
     dir=$scratch/tree
     open_tree
     # The build's own way of applying and git's agree on every file.

@@ -34,8 +34,7 @@ fn materialise(dir: &Path, stock: bool) -> Result<(), Error> {
     let layout = Layout::of_checkout(&root);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let upstream = Upstream::locate(Path::new(&cargo), &layout.upstream)?;
-    let tree =
-        if stock { Tree::pristine(&upstream.source())? } else { layout.patched(&upstream)? };
+    let tree = if stock { Tree::pristine(&upstream.source())? } else { layout.patched(&upstream)? };
     let done = tree.write_to(dir)?;
     eprintln!("{}: {} files written, {} removed", dir.display(), done.written, done.removed);
     Ok(())

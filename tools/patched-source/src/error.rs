@@ -48,22 +48,18 @@ impl fmt::Display for Error {
                  access to the crate registry",
                 manifest.display()
             ),
-            Self::MissingPatch { series, patch } => write!(
-                f,
-                "{} names {patch}, which is not there: {RESTORE}",
-                series.display()
-            ),
+            Self::MissingPatch { series, patch } => {
+                write!(f, "{} names {patch}, which is not there: {RESTORE}", series.display())
+            }
             Self::SeriesEntry { series, patch, fault } => {
                 write!(f, "{}: {patch} {fault}: {RESTORE}", series.display())
             }
             Self::Damaged { patch, fault } => {
                 write!(f, "{} is damaged: {fault}: {RESTORE}", patch.display())
             }
-            Self::Misfit { patch, file, hunk, fault } => write!(
-                f,
-                "{} does not fit {file} at hunk {hunk}: {fault}: {RESTORE}",
-                patch.display()
-            ),
+            Self::Misfit { patch, file, hunk, fault } => {
+                write!(f, "{} does not fit {file} at hunk {hunk}: {fault}: {RESTORE}", patch.display())
+            }
             Self::Shadows { overlay, file } => write!(
                 f,
                 "{} holds {file}, which upstream has too: the overlay is for new files, so change \

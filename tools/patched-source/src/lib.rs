@@ -30,10 +30,7 @@ pub struct Layout {
 impl Layout {
     /// The layout of the checkout whose root is `root`.
     pub fn of_checkout(root: &Path) -> Self {
-        Self {
-            upstream: root.join("vendor/upstream"),
-            patches: root.join("patches"),
-        }
+        Self { upstream: root.join("vendor/upstream"), patches: root.join("patches") }
     }
 
     /// The overlay's directory.

@@ -144,9 +144,7 @@ impl Patch {
         for diff in PatchSet::parse(self.split().1, ParseOptions::gitdiff()) {
             let diff = diff.map_err(|e| damaged(one_line(&e.to_string())))?;
             let file = match diff.operation().strip_prefix(1) {
-                FileOperation::Modify { original, modified } if original == modified => {
-                    modified.into_owned()
-                }
+                FileOperation::Modify { original, modified } if original == modified => modified.into_owned(),
                 FileOperation::Create(path) => {
                     return Err(damaged(format!("it adds {path}, but new files go in overlay/")));
                 }
@@ -242,9 +240,7 @@ impl Change {
             return format!("its lines stand at line {}, not at {}", at + 1, start + 1);
         }
         let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        let there = old.get(start + line).map_or("the end of the file".into(), |l| {
-            format!("`{}`", show(l))
-        });
+        let there = old.get(start + line).map_or("the end of the file".into(), |l| format!("`{}`", show(l)));
         format!("line {} is {there} and not `{}`", start + line + 1, show(&self.before[line]))
     }
 }

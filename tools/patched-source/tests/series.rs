@@ -29,10 +29,7 @@ fn insertion(lines: &[&str], after: usize, added: &str) -> String {
 }
 
 fn numbered() -> Vec<&'static str> {
-    vec![
-        "line 1", "line 2", "line 3", "line 4", "line 5", "line 6", "line 7", "line 8", "line 9",
-        "line 10",
-    ]
+    vec!["line 1", "line 2", "line 3", "line 4", "line 5", "line 6", "line 7", "line 8", "line 9", "line 10"]
 }
 
 fn first() -> String {
@@ -88,10 +85,8 @@ fn patches_apply_in_the_order_of_the_series() {
 
 #[test]
 fn a_reordered_series_is_refused() {
-    let dir = series(
-        "second.patch\nfirst.patch\n",
-        &[("first.patch", &first()), ("second.patch", &second())],
-    );
+    let dir =
+        series("second.patch\nfirst.patch\n", &[("first.patch", &first()), ("second.patch", &second())]);
     refused(&dir, &["second.patch", FILE, "hunk 1", "line 4 is `line 4` and not `first`"]);
 }
 
@@ -103,8 +98,7 @@ fn a_missing_patch_is_refused() {
 
 #[test]
 fn a_patch_left_out_of_the_series_is_refused() {
-    let dir =
-        series("first.patch\n", &[("first.patch", &first()), ("second.patch", &second())]);
+    let dir = series("first.patch\n", &[("first.patch", &first()), ("second.patch", &second())]);
     refused(&dir, &["second.patch", "missing from it"]);
 }
 
@@ -149,8 +143,7 @@ fn damaged_patches_are_refused() {
         ),
         (
             "a rename",
-            "diff --git a/x.c b/y.c\nsimilarity index 100%\nrename from x.c\nrename to y.c\n"
-                .to_owned(),
+            "diff --git a/x.c b/y.c\nsimilarity index 100%\nrename from x.c\nrename to y.c\n".to_owned(),
         ),
     ];
     for (what, text) in cases {

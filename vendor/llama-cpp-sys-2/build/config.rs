@@ -76,7 +76,7 @@ impl Config {
             layout: Layout::of_checkout(root),
             cargo: PathBuf::from(required("CARGO")?),
             cmake: tracked("CMAKE").unwrap_or_else(|| "cmake".into()).into(),
-            cxx: tracked("CXX").unwrap_or_else(|| default_cxx(&target).into()).into(),
+            cxx: compiler(),
             launcher: launcher(),
             ninja: tracked("CMAKE_GENERATOR").is_none() && on_path("ninja").is_some(),
             target_os: required("CARGO_CFG_TARGET_OS")?,
@@ -100,8 +100,13 @@ fn tracked(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn default_cxx(target: &str) -> &'static str {
-    if target.contains("msvc") { "cl" } else { "c++" }
+/// The program that `CXX` calls, which may be followed by options or stand behind a launcher.
+fn compiler() -> PathBuf {
+    let call = tracked("CXX").unwrap_or_else(|| "c++".into());
+    match call.split_whitespace().next() {
+        Some(program) if !Path::new(&call).is_file() => program.into(),
+        _ => call.into(),
+    }
 }
 
 fn launcher() -> Option<PathBuf> {

@@ -10,7 +10,11 @@ pub fn emit(config: &Config, libraries: &Path) -> Result<(), Failure> {
     for library in archives(config) {
         let archive = libraries.join(format!("lib{library}.a"));
         if !archive.exists() && config.target_os != "windows" {
-            return Err(Failure(format!("CMake made no {}: remove {} and build again", archive.display(), config.native_dir.display())));
+            return Err(Failure(format!(
+                "CMake made no {}: remove {} and build again",
+                archive.display(),
+                config.native_dir.display()
+            )));
         }
         println!("cargo::rustc-link-lib=static={library}");
     }
@@ -34,11 +38,9 @@ pub fn emit(config: &Config, libraries: &Path) -> Result<(), Failure> {
 fn archives(config: &Config) -> Vec<&'static str> {
     let mut archives = vec!["mtmd", "vendor-hash", "llama", "ggml"];
     let backends = config.backends;
-    for (on, name) in [
-        (backends.cuda, "ggml-cuda"),
-        (backends.metal, "ggml-metal"),
-        (backends.vulkan, "ggml-vulkan"),
-    ] {
+    for (on, name) in
+        [(backends.cuda, "ggml-cuda"), (backends.metal, "ggml-metal"), (backends.vulkan, "ggml-vulkan")]
+    {
         archives.extend(on.then_some(name));
     }
     archives.extend(["ggml-cpu", "ggml-base"]);

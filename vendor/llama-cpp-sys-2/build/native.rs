@@ -60,12 +60,13 @@ fn switch(on: bool) -> &'static str {
 /// Refuses to go on without `program`.
 fn need(program: &Path, lacking: &str, remedy: &str) -> Result<(), Failure> {
     let runs = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    match runs {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            Err(Failure(format!("{lacking} (`{}`: {error}): {remedy}", program.display())))
-        }
-    }
+    let fault = match runs {
+        Ok(status) if status.success() => return Ok(()),
+        // Apple's stand-in for a compiler is there before the compiler is.
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Err(Failure(format!("{lacking} (`{}`: {fault}): {remedy}", program.display())))
 }
 
 /// CMake refuses a build directory that another generator made, as happens when ninja has been

@@ -96,9 +96,11 @@ fn another_checksum_is_one_line_with_the_remedy() {
         let first = if checksum.starts_with('0') { '1' } else { '0' };
         format!("{before}name = \"llama-cpp-sys-2\"{middle}checksum = \"{first}{}", &checksum[1..])
     };
-    Checkout::new()
-        .edit("vendor/upstream/Cargo.lock", flip)
-        .stops_with(&["checksum", "Cargo.lock", "restore that file"]);
+    Checkout::new().edit("vendor/upstream/Cargo.lock", flip).stops_with(&[
+        "checksum",
+        "Cargo.lock",
+        "restore that file",
+    ]);
 }
 
 #[test]
@@ -111,9 +113,8 @@ fn a_reordered_or_incomplete_series_is_one_line_with_the_remedy() {
     let reordered = Checkout::new().edit("patches/series", reverse);
     reordered.stops_with(&["does not fit", "at hunk", "restore patches/", "tools/patches.sh"]);
 
-    let shorter = |series: String| {
-        series.lines().filter(|l| !l.ends_with(".patch")).collect::<Vec<_>>().join("\n")
-    };
+    let shorter =
+        |series: String| series.lines().filter(|l| !l.ends_with(".patch")).collect::<Vec<_>>().join("\n");
     let incomplete = Checkout::new().edit("patches/series", shorter);
     incomplete.stops_with(&["series", ".patch is missing from it", "restore patches/"]);
 }
