@@ -26,7 +26,11 @@ case ${1:-} in
         ;;
 esac
 
-cmake --build "$build" --target illava-native-tests --parallel "$jobs"
+# Under the sanitizers GCC warns of its own standard library by the page: the log is for failures.
+cmake --build "$build" --target illava-native-tests --parallel "$jobs" >"$build.log" 2>&1 || {
+    cat "$build.log" >&2
+    exit 1
+}
 # Some tests read the tiny models that tools/test-models.sh writes.
 export ILLAVA_TEST_MODELS="${ILLAVA_TEST_MODELS:-$root/target/test-models}"
 export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
