@@ -236,7 +236,12 @@ impl<E: Engine> Session<E> {
     /// How many entries of `prompt` the cache holds already; the rest of the cache is forgotten.
     /// At least one entry is left, whose logits begin the answer.
     fn reuse(&mut self, prompt: &[Entry]) -> Result<usize> {
-        let common = prompt.iter().zip(&self.cached).take_while(|(a, b)| a == b).count();
+        let mut common = prompt.iter().zip(&self.cached).take_while(|(a, b)| a == b).count();
+        // A picture ranked by the prompt's last token is ranked for that one question.
+        if self.schedule.score == Score::LastToken && !self.schedule.merge_layers().is_empty() {
+            let pictures = prompt.iter().position(|entry| matches!(entry, Entry::Image(_)));
+            common = common.min(pictures.unwrap_or(common));
+        }
         let mut keep = common.min(prompt.len().saturating_sub(1));
         // A span is merged from its own rows; it is kept or computed as a whole, never its last row alone.
         if keep < self.cached.len() {
