@@ -1,18 +1,20 @@
 #!/bin/sh
-# Builds stock-dump (tests/native/stock_dump.cpp) twice with the same settings: against the pristine
-# library and against the patched one that cargo has built. Prints the two programs' paths, the
-# stock one first.
+# Builds a program of tests/native or benches/native twice with the same settings: against the
+# pristine library and against the patched one that cargo has built. Prints the two programs' paths,
+# the stock one first.
+#   tools/stock-build.sh [TARGET]      default: stock-dump (tests/native/stock_dump.cpp)
 set -eu
 . "$(dirname "$0")/native-lib.sh"
+target=${1:-stock-dump}
 
 mkdir -p "$native/stock"
 materialise "$native/stock/source" --stock
 configure "$native/stock/build" "$native/stock/source"
-cmake --build "$native/stock/build" --target stock-dump --parallel "$jobs" >&2
+cmake --build "$native/stock/build" --target "$target" --parallel "$jobs" >&2
 
 patched=$native/$host/cpu/build
 (cd "$root" && cargo build --quiet --release -p llama-cpp-sys-2) >&2
-cmake -B "$patched" -DILLAVA_NATIVE_TESTS=ON >/dev/null
-cmake --build "$patched" --target stock-dump --parallel "$jobs" >&2
+cmake "$patched" -DILLAVA_NATIVE_TESTS=ON >/dev/null
+cmake --build "$patched" --target "$target" --parallel "$jobs" >&2
 
-find "$native/stock/build" "$patched" -name stock-dump -type f -perm -u+x
+find "$native/stock/build" "$patched" -name "$target" -type f -perm -u+x

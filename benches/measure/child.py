@@ -1,0 +1,46 @@
+"""A running bench-pair: one program that holds its models and answers commands."""
+
+import json
+import subprocess
+from pathlib import Path
+
+
+class ChildError(Exception):
+    """The program ended, or answered that it cannot do what it was asked."""
+
+
+class Child:
+    """One bench-pair process. `with` ends it."""
+
+    def __init__(self, program: Path, text: Path, mmproj: Path | None, threads: int, ctx: int = 1024):
+        command = [program, "--text", text, "--threads", threads, "--ctx", ctx]
+        if mmproj is not None:
+            command += ["--mmproj", mmproj]
+        self._process = subprocess.Popen(
+            [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, command: str) -> dict:
+        try:
+            self._process.stdin.write(command + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise ChildError(f"bench-pair ended at `{command}` with status {self._process.wait()}")
+        reply = json.loads(line)
+        if "error" in reply:
+            raise ChildError(f"`{command}`: {reply['error']}")
+        return reply
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
