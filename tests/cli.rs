@@ -408,13 +408,7 @@ fn inspect_knows_pairs_and_presets() {
         assert_eq!(found["matches"], true, "{name}");
         assert_eq!(found["text"]["can_merge"], true, "{name}");
         // 10 layers, f16: 2 bytes for K and V each.
-        let width = if name == "qwen2vl-f32" {
-            64
-        } else if name == "clip-llama-f32" {
-            64
-        } else {
-            32
-        };
+        let width = if name == "siglip-qwen2-f32" { 32 } else { 64 };
         assert_eq!(found["kv"]["bytes_per_token"], 10 * 2 * 2 * width, "{name}");
         let paper =
             found["presets"].as_array().unwrap().iter().find(|preset| preset["name"] == "paper").unwrap();

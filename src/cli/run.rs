@@ -32,7 +32,9 @@ pub(super) fn run(settings: &settings::Run) -> Result<()> {
     let schedule = choose(&engine, &settings.choice)?;
     let sizing = sizing(settings, interactive, engine.facts().pair.n_ctx_train);
     progress.clear();
-    for line in remarks.iter().chain(&schedule.remark) {
+    // Without a picture there is nothing to merge.
+    let merging = schedule.remark.as_ref().filter(|_| interactive || !pictures.is_empty());
+    for line in remarks.iter().chain(merging) {
         eprintln!("note: {line}");
     }
     let mut session = Session::new(engine, schedule, sizing, settings.load.stop);

@@ -50,7 +50,9 @@ fn reason(error: &std::io::Error) -> String {
 ///
 /// The format is told by the content, never by the name. Three 8-bit channels come out as
 /// llama.cpp's own loader would take them: an alpha channel is dropped (not blended), 16-bit
-/// samples keep their high byte, grey is repeated. EXIF orientation is applied.
+/// samples keep their high byte, grey is repeated. Lossless formats give the same bytes; a JPEG may
+/// differ by a few levels, since decoders round its transform and spread its colours differently.
+/// EXIF orientation is applied, which llama.cpp does not do.
 ///
 /// # Errors
 /// [`Kind::Media`] naming the limit or what is wrong with the data.
