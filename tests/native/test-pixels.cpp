@@ -130,7 +130,7 @@ int main() {
             continue;
         }
 
-        for (size s : std::vector<size>{ { 80, 80 }, { 448, 448 }, { 300, 120 }, { 33, 97 }, { 20, 20 }, { 1000, 700 } }) {
+        for (size s : std::vector<size>{ { 80, 80 }, { 200, 200 }, { 150, 60 }, { 33, 97 }, { 20, 20 }, { 260, 180 } }) {
             const auto rgb      = picture(s);
             const auto expected = by_mtmd(upstream.get(), llama_model_n_embd_inp(model.get()), rgb, s);
             const auto got      = by_illava(vision, rgb, s);
