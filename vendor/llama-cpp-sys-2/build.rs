@@ -29,6 +29,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=CMakeLists.txt");
+    println!("cargo::rerun-if-changed=sanitize.cmake");
     // For the tests, which run this program where something is missing.
     if let Ok(script) = std::env::current_exe() {
         println!("cargo::rustc-env=ILLAVA_BUILD_SCRIPT={}", script.display());
