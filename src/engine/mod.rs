@@ -5,6 +5,7 @@
 //! on top of any engine: what is cached, what has to be computed, when to stop, what to report.
 
 mod encoded;
+mod header;
 mod inspection;
 mod kv_shape;
 mod load;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::KvShape;
+use super::{KvShape, header};
 use crate::error::{Error, Kind, Result};
 use crate::native::{Gguf, VisionInfo};
 use crate::prompt::Family;
@@ -79,6 +79,16 @@ impl Pair {
             })
         };
         let (n_embd, n_layer) = (number("embedding_length")?, number("block_count")?);
+        let damaged = |path: &Path, fault: &str| {
+            Error::new(Kind::File, format!("{}: damaged header ({fault}); fetch it again", path.display()))
+        };
+        let heads = text_file.u32(&format!("{arch}.attention.head_count")).filter(|&n| n > 0).unwrap_or(1);
+        if let Some(fault) = header::text_fault(&text_file, &arch, n_layer, u64::from(n_embd / heads)) {
+            return Err(damaged(text, &fault));
+        }
+        if let Some(fault) = header::projector_fault(&projector_file) {
+            return Err(damaged(projector, &fault));
+        }
         let kv = KvShape::read(&text_file, &arch, n_embd, n_layer).ok_or_else(|| {
             kind_of_file(text, "no usable text model: its number of attention heads is missing")
         })?;

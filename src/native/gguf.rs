@@ -1,7 +1,7 @@
 //! Metadata of a GGUF file, read by the library's own reader.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -137,6 +137,24 @@ impl Gguf {
                 _ => u32::try_from(sys::gguf_get_val_i32(self.ptr.as_ptr(), id)).ok(),
             }
         }
+    }
+
+    #[must_use]
+    pub fn f32(&self, key: &str) -> Option<f32> {
+        let (id, _) = self.find_typed(key, &[sys::GGUF_TYPE_FLOAT32])?;
+        // SAFETY: the value's type was checked.
+        Some(unsafe { sys::gguf_get_val_f32(self.ptr.as_ptr(), id) })
+    }
+
+    /// An array of strings, as bytes.
+    #[must_use]
+    pub fn strings(&self, key: &str) -> Option<Vec<Vec<u8>>> {
+        let (id, n) = self.array(key, sys::GGUF_TYPE_STRING)?;
+        let string = |i| {
+            // SAFETY: one of n strings, zero-terminated and alive as long as the context; copied here.
+            unsafe { CStr::from_ptr(sys::gguf_get_arr_str(self.ptr.as_ptr(), id, i)) }.to_bytes().to_vec()
+        };
+        Some((0..n).map(string).collect())
     }
 
     fn array(&self, key: &str, element: sys::gguf_type) -> Option<(i64, usize)> {

@@ -1,9 +1,13 @@
 //! A small dialect for tests of the real binary.
+// Each test program uses its own part of it.
+#![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use image::{Rgb, RgbImage};
+
+pub const PAIRS: [&str; 3] = ["siglip-qwen2-f32", "clip-llama-f32", "qwen2vl-f32"];
 
 /// How a run of the program ended.
 pub struct Outcome {
@@ -61,6 +65,16 @@ pub fn illava_with(args: &[String], environment: &[(&str, &str)]) -> Outcome {
 
 pub fn spawn(args: &[String]) -> Child {
     command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
+}
+
+/// A short greedy answer about a picture, by the pair `name`.
+pub fn ask(name: &str, extra: &[&str]) -> Outcome {
+    let picture = picture("shapes.png", 96, 72);
+    let mut args = vec!["run".to_owned()];
+    args.extend(pair(name));
+    let fixed = ["--image", picture.as_str(), "-p", "what shape is it", "-n", "8", "--temp", "0", "-t", "2"];
+    args.extend(fixed.iter().chain(extra).map(|arg| (*arg).to_owned()));
+    illava(&args)
 }
 
 /// The path of a test model's file.
