@@ -15,7 +15,7 @@ from PIL import Image
 from . import scenes
 from .batches import IGNORED, pack
 from .losses import MAX_QUESTIONS, answers
-from .model import OFF, Llava, Schedule
+from .model import OFF, TOKENS, Llava, Schedule
 from .tasks import SCENE_KINDS, Question
 
 CHUNK = 30
@@ -51,7 +51,7 @@ def exact(model, items, schedule=OFF):
         names = ("ids", "targets", "segments", "positions")
         batch = {n: torch.from_numpy(np.stack(a)) for n, a in zip(names, zip(*packed))}
         tokens, _ = model.tower(torch.from_numpy(np.stack(pictures)), schedule)
-        prefix = model.decoder.prefix(model.projector(tokens), schedule)
+        prefix, _ = model.decoder.prefix(model.projector(tokens), schedule)
         hidden = model.decoder.read(prefix, batch["ids"], batch["positions"], batch["segments"])
         _, right = answers(model.decoder.logits(hidden[batch["targets"] != IGNORED]), batch)
         for number, (row, asked, taken) in enumerate(zip(right.tolist(), questions, packed)):
@@ -84,10 +84,9 @@ def areas(model, count=100, seed=77):
     shares = np.stack([scenes.patch_labels(s, c)[2] for s, c in zip(drawn, covers)])
     layers = range(len(model.tower.layers))
     tokens, received = model.tower(torch.from_numpy(np.stack(pictures)), scored=layers)
-    decoder = []
-    model.decoder.prefix(model.projector(tokens), scores=decoder)
-    return ([_area(received[layer].numpy(), shares) for layer in layers],
-            [_area(score.numpy(), shares) for score in decoder])
+    _, scores = model.decoder.prefix(model.projector(tokens), scored=range(len(model.decoder.layers)))
+    return tuple([_area(found[layer].numpy(), shares) for layer in found]
+                 for found in (received, scores))
 
 
 def _area(scores, shares):
@@ -101,16 +100,17 @@ def _area(scores, shares):
 
 
 def sweep():
-    """Schedules worth comparing, by name."""
-    vit = (2, 3, 4, 5)
-    found = {f"vit {r}x4": Schedule(vit, (r,) * 4) for r in (6, 12, 18, 25)}
-    for layer in (1, 2, 3):
-        for keep in (0.7, 0.5, 0.4):
-            found[f"llm {layer}: {keep}"] = Schedule((), (), (layer,), (keep,))
-    for r in (6, 12, 18):
-        for layer in (1, 2, 3):
-            for keep in (0.7, 0.5):
-                found[f"vit {r}x4, llm {layer}: {keep}"] = Schedule(vit, (r,) * 4, (layer,), (keep,))
+    """Schedules worth comparing, by name: the encoder's half, the decoder's, both."""
+    encoder = {f"vit {layers[0]}-{layers[-1]} x {r}": (layers, (r,) * len(layers))
+               for layers in ((2, 3, 4, 5), (4, 5, 6, 7), (2, 3, 4, 5, 6, 7)) for r in (6, 12, 18)}
+    decoder = {f"llm 2 keep {keep}": ((2,), (keep,)) for keep in (0.7, 0.6, 0.5, 0.4)}
+    found = {name: Schedule(*half) for name, half in encoder.items()}
+    found |= {name: Schedule((), (), *half) for name, half in decoder.items()}
+    for name, half in encoder.items():
+        for other, second in decoder.items():
+            schedule = Schedule(*half, *second)
+            if 0.34 < schedule.tokens()[-1] / TOKENS < 0.51:
+                found[f"{name}, {other}"] = schedule
     return found
 
 
@@ -135,7 +135,7 @@ def main():
         on = exact(model, items, schedule)
         parts = [f"{group} %.3f (%+.3f [%+.3f, %+.3f])" % (
             interval(on, kinds)[0], *interval(on, kinds, off)[:3]) for group, kinds in groups.items()]
-        print(f"{name:24} {schedule.tokens()} {', '.join(parts)}", flush=True)
+        print(f"{name:32} {schedule.tokens()} {', '.join(parts)}", flush=True)
 
 
 if __name__ == "__main__":

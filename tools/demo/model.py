@@ -136,16 +136,16 @@ class Decoder(nn.Module):
         angles = (positions[..., None] * rates).repeat(1, 1, 2)[:, None]
         return angles.cos(), angles.sin()
 
-    def prefix(self, visual, schedule=OFF, scores=None):
+    def prefix(self, visual, schedule=OFF, scored=()):
         """Runs `<|user|>` and the visual tokens [B, N, width].  Gives the keys and values of each
-        layer, which is all that a question behind them sees, and the first text position.  A list
-        in `scores` gets every layer's image scores."""
+        layer, which is all that a question behind them sees, with the first text position, and
+        the image scores of the layers in `scored`, {layer: [B, tokens there]}."""
         batch, n, _ = visual.shape
         user = self.embedding.weight[USER].expand(batch, 1, -1)
         x = torch.cat([user, visual], 1)
         positions = torch.arange(n + 1, device=x.device).expand(batch, -1)
         keeps = dict(zip(schedule.llm_layers, schedule.llm_keep))
-        cache, score = [], None
+        cache, score, received = [], None, {}
         for number, layer in enumerate(self.layers):
             if number in keeps:
                 r = round((x.shape[1] - 1) * (1 - keeps[number]))
@@ -154,14 +154,14 @@ class Decoder(nn.Module):
                 positions = torch.cat([positions[:, :1], positions[:, 1:].gather(1, kept)], 1)
             q, k, v = layer.project(x, self.rotation(positions))
             cache.append((k, v))
-            if number + 1 in keeps or scores is not None:
+            if number + 1 in keeps or number in scored:
                 score = causal_score(q, k)[:, 1:]
-            if scores is not None:
-                scores.append(score)
+            if number in scored:
+                received[number] = score
             if number + 1 < len(self.layers):
                 y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
                 x = layer.finish(x, y)
-        return cache, n + 1
+        return (cache, n + 1), received
 
     def read(self, prefix, ids, positions, segments):
         """Hidden states [B, T, width] of questions packed side by side behind one prefix; a

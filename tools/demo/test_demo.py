@@ -41,7 +41,7 @@ class Merging(unittest.TestCase):
         picture = torch.randint(0, 256, (1, scenes.SIDE, scenes.SIDE, 3), dtype=torch.uint8)
         with torch.no_grad():
             tokens, _ = model.tower(picture, schedule)
-            cache, _ = model.decoder.prefix(model.projector(tokens), schedule)
+            (cache, _), _ = model.decoder.prefix(model.projector(tokens), schedule)
         found = [tokens.shape[1], *(keys.shape[2] - 1 for keys, _ in cache)]
         after, once, twice = schedule.tokens()[1:]
         self.assertEqual(found, [after, after, once, twice, twice])

@@ -17,7 +17,10 @@ from .batches import IGNORED, Batches
 from .model import Llava
 from .optimizer import Muon
 
-MERGE_LAYERS = (2, 3, 4, 5)     # where attention received is held to rank things above ground
+# Where attention received is held to rank things above ground: the tower's layers that merge, and
+# the decoder's layer whose scores a merge before the next one takes.
+TOWER_RANKED = (2, 3, 4, 5)
+DECODER_RANKED = (1,)
 
 
 def arguments():
@@ -105,18 +108,17 @@ class Trainer:
         return done
 
     def learn(self, batch, rank, dropout):
-        """Gradients of one batch; gives its losses and per-question exact matches."""
+        """The loss of one batch, its parts, and per question whether it was answered exactly."""
         batch = {k: v.to(self.a.device, non_blocking=True) for k, v in batch.items()}
         model = self.model
-        tokens, received = model.tower(batch["pictures"], scored=MERGE_LAYERS if rank else ())
-        seen = tokens
+        tokens, received = model.tower(batch["pictures"], scored=TOWER_RANKED if rank else ())
+        seen, seen_shares = tokens, batch["shares"]
         if dropout:
-            share = 0.4 + 0.6 * torch.rand(()).item()
-            count, n = int(share * tokens.shape[1]), tokens.shape[1]
-            kept = torch.rand(len(tokens), n, device=tokens.device).argsort(1)[:, :count]
-            kept = kept.sort(1).values[..., None].expand(-1, -1, tokens.shape[2])
-            seen = tokens.gather(1, kept)
-        prefix = model.decoder.prefix(model.projector(seen))
+            kept = random_part(tokens)
+            seen = tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[2]))
+            seen_shares = seen_shares.gather(1, kept)
+        prefix, scores = model.decoder.prefix(model.projector(seen),
+                                              scored=DECODER_RANKED if rank else ())
         hidden = model.decoder.read(prefix, batch["ids"], batch["positions"], batch["segments"])
         logits = model.decoder.logits(hidden[batch["targets"] != IGNORED])
         answer, right = losses.answers(logits, batch)
@@ -126,8 +128,10 @@ class Trainer:
             label = losses.labels(self.labeller(tokens), batch)
             loss, parts["labels"] = loss + fading * label, label.item()
         if rank:
-            order = losses.ranking(received, batch["shares"])
-            loss, parts["ranking"] = loss + self.a.ranking * order, order.item()
+            for name, found, shares in (("tower", received, batch["shares"]),
+                                        ("decoder", scores, seen_shares)):
+                order = losses.ranking(found, shares)
+                loss, parts[f"rank_{name}"] = loss + self.a.ranking * order, order.item()
         return loss, parts, right
 
     def update(self, pair):
@@ -156,6 +160,13 @@ class Trainer:
         self.step += 1
         self.pictures += total
         return noted
+
+
+def random_part(tokens):
+    """Indices, ascending, of a random 40 to 100 % of each picture's tokens; as many in each."""
+    batch, n, _ = tokens.shape
+    count = int((0.4 + 0.6 * torch.rand(()).item()) * n)
+    return torch.rand(batch, n, device=tokens.device).argsort(1)[:, :count].sort(1).values
 
 
 def main():
