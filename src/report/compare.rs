@@ -18,7 +18,7 @@ pub fn compare(a: &Report, b: &Report) -> String {
     let row = |name: &str, a: f64, b: f64, show: &dyn Fn(f64) -> String, speedup: bool| {
         let (upper, lower) = if speedup { (a, b) } else { (b, a) };
         let ratio = if a > 0.0 && b > 0.0 {
-            format!("{:.2}{}", upper / lower, if speedup { "x faster" } else { "" })
+            format!("{:.2}{}", upper / lower, if speedup { "x as fast" } else { "" })
         } else {
             String::new()
         };
@@ -101,7 +101,7 @@ mod tests {
         b.ms.encoder = 400.0;
         b.text = "a dog".into();
         let table = compare(&b, &a);
-        for part in ["merge off", "merge paper", "2.00x faster", "253", "a dog", "a cat"] {
+        for part in ["merge off", "merge paper", "2.00x as fast", "253", "a dog", "a cat"] {
             assert!(table.contains(part), "{part}:\n{table}");
         }
     }
