@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use illava::engine::{Engine, FlashAttention, KvType, Limits, LoadSettings, Real, Sampling, Session, Sizing, Stop};
+use illava::engine::{
+    Engine, FlashAttention, KvType, Limits, LoadSettings, Real, Sampling, Session, Sizing, Stop,
+};
 use illava::media::{self, policy};
 use illava::prompt::{Message, Part, Role};
 use illava::schedule::{Choice, MergeFlag, select};
@@ -47,7 +49,8 @@ fn accuracy(flag: MergeFlag) -> BTreeMap<&'static str, (usize, usize)> {
     let (engine, _) = Real::load(&settings, |_| ()).expect("the demo pair loads");
     let choice = Choice { merge: Some(flag), ..Choice::default() };
     let recommended = engine.facts().pair.recommended.clone();
-    let schedule = select(&choice, &engine.facts().shape, recommended.as_ref()).expect("the pair takes its schedule");
+    let schedule =
+        select(&choice, &engine.facts().shape, recommended.as_ref()).expect("the pair takes its schedule");
     let mut session = Session::new(engine, schedule, Sizing::Cells(512), settings.stop);
     let limits = Limits {
         tokens: Some(32),
@@ -59,10 +62,12 @@ fn accuracy(flag: MergeFlag) -> BTreeMap<&'static str, (usize, usize)> {
     let mut counts = BTreeMap::new();
     for line in text.lines().step_by(STRIDE) {
         let question: Question = serde_json::from_str(line).expect("a question");
-        let pixels = media::open(&folder.join(&question.image), &policy::Limits::default()).expect("a picture");
+        let pixels =
+            media::open(&folder.join(&question.image), &policy::Limits::default()).expect("a picture");
         session.clear();
         let image = session.add_image(pixels, 0.0).expect("the picture is encoded");
-        let message = Message { role: Role::User, parts: vec![Part::Image(image), Part::Text(question.question)] };
+        let message =
+            Message { role: Role::User, parts: vec![Part::Image(image), Part::Text(question.question)] };
         let answer = session.answer(&[message], &limits, &mut |_| ()).expect("an answer");
         let group = if question.kind.starts_with("page") { "pages" } else { "scenes" };
         let (right, asked) = counts.entry(group).or_default();
