@@ -19,6 +19,7 @@ import datetime
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -57,7 +58,8 @@ class Schedule:
 
 
 class Benchmark:
-    def __init__(self, stock: Path, ours: Path, files: models.Models, args: argparse.Namespace):
+    def __init__(self, stock: Path, ours: Path, files: models.Models, args: argparse.Namespace, save: Callable[[list[Row]], None]):
+        self.save = save
         self.stock, self.ours, self.files, self.args = stock, ours, files, args
         self.rows: list[Row] = []
         with Child(ours, files.small, files.tower, 1) as child:
@@ -73,10 +75,12 @@ class Benchmark:
         if self.args.quick and more.get("unit") != "of":
             goal = None
         self.rows.append(Row(what, threads, values, goal, **more))
+        self.save(self.rows)  # an interrupted run keeps what it has
 
-    def rounds(self, title: str, works: dict[str, Work]) -> Rounds:
-        print(title, file=sys.stderr, flush=True)
-        rounds = Rounds(self.args.clock)
+    def rounds(self, title: str, threads: int, works: dict[str, Work]) -> Rounds:
+        print(f"{title}, {threads} threads", file=sys.stderr, flush=True)
+        clock = ("cpu" if threads == 1 else "wall") if self.args.clock == "auto" else self.args.clock
+        rounds = Rounds(clock)
         rounds.run(works, self.args.rounds, self.log)
         return rounds
 
@@ -107,7 +111,8 @@ class Benchmark:
         tower, text = self.name["tower"], self.name["small"]
         if self.wants("encoder"):
             r = self.rounds(
-                f"encoder, {threads} threads",
+                "encoder",
+                threads,
                 {"stock": Work(stock, "encode off"), "off": Work(ours, "encode off"), "merged": Work(ours, f"encode {paper}")},
             )
             for reply in r.replies["merged"]:
@@ -130,7 +135,8 @@ class Benchmark:
         tower = self.schedule.tower()
         decoder = self.schedule.decoder(self.schedule.after_tower())
         r = self.rounds(
-            f"first token, {pair}, {threads} threads",
+            f"first token, {pair}",
+            threads,
             {"stock": Work(stock, "first off off"), "merged": Work(ours, f"first {tower} {decoder}")},
         )
         parts = {
@@ -148,7 +154,8 @@ class Benchmark:
     def decoder(self, stock: Child, ours: Child, threads: int, n: int, left: int, schedule: str) -> None:
         text = self.name["small"]
         r = self.rounds(
-            f"prefill, {threads} threads",
+            "prefill",
+            threads,
             {
                 "stock": Work(stock, f"prefill {n} off"),
                 "off": Work(ours, f"prefill {n} off"),
@@ -167,9 +174,9 @@ class Benchmark:
         # The caches are still filled: stock's and that of merging last. Off is filled once more.
         steps = 8 if self.args.quick else 24
         generate = {"stock": Work(stock, f"generate {steps}"), "ours": Work(ours, f"generate {steps}")}
-        merged = self.rounds(f"generation after merging, {threads} threads", generate)
+        merged = self.rounds("generation after merging", threads, generate)
         ours.ask(f"prefill {n} off")
-        off = self.rounds(f"generation, {threads} threads", generate)
+        off = self.rounds("generation", threads, generate)
         self.add(
             f"generation {text}, step: off / stock",
             threads,
@@ -192,7 +199,8 @@ class Benchmark:
             Child(self.ours, self.files.small, self.files.tower_q8, threads) as ours,
         ):
             r = self.rounds(
-                f"tower in Q8_0, {threads} threads",
+                "tower in Q8_0",
+                threads,
                 {
                     "F16 stock": Work(plain, "encode off"),
                     "Q8_0 stock": Work(stock, "encode off"),
@@ -220,7 +228,8 @@ class Benchmark:
             Child(self.ours, self.files.large, None, threads) as ours,
         ):
             r = self.rounds(
-                f"prefill {self.name['large']}, {threads} threads",
+                f"prefill {self.name['large']}",
+                threads,
                 {"stock": Work(stock, f"prefill {n} off"), "merged": Work(ours, f"prefill {left} {schedule}")},
             )
             with_merging = ours.ask("memory")
@@ -283,7 +292,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), metavar="GROUP", help=f"of {', '.join(GROUPS)}")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of runs after the warm-up (default 5)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time, for one thread on a busy machine")
+    parser.add_argument(
+        "--clock",
+        choices=("auto", "wall", "cpu"),
+        default="auto",
+        help="auto: one thread by its processor time, which a busy machine disturbs less; several by the clock on the wall",
+    )
     parser.add_argument("--models", type=Path, default=ROOT / "target" / "bench-models", help="folder of the timing models")
     parser.add_argument("--programs", type=Path, nargs=2, metavar=("STOCK", "OURS"), help="programs built before, instead of building")
     parser.add_argument("--out", type=Path, help="the JSON file (default: benches/runs/engine-DATE.json)")
@@ -312,31 +326,36 @@ def main() -> int:
         files = models.timing(args.models, needed)
     stock, ours = args.programs or build()
 
-    start, load = datetime.datetime.now(datetime.timezone.utc), machine.load()
-    benchmark = Benchmark(stock, ours, files, args)
+    started, load = datetime.datetime.now(datetime.timezone.utc), machine.load()
+    out = args.out
+    if out is None and not args.quick:
+        out = ROOT / "benches" / "runs" / f"engine-{started:%Y-%m-%d-%H%M}.json"
+    about = {
+        "benchmark": "engine",
+        "started": started.isoformat(timespec="seconds"),
+        "commit": machine.commit(ROOT),
+        "machine": machine.describe(),
+        "settings": {"rounds": args.rounds, "clock": args.clock, "n_ubatch": 512, "flash_attention": True, "kv": "f16"},
+    }
+
+    def save(rows: list[Row]) -> None:
+        if out is None:
+            return
+        run = about | {
+            "seconds": round((datetime.datetime.now(datetime.timezone.utc) - started).total_seconds()),
+            "load_average": {"before": load, "after": machine.load()},
+            "rows": [row.as_json() for row in rows],
+        }
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(run, indent=1) + "\n")
+
+    benchmark = Benchmark(stock, ours, files, args, save)
     try:
         benchmark.run()
     except ChildError as error:
         print(f"benches/engine.py: {error}", file=sys.stderr)
         return 1
     print(table.markdown(benchmark.rows))
-
-    out = args.out
-    if out is None and not args.quick:
-        out = ROOT / "benches" / "runs" / f"engine-{start:%Y-%m-%d-%H%M}.json"
-    if out is not None:
-        run = {
-            "benchmark": "engine",
-            "started": start.isoformat(timespec="seconds"),
-            "seconds": round((datetime.datetime.now(datetime.timezone.utc) - start).total_seconds()),
-            "commit": machine.commit(ROOT),
-            "machine": machine.describe(),
-            "load_average": {"before": load, "after": machine.load()},
-            "settings": {"rounds": args.rounds, "clock": args.clock, "n_ubatch": 512, "flash_attention": True, "kv": "f16"},
-            "rows": [row.as_json() for row in benchmark.rows],
-        }
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(run, indent=1) + "\n")
     return int(args.quick and any(row.met is False for row in benchmark.rows))
 
 
