@@ -14,7 +14,11 @@ as_root() {
 
 # The library itself, not a program: bindgen opens it at build time.
 have_libclang() {
-    [ -n "${LIBCLANG_PATH:-}" ] || ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib64/libclang*.so* >/dev/null 2>&1
+    [ -z "${LIBCLANG_PATH:-}" ] || return 0
+    for library in /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib64/libclang*.so*; do
+        [ ! -e "$library" ] || return 0
+    done
+    return 1
 }
 
 setup_debian() {
