@@ -1,0 +1,51 @@
+// The panel beside the answer: pictures step by step, and the figures of the report.
+
+import { fates } from './fate.js';
+import { viewer } from './viewer.js';
+import { figures } from './figures.js';
+
+/** Binds the panel; `show(result, files)` fills it for one answer, `hide()` closes it. */
+export function kept({ panel, pictures, step, stepName, heat, cell, table }) {
+  let views = [];
+  let longest = [];
+  let turn = 0; // a slow picture of an answer no longer shown is dropped
+
+  const draw = () => {
+    const number = Number(step.value);
+    for (const view of views) view.show(number, heat.checked);
+    const { name, left } = longest[number] ?? { name: '', left: '' };
+    stepName.textContent = longest.length > 1 ? `${name}: ${left} left` : 'nothing was merged';
+  };
+  step.addEventListener('input', draw);
+  heat.addEventListener('change', draw);
+
+  return {
+    async show({ trace, report }, files, other) {
+      const mine = ++turn;
+      const all = trace ? fates(trace) : [];
+      const bitmaps = await Promise.all(all.map(({ index }) => {
+        const file = files[index];
+        // A video's frames are not at hand as pictures: its cells are shown alone.
+        return file?.type.startsWith('image/') ? createImageBitmap(file).catch(() => null) : null;
+      }));
+      if (mine !== turn) return;
+      views = all.map((fate, i) => viewer(fate, bitmaps[i], (sentence) => { cell.textContent = sentence; }));
+      longest = all.length === 0 ? [] : all.reduce((a, b) => (b.steps.length > a.steps.length ? b : a)).steps
+        .map(({ name }, number) => ({
+          name,
+          left: all.reduce((sum, { steps }) => sum + steps[Math.min(number, steps.length - 1)].left, 0),
+        }));
+      pictures.replaceChildren(...views.map((view) => view.canvas));
+      step.max = Math.max(longest.length - 1, 0);
+      step.value = step.max;
+      step.disabled = longest.length < 2;
+      figures(table, report, other);
+      panel.hidden = false;
+      draw();
+    },
+    hide() {
+      turn++;
+      panel.hidden = true;
+    },
+  };
+}

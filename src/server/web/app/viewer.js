@@ -1,0 +1,160 @@
+// One picture with its cells: what is left after a step, and what attention each cell received.
+
+// Cividis in nine stops: even in lightness, and the same to every kind of colour vision.
+const CIVIDIS = ['#00224e', '#123570', '#3b496c', '#575d6d', '#707173', '#8a8678', '#a59c74', '#c3b369', '#e1cc55', '#fee838'];
+const WIDEST = 1024; // canvas pixels: enough for the column, small enough for a phone
+
+function colour(share) {
+  const at = Math.min(Math.max(share, 0), 1) * (CIVIDIS.length - 1);
+  return CIVIDIS[Math.round(at)];
+}
+
+/** What covers a merged cell: stripes are told from any picture, dark or light, without colour. */
+function hatching() {
+  const tile = document.createElement('canvas');
+  tile.width = tile.height = 8;
+  const context = tile.getContext('2d');
+  context.fillStyle = '#b9bfc5';
+  context.fillRect(0, 0, 8, 8);
+  context.strokeStyle = '#7d858d';
+  context.lineWidth = 1.5;
+  for (const offset of [-8, 0, 8]) {
+    context.beginPath();
+    context.moveTo(offset, 8);
+    context.lineTo(offset + 8, 0);
+    context.stroke();
+  }
+  return tile;
+}
+
+/**
+ * A canvas for `fate` (fate.js) over `picture` (an ImageBitmap or null: the cells alone).
+ * `tell(sentence)` is called when a cell is pointed at.
+ */
+export function viewer(fate, picture, tell) {
+  const scale = Math.min(1, WIDEST / fate.width);
+  const canvas = document.createElement('canvas');
+  canvas.width = Math.max(1, Math.round(fate.width * scale));
+  canvas.height = Math.max(1, Math.round(fate.height * scale));
+  canvas.tabIndex = 0;
+  canvas.setAttribute('role', 'img');
+  const context = canvas.getContext('2d');
+  const hatch = context.createPattern(hatching(), 'repeat');
+  // A picture of several tiles is drawn over its finest ones; the base view shows the same pixels once more.
+  const tiles = fate.tiles.length > 1 && fate.tiles.slice(1).every((tile) => tile.pixels) ? fate.tiles.slice(1) : fate.tiles.slice(0, 1);
+  let step = 0;
+  let heat = false;
+  let chosen = null; // { tile, cell }
+
+  const rectangle = (tile, cell) => {
+    const [x0, y0, x1, y1] = (tile.pixels ?? [0, 0, fate.width, fate.height]).map((v) => v * scale);
+    const column = cell % tile.columns;
+    const row = Math.floor(cell / tile.columns);
+    const left = x0 + ((x1 - x0) * column) / tile.columns;
+    const top = y0 + ((y1 - y0) * row) / tile.rows;
+    return [left, top, (x1 - x0) / tile.columns, (y1 - y0) / tile.rows];
+  };
+
+  const scoreOf = (cell) => {
+    // Before any step: what the first step will see.
+    for (let i = Math.max(step, 1) - 1; i >= 0; i--) {
+      if (cell.scores[i] !== null && cell.scores[i] !== undefined) return cell.scores[i];
+    }
+    return null;
+  };
+
+  const draw = () => {
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    if (picture) context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+    for (const tile of tiles) {
+      const scores = tile.cells.map(scoreOf);
+      const known = scores.filter((score) => score !== null);
+      const low = Math.min(...known);
+      const high = Math.max(...known);
+      tile.cells.forEach((cell, i) => {
+        const gone = cell.gone !== 0 && cell.gone <= step;
+        const [x, y, w, h] = rectangle(tile, i);
+        if (heat && scores[i] !== null) {
+          context.globalAlpha = gone ? 0.25 : 0.75;
+          context.fillStyle = colour(high > low ? (scores[i] - low) / (high - low) : 0.5);
+          context.fillRect(x, y, w, h);
+        }
+        if (gone && !heat) {
+          context.globalAlpha = 0.9;
+          context.fillStyle = hatch;
+          context.fillRect(x, y, w, h);
+        }
+      });
+    }
+    context.globalAlpha = 1;
+    if (chosen) mark(chosen);
+  };
+
+  const mark = ({ tile, cell }) => {
+    const outline = (number, dash) => {
+      const [x, y, w, h] = rectangle(tile, number);
+      context.setLineDash(dash);
+      for (const [width, style] of [[4, '#000'], [2, '#fff']]) {
+        context.lineWidth = width;
+        context.strokeStyle = style;
+        context.strokeRect(x, y, w, h);
+      }
+    };
+    outline(cell, []);
+    const { gone, into } = tile.cells[cell];
+    if (gone && into !== null) outline(into, [4, 3]);
+  };
+
+  const describe = ({ tile, cell }) => {
+    const { gone, into } = tile.cells[cell];
+    const place = (number) => `row ${Math.floor(number / tile.columns) + 1}, column ${(number % tile.columns) + 1}`;
+    const score = scoreOf(tile.cells[cell]);
+    const parts = [`Cell at ${place(cell)}`];
+    if (score !== null) parts.push(`attention received ${score.toPrecision(3)}`);
+    if (!gone) parts.push('kept to the end');
+    else parts.push(`merged at step ${gone} (${fate.steps[gone].name})${into === null ? '' : ` into ${place(into)}`}`);
+    return `${parts.join('; ')}.`;
+  };
+
+  const choose = (place) => {
+    chosen = place;
+    draw();
+    if (place) tell(describe(place));
+  };
+
+  const placeAt = (event) => {
+    const box = canvas.getBoundingClientRect();
+    const x = ((event.clientX - box.left) / box.width) * canvas.width;
+    const y = ((event.clientY - box.top) / box.height) * canvas.height;
+    for (const tile of tiles) {
+      const [left, top] = rectangle(tile, 0);
+      const [x1, y1, w, h] = rectangle(tile, tile.cells.length - 1);
+      if (x < left || y < top || x >= x1 + w || y >= y1 + h) continue;
+      return { tile, cell: Math.floor((y - top) / h) * tile.columns + Math.floor((x - left) / w) };
+    }
+    return null;
+  };
+  canvas.addEventListener('pointermove', (event) => choose(placeAt(event)));
+  canvas.addEventListener('pointerdown', (event) => choose(placeAt(event)));
+  canvas.addEventListener('pointerleave', () => choose(null));
+  canvas.addEventListener('keydown', (event) => {
+    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (!move) return;
+    event.preventDefault();
+    const { tile, cell } = chosen ?? { tile: tiles[0], cell: 0 };
+    const column = Math.min(Math.max((cell % tile.columns) + move[0], 0), tile.columns - 1);
+    const row = Math.min(Math.max(Math.floor(cell / tile.columns) + move[1], 0), tile.rows - 1);
+    choose({ tile, cell: row * tile.columns + column });
+  });
+
+  return {
+    canvas,
+    show(number, heated) {
+      step = number;
+      heat = heated;
+      const { name, left } = fate.steps[Math.min(number, fate.steps.length - 1)];
+      canvas.setAttribute('aria-label', `Picture ${fate.index + 1}: ${left} cells left, ${name}`);
+      draw();
+    },
+  };
+}
