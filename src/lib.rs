@@ -14,3 +14,4 @@ pub mod native;
 pub mod prompt;
 pub mod report;
 pub mod schedule;
+pub mod worker;

@@ -13,8 +13,10 @@ pub use builtin::Detected;
 pub use template::Template;
 pub use tokens::{Chunk, Tokenizer, tokenize};
 
+use serde::{Deserialize, Serialize};
+
 /// Who speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     System,
     User,
@@ -33,7 +35,7 @@ impl Role {
 }
 
 /// A stretch of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {
     Text(String),
     /// A picture, by its number in the request.
@@ -41,7 +43,7 @@ pub enum Part {
 }
 
 /// One turn of the conversation, parts in the order they were given.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     pub role: Role,
     pub parts: Vec<Part>,

@@ -1,8 +1,8 @@
 //! The trace: what the decoder was given and what every merge step did.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Trace {
     /// In order.
     pub prompt: Vec<PromptPart>,
@@ -11,7 +11,7 @@ pub struct Trace {
 }
 
 /// Token ids, or a visual span with the number of tokens it brings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PromptPart {
     Tokens { tokens: Vec<i32> },
@@ -19,7 +19,7 @@ pub enum PromptPart {
 }
 
 /// One tile of a picture.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageTile {
     /// The picture's number in the request.
     pub index: usize,
@@ -35,7 +35,7 @@ pub struct ImageTile {
     pub pixels: Option<[f64; 4]>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Half {
     Encoder,
@@ -44,7 +44,7 @@ pub enum Half {
 
 /// One merge step. Indices name original tokens: of the tile's grid in the encoder, of the
 /// span's encoder output in the decoder.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     pub half: Half,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,9 +1,11 @@
 //! How many tokens one step removes: a count, a count relative to a reference size, or a share.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Kind, Result};
 
 /// Tokens that one merge step removes.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Amount {
     /// Exactly this many.
     Count(u32),

@@ -1,11 +1,13 @@
 //! What was asked, resolved for one model: presets, hand-written halves, the budget knob.
 
+use serde::{Deserialize, Serialize};
+
 use super::preset::PresetHalf;
 use super::{Amount, Grid, HalfSchedule, Preset, Schedule, Score, Shape, layers};
 use crate::error::{Error, Kind, Result};
 
 /// The value of `--merge`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MergeFlag {
     Off,
     /// What the pair itself recommends.
@@ -41,7 +43,7 @@ impl MergeFlag {
 }
 
 /// One half by hand: layers and one amount for all of them or one each.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Half {
     pub layers: Vec<u32>,
     pub amounts: Vec<Amount>,
@@ -60,7 +62,7 @@ pub struct Recommended {
 }
 
 /// Everything a person can say about merging.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Choice {
     pub merge: Option<MergeFlag>,
     pub keep: Option<f64>,

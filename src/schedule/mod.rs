@@ -16,6 +16,8 @@ pub use choice::{Choice, Half, MergeFlag, Recommended, select};
 pub use plan::{Plan, Segment, Step, TilePlan};
 pub use preset::Preset;
 
+use serde::{Deserialize, Serialize};
+
 /// The numbers of a model that a schedule depends on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shape {
@@ -35,7 +37,7 @@ pub struct Shape {
 }
 
 /// The decoder's criterion; see the formulas in docs/algorithm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Score {
     /// Mean attention from the picture's own tokens.
     #[default]
@@ -55,7 +57,7 @@ impl Score {
 }
 
 /// What happens to the token grid after the encoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Grid {
     /// Survivors keep their grid coordinates.
     #[default]

@@ -1,9 +1,11 @@
 //! The presets, as published: layers and amounts for the models they were tuned on.
 
+use serde::{Deserialize, Serialize};
+
 use super::Amount;
 
 /// A named schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Preset {
     /// The paper's section 4.1: 729 -> 361 -> 253.
     Paper,
