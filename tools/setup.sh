@@ -1,5 +1,6 @@
 # Sourced by ./demo and ./test: puts in place what a bare Debian, Ubuntu or macOS lacks to build illava.
-# Only what is missing is installed, and each step is named before it runs.
+# Only what is missing is installed, and each step is named before it runs. Whoever runs tests sets setup_tests=1 first:
+# Python comes with them. (A sourced file gets no arguments of its own in every shell.)
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then
@@ -28,7 +29,7 @@ setup_debian() {
     command -v make  >/dev/null || command -v ninja >/dev/null || missing="$missing ninja-build"
     command -v curl  >/dev/null || missing="$missing curl ca-certificates"
     have_libclang               || missing="$missing libclang-dev"
-    if [ "${1:-}" = tests ] && ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+    if [ -n "${setup_tests:-}" ] && ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
         missing="$missing python3 python3-venv"
     fi
     if [ -n "$missing" ]; then
@@ -63,7 +64,7 @@ setup_rust() {
 case $(uname -s) in
     Linux)
         if command -v apt-get >/dev/null; then
-            setup_debian "${1:-}"
+            setup_debian
         else
             echo "setup: no apt-get here: a C++ compiler, cmake, libclang and python3 must be installed already" >&2
         fi ;;
