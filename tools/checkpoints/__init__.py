@@ -1,0 +1,1 @@
+"""Tiny random-weight checkpoints in the layouts that models are released in."""
