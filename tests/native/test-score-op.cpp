@@ -290,8 +290,11 @@ int main() {
     test_memory(t, 512,  6272, 28);
 
     fixture::backend_ptr cpu(ggml_backend_cpu_init());
-    t.expect(illava_backend_has_score(cpu.get()), "the CPU backend has the score");
-    t.expect(illava_backend_has_score(ggml_backend_get_device(cpu.get())), "the CPU device has the score");
+    graph any;
+    ggml_tensor * q = any.input(GGML_TYPE_F32, 64, 32, 2);
+    ggml_tensor * k = any.input(GGML_TYPE_Q8_0, 64, 32, 2);
+    t.expect(illava_backend_has_score(cpu.get(), q, k, nullptr), "the CPU backend has the score");
+    t.expect(illava_backend_has_score(ggml_backend_get_device(cpu.get()), q, k, nullptr), "the CPU device has the score");
 
     return t.finish();
 }

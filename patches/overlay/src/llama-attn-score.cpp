@@ -3,9 +3,10 @@
 #include "ggml-illava.h"
 #include "illava-graph.h"
 
-static bool all_backends_have_score(ggml_backend_sched_t sched) {
+static bool all_backends_have_score(
+        ggml_backend_sched_t sched, const ggml_tensor * q, const ggml_tensor * k, const ggml_tensor * mask) {
     for (int i = 0; i < ggml_backend_sched_get_n_backends(sched); ++i) {
-        if (!illava_backend_has_score(ggml_backend_sched_get_backend(sched, i))) {
+        if (!illava_backend_has_score(ggml_backend_sched_get_backend(sched, i), q, k, mask)) {
             return false;
         }
     }
@@ -33,7 +34,7 @@ ggml_tensor * llama_build_attn_score(
     q = ggml_permute(ctx, q, 0, 2, 1, 3);
     k = ggml_permute(ctx, k, 0, 2, 1, 3);
 
-    return composed || !all_backends_have_score(sched) ?
+    return composed || !all_backends_have_score(sched, q, k, kq_mask) ?
         ggml_attn_score_composed(ctx, q, k, kq_mask, kq_scale) :
         ggml_attn_score         (ctx, q, k, kq_mask, kq_scale);
 }

@@ -15,7 +15,7 @@
 //   kq_mask [n_kv, n_tokens]                          f32 or f16, -inf where a key is not seen
 //   result  [n_kv]                                    f32
 //
-// The fused op runs where every backend of the scheduler has it; otherwise, or when `composed` asks for it, the
+// The fused op runs where every backend of the scheduler has it for these operands; otherwise, or when `composed` asks for it, the
 // same sum is composed of stock ops.
 ggml_tensor * llama_build_attn_score(
         ggml_context * ctx,

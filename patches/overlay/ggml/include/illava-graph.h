@@ -22,7 +22,10 @@ GGML_API illava_plan_tensors illava_build_plan(ggml_context * ctx, ggml_tensor *
 // of them; the kept slots remain, in order.
 GGML_API ggml_tensor * illava_build_merge(ggml_context * ctx, ggml_tensor * x, illava_plan_tensors plan);
 
-// Whether ggml_attn_score can stand in a graph for this backend without leaving it for the CPU; if not,
-// ggml_attn_score_composed can. Ask every backend of a scheduler.
-GGML_API bool illava_backend_has_score(ggml_backend_t backend);
-GGML_API bool illava_backend_has_score(ggml_backend_dev_t device);
+// Whether ggml_attn_score of operands like these can stand in a graph for this backend without leaving
+// it for the CPU; if not, ggml_attn_score_composed can. A kernel may take some types and head sizes
+// and not others. Ask every backend of a scheduler.
+GGML_API bool illava_backend_has_score(
+        ggml_backend_t backend, const ggml_tensor * q, const ggml_tensor * k, const ggml_tensor * mask);
+GGML_API bool illava_backend_has_score(
+        ggml_backend_dev_t device, const ggml_tensor * q, const ggml_tensor * k, const ggml_tensor * mask);

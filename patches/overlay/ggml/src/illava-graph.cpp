@@ -3,6 +3,7 @@
 #include "illava-graph.h"
 #include "ggml-illava.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -121,7 +122,16 @@ ggml_tensor * illava_build_merge(ggml_context * ctx, ggml_tensor * x, illava_pla
     return ggml_get_rows(ctx, all, plan.kept);
 }
 
-bool illava_backend_has_score(ggml_backend_dev_t device) {
+// The tensor as supports_op may look at it: type, shape and strides, without the buffer it lies in.
+// Another device's buffer would make every backend but that device's own say no.
+static ggml_tensor * shape_of(ggml_context * ctx, const ggml_tensor * tensor) {
+    ggml_tensor * shape = ggml_new_tensor(ctx, tensor->type, GGML_MAX_DIMS, tensor->ne);
+    std::copy_n(tensor->nb, GGML_MAX_DIMS, shape->nb);
+    return shape;
+}
+
+bool illava_backend_has_score(
+        ggml_backend_dev_t device, const ggml_tensor * q, const ggml_tensor * k, const ggml_tensor * mask) {
     // The RPC device says yes to every operation without asking the machine behind it.
     ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(device);
     if (reg && strcmp(ggml_backend_reg_name(reg), "RPC") == 0) {
@@ -135,12 +145,12 @@ bool illava_backend_has_score(ggml_backend_dev_t device) {
 
     const ggml_init_params params = { 8 * ggml_tensor_overhead(), nullptr, /*no_alloc =*/ true };
     std::unique_ptr<ggml_context, decltype(&ggml_free)> ctx(ggml_init(params), ggml_free);
-    ggml_tensor * q = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F32, 64, 32, 2);
-    ggml_tensor * k = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F32, 64, 32, 2);
-    return ggml_backend_dev_supports_op(device, ggml_attn_score(ctx.get(), q, k, nullptr, 0.125f));
+    return ggml_backend_dev_supports_op(device, ggml_attn_score(ctx.get(),
+            shape_of(ctx.get(), q), shape_of(ctx.get(), k), mask ? shape_of(ctx.get(), mask) : nullptr, 1.0f));
 }
 
-bool illava_backend_has_score(ggml_backend_t backend) {
+bool illava_backend_has_score(
+        ggml_backend_t backend, const ggml_tensor * q, const ggml_tensor * k, const ggml_tensor * mask) {
     ggml_backend_dev_t device = ggml_backend_get_device(backend);
-    return device && illava_backend_has_score(device);
+    return device && illava_backend_has_score(device, q, k, mask);
 }

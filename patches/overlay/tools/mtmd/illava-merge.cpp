@@ -81,7 +81,9 @@ void illava_merger::attend(
     if (!step_at(il)) {
         return;
     }
-    ggml_tensor * received = schedule->composed_score
+    const bool fused = !schedule->composed_score &&
+        (!schedule->backend || illava_backend_has_score(schedule->backend, q, k, mask));
+    ggml_tensor * received = !fused
         ? ggml_attn_score_composed(ctx, q, k, mask, scale)
         : ggml_attn_score         (ctx, q, k, mask, scale);
 
@@ -139,8 +141,10 @@ ggml_tensor * illava_merger::positions(ggml_context * ctx, int il, ggml_tensor *
     const int64_t n_units = scores->ne[0];
     const int64_t n_kept  = plan.kept->ne[0];
 
-    // the four sections are gathered alike
-    ggml_tensor * kept = ggml_repeat_4d(ctx, plan.kept, n_kept, 4, 1, 1);
+    // The four sections are gathered alike. Not by ggml_repeat: CUDA repeats no integers, and the node would
+    // go to the CPU and back.
+    ggml_tensor * kept = ggml_concat(ctx, plan.kept, plan.kept, 1);
+    kept = ggml_concat(ctx, kept, kept, 1);
     ggml_tensor * rows = ggml_get_rows(ctx, ggml_reshape_3d(ctx, pos, unit, n_units, 4), kept);
     return ggml_reshape_1d(ctx, rows, 4 * n_kept * unit);
 }

@@ -20,7 +20,9 @@ struct illava_merge_schedule {
     int32_t unit_rows      = 1;     // consecutive rows merged as one unit: 4 for whole 2x2 groups
     int32_t rows_per_token = 1;     // rows the projector makes one output token of
     int32_t protected_rows = 0;     // trailing rows (the class token) that are neither scored nor merged
-    bool    composed_score = false; // score by stock operations instead of the fused one
+    bool    composed_score = false; // score by stock operations even where the backend has the fused one
+
+    ggml_backend_t backend = nullptr; // the tower's, which decides; null counts as one with the fused score
 };
 
 using illava_merge_schedule_ptr = std::shared_ptr<const illava_merge_schedule>;

@@ -288,7 +288,8 @@ static illava_merge_schedule_ptr make_schedule(
     schedule->rows_per_token = vision.group();
     schedule->unit_rows      = grid == ILLAVA_GRID_FAITHFUL ? vision.group() : 1;
     schedule->protected_rows = vision.model().class_embedding ? 1 : 0;
-    schedule->composed_score = params.composed_score || !illava_backend_has_score(vision.parts.backend);
+    schedule->composed_score = params.composed_score;
+    schedule->backend        = vision.parts.backend;
 
     // a step of r = 0 is checked like any other and then leaves no node behind
     illava_merge_check(*schedule, n_patches, vision.n_layer_run());
