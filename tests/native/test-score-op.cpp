@@ -3,94 +3,18 @@
 #include "ggml-illava.h"
 #include "graph-fixture.h"
 #include "illava-graph.h"
+#include "score-cases.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 using fixture::graph;
+using score::error;
+using score::mask_kind;
+using score::operands;
+using score::score_case;
 
 namespace {
-
-enum class mask_kind { none, causal, random, blind_rows };
-
-struct score_case {
-    int64_t   n_q;
-    int64_t   n_kv;
-    int64_t   d;
-    int64_t   n_head;
-    int64_t   n_head_kv;
-    ggml_type k_type     = GGML_TYPE_F32;
-    mask_kind mask       = mask_kind::none;
-    ggml_type mask_type  = GGML_TYPE_F16;
-    bool      permuted   = true;  // q and k as views of [d, n_head, n], as the graphs hand them over
-    bool      equal_keys = false; // every key three times
-
-    std::string name() const {
-        static const char * const masks[] = { "none", "causal", "random", "blind rows" };
-        char text[160];
-        snprintf(text, sizeof(text), "n_q=%d n_kv=%d d=%d heads=%d/%d k=%s mask=%s(%s)%s%s",
-                int(n_q), int(n_kv), int(d), int(n_head), int(n_head_kv), ggml_type_name(k_type),
-                masks[int(mask)], ggml_type_name(mask_type), permuted ? "" : " contiguous", equal_keys ? " equal keys" : "");
-        return text;
-    }
-};
-
-constexpr float hidden = -std::numeric_limits<float>::infinity();
-
-std::vector<float> make_mask(const score_case & c) {
-    std::vector<float> mask(c.n_kv * c.n_q, 0.0f);
-    std::mt19937 random(7);
-    for (int64_t j = 0; j < c.n_q; j++) {
-        for (int64_t i = 0; i < c.n_kv; i++) {
-            float & m = mask[j * c.n_kv + i];
-            switch (c.mask) {
-                case mask_kind::none:       break;
-                case mask_kind::causal:     m = i > j + (c.n_kv - c.n_q) ? hidden : 0.0f; break;
-                case mask_kind::random:     m = random() % 3 == 0 ? hidden : float(random() % 8) * -0.25f; break;
-                case mask_kind::blind_rows: m = j % 3 == 1 || random() % 4 == 0 ? hidden : 0.0f; break;
-            }
-        }
-    }
-    return mask;
-}
-
-struct operands {
-    std::vector<float> q, k, mask; // as stored; q [n_q][n_head][d] or [n_head][n_q][d], k alike
-};
-
-std::vector<double> reference(const score_case & c, const operands & x, double scale) {
-    const int64_t group = c.n_head / c.n_head_kv;
-    std::vector<double> scores(c.n_kv, 0.0), row(c.n_kv);
-    for (int64_t h = 0; h < c.n_head; h++) {
-        for (int64_t j = 0; j < c.n_q; j++) {
-            const float * q = x.q.data() + (c.permuted ? j * c.n_head + h : h * c.n_q + j) * c.d;
-            double max = -std::numeric_limits<double>::infinity();
-            for (int64_t i = 0; i < c.n_kv; i++) {
-                const float * k = x.k.data() + (c.permuted ? i * c.n_head_kv + h / group : h / group * c.n_kv + i) * c.d;
-                double dot = 0.0;
-                for (int64_t e = 0; e < c.d; e++) {
-                    dot += double(q[e]) * double(k[e]);
-                }
-                row[i] = dot * scale + (x.mask.empty() ? 0.0 : double(x.mask[j * c.n_kv + i]));
-                max = std::max(max, row[i]);
-            }
-            if (std::isinf(max)) {
-                continue;
-            }
-            double sum = 0.0;
-            for (double & value : row) {
-                value = std::exp(value - max);
-                sum += value;
-            }
-            for (int64_t i = 0; i < c.n_kv; i++) {
-                scores[i] += row[i] / sum;
-            }
-        }
-    }
-    return scores;
-}
 
 struct score_graph {
     graph         g;
@@ -120,42 +44,9 @@ struct score_graph {
             g.output(composed);
         }
         g.allocate();
-        fill(c);
-    }
-
-    void fill(const score_case & c) {
-        stored.q = fixture::write(q, fixture::normal(ggml_nelements(q), 1.5f, 1));
-
-        std::vector<float> keys = fixture::normal(ggml_nelements(k), 1.0f, 2);
-        if (c.equal_keys) {
-            const int64_t width = c.d * c.n_head_kv, third = c.n_kv / 3;
-            for (int64_t i = third; i < c.n_kv; i++) {
-                std::copy_n(keys.begin() + i % third * width, width, keys.begin() + i * width);
-            }
-        }
-        stored.k = fixture::write(k, keys);
-
-        if (mask) {
-            std::vector<float> values = make_mask(c);
-            values.resize(ggml_nelements(mask), hidden);
-            stored.mask = fixture::write(mask, values);
-        }
+        stored = score::fill(c, q, k, mask);
     }
 };
-
-// Largest error over all keys, relative to the key's own score or the mean score, the larger.
-double error(const std::vector<float> & scores, const std::vector<double> & expected) {
-    double mean = 0.0;
-    for (double value : expected) {
-        mean += value / double(expected.size());
-    }
-    double worst = 0.0;
-    for (size_t i = 0; i < scores.size(); i++) {
-        const double e = std::abs(double(scores[i]) - expected[i]) / std::max({ expected[i], mean, 1e-30 });
-        worst = std::isnan(e) ? std::numeric_limits<double>::infinity() : std::max(worst, e);
-    }
-    return worst;
-}
 
 // What ggml_mul_mat on the CPU does to q before it multiplies: it rounds it to the type its dot
 // product with k works in. The fused kernel does not.
@@ -201,12 +92,7 @@ void test_score(fixture::checks & t, const score_case & c) {
     t.expect(composed_error <= composed_tolerance(c.k_type), c.name() + ": composed error " + std::to_string(composed_error));
 
     if (c.equal_keys) {
-        const int64_t third = c.n_kv / 3;
-        bool equal = true;
-        for (int64_t i = third; i < c.n_kv; i++) {
-            equal = equal && fused[i] == fused[i % third];
-        }
-        t.expect(equal, c.name() + ": equal keys, different scores");
+        t.expect(score::equal_keys_have_equal_scores(c, fused), c.name() + ": equal keys, different scores");
     }
     test_threads(t, c, { 2, 5 }, fused);
 }
@@ -240,45 +126,8 @@ void test_memory(fixture::checks & t, int64_t n_q, int64_t n_kv, int64_t n_head)
 int main() {
     fixture::checks t;
 
-    for (int64_t n : { 1, 2, 7, 31, 32, 33, 100, 257, 729 }) {
-        test_score(t, { n, n, 72, 2, 2 });
-    }
-    test_score(t, { 1568, 1568, 64, 1, 1 });
-    test_score(t, { 2916, 2916, 72, 1, 1 });
-    test_score(t, { 2916, 2916, 72, 1, 1, GGML_TYPE_F16 });
-
-    for (int64_t d : { 1, 24, 50, 64, 72, 80, 96, 128 }) {
-        for (ggml_type type : { GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16 }) {
-            test_score(t, { 61, 150, d, 4, 2, type });
-        }
-    }
-    for (ggml_type type : { GGML_TYPE_Q8_0, GGML_TYPE_Q4_0 }) {
-        test_score(t, { 61, 150, 64,  4, 2, type, mask_kind::causal });
-        test_score(t, { 61, 150, 128, 4, 2, type });
-    }
-    for (int64_t heads : { 1, 2, 3, 12, 16, 25, 64 }) {
-        test_score(t, { 80, 90, 64, heads, heads, GGML_TYPE_F16 });
-    }
-    for (int64_t group : { 1, 2, 3, 4, 6, 7, 8 }) {
-        test_score(t, { 120, 333, 64, 2 * group, 2, GGML_TYPE_F16, mask_kind::causal });
-    }
-    // The composition cuts here inside a group of heads, with a rest of queries.
-    test_score(t, { 300, 2916, 8, 7, 1, GGML_TYPE_F32, mask_kind::causal });
-    test_score(t, { 300, 2916, 8, 8, 4, GGML_TYPE_F32, mask_kind::random });
-
-    for (mask_kind mask : { mask_kind::causal, mask_kind::random, mask_kind::blind_rows }) {
-        for (ggml_type mask_type : { GGML_TYPE_F16, GGML_TYPE_F32 }) {
-            for (bool permuted : { true, false }) {
-                test_score(t, { 100, 145, 80, 4, 2, GGML_TYPE_F16, mask, mask_type, permuted });
-            }
-        }
-    }
-    test_score(t, { 1, 6272, 128, 4, 1, GGML_TYPE_F16, mask_kind::causal });
-    test_score(t, { 1, 1, 64, 1, 1, GGML_TYPE_F32, mask_kind::causal });
-    test_score(t, { 4, 1, 64, 1, 1, GGML_TYPE_F32, mask_kind::blind_rows });
-
-    for (int64_t third : { 1, 11, 67, 243 }) {
-        test_score(t, { 50, 3 * third, 72, 3, 3, GGML_TYPE_F32, mask_kind::none, GGML_TYPE_F16, true, true });
+    for (const score_case & c : score::all_cases()) {
+        test_score(t, c);
     }
 
     test_all_threads(t, { 729, 729, 72, 16, 16 });
