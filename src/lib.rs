@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod engine;
 pub mod error;
+pub mod explain;
 pub mod media;
 pub mod native;
 pub mod prompt;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module and the names its files must not mention.
-const FORBIDDEN: [(&str, &[&str]); 9] = [
+const FORBIDDEN: [(&str, &[&str]); 10] = [
     (
         "schedule",
         &[
@@ -72,6 +72,10 @@ const FORBIDDEN: [(&str, &[&str]); 9] = [
             "crate::report",
             "clap",
         ],
+    ),
+    (
+        "explain",
+        &["crate::native", "crate::engine", "crate::cli", "crate::media", "clap", "llama_cpp", "tokio"],
     ),
     ("worker", &["crate::cli", "crate::server", "crate::native", "clap", "llama_cpp", "tokio"]),
     ("engine", &["crate::cli", "clap", "llama_cpp"]),

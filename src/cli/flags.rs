@@ -27,6 +27,8 @@ const VERSION: &str = concat!(
 pub enum Command {
     /// Answer a prompt about pictures; without -p on a terminal, chat about them
     Run(Box<RunFlags>),
+    /// Show which visual tokens were kept: pictures, one HTML page, and the numbers behind them
+    Explain(Box<ExplainFlags>),
     /// Say what a pair of GGUF files is and what merging would do to it
     Inspect(Box<InspectFlags>),
     /// Print shell completions
@@ -69,6 +71,18 @@ pub struct RunFlags {
     /// Write every merge step as JSON; - is stdout
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub trace: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainFlags {
+    #[command(flatten)]
+    pub run: RunFlags,
+    /// Folder for the pictures, the page and the numbers
+    #[arg(long, value_name = "FOLDER", default_value = "explain", help_heading = "Output")]
+    pub out: PathBuf,
+    /// Pixels across one panel of a strip
+    #[arg(long, value_name = "N", default_value_t = 240, value_parser = clap::value_parser!(u32).range(32..=2048), help_heading = "Output")]
+    pub panel_width: u32,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 mod argv;
 mod chat;
+mod explain;
 mod flags;
 mod inspect;
 mod interrupt;
@@ -41,6 +42,10 @@ fn dispatch(cli: Cli) -> Result<()> {
         Command::Run(flags) => {
             logging::start(flags.model.verbose);
             run::run(&settings::Run::new(&flags)?)
+        }
+        Command::Explain(flags) => {
+            logging::start(flags.run.model.verbose);
+            explain::explain(&flags)
         }
         Command::Inspect(flags) => {
             logging::start(flags.verbose);

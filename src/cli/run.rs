@@ -20,6 +20,36 @@ pub(super) fn run(settings: &settings::Run) -> Result<()> {
     if interactive && !std::io::stdin().is_terminal() {
         return Err(Error::usage("no prompt: give one with -p, or run on a terminal to chat"));
     }
+    let (mut session, mut parts) = begin(settings, interactive, |_| ())?;
+    match &settings.prompt {
+        Some(prompt) => {
+            parts.push(Part::Text(prompt.clone()));
+            once(&mut session, settings, parts)
+        }
+        None => chat::chat(session, settings, parts),
+    }
+}
+
+/// The answer to the prompt, which must be there, and the pictures it is about; nothing is shown.
+pub(super) fn answered(settings: &settings::Run) -> Result<(Answer, Vec<media::Pixels>)> {
+    let mut pictures = Vec::new();
+    let (mut session, mut parts) = begin(settings, false, |pixels| pictures.push(pixels.clone()))?;
+    parts.extend(settings.prompt.clone().map(Part::Text));
+    let progress = Progress::new();
+    progress.say("answering".into());
+    let answer = session.answer(&conversation(settings, parts), &settings.limits, &mut |_| ())?;
+    match answer.finish {
+        Finish::Interrupted => Err(Error::interrupted()),
+        _ => Ok((answer, pictures)),
+    }
+}
+
+/// Loads the pair and encodes the pictures, each of which is handed to `seen` first.
+fn begin(
+    settings: &settings::Run,
+    interactive: bool,
+    mut seen: impl FnMut(&media::Pixels),
+) -> Result<(Session<Real>, Vec<Part>)> {
     interrupt::install(settings.load.stop)?;
     // Pictures first: a misspelt path should not cost the time a model takes to load.
     let pictures = settings.images.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
@@ -46,15 +76,10 @@ pub(super) fn run(settings: &settings::Run) -> Result<()> {
         }
         let progress = Progress::new();
         progress.say(format!("encoding picture {} of {count}", i + 1));
+        seen(&pixels);
         parts.push(Part::Image(session.add_image(pixels, decode_ms)?));
     }
-    match &settings.prompt {
-        Some(prompt) => {
-            parts.push(Part::Text(prompt.clone()));
-            once(&mut session, settings, parts)
-        }
-        None => chat::chat(session, settings, parts),
-    }
+    Ok((session, parts))
 }
 
 /// The schedule that the flags mean for the loaded pair.
@@ -78,13 +103,13 @@ pub(super) fn open(path: &Path) -> Result<(media::Pixels, f64)> {
     Ok((pixels, start.elapsed().as_secs_f64() * 1000.0))
 }
 
+fn conversation(settings: &settings::Run, parts: Vec<Part>) -> Vec<Message> {
+    let system = settings.system.iter().map(|system| Message::text(Role::System, system));
+    system.chain([Message { role: Role::User, parts }]).collect()
+}
+
 fn once(session: &mut Session<Real>, settings: &settings::Run, parts: Vec<Part>) -> Result<()> {
-    let mut messages = Vec::new();
-    if let Some(system) = &settings.system {
-        messages.push(Message::text(Role::System, system));
-    }
-    messages.push(Message { role: Role::User, parts });
-    let answer = stream(session, settings, &messages)?;
+    let answer = stream(session, settings, &conversation(settings, parts))?;
     output::say("\n")?;
     write(settings, &answer)?;
     match answer.finish {

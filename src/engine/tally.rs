@@ -134,7 +134,11 @@ impl Subject<'_> {
                         trace.prompt.push(report::PromptPart::Tokens { tokens: std::mem::take(&mut tokens) });
                     }
                     if let Some(image) = self.images.get(number) {
-                        trace.prompt.push(report::PromptPart::Span { span: spans, n: image.plan.tokens });
+                        trace.prompt.push(report::PromptPart::Span {
+                            span: spans,
+                            n: image.plan.tokens,
+                            cells: None,
+                        });
                         self.trace_image(&mut trace, number, spans, image);
                         spans += 1;
                     }

@@ -2,10 +2,12 @@
 //! the field names are the interface.
 
 mod compare;
+mod fate;
 mod memory;
 mod trace;
 
 pub use compare::{compare, quantity};
+pub use fate::{Cell, Fate, Stage, TileFate, fates};
 pub use memory::peak_rss;
 pub use trace::{Half, ImageTile, PromptPart, Step, Trace};
 

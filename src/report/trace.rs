@@ -14,8 +14,17 @@ pub struct Trace {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PromptPart {
-    Tokens { tokens: Vec<i32> },
-    Span { span: usize, n: u32 },
+    Tokens {
+        tokens: Vec<i32>,
+    },
+    Span {
+        span: usize,
+        n: u32,
+        /// [n] the tile and the cell of its output grid that each row shows, `null` for a row that
+        /// shows none (a newline); left out where the rows are one tile's survivors in order.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cells: Option<Vec<Option<(usize, usize)>>>,
+    },
 }
 
 /// One tile of a picture.
@@ -85,7 +94,10 @@ mod tests {
             into: 2,
         };
         let trace = Trace {
-            prompt: vec![PromptPart::Tokens { tokens: vec![1, 2] }, PromptPart::Span { span: 0, n: 361 }],
+            prompt: vec![
+                PromptPart::Tokens { tokens: vec![1, 2] },
+                PromptPart::Span { span: 0, n: 361, cells: None },
+            ],
             images: vec![ImageTile {
                 index: 0,
                 width: 640,

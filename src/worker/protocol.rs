@@ -432,7 +432,7 @@ mod tests {
         let trace = Trace {
             prompt: vec![
                 report::PromptPart::Tokens { tokens: vec![1, 2] },
-                report::PromptPart::Span { span: 0, n: 4 },
+                report::PromptPart::Span { span: 0, n: 4, cells: None },
             ],
             images: vec![report::ImageTile {
                 index: 0,

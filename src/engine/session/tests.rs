@@ -244,7 +244,7 @@ fn one_answer_with_its_report() {
         answer.trace.prompt,
         [
             report::PromptPart::Tokens { tokens: vec![1] },
-            report::PromptPart::Span { span: 0, n: 8 },
+            report::PromptPart::Span { span: 0, n: 8, cells: None },
             report::PromptPart::Tokens { tokens: "what?".bytes().map(i32::from).collect() }
         ]
     );

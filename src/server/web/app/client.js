@@ -36,7 +36,7 @@ export async function properties() {
 
 /**
  * Asks for one answer. `onText` gets each piece of it; the result is what came with the last chunk:
- * { report, trace, usage, finish }.
+ * { report, kept, usage, finish }.
  */
 export async function complete(body, { signal, onText }) {
   const response = await request('v1/chat/completions', {
@@ -47,11 +47,11 @@ export async function complete(body, { signal, onText }) {
       stream: true,
       stream_options: { include_usage: true },
       report: true,
-      trace: true,
+      kept: true,
     }),
     signal,
   });
-  const result = { report: null, trace: null, usage: null, finish: null };
+  const result = { report: null, kept: null, usage: null, finish: null };
   const parser = createParser({
     onEvent({ data }) {
       if (data === '[DONE]') return;
@@ -60,7 +60,7 @@ export async function complete(body, { signal, onText }) {
       const choice = chunk.choices?.[0];
       if (choice?.delta?.content) onText(choice.delta.content);
       if (choice?.finish_reason) result.finish = choice.finish_reason;
-      for (const field of ['report', 'trace', 'usage']) {
+      for (const field of ['report', 'kept', 'usage']) {
         if (chunk[field]) result[field] = chunk[field];
       }
     },

@@ -1,7 +1,6 @@
 // The panel beside the answer: pictures step by step, and the figures of the report.
 
-import { fates } from './fate.js';
-import { viewer } from './viewer.js';
+import { viewers, stageName } from './viewer.js';
 import { figures } from './figures.js';
 
 /** Binds the panel; `show(result, files)` fills it for one answer, `hide()` closes it. */
@@ -20,20 +19,20 @@ export function kept({ panel, pictures, step, stepName, heat, cell, table }) {
   heat.addEventListener('change', draw);
 
   return {
-    async show({ trace, report }, files, other) {
+    async show({ kept: fates, report }, files, other) {
       const mine = ++turn;
-      const all = trace ? fates(trace) : [];
+      const all = fates ?? [];
       const bitmaps = await Promise.all(all.map(({ index }) => {
         const file = files[index];
         // A video's frames are not at hand as pictures: its cells are shown alone.
         return file?.type.startsWith('image/') ? createImageBitmap(file).catch(() => null) : null;
       }));
       if (mine !== turn) return;
-      views = all.map((fate, i) => viewer(fate, bitmaps[i], (sentence) => { cell.textContent = sentence; }));
-      longest = all.length === 0 ? [] : all.reduce((a, b) => (b.steps.length > a.steps.length ? b : a)).steps
-        .map(({ name }, number) => ({
-          name,
-          left: all.reduce((sum, { steps }) => sum + steps[Math.min(number, steps.length - 1)].left, 0),
+      views = all.flatMap((fate, i) => viewers(fate, bitmaps[i], (sentence) => { cell.textContent = sentence; }));
+      longest = all.length === 0 ? [] : all.reduce((a, b) => (b.stages.length > a.stages.length ? b : a)).stages
+        .map((stage, number) => ({
+          name: stageName(stage),
+          left: all.reduce((sum, { stages }) => sum + stages[Math.min(number, stages.length - 1)].left, 0),
         }));
       pictures.replaceChildren(...views.map((view) => view.canvas));
       step.max = Math.max(longest.length - 1, 0);

@@ -27,11 +27,26 @@ function hatching() {
   return tile;
 }
 
+/** A stage of a fate, as people read it. */
+export function stageName({ half, layer }) {
+  if (half === 'encoder') return `encoder, layer ${layer}`;
+  return half === 'decoder' ? `language model, layer ${layer}` : 'as it was';
+}
+
 /**
- * A canvas for `fate` (fate.js) over `picture` (an ImageBitmap or null: the cells alone).
+ * Canvases for `fate` ({ index, width, height, stages, tiles }, see src/report/fate.rs) over `picture` (something a
+ * canvas can draw, or null: the cells alone). Fine tiles share one canvas; the base view beside them has its own.
  * `tell(sentence)` is called when a cell is pointed at.
  */
-export function viewer(fate, picture, tell) {
+export function viewers(fate, picture, tell) {
+  const [base, ...fine] = fate.tiles;
+  if (fine.length > 0 && fine.every((tile) => tile.pixels)) {
+    return [viewer(fate, fine, picture, tell), viewer(fate, [base], picture, tell)];
+  }
+  return fate.tiles.map((tile) => viewer(fate, [tile], picture, tell));
+}
+
+function viewer(fate, tiles, picture, tell) {
   const scale = Math.min(1, WIDEST / fate.width);
   const canvas = document.createElement('canvas');
   canvas.width = Math.max(1, Math.round(fate.width * scale));
@@ -40,8 +55,6 @@ export function viewer(fate, picture, tell) {
   canvas.setAttribute('role', 'img');
   const context = canvas.getContext('2d');
   const hatch = context.createPattern(hatching(), 'repeat');
-  // A picture of several tiles is drawn over its finest ones; the base view shows the same pixels once more.
-  const tiles = fate.tiles.length > 1 && fate.tiles.slice(1).every((tile) => tile.pixels) ? fate.tiles.slice(1) : fate.tiles.slice(0, 1);
   let step = 0;
   let heat = false;
   let chosen = null; // { tile, cell }
@@ -56,7 +69,7 @@ export function viewer(fate, picture, tell) {
   };
 
   const scoreOf = (cell) => {
-    // Before any step: what the first step will see.
+    // Before any step: what the first one will see.
     for (let i = Math.max(step, 1) - 1; i >= 0; i--) {
       if (cell.scores[i] !== null && cell.scores[i] !== undefined) return cell.scores[i];
     }
@@ -102,7 +115,7 @@ export function viewer(fate, picture, tell) {
     };
     outline(cell, []);
     const { gone, into } = tile.cells[cell];
-    if (gone && into !== null) outline(into, [4, 3]);
+    if (gone && into && into[0] === tile.tile) outline(into[1], [4, 3]);
   };
 
   const describe = ({ tile, cell }) => {
@@ -112,7 +125,10 @@ export function viewer(fate, picture, tell) {
     const parts = [`Cell at ${place(cell)}`];
     if (score !== null) parts.push(`attention received ${score.toPrecision(3)}`);
     if (!gone) parts.push('kept to the end');
-    else parts.push(`merged at step ${gone} (${fate.steps[gone].name})${into === null ? '' : ` into ${place(into)}`}`);
+    else {
+      const where = !into ? '' : into[0] === tile.tile ? ` into ${place(into[1])}` : ` into a cell of tile ${into[0] + 1}`;
+      parts.push(`merged at step ${gone} (${stageName(fate.stages[gone])})${where}`);
+    }
     return `${parts.join('; ')}.`;
   };
 
@@ -152,8 +168,8 @@ export function viewer(fate, picture, tell) {
     show(number, heated) {
       step = number;
       heat = heated;
-      const { name, left } = fate.steps[Math.min(number, fate.steps.length - 1)];
-      canvas.setAttribute('aria-label', `Picture ${fate.index + 1}: ${left} cells left, ${name}`);
+      const stage = fate.stages[Math.min(number, fate.stages.length - 1)];
+      canvas.setAttribute('aria-label', `Picture ${fate.index + 1}: ${stage.left} cells left, ${stageName(stage)}`);
       draw();
     },
   };

@@ -1,0 +1,22 @@
+//! What was kept, to look at: a strip of panels for each picture, the attention it received, and one page that shows
+//! both step by step.
+
+mod page;
+mod palette;
+mod panel;
+mod strip;
+
+pub use page::{Look, page};
+pub use strip::{Shown, strip};
+
+use crate::report::{Half, Stage};
+
+/// A stage's name as people read it.
+#[must_use]
+pub fn name(stage: &Stage) -> String {
+    match stage.half {
+        None => "as it was".to_owned(),
+        Some(Half::Encoder) => format!("encoder {}", stage.layer),
+        Some(Half::Decoder) => format!("decoder {}", stage.layer),
+    }
+}

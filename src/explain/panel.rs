@@ -1,0 +1,92 @@
+//! One picture at one stage, drawn cell by cell.
+
+use image::RgbImage;
+use image::imageops::{self, FilterType};
+
+use super::palette;
+use super::strip::Shown;
+use crate::report::{Fate, TileFate};
+
+/// How much of a cell's colour covers the picture.
+const HEAT: f32 = 0.75;
+const HEAT_MERGED: f32 = 0.25;
+const STRIPES: f32 = 0.9;
+
+/// Draws `tiles` of `fate` after `stage` on the picture, `width` pixels wide. Without a picture the cells stand on
+/// black.
+pub fn panel(
+    fate: &Fate,
+    tiles: &[&TileFate],
+    picture: Option<&RgbImage>,
+    stage: usize,
+    shown: Shown,
+    width: u32,
+) -> RgbImage {
+    let height = (f64::from(width) * f64::from(fate.height) / f64::from(fate.width.max(1))).round().max(1.0);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let height = height as u32;
+    let mut canvas = match picture {
+        Some(picture) => imageops::resize(picture, width, height, FilterType::Triangle),
+        None => RgbImage::new(width, height),
+    };
+    for tile in tiles {
+        let scores: Vec<Option<f32>> = tile.cells.iter().map(|cell| cell.score(stage)).collect();
+        let known = || scores.iter().flatten().copied();
+        let (low, high) = (known().fold(f32::INFINITY, f32::min), known().fold(f32::NEG_INFINITY, f32::max));
+        let scale = f64::from(width) / f64::from(fate.width.max(1));
+        let places = Places::new(fate, tile, scale);
+        for (x, y, pixel) in canvas.enumerate_pixels_mut() {
+            let Some(number) = places.cell_at(f64::from(x) + 0.5, f64::from(y) + 0.5) else { continue };
+            let cell = &tile.cells[number];
+            let left = cell.is_left(stage);
+            match (shown, scores[number]) {
+                (Shown::Heat, Some(score)) => {
+                    let share = if high > low { (score - low) / (high - low) } else { 0.5 };
+                    *pixel =
+                        palette::mix(*pixel, palette::heat(share), if left { HEAT } else { HEAT_MERGED });
+                }
+                (Shown::Kept, _) if !left => {
+                    let line = (x + y) % 6 < 2;
+                    let stripe = if line { palette::STRIPE_LINE } else { palette::STRIPE_GROUND };
+                    *pixel = palette::mix(*pixel, stripe, STRIPES);
+                }
+                _ => {}
+            }
+        }
+    }
+    canvas
+}
+
+/// Where a tile's cells lie on a canvas.
+struct Places {
+    left: f64,
+    top: f64,
+    cell_width: f64,
+    cell_height: f64,
+    columns: u32,
+    rows: u32,
+}
+
+impl Places {
+    fn new(fate: &Fate, tile: &TileFate, scale: f64) -> Self {
+        let whole = [0.0, 0.0, f64::from(fate.width), f64::from(fate.height)];
+        let [x0, y0, x1, y1] = tile.pixels.unwrap_or(whole).map(|v| v * scale);
+        Self {
+            left: x0,
+            top: y0,
+            cell_width: (x1 - x0) / f64::from(tile.columns.max(1)),
+            cell_height: (y1 - y0) / f64::from(tile.rows.max(1)),
+            columns: tile.columns,
+            rows: tile.rows,
+        }
+    }
+
+    fn cell_at(&self, x: f64, y: f64) -> Option<usize> {
+        let (column, row) = ((x - self.left) / self.cell_width, (y - self.top) / self.cell_height);
+        if column < 0.0 || row < 0.0 || column >= f64::from(self.columns) || row >= f64::from(self.rows) {
+            return None;
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        Some(row as usize * self.columns as usize + column as usize)
+    }
+}

@@ -1,0 +1,312 @@
+//! From a trace to the fate of every cell: when it was merged, into which, and what attention it received.
+//!
+//! A cell is one token of the encoder's output grid if nothing were merged: a patch, or a 2x2 group of patches where
+//! the projector joins them before anything is ranked.
+
+use serde::{Deserialize, Serialize};
+
+use super::trace::{Half, ImageTile, PromptPart, Step, Trace};
+
+/// One picture, step by step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fate {
+    /// The picture's number in the request.
+    pub index: usize,
+    /// Pixels of the picture as it was given, upright.
+    pub width: u32,
+    pub height: u32,
+    /// Number 0 is before any step; then the encoder's, layer by layer, then the decoder's.
+    pub stages: Vec<Stage>,
+    pub tiles: Vec<TileFate>,
+}
+
+/// The picture after one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// `None` before any step.
+    pub half: Option<Half>,
+    pub layer: u32,
+    /// Cells alive.
+    pub left: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TileFate {
+    pub tile: usize,
+    /// Cells across and down.
+    pub columns: u32,
+    pub rows: u32,
+    /// The part of the picture it shows: left, top, right, bottom.
+    pub pixels: Option<[f64; 4]>,
+    /// [rows * columns], row by row.
+    pub cells: Vec<Cell>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// The stage that merged it; 0 for a cell kept to the end.
+    pub gone: usize,
+    /// Tile and cell that hold it since.
+    pub into: Option<(usize, usize)>,
+    /// Attention received, for each stage but the first; `None` where the cell was not ranked.
+    pub scores: Vec<Option<f32>>,
+}
+
+impl Cell {
+    /// Whether it is still there after `stage`.
+    #[must_use]
+    pub fn is_left(&self, stage: usize) -> bool {
+        self.gone == 0 || self.gone > stage
+    }
+
+    /// What the ranking of `stage` saw, or the last one before it that ranked this cell. Before any step: what the
+    /// first will see.
+    #[must_use]
+    pub fn score(&self, stage: usize) -> Option<f32> {
+        self.scores.iter().take(stage.max(1)).rev().find_map(|score| *score)
+    }
+}
+
+/// The fate of every picture of `trace`, in its order.
+#[must_use]
+pub fn fates(trace: &Trace) -> Vec<Fate> {
+    let mut numbers: Vec<usize> = trace.images.iter().map(|tile| tile.index).collect();
+    numbers.dedup();
+    numbers.iter().enumerate().filter_map(|(span, &index)| fate(trace, index, span)).collect()
+}
+
+fn fate(trace: &Trace, index: usize, span: usize) -> Option<Fate> {
+    let images: Vec<&ImageTile> = trace.images.iter().filter(|tile| tile.index == index).collect();
+    let first = images.first()?;
+    let steps = |half: Half| trace.steps.iter().filter(move |step| step.half == half);
+    let encoder: Vec<&Step> = steps(Half::Encoder).filter(|step| step.image == Some(index)).collect();
+    let decoder: Vec<&Step> = steps(Half::Decoder).filter(|step| step.span == Some(span)).collect();
+    let mut layers: Vec<u32> = encoder.iter().map(|step| step.layer).collect();
+    layers.sort_unstable();
+    layers.dedup();
+    let total = layers.len() + decoder.len();
+
+    let mut tiles = Vec::with_capacity(images.len());
+    let mut survivors = Vec::with_capacity(images.len());
+    for image in &images {
+        let own: Vec<&Step> =
+            encoder.iter().copied().filter(|step| step.tile.unwrap_or(0) == image.tile).collect();
+        let (mut tile, mut alive) = empty(image, &own, total);
+        for step in own {
+            let stage = layers.partition_point(|&layer| layer < step.layer) + 1;
+            alive = encoder_step(&mut tile, &alive, step, stage);
+        }
+        survivors.push(alive);
+        tiles.push(tile);
+    }
+
+    if let Some(rows) = decoder.first().and_then(|step| span_rows(trace, span, step.n_in, &tiles, &survivors))
+    {
+        let mut alive: Vec<usize> = (0..rows.len()).collect();
+        for (k, step) in decoder.iter().enumerate() {
+            decoder_step(&mut tiles, &rows, &alive, step, layers.len() + k + 1);
+            alive = step.kept.iter().filter_map(|&row| usize::try_from(row).ok()).collect();
+        }
+    }
+
+    let stage = |number: usize, half: Option<Half>, layer: u32| Stage {
+        half,
+        layer,
+        left: tiles.iter().flat_map(|tile| &tile.cells).filter(|cell| cell.is_left(number)).count(),
+    };
+    let mut stages = vec![stage(0, None, 0)];
+    stages.extend(layers.iter().enumerate().map(|(i, &layer)| stage(i + 1, Some(Half::Encoder), layer)));
+    stages.extend(
+        decoder
+            .iter()
+            .enumerate()
+            .map(|(k, step)| stage(layers.len() + k + 1, Some(Half::Decoder), step.layer)),
+    );
+    Some(Fate { index, width: first.width, height: first.height, stages, tiles })
+}
+
+fn empty(image: &ImageTile, steps: &[&Step], stages: usize) -> (TileFate, Vec<usize>) {
+    let [across, down] = image.grid;
+    // The unit of the first ranking tells whether patches or 2x2 groups are merged.
+    let grouped = steps.first().is_some_and(|step| step.n_in * 4 == across * down);
+    let side = if grouped { 2 } else { 1 };
+    let (columns, rows) = (across / side, down / side);
+    let n = columns as usize * rows as usize;
+    let cell = Cell { gone: 0, into: None, scores: vec![None; stages] };
+    let tile = TileFate { tile: image.tile, columns, rows, pixels: image.pixels, cells: vec![cell; n] };
+    (tile, (0..n).collect())
+}
+
+/// Marks what one step of the encoder did to a tile; returns who is left.
+fn encoder_step(tile: &mut TileFate, alive: &[usize], step: &Step, stage: usize) -> Vec<usize> {
+    let number = |index: i32| usize::try_from(index).ok();
+    for (&cell, &score) in alive.iter().zip(&step.scores) {
+        if let Some(cell) = tile.cells.get_mut(cell) {
+            cell.scores[stage - 1] = Some(score);
+        }
+    }
+    let into = number(step.into).map(|cell| (tile.tile, cell));
+    for &gone in step.merged.iter().filter(|&&gone| gone != step.into) {
+        if let Some(cell) = number(gone).and_then(|gone| tile.cells.get_mut(gone)) {
+            cell.gone = stage;
+            cell.into = into;
+        }
+    }
+    step.kept.iter().filter_map(|&cell| number(cell)).collect()
+}
+
+/// Where a row of the span comes from: tile (its place in the list) and cell. A row of newlines has none; a row made
+/// of four single patches has four.
+type RowCells = Vec<Vec<(usize, usize)>>;
+
+fn decoder_step(tiles: &mut [TileFate], rows: &RowCells, alive: &[usize], step: &Step, stage: usize) {
+    for (&row, &score) in alive.iter().zip(&step.scores) {
+        for &(tile, cell) in rows.get(row).into_iter().flatten() {
+            tiles[tile].cells[cell].scores[stage - 1] = Some(score);
+        }
+    }
+    let row = |index: i32| usize::try_from(index).ok().and_then(|index| rows.get(index));
+    let into = row(step.into).and_then(|cells| cells.first()).map(|&(tile, cell)| (tiles[tile].tile, cell));
+    for &gone in step.merged.iter().filter(|&&gone| gone != step.into) {
+        for &(tile, cell) in row(gone).into_iter().flatten() {
+            tiles[tile].cells[cell].gone = stage;
+            tiles[tile].cells[cell].into = into;
+        }
+    }
+}
+
+/// `None` where the trace does not tell which row is which cell.
+fn span_rows(
+    trace: &Trace,
+    span: usize,
+    n: u32,
+    tiles: &[TileFate],
+    survivors: &[Vec<usize>],
+) -> Option<RowCells> {
+    let n = n as usize;
+    let told = trace.prompt.iter().find_map(|part| match part {
+        PromptPart::Span { span: number, cells: Some(cells), .. } if *number == span => Some(cells),
+        _ => None,
+    });
+    if let Some(cells) = told {
+        let find = |place: &Option<(usize, usize)>| {
+            let (tile, cell) = (*place)?;
+            let at = tiles.iter().position(|some| some.tile == tile)?;
+            (cell < tiles[at].cells.len()).then_some((at, cell))
+        };
+        return (cells.len() == n)
+            .then(|| cells.iter().map(|place| find(place).into_iter().collect()).collect());
+    }
+    let [alive] = survivors else { return None };
+    if alive.len() == n {
+        return Some(alive.iter().map(|&cell| vec![(0, cell)]).collect());
+    }
+    // Single patches merged before a projector that joins four: four survivors in a row are one token.
+    (alive.len() == n * 4)
+        .then(|| alive.chunks(4).map(|four| four.iter().map(|&cell| (0, cell)).collect()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(half: Half, layer: u32, scores: &[f32], kept: &[i32], merged: &[i32]) -> Step {
+        let n = |len: usize| u32::try_from(len).unwrap();
+        Step {
+            half,
+            image: (half == Half::Encoder).then_some(0),
+            tile: (half == Half::Encoder).then_some(0),
+            span: (half == Half::Decoder).then_some(0),
+            layer,
+            n_in: n(scores.len()),
+            n_out: n(kept.len()),
+            scores: scores.to_vec(),
+            kept: kept.to_vec(),
+            merged: merged.to_vec(),
+            into: *merged.last().unwrap(),
+        }
+    }
+
+    fn tile(grid: [u32; 2]) -> ImageTile {
+        ImageTile { index: 0, width: 60, height: 40, tile: 0, grid, pixels: Some([0.0, 0.0, 60.0, 40.0]) }
+    }
+
+    #[test]
+    fn both_halves_of_one_tile() {
+        let trace = Trace {
+            prompt: vec![PromptPart::Span { span: 0, n: 4, cells: None }],
+            images: vec![tile([3, 2])],
+            steps: vec![
+                step(Half::Encoder, 3, &[0.6, 0.1, 0.5, 0.2, 0.4, 0.3], &[0, 2, 4, 5], &[1, 3, 5]),
+                // Rows 0..4 are the cells 0, 2, 4, 5.
+                step(Half::Decoder, 2, &[0.9, 0.2, 0.8, 0.3], &[0, 2, 3], &[1, 3]),
+            ],
+        };
+        let [fate] = fates(&trace).try_into().unwrap();
+        assert_eq!(fate.stages.iter().map(|stage| stage.left).collect::<Vec<_>>(), [6, 4, 3]);
+        let cells = &fate.tiles[0].cells;
+        assert_eq!(cells.iter().map(|cell| cell.gone).collect::<Vec<_>>(), [0, 1, 2, 1, 0, 0]);
+        assert_eq!(cells[1].into, Some((0, 5)));
+        assert_eq!(cells[2].into, Some((0, 5)), "row 3 of the span is cell 5");
+        assert_eq!(cells[5].scores, [Some(0.3), Some(0.3)]);
+        assert_eq!(cells[1].scores, [Some(0.1), None]);
+        assert_eq!(cells[1].score(2), Some(0.1));
+        assert_eq!(cells[4].score(0), Some(0.4));
+        assert_eq!(cells[4].score(2), Some(0.8));
+    }
+
+    #[test]
+    fn groups_of_patches() {
+        let trace = Trace {
+            prompt: vec![PromptPart::Span { span: 0, n: 2, cells: None }],
+            images: vec![tile([6, 2])],
+            steps: vec![step(Half::Encoder, 1, &[0.1, 0.2, 0.3], &[1, 2], &[0, 1])],
+        };
+        let fate = &fates(&trace)[0];
+        assert_eq!((fate.tiles[0].columns, fate.tiles[0].rows), (3, 1));
+        assert_eq!(fate.tiles[0].cells[0].into, Some((0, 1)));
+    }
+
+    #[test]
+    fn single_patches_make_rows_of_four() {
+        let trace = Trace {
+            prompt: vec![PromptPart::Span { span: 0, n: 2, cells: None }],
+            images: vec![tile([4, 3])],
+            steps: vec![
+                step(Half::Encoder, 1, &[0.5; 12], &[4, 5, 6, 7, 8, 9, 10, 11], &[0, 1, 2, 3, 4]),
+                step(Half::Decoder, 1, &[0.1, 0.9], &[1], &[0, 1]),
+            ],
+        };
+        let fate = &fates(&trace)[0];
+        assert_eq!(fate.stages.iter().map(|stage| stage.left).collect::<Vec<_>>(), [12, 8, 4]);
+        assert_eq!(fate.tiles[0].cells[7].into, Some((0, 8)));
+    }
+
+    #[test]
+    fn tiles_and_newlines() {
+        let second = ImageTile { tile: 1, ..tile([2, 1]) };
+        let trace = Trace {
+            prompt: vec![PromptPart::Span {
+                span: 0,
+                n: 4,
+                cells: Some(vec![Some((0, 0)), Some((1, 0)), Some((1, 1)), None]),
+            }],
+            images: vec![tile([1, 1]), second],
+            steps: vec![step(Half::Decoder, 2, &[0.4, 0.1, 0.3, 0.2], &[0, 2, 3], &[1, 3])],
+        };
+        let fate = &fates(&trace)[0];
+        assert_eq!(fate.tiles[1].cells[0].gone, 1);
+        assert_eq!(fate.tiles[1].cells[0].into, None, "a newline shows no part of the picture");
+        assert_eq!(fate.stages[1].left, 2);
+    }
+
+    #[test]
+    fn tiles_without_places_tell_the_encoder_only() {
+        let trace = Trace {
+            prompt: vec![PromptPart::Span { span: 0, n: 3, cells: None }],
+            images: vec![tile([1, 1]), ImageTile { tile: 1, ..tile([2, 1]) }],
+            steps: vec![step(Half::Decoder, 2, &[0.4, 0.1, 0.3], &[0, 2], &[1, 2])],
+        };
+        assert!(fates(&trace)[0].tiles.iter().flat_map(|tile| &tile.cells).all(|cell| cell.gone == 0));
+    }
+}
