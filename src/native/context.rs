@@ -60,8 +60,8 @@ pub struct Prefill<'a> {
 
 /// A context. It keeps its model alive.
 pub struct Context {
-    ptr: NonNull<sys::llama_context>,
-    model: TextModel,
+    pub(super) ptr: NonNull<sys::llama_context>,
+    pub(super) model: TextModel,
     /// Merge layers: a span names an amount for each.
     n_cuts: usize,
 }
@@ -75,6 +75,11 @@ impl Context {
     /// # Errors
     /// The library's own, for sizes or layers it cannot take or memory it cannot get.
     pub fn new(model: &TextModel, options: &ContextOptions) -> Result<Self> {
+        Self::with_sequences(model, options, 1)
+    }
+
+    /// The same for several sequences, which share the cells.
+    pub(super) fn with_sequences(model: &TextModel, options: &ContextOptions, n: u32) -> Result<Self> {
         let layers = signed(&options.merge_layers)?;
         // SAFETY: a plain C struct of numbers and pointers, for which all zero bytes are valid.
         let mut params: sys::illava_context_params = unsafe { std::mem::zeroed() };
@@ -82,7 +87,7 @@ impl Context {
         params.n_ctx = options.cells;
         params.n_batch = options.batch;
         params.n_ubatch = options.ubatch;
-        params.n_seq_max = 1;
+        params.n_seq_max = n;
         params.n_threads = threads(options.threads);
         params.n_threads_batch = threads(options.threads_batch);
         params.flash_attn = options.flash_attention.raw();
@@ -125,6 +130,22 @@ impl Context {
     }
 
     fn run_prefill(&mut self, rows: &Prefill<'_>, keep_residual: bool) -> Result<*mut sys::illava_trace> {
+        let mut trace = std::ptr::null_mut();
+        self.with_params(rows, 0, keep_residual, |context, params| {
+            // SAFETY: lengths were checked; all arrays live until the call returns.
+            super::check(unsafe { sys::illava_prefill(context, params, &raw mut trace) })
+        })?;
+        Ok(trace)
+    }
+
+    /// Checks `rows` and hands them over in the library's own form, valid during the call.
+    pub(super) fn with_params<T>(
+        &mut self,
+        rows: &Prefill<'_>,
+        sequence: i32,
+        keep_residual: bool,
+        call: impl FnOnce(*mut sys::llama_context, &sys::illava_prefill_params) -> Result<T>,
+    ) -> Result<T> {
         let n_embd = self.model.n_embd() as usize;
         let n = rows.tokens.len();
         let any_embedding = rows.tokens.iter().any(|&token| token < 0);
@@ -157,15 +178,13 @@ impl Context {
         params.tokens = rows.tokens.as_ptr();
         params.embd = if any_embedding { rows.embeddings.as_ptr() } else { std::ptr::null() };
         params.pos = rows.positions.as_ptr();
+        params.seq_id = sequence;
         params.spans = spans.as_ptr();
         params.n_spans = spans.len();
         params.score = if rows.last_token { sys::ILLAVA_SCORE_LAST_TOKEN } else { sys::ILLAVA_SCORE_IMAGE };
         params.logits_last = true;
         params.keep_residual = keep_residual;
-        let mut trace = std::ptr::null_mut();
-        // SAFETY: lengths were checked above; all arrays live until the call returns.
-        super::check(unsafe { sys::illava_prefill(self.ptr.as_ptr(), &raw const params, &raw mut trace) })?;
-        Ok(trace)
+        call(self.ptr.as_ptr(), &params)
     }
 
     /// Takes one token through all segments and computes its logits.
@@ -205,9 +224,14 @@ impl Context {
     /// # Errors
     /// [`Kind::Native`] if nothing was computed yet.
     pub fn logits(&mut self) -> Result<&[f32]> {
+        self.logits_of(-1)
+    }
+
+    /// Those of one row of the last batch; -1 is the last that has any.
+    pub(super) fn logits_of(&mut self, row: i32) -> Result<&[f32]> {
         let n = usize::try_from(self.model.n_vocab()).unwrap_or(0);
-        // SAFETY: the context is alive; -1 is the last row with logits.
-        let logits = unsafe { sys::llama_get_logits_ith(self.ptr.as_ptr(), -1) };
+        // SAFETY: the context is alive; the library checks the row.
+        let logits = unsafe { sys::llama_get_logits_ith(self.ptr.as_ptr(), row) };
         if logits.is_null() {
             return Err(Error::new(Kind::Native, "llama.cpp has no logits to sample from"));
         }
@@ -257,7 +281,7 @@ impl Context {
 }
 
 /// Each step with its residual, which is empty unless the call kept it.
-fn take_trace(trace: *mut sys::illava_trace) -> Vec<(MergeStep, Vec<f32>)> {
+pub(super) fn take_trace(trace: *mut sys::illava_trace) -> Vec<(MergeStep, Vec<f32>)> {
     if trace.is_null() {
         return Vec::new();
     }

@@ -11,6 +11,7 @@ mod kv_type;
 mod log;
 mod model;
 mod sampler;
+mod sequences;
 mod step;
 mod vision;
 
@@ -25,7 +26,8 @@ pub use context::{Context, ContextOptions, Prefill, SegmentInfo};
 pub use gguf::{Gguf, TypeBytes};
 pub use kv_type::KvType;
 pub use model::{LoadOptions, TextModel};
-pub use sampler::{Grammar, Sampler, Sampling};
+pub use sampler::{Grammar, Penalties, Sampler, Sampling};
+pub use sequences::{MAX_SEQUENCES, Next, Sequences};
 pub use step::MergeStep;
 pub use vision::{Encoded, Picture, Tile, Vision, VisionInfo, VisionOptions};
 

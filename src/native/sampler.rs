@@ -4,6 +4,7 @@ use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
+use llama_cpp_2::token::logit_bias::LlamaLogitBias;
 use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
 
@@ -20,6 +21,25 @@ pub struct Sampling {
     pub top_p: f32,
     pub min_p: f32,
     pub seed: u32,
+}
+
+/// What changes the logits before a token is drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Penalties {
+    /// Tokens they look back on.
+    pub last_n: u32,
+    /// Above 0; 1 is none.
+    pub repeat: f32,
+    pub frequency: f32,
+    pub presence: f32,
+    /// Token and what is added to its logit.
+    pub bias: Vec<(i32, f32)>,
+}
+
+impl Default for Penalties {
+    fn default() -> Self {
+        Self { last_n: 0, repeat: 1.0, frequency: 0.0, presence: 0.0, bias: Vec::new() }
+    }
 }
 
 /// What an answer must look like.
@@ -41,23 +61,41 @@ impl Sampler {
     /// # Errors
     /// [`crate::error::Kind::Usage`] for a grammar or schema that cannot be understood.
     pub fn new(model: &TextModel, sampling: &Sampling, grammar: Option<&Grammar>) -> Result<Self> {
-        let chain = if sampling.temperature <= 0.0 {
-            LlamaSampler::chain_simple([LlamaSampler::greedy()])
+        Self::with_penalties(model, sampling, &Penalties::default(), grammar)
+    }
+
+    /// # Errors
+    /// [`crate::error::Kind::Usage`] for numbers out of range, and as [`Sampler::new`].
+    pub fn with_penalties(
+        model: &TextModel,
+        sampling: &Sampling,
+        penalties: &Penalties,
+        grammar: Option<&Grammar>,
+    ) -> Result<Self> {
+        let mut samplers = before_drawing(model, penalties)?;
+        if sampling.temperature <= 0.0 {
+            samplers.push(LlamaSampler::greedy());
         } else {
-            LlamaSampler::chain_simple([
+            samplers.extend([
                 LlamaSampler::top_k(sampling.top_k),
                 LlamaSampler::top_p(sampling.top_p, 1),
                 LlamaSampler::min_p(sampling.min_p, 1),
                 LlamaSampler::temp(sampling.temperature),
                 LlamaSampler::dist(sampling.seed),
-            ])
-        };
+            ]);
+        }
+        let chain = LlamaSampler::chain_simple(samplers);
         let grammar = match grammar {
             None => None,
             Some(Grammar::Gbnf(text)) => Some(gbnf(model, text)?),
             Some(Grammar::JsonSchema(text)) => Some(json_schema(model, text)?),
         };
         Ok(Self { chain, grammar })
+    }
+
+    /// Lets the penalties know a token of the prompt.
+    pub fn saw(&mut self, token: i32) {
+        self.chain.accept(LlamaToken(token));
     }
 
     /// Draws a token; `None` where the grammar allows no token at all.
@@ -91,6 +129,39 @@ impl Sampler {
         self.chain.accept(token);
         Some(token.0)
     }
+}
+
+fn before_drawing(model: &TextModel, penalties: &Penalties) -> Result<Vec<LlamaSampler>> {
+    let mut samplers = Vec::new();
+    for &(token, bias) in &penalties.bias {
+        if !(0..model.n_vocab()).contains(&token) || bias.is_nan() {
+            return Err(Error::usage(format!(
+                "logit_bias: {bias} for token {token}; tokens of this model go from 0 to {}",
+                model.n_vocab() - 1
+            )));
+        }
+    }
+    if !penalties.bias.is_empty() {
+        let bias: Vec<LlamaLogitBias> = penalties
+            .bias
+            .iter()
+            .map(|&(token, bias)| LlamaLogitBias::new(LlamaToken(token), bias))
+            .collect();
+        samplers.push(LlamaSampler::logit_bias(model.n_vocab(), &bias));
+    }
+    let &Penalties { last_n, repeat, frequency, presence, .. } = penalties;
+    if !(repeat > 0.0 && repeat.is_finite() && frequency.is_finite() && presence.is_finite()) {
+        return Err(Error::usage(format!(
+            "repeat_penalty {repeat}, frequency_penalty {frequency}, presence_penalty {presence}: the first must be above 0, none of them infinite"
+        )));
+    }
+    #[allow(clippy::float_cmp)]
+    let any = repeat != 1.0 || frequency != 0.0 || presence != 0.0;
+    if any && last_n > 0 {
+        let last_n = i32::try_from(last_n).unwrap_or(i32::MAX);
+        samplers.push(LlamaSampler::penalties(model.n_vocab(), last_n, repeat, frequency, presence));
+    }
+    Ok(samplers)
 }
 
 fn any_allowed(array: &LlamaTokenDataArray) -> bool {

@@ -224,6 +224,21 @@ struct illava_trace;
 // On failure nothing of the call stays in the cache. `trace` may be NULL.
 LLAMA_API enum illava_status illava_prefill(
         struct llama_context * ctx, const struct illava_prefill_params * params, struct illava_trace ** trace);
+
+// The same, one ubatch at a time: what stands between two steps may decode other sequences of the context (but not
+// this one), or take other prefills a step further. The result is that of the one call; with a cache that its
+// sequences share (kv_unified) the order of cells, and with it the last bits of sums, depends on the others.
+struct illava_prefill_run;
+// Checks and copies the call; computes nothing. ILLAVA_KV_FULL if there is no room as things stand.
+LLAMA_API enum illava_status illava_prefill_begin(
+        struct llama_context * ctx, const struct illava_prefill_params * params, struct illava_prefill_run ** out);
+// Computes one ubatch. With the last one `done` becomes true, `trace` (may be NULL) is set, and the logits can be
+// read; logits of an earlier llama_decode() are gone after any step. After a failure nothing of the call is cached
+// and the run can only be freed.
+LLAMA_API enum illava_status illava_prefill_step(struct illava_prefill_run * run, bool * done, struct illava_trace ** trace);
+// Before its context is freed. A run that is not done leaves nothing in the cache.
+LLAMA_API void               illava_prefill_free(struct illava_prefill_run * run);
+
 LLAMA_API void               illava_trace_free(struct illava_trace * trace);
 LLAMA_API size_t             illava_trace_n_steps(const struct illava_trace * trace);
 LLAMA_API enum illava_status illava_trace_step(const struct illava_trace * trace, size_t i, struct illava_step * out);

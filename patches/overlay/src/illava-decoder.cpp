@@ -155,24 +155,56 @@ uint64_t illava_context_compute_bytes(const llama_context * ctx) {
     return res;
 }
 
+static void check_prefill_params(const illava_prefill_params * params) {
+    illava_check_size("illava_prefill_params", params->size, sizeof(*params));
+
+    // an enum from C may hold any number, and reading a number it does not name is undefined in C++
+    static_assert(sizeof(params->score) == sizeof(int32_t), "an enum of C");
+    int32_t score;
+    std::memcpy(&score, &params->score, sizeof(score));
+    if (score != ILLAVA_SCORE_IMAGE && score != ILLAVA_SCORE_LAST_TOKEN) {
+        illava_fail(ILLAVA_BAD_ARG, "score %d: 0 (image) or 1 (last token)", score);
+    }
+}
+
+static illava_trace * take_trace(illava_prefill_run & run) {
+    auto res = std::make_unique<illava_trace>();
+    res->steps = std::move(run.steps);
+    return res.release();
+}
+
 illava_status illava_prefill(llama_context * ctx, const illava_prefill_params * params, illava_trace ** trace) {
     return illava_guard([&] {
-        illava_check_size("illava_prefill_params", params->size, sizeof(*params));
+        check_prefill_params(params);
 
-        // an enum from C may hold any number, and reading a number it does not name is undefined in C++
-        static_assert(sizeof(params->score) == sizeof(int32_t), "an enum of C");
-        int32_t score;
-        std::memcpy(&score, &params->score, sizeof(score));
-        if (score != ILLAVA_SCORE_IMAGE && score != ILLAVA_SCORE_LAST_TOKEN) {
-            illava_fail(ILLAVA_BAD_ARG, "score %d: 0 (image) or 1 (last token)", score);
+        illava_prefill_run run(*ctx, *params);
+        while (!run.step()) {
         }
-
-        auto res = std::make_unique<illava_trace>();
-        ctx->prefill_segments(*params, trace ? &res->steps : nullptr);
         if (trace) {
-            *trace = res.release();
+            *trace = take_trace(run);
         }
     });
+}
+
+illava_status illava_prefill_begin(llama_context * ctx, const illava_prefill_params * params, illava_prefill_run ** out) {
+    return illava_guard([&] {
+        *out = nullptr;
+        check_prefill_params(params);
+        *out = new illava_prefill_run(*ctx, *params);
+    });
+}
+
+illava_status illava_prefill_step(illava_prefill_run * run, bool * done, illava_trace ** trace) {
+    return illava_guard([&] {
+        *done = run->step();
+        if (*done && trace) {
+            *trace = take_trace(*run);
+        }
+    });
+}
+
+void illava_prefill_free(illava_prefill_run * run) {
+    delete run;
 }
 
 void illava_trace_free(illava_trace * trace) {

@@ -1,6 +1,5 @@
 #include "llama-prefill-segments.h"
 
-#include "illava-plan.h"
 #include "illava-status.h"
 #include "llama-batch.h"
 #include "llama-context.h"
@@ -8,7 +7,6 @@
 #include "llama-model.h"
 
 #include <algorithm>
-#include <cstring>
 
 void llama_set_merge_layers(llama_cparams & cparams, const llama_context_params & params, const llama_model & model) {
     if (params.n_merge_layers == 0) {
@@ -45,198 +43,7 @@ void llama_set_merge_layers(llama_cparams & cparams, const llama_context_params 
     }
 }
 
-namespace {
-
-// the rows still alive, as they enter the current segment
-struct row {
-    int32_t index; // in the call
-    int32_t span;  // -1: text
-};
-
-// consecutive rows that go through the graph together
-struct chunk {
-    size_t           first;
-    size_t           n;
-    llama_score_rows score = LLAMA_SCORE_ROWS_NONE;
-};
-
-struct prefill {
-    const illava_prefill_params & params;
-    const int32_t n_pos;
-    const int32_t n_embd;
-    const bool    equal_seqs; // how a cache with several streams wants its ubatches
-
-    std::vector<row>   rows;
-    std::vector<float> residual; // [rows, n_embd]; empty before the first segment
-
-    prefill(const illava_prefill_params & params, int32_t n_pos, int32_t n_embd, bool equal_seqs) :
-        params(params), n_pos(n_pos), n_embd(n_embd), equal_seqs(equal_seqs) {
-        rows.resize(params.n_rows);
-        for (int32_t i = 0; i < params.n_rows; ++i) {
-            rows[i] = { i, -1 };
-        }
-        for (size_t s = 0; s < params.n_spans; ++s) {
-            for (int32_t i = 0; i < params.spans[s].n; ++i) {
-                rows[params.spans[s].first + i].span = s;
-            }
-        }
-    }
-
-    bool is_token(size_t i) const {
-        return residual.empty() && params.tokens[rows[i].index] >= 0;
-    }
-
-    const float * embedding(size_t i) const {
-        return residual.empty() ? params.embd + size_t(rows[i].index)*n_embd : residual.data() + i*n_embd;
-    }
-
-    // A chunk stays within one span or between two, so that its query rows are exactly the span's where scores are
-    // read. The cuts fall where decode() would have to make them for tokens and embeddings, at every segment, so
-    // that removing nothing gives the result of one ordinary cache bit for bit.
-    std::vector<chunk> cut(uint32_t n_ubatch, bool scored) const {
-        std::vector<chunk> res;
-        for (size_t i = 0; i < rows.size(); ++i) {
-            const bool joins = i > 0 &&
-                res.back().n < n_ubatch &&
-                is_token(i) == is_token(i - 1) &&
-                rows[i].span == rows[i - 1].span;
-            if (joins) {
-                res.back().n++;
-            } else {
-                res.push_back({ i, 1 });
-            }
-        }
-        if (scored) {
-            for (auto & c : res) {
-                if (params.score == ILLAVA_SCORE_IMAGE && rows[c.first].span >= 0) {
-                    c.score = LLAMA_SCORE_ROWS_ALL;
-                }
-            }
-            if (params.score == ILLAVA_SCORE_LAST_TOKEN) {
-                res.back().score = LLAMA_SCORE_ROWS_LAST;
-            }
-        }
-        return res;
-    }
-
-    llama_ubatch ubatch(const chunk & c, bool output_last) const {
-        auto data = std::make_shared<llama_ubatch::data_t>();
-
-        const uint32_t n     = c.n;
-        const bool     token = is_token(c.first);
-
-        if (token) {
-            data->token.resize(n);
-        } else {
-            data->embd.resize(size_t(n)*n_embd);
-        }
-        data->pos    .resize(size_t(n)*n_pos);
-        data->output .assign(n, 0);
-        data->seq_idx.assign(LLAMA_MAX_SEQ, -1);
-        data->n_seq_id   .assign(n, 1);
-        data->seq_id_data.assign(n, params.seq_id);
-
-        for (uint32_t i = 0; i < n; ++i) {
-            const int32_t index = rows[c.first + i].index;
-            if (token) {
-                data->token[i] = params.tokens[index];
-            } else {
-                std::memcpy(data->embd.data() + size_t(i)*n_embd, embedding(c.first + i), n_embd*sizeof(float));
-            }
-            for (int32_t p = 0; p < n_pos; ++p) {
-                data->pos[p*n + i] = params.pos[size_t(p)*params.n_rows + index];
-            }
-            data->seq_id    .push_back(&data->seq_id_data[i]);
-            data->batch_idxs.push_back(index);
-        }
-        data->seq_id_unq = { params.seq_id };
-        data->seq_idx[params.seq_id] = 0;
-        data->output[n - 1] = output_last;
-
-        llama_ubatch res = {};
-        res.b_equal_seqs = equal_seqs;
-        res.n_tokens     = n;
-        res.n_seq_tokens = equal_seqs ? n : 1;
-        res.n_seqs       = equal_seqs ? 1 : n;
-        res.n_seqs_unq   = 1;
-        res.n_pos        = n_pos;
-        res.token        = token ? data->token.data() : nullptr;
-        res.embd         = token ? nullptr : data->embd.data();
-        res.pos          = data->pos.data();
-        res.n_seq_id     = data->n_seq_id.data();
-        res.seq_id       = data->seq_id.data();
-        res.seq_id_unq   = data->seq_id_unq.data();
-        res.seq_idx      = data->seq_idx.data();
-        res.output       = data->output.data();
-        res.data         = std::move(data);
-        return res;
-    }
-
-    // Folds the least attended rows of every span at merge layer number `k`. sums: attention received by each row.
-    void merge(size_t k, int32_t layer, int32_t n_head, const std::vector<double> & sums, std::vector<llama_merge_step> * steps) {
-        std::vector<bool> alive(rows.size(), true);
-
-        for (size_t first = 0; first < rows.size(); ) {
-            const int32_t span = rows[first].span;
-
-            size_t last = first;
-            while (last < rows.size() && rows[last].span == span) {
-                last++;
-            }
-            const size_t n = last - first;
-            const int32_t r = span >= 0 ? params.spans[span].r[k] : 0;
-
-            if (r > 0) {
-                const double queries = params.score == ILLAVA_SCORE_IMAGE ? double(n) : 1.0;
-
-                llama_merge_step step;
-                step.span  = span;
-                step.layer = layer;
-                step.scores.resize(n);
-                for (size_t i = 0; i < n; ++i) {
-                    step.scores[i] = float(sums[first + i]/(n_head*queries));
-                }
-
-                float * x    = residual.data() + first*n_embd;
-                auto    plan = illava_make_plan(step.scores.data(), n, r);
-                illava_merge_rows(x, n_embd, plan.order, x + size_t(plan.order.back())*n_embd);
-
-                std::fill(alive.begin() + first, alive.begin() + last, false);
-                for (int32_t i : plan.kept) {
-                    alive[first + i] = true;
-                    if (params.keep_residual) {
-                        step.residual.insert(step.residual.end(), x + size_t(i)*n_embd, x + size_t(i + 1)*n_embd);
-                    }
-                }
-
-                const auto original = [&](int32_t i) { return rows[first + i].index - params.spans[span].first; };
-                for (int32_t i : plan.kept)  { step.kept  .push_back(original(i)); }
-                for (int32_t i : plan.order) { step.merged.push_back(original(i)); }
-                step.into = step.merged.back();
-
-                if (steps) {
-                    steps->push_back(std::move(step));
-                }
-            }
-            first = last;
-        }
-
-        size_t to = 0;
-        for (size_t i = 0; i < rows.size(); ++i) {
-            if (alive[i]) {
-                rows[to] = rows[i];
-                if (to != i) {
-                    std::memcpy(residual.data() + to*n_embd, residual.data() + i*n_embd, n_embd*sizeof(float));
-                }
-                to++;
-            }
-        }
-        rows.resize(to);
-        residual.resize(to*n_embd);
-    }
-};
-
-void check(const illava_prefill_params & p, const llama_model & model, size_t n_cuts, uint32_t n_seq_max) {
+static void check(const illava_prefill_params & p, const llama_model & model, size_t n_cuts, uint32_t n_seq_max) {
     const int32_t n_vocab = model.vocab.n_tokens();
 
     if (p.n_rows < 1) {
@@ -276,183 +83,208 @@ void check(const illava_prefill_params & p, const llama_model & model, size_t n_
     }
 }
 
-} // namespace
-
-// A context without merge layers has one ordinary memory of whatever kind: the rows go through decode().
-static void prefill_unmerged(llama_context & ctx, const illava_prefill_params & p, int32_t n_pos, int32_t n_embd) {
-    const int32_t n_batch = ctx.n_batch();
-
-    for (int32_t first = 0; first < p.n_rows; ) {
-        const bool token = p.tokens[first] >= 0;
-
-        int32_t n = 1;
-        while (first + n < p.n_rows && n < n_batch && (p.tokens[first + n] >= 0) == token) {
-            n++;
-        }
-
-        std::vector<llama_pos>      pos;
-        std::vector<int32_t>        n_seq_id(n, 1);
-        std::vector<llama_seq_id>   seq_ids (n, p.seq_id);
-        std::vector<llama_seq_id *> seq_id;
-        std::vector<int8_t>         logits  (n, 0);
-
-        // token rows take one position, embedding rows all of them
-        for (int32_t k = 0; k < (token ? 1 : n_pos); ++k) {
-            const llama_pos * src = p.pos + size_t(k)*p.n_rows + first;
-            pos.insert(pos.end(), src, src + n);
-        }
-        for (auto & id : seq_ids) {
-            seq_id.push_back(&id);
-        }
-        seq_id.push_back(nullptr);
-        logits[n - 1] = p.logits_last && first + n == p.n_rows;
-
-        llama_batch batch = {};
-        batch.n_tokens = n;
-        batch.token    = token ? const_cast<llama_token *>(p.tokens + first) : nullptr;
-        batch.embd     = token ? nullptr : const_cast<float *>(p.embd + size_t(first)*n_embd);
-        batch.pos      = pos.data();
-        batch.n_seq_id = n_seq_id.data();
-        batch.seq_id   = seq_id.data();
-        batch.logits   = logits.data();
-
-        switch (ctx.decode(batch)) {
-            case 0: break;
-            case 1: illava_fail(ILLAVA_KV_FULL, "no room for %d rows in a context of %u cells", p.n_rows, ctx.n_ctx());
-            case 2: illava_fail(ILLAVA_ABORTED, "interrupted");
-            default: illava_fail(ILLAVA_INTERNAL, "decoding rows %d to %d failed", first, first + n - 1);
-        }
-        first += n;
-    }
-}
-
 static void fail_full(const llama_kv_cache & cache, llama_layer_range layers, llama_seq_id seq_id, size_t n_rows) {
     illava_fail(ILLAVA_KV_FULL, "layers %d to %d have %u cells, %u of them in use: no room for %zu more rows",
             layers.begin, layers.end - 1, cache.get_size(), cache.get_cells(seq_id).get_used(), n_rows);
 }
 
-void llama_context::prefill_segments(const illava_prefill_params & params, std::vector<llama_merge_step> * steps) {
-    const int32_t n_pos  = model.hparams.n_pos_per_embd();
-    const int32_t n_embd = model.hparams.n_embd;
 
-    check(params, model, cparams.merge_layers.size(), cparams.n_seq_max);
+illava_prefill_run::illava_prefill_run(llama_context & ctx, const illava_prefill_params & params) :
+    ctx(ctx),
+    seq_id(params.seq_id),
+    p0(params.n_rows > 0 ? params.pos[0] : 0),
+    score(params.score),
+    logits_last(params.logits_last),
+    keep_residual(params.keep_residual),
+    composed_score(params.composed_score),
+    rows((check(params, ctx.model, ctx.cparams.merge_layers.size(), ctx.cparams.n_seq_max), params),
+            ctx.cparams.merge_layers.size(), ctx.model.hparams.n_pos_per_embd(), ctx.model.hparams.n_embd) {
+    if (const llama_pos last = ctx.memory ? ctx.memory->seq_pos_max(seq_id) : -1; last >= p0) {
+        illava_fail(ILLAVA_BAD_ARG, "the first row has position %d, sequence %d already reaches %d", p0, seq_id, last);
+    }
+    if (!is_segmented()) {
+        return;
+    }
+    // what no segment can hold now is refused before anything is computed
+    const auto & kv = static_cast<const llama_kv_segments &>(*ctx.memory);
+    for (size_t i = 0; i < kv.size(); ++i) {
+        const auto & cache = *kv.at(i);
+        if (rows.size_in_segment(i) > cache.get_size() - cache.get_cells(seq_id).get_used()) {
+            fail_full(cache, kv.layers(i), seq_id, rows.size_in_segment(i));
+        }
+    }
+}
 
-    const llama_pos p0 = params.pos[0];
-    if (const llama_pos last = memory ? memory->seq_pos_max(params.seq_id) : -1; last >= p0) {
-        illava_fail(ILLAVA_BAD_ARG, "the first row has position %d, sequence %d already reaches %d", p0, params.seq_id, last);
+illava_prefill_run::~illava_prefill_run() {
+    cancel();
+}
+
+bool illava_prefill_run::is_segmented() const {
+    return !ctx.cparams.merge_layers.empty();
+}
+
+void illava_prefill_run::cancel() {
+    if (state == RUNNING) {
+        state = CANCELLED;
+        // a span is in the cache whole or not at all
+        ctx.memory->seq_rm(seq_id, p0, -1);
+    }
+}
+
+bool illava_prefill_run::step() {
+    if (state != RUNNING) {
+        illava_fail(ILLAVA_BAD_ARG, "this prefill is %s", state == DONE ? "done" : "cancelled");
+    }
+    try {
+        if (i_chunk == 0) {
+            enter_segment();
+        }
+        if (is_segmented()) {
+            compute();
+        } else {
+            decode_chunk();
+        }
+        if (++i_chunk == chunks.size()) {
+            leave_segment();
+        }
+    } catch (...) {
+        cancel();
+        throw;
+    }
+    return state == DONE;
+}
+
+void illava_prefill_run::enter_segment() {
+    if (!is_segmented()) {
+        chunks = rows.cut(ctx.cparams.n_ubatch, false, score);
+        return;
+    }
+    const auto & kv     = static_cast<const llama_kv_segments &>(*ctx.memory);
+    const auto   layers = kv.layers(i_segment);
+
+    scored = !layers.last && rows.merges_at(i_segment);
+    chunks = rows.cut(ctx.cparams.n_ubatch, scored, score);
+
+    out .assign(layers.last ? 0 : rows.size()*ctx.model.hparams.n_embd, 0.0f);
+    sums.assign(scored ? rows.size() : 0, 0.0);
+    row_of_cell.assign(scored ? kv.at(i_segment)->get_size() : 0, -1);
+}
+
+void illava_prefill_run::compute() {
+    auto &       kv     = static_cast<llama_kv_segments &>(*ctx.memory);
+    auto &       cache  = *kv.at(i_segment);
+    const auto   layers = kv.layers(i_segment);
+    const auto & chunk  = chunks[i_chunk];
+    const size_t n_embd = ctx.model.hparams.n_embd;
+
+    // what a decode() in between has left behind
+    ctx.cparams.score_composed = composed_score;
+    ctx.embd_seq.clear();
+    ctx.output_swaps.clear();
+    ctx.embd_batch_idxs.clear();
+
+    ctx.sched_reserve();
+    ctx.memory_update(false);
+
+    if (ctx.output_reserve(1) < 1) {
+        illava_fail(ILLAVA_NO_MEMORY, "no memory for one row of logits");
     }
 
-    try {
-        if (cparams.merge_layers.empty()) {
-            prefill_unmerged(*this, params, n_pos, n_embd);
-            return;
+    const bool output = layers.last && logits_last && i_chunk + 1 == chunks.size();
+
+    std::vector<llama_ubatch> ubatches;
+    ubatches.push_back(rows.ubatch(chunk, seq_id, kv.at(0)->get_n_stream() > 1, output));
+
+    auto sinfos = cache.prepare(ubatches);
+    if (sinfos.empty()) {
+        fail_full(cache, layers, seq_id, rows.size() - chunk.first);
+    }
+    for (size_t i = 0; i < chunk.n && scored; ++i) {
+        row_of_cell[sinfos[0].idxs[0][i]] = chunk.first + i;
+    }
+
+    llama_kv_segments_context mctx(&kv, i_segment, std::move(sinfos), std::move(ubatches), { chunk.score });
+
+    ctx.n_outputs = output;
+
+    ggml_status status;
+    auto * res = ctx.process_ubatch(mctx.get_ubatch(), LLM_GRAPH_TYPE_DEFAULT, &mctx, status);
+    if (!res) {
+        switch (status) {
+            case GGML_STATUS_ABORTED:      illava_fail(ILLAVA_ABORTED,   "interrupted");
+            case GGML_STATUS_ALLOC_FAILED: illava_fail(ILLAVA_NO_MEMORY, "no memory for the compute buffers of %zu rows", chunk.n);
+            default:                       illava_fail(ILLAVA_INTERNAL,  "computing layers %d to %d failed", layers.begin, layers.end - 1);
         }
+    }
+    ggml_backend_sched_synchronize(ctx.sched.get());
 
-        auto & kv = static_cast<llama_kv_segments &>(*memory);
+    if (!layers.last) {
+        ggml_backend_tensor_get(res->get_embd(), out.data() + chunk.first*n_embd, 0, chunk.n*n_embd*sizeof(float));
+    } else if (output) {
+        ggml_backend_tensor_get(res->get_logits(), ctx.logits.data, 0, ggml_nbytes(res->get_logits()));
+    }
 
-        prefill state(params, n_pos, n_embd, kv.at(0)->get_n_stream() > 1);
+    if (chunk.score != LLAMA_SCORE_ROWS_NONE) {
+        std::vector<float> received(res->t_attn_score->ne[0]);
+        ggml_backend_tensor_get(res->t_attn_score, received.data(), 0, received.size()*sizeof(float));
+        add_scores(chunk, received);
+    }
+}
 
-        cparams.score_composed = params.composed_score;
-
-        embd_seq.clear();
-        output_swaps.clear();
-        embd_batch_idxs.clear();
-
-        sched_reserve();
-        memory_update(false);
-
-        if (output_reserve(1) < 1) {
-            illava_fail(ILLAVA_NO_MEMORY, "no memory for one row of logits");
+void illava_prefill_run::add_scores(const llama_prefill_chunk & chunk, const std::vector<float> & received) {
+    const int32_t span = rows.span(chunk.first);
+    for (size_t cell = 0; cell < received.size(); ++cell) {
+        const int32_t i = row_of_cell[cell];
+        if (i < 0 || rows.span(i) < 0) {
+            continue;
         }
-
-        for (size_t s = 0; s < kv.size(); ++s) {
-            const auto layers = kv.layers(s);
-            auto &     cache  = *kv.at(s);
-
-            bool scored = false;
-            for (size_t i = 0; i < params.n_spans && !layers.last; ++i) {
-                scored = scored || params.spans[i].r[s] > 0;
-            }
-
-            const auto chunks = state.cut(cparams.n_ubatch, scored);
-
-            std::vector<llama_ubatch>     ubatches;
-            std::vector<llama_score_rows> score_rows;
-            for (size_t c = 0; c < chunks.size(); ++c) {
-                const bool output = layers.last && params.logits_last && c + 1 == chunks.size();
-                ubatches  .push_back(state.ubatch(chunks[c], output));
-                score_rows.push_back(chunks[c].score);
-            }
-
-            auto sinfos = cache.prepare(ubatches);
-            if (sinfos.empty()) {
-                fail_full(cache, layers, params.seq_id, state.rows.size());
-            }
-
-            // which row a cell holds: scores come back by cell
-            std::vector<int32_t> row_of_cell(scored ? cache.get_size() : 0, -1);
-            for (size_t c = 0; c < chunks.size() && scored; ++c) {
-                for (size_t i = 0; i < chunks[c].n; ++i) {
-                    row_of_cell[sinfos[c].idxs[0][i]] = chunks[c].first + i;
-                }
-            }
-
-            std::vector<float>  out (layers.last ? 0 : state.rows.size()*n_embd);
-            std::vector<double> sums(scored ? state.rows.size() : 0, 0.0);
-            std::vector<float>  received;
-
-            llama_kv_segments_context mctx(&kv, s, std::move(sinfos), ubatches, score_rows);
-
-            for (size_t c = 0; c < chunks.size(); ++c, mctx.next()) {
-                n_outputs = ubatches[c].output[chunks[c].n - 1];
-
-                ggml_status status;
-                auto * res = process_ubatch(mctx.get_ubatch(), LLM_GRAPH_TYPE_DEFAULT, &mctx, status);
-                if (!res) {
-                    switch (status) {
-                        case GGML_STATUS_ABORTED:      illava_fail(ILLAVA_ABORTED,   "interrupted");
-                        case GGML_STATUS_ALLOC_FAILED: illava_fail(ILLAVA_NO_MEMORY, "no memory for the compute buffers of %zu rows", chunks[c].n);
-                        default:                       illava_fail(ILLAVA_INTERNAL,  "computing layers %d to %d failed", layers.begin, layers.end - 1);
-                    }
-                }
-                ggml_backend_sched_synchronize(sched.get());
-
-                if (!layers.last) {
-                    ggml_backend_tensor_get(res->get_embd(), out.data() + chunks[c].first*n_embd, 0, chunks[c].n*n_embd*sizeof(float));
-                } else if (n_outputs > 0) {
-                    ggml_backend_tensor_get(res->get_logits(), logits.data, 0, ggml_nbytes(res->get_logits()));
-                }
-
-                if (chunks[c].score != LLAMA_SCORE_ROWS_NONE) {
-                    received.resize(res->t_attn_score->ne[0]);
-                    ggml_backend_tensor_get(res->t_attn_score, received.data(), 0, received.size()*sizeof(float));
-
-                    const int32_t span = state.rows[chunks[c].first].span;
-                    for (size_t cell = 0; cell < received.size(); ++cell) {
-                        const int32_t i = row_of_cell[cell];
-                        if (i < 0 || state.rows[i].span < 0) {
-                            continue;
-                        }
-                        // the image's score counts its own query rows only
-                        if (params.score == ILLAVA_SCORE_LAST_TOKEN || state.rows[i].span == span) {
-                            sums[i] += received[cell];
-                        }
-                    }
-                }
-            }
-
-            if (!layers.last) {
-                state.residual = std::move(out);
-                if (scored) {
-                    state.merge(s, layers.end, model.hparams.n_head(layers.end - 1), sums, steps);
-                }
-            }
+        // the image's score counts its own query rows only
+        if (score == ILLAVA_SCORE_LAST_TOKEN || rows.span(i) == span) {
+            sums[i] += received[cell];
         }
+    }
+}
 
-        n_outputs = params.logits_last ? 1 : 0;
-    } catch (...) {
-        // a span is in the cache whole or not at all
-        memory->seq_rm(params.seq_id, p0, -1);
-        throw;
+void illava_prefill_run::leave_segment() {
+    i_chunk = 0;
+    if (!is_segmented()) {
+        state = DONE;
+        return;
+    }
+    const auto & kv     = static_cast<const llama_kv_segments &>(*ctx.memory);
+    const auto   layers = kv.layers(i_segment);
+
+    if (layers.last) {
+        state = DONE;
+        return;
+    }
+    rows.enter_next(std::move(out));
+    if (scored) {
+        rows.merge(i_segment, layers.end, ctx.model.hparams.n_head(layers.end - 1), score, sums, keep_residual, steps);
+    }
+    i_segment++;
+}
+
+// A context without merge layers has one ordinary memory of whatever kind: the rows go through decode().
+void illava_prefill_run::decode_chunk() {
+    const auto & chunk  = chunks[i_chunk];
+    const bool   output = logits_last && i_chunk + 1 == chunks.size();
+    const auto   rows_i = rows.ubatch(chunk, seq_id, false, output);
+
+    llama_batch batch = {};
+    batch.n_tokens = rows_i.n_tokens;
+    batch.token    = rows_i.token;
+    batch.embd     = rows_i.embd;
+    // token rows take one position, which is the first row's; embedding rows all of them
+    batch.pos      = rows_i.pos;
+    batch.n_seq_id = rows_i.n_seq_id;
+    batch.seq_id   = rows_i.seq_id;
+    batch.logits   = rows_i.output;
+
+    switch (ctx.decode(batch)) {
+        case 0: break;
+        case 1: illava_fail(ILLAVA_KV_FULL, "no room for %zu rows in a context of %u cells", rows.size() - chunk.first, ctx.n_ctx());
+        case 2: illava_fail(ILLAVA_ABORTED, "interrupted");
+        default: illava_fail(ILLAVA_INTERNAL, "decoding rows %zu to %zu failed", chunk.first, chunk.first + chunk.n - 1);
     }
 }

@@ -1,28 +1,69 @@
 // Prefill with merging: rows of one sequence go through the decoder segment by segment, and between two segments
-// the least attended rows of each visual span are folded into one.
+// the least attended rows of each visual span are folded into one. One ubatch at a time, so that other sequences
+// can be decoded in between.
 
 #pragma once
 
-#include "illava.h"
+#include "llama-prefill-rows.h"
 
 #include <cstdint>
 #include <vector>
 
+struct llama_context;
+struct llama_context_params;
 struct llama_cparams;
 struct llama_model;
-
-// One merge step as it happened. Indices name rows of the span as it entered the call.
-struct llama_merge_step {
-    int32_t span;
-    int32_t layer;
-    int32_t into;
-
-    std::vector<float>   scores;   // [n_in]
-    std::vector<int32_t> kept;     // [n_out]
-    std::vector<int32_t> merged;   // [r + 1]
-    std::vector<float>   residual; // [n_out, n_embd], only if the call keeps it
-};
 
 // Takes the merge layers and the cells of each segment from the context's parameters. Throws illava_error for a
 // layer the model does not have or an architecture whose graph cannot be cut.
 void llama_set_merge_layers(llama_cparams & cparams, const llama_context_params & params, const llama_model & model);
+
+// One prefill under way. Nothing about the cache is remembered from step to step but which of this sequence's rows
+// lie in which cells: cells for the rows to come are looked for anew, since others may have taken some.
+struct illava_prefill_run {
+    // Checks the call and copies it; computes nothing.
+    illava_prefill_run(llama_context & ctx, const illava_prefill_params & params);
+
+    // Cancels what is not done.
+    ~illava_prefill_run();
+
+    // Computes one ubatch; true when it was the last. Whatever it throws, nothing of the call stays in the cache.
+    bool step();
+
+    // Forgets the rows computed so far; nothing can follow.
+    void cancel();
+
+    std::vector<llama_merge_step> steps;
+
+private:
+    enum { RUNNING, DONE, CANCELLED } state = RUNNING;
+
+    llama_context & ctx;
+
+    const llama_seq_id seq_id;
+    const llama_pos    p0;
+    const illava_score score;
+    const bool         logits_last;
+    const bool         keep_residual;
+    const bool         composed_score;
+
+    llama_prefill_rows rows;
+
+    // the segment under way
+    size_t                           i_segment = 0;
+    size_t                           i_chunk   = 0;
+    bool                             scored    = false;
+    std::vector<llama_prefill_chunk> chunks;
+    std::vector<int32_t>             row_of_cell; // scores come back by cell
+    std::vector<float>               out;         // [rows, n_embd] the residual stream after it
+    std::vector<double>              sums;        // [rows] attention received
+
+    bool is_segmented() const;
+
+    void enter_segment();
+    void compute();
+    void leave_segment();
+    void add_scores(const llama_prefill_chunk & chunk, const std::vector<float> & received);
+
+    void decode_chunk();
+};

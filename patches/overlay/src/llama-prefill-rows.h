@@ -1,0 +1,91 @@
+// The rows of a prefill under way: which are still alive, how they are cut into ubatches, and how a merge layer
+// folds the least attended of each span into one.
+
+#pragma once
+
+#include "illava.h"
+#include "llama-batch.h"
+#include "llama-segment.h"
+
+#include <cstdint>
+#include <vector>
+
+// One merge step as it happened. Indices name rows of the span as it entered the call.
+struct llama_merge_step {
+    int32_t span;
+    int32_t layer;
+    int32_t into;
+
+    std::vector<float>   scores;   // [n_in]
+    std::vector<int32_t> kept;     // [n_out]
+    std::vector<int32_t> merged;   // [r + 1]
+    std::vector<float>   residual; // [n_out, n_embd], only if the call keeps it
+};
+
+// consecutive rows that go through the graph together
+struct llama_prefill_chunk {
+    size_t           first;
+    size_t           n;
+    llama_score_rows score = LLAMA_SCORE_ROWS_NONE;
+};
+
+struct llama_prefill_span {
+    int32_t              first;
+    int32_t              n;
+    std::vector<int32_t> r; // removed at each merge layer
+};
+
+class llama_prefill_rows {
+public:
+    // copies the call, which has been checked: its arrays need not outlive this
+    llama_prefill_rows(const illava_prefill_params & params, size_t n_cuts, int32_t n_pos, int32_t n_embd);
+
+    // rows still alive
+    size_t size() const { return rows.size(); }
+
+    // rows that will be alive in segment i
+    size_t size_in_segment(size_t i) const;
+
+    // whether any span loses rows at merge layer number `cut`
+    bool merges_at(size_t cut) const;
+
+    // the span of a row, -1 for text
+    int32_t span(size_t i) const { return rows[i].span; }
+
+    // A chunk stays within one span or between two, so that its query rows are exactly the span's where scores are
+    // read. The cuts fall where decode() would have to make them for tokens and embeddings, at every segment, so
+    // that removing nothing gives the result of one ordinary cache bit for bit.
+    std::vector<llama_prefill_chunk> cut(uint32_t n_ubatch, bool scored, illava_score score) const;
+
+    // equal_seqs: how a cache with several streams wants its ubatches
+    llama_ubatch ubatch(const llama_prefill_chunk & chunk, llama_seq_id seq_id, bool equal_seqs, bool output_last) const;
+
+    // the residual stream after a segment becomes the input of the next
+    void enter_next(std::vector<float> residual_next) { residual = std::move(residual_next); }
+
+    // Folds the least attended rows of every span at merge layer number `cut`. sums: attention received by each row.
+    void merge(
+            size_t cut, int32_t layer, int32_t n_head, illava_score score, const std::vector<double> & sums,
+            bool keep_residual, std::vector<llama_merge_step> & steps);
+
+private:
+    struct row {
+        int32_t index; // in the call
+        int32_t span;  // -1: text
+    };
+
+    const int32_t n_rows;
+    const int32_t n_pos;
+    const int32_t n_embd;
+
+    std::vector<llama_token>        tokens; // [n_rows]
+    std::vector<float>              embd;   // [n_rows, n_embd], or empty
+    std::vector<llama_pos>          pos;    // [n_pos, n_rows]
+    std::vector<llama_prefill_span> spans;
+
+    std::vector<row>   rows;
+    std::vector<float> residual; // [rows, n_embd]; empty before the first segment
+
+    bool          is_token(size_t i) const;
+    const float * embedding(size_t i) const;
+};
