@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""Turns a Hugging Face checkpoint folder into a pair of GGUF files.
+
+    convert.py FOLDER --out DIR [--type q4_k_m] [--tower-type f16]
+
+Writes DIR/NAME-TYPE.gguf and DIR/mmproj-NAME-TYPE.gguf. FOLDER holds LLaVA-1.5, LLaVA-NeXT, LLaVA-OneVision
+or Qwen2-VL, in the layout of transformers or in that of the authors (then perhaps with --tower). Read
+docs/models.md for the commands from download to pair.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from convert.encode import DIRECT, QUANTISED
+from convert.pair import Job, convert
+from convert.problem import Problem
+from convert.recommend import Recommendation
+
+
+def parse(arguments: list[str] | None) -> Job:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, metavar="FOLDER")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the pair goes")
+    parser.add_argument("--type", choices=(*DIRECT, *QUANTISED), default="f16", metavar="TYPE",
+                        help=f"of the text model: {', '.join((*DIRECT, *QUANTISED))}")
+    parser.add_argument("--tower-type", choices=DIRECT, default="f16", help="of image encoder and projector")
+    parser.add_argument("--tower", type=Path, metavar="FOLDER",
+                        help="the image encoder's own checkpoint, where the original layout only names it")
+    parser.add_argument("--name", help="of the model and in the names of the files (default: the folder's)")
+    parser.add_argument("--only", choices=("text", "mmproj"), help="write one of the two files")
+    parser.add_argument("--quantizer", type=Path, metavar="PROGRAM",
+                        help="llama.cpp's llama-quantize (default: the same code of this project, built with cargo)")
+    parser.add_argument("--merge-vit", metavar="LAYERS:COUNTS", help="schedule to recommend, as 5,6,7,8:92,92,92,92")
+    parser.add_argument("--merge-llm", metavar="LAYERS:SHARES", help="the same for the language model, as 8:0.7")
+    parser.add_argument("--evaluated", metavar="SENTENCE", help="by what the recommended schedule was chosen")
+    args = parser.parse_args(arguments)
+    recommendation = Recommendation.parse(args.merge_vit, args.merge_llm, args.evaluated)
+    name = args.name or args.checkpoint.resolve().name
+    return Job(args.checkpoint, args.out, name, args.type, args.tower_type, args.tower, args.only, args.quantizer,
+               recommendation)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    try:
+        convert(parse(arguments))
+    except Problem as problem:
+        print(f"convert: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""From a Hugging Face checkpoint folder to a pair of GGUF files."""

@@ -1,0 +1,69 @@
+"""Image encoders: their numbers, and those that a configuration only names."""
+
+from dataclasses import dataclass
+
+from .problem import Problem
+
+CLIP, SIGLIP, QWEN2VL = "clip", "siglip", "qwen2vl"
+CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
+CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
+_ACTIVATIONS = {"gelu_pytorch_tanh": "gelu", "gelu_new": "gelu", "gelu": "gelu", "quick_gelu": "quick_gelu"}
+
+
+@dataclass(frozen=True)
+class Tower:
+    """`blocks` as configured; `used` of them lie before the features that the projector takes."""
+
+    kind: str
+    image: int
+    patch: int
+    width: int
+    heads: int
+    mlp: int
+    blocks: int
+    used: int
+    eps: float
+    activation: str  # "gelu" or "quick_gelu"
+    mean: list[float]
+    std: list[float]
+
+    @property
+    def patches(self) -> int:
+        return (self.image // self.patch) ** 2
+
+
+# The towers of the original releases, whose configurations give a name and no numbers.
+_NAMED = {
+    "clip-vit-large-patch14-336": dict(model_type="clip_vision_model", image_size=336, patch_size=14, hidden_size=1024,
+                                       intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
+                                       layer_norm_eps=1e-5, hidden_act="quick_gelu"),
+    "siglip-so400m-patch14-384": dict(model_type="siglip_vision_model", image_size=384, patch_size=14, hidden_size=1152,
+                                      intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16,
+                                      layer_norm_eps=1e-6, hidden_act="gelu_pytorch_tanh"),
+}
+
+
+def named(name: str) -> dict:
+    """The configuration of a tower known by the last part of its name."""
+    known = _NAMED.get(name.rstrip("/").rsplit("/", 1)[-1].lower())
+    if known is None:
+        raise Problem(f"the image encoder {name} is not known by name ({', '.join(_NAMED)} are): "
+                      "give the folder of its checkpoint with --tower")
+    return known
+
+
+def tower_of(config: dict, used: int, mean: list[float] | None = None, std: list[float] | None = None) -> Tower:
+    """From the keys of a CLIP or SigLIP vision configuration."""
+    siglip = str(config.get("model_type", "")).startswith("siglip")
+    try:
+        activation = _ACTIVATIONS[config.get("hidden_act", "gelu_pytorch_tanh" if siglip else "quick_gelu")]
+        numbers = {ours: int(config[theirs]) for ours, theirs in (
+            ("image", "image_size"), ("patch", "patch_size"), ("width", "hidden_size"), ("heads", "num_attention_heads"),
+            ("mlp", "intermediate_size"), ("blocks", "num_hidden_layers"))}
+    except KeyError as error:
+        raise Problem(f"the image encoder's configuration has no usable {error.args[0]}") from None
+    eps = float(config.get("layer_norm_eps", 1e-6 if siglip else 1e-5))
+    if not 1 <= used <= numbers["blocks"]:
+        raise Problem(f"the image encoder has {numbers['blocks']} blocks, its features are to come after block {used}")
+    return Tower(SIGLIP if siglip else CLIP, **numbers, used=used, eps=eps, activation=activation,
+                 mean=mean or ([0.5] * 3 if siglip else CLIP_MEAN), std=std or ([0.5] * 3 if siglip else CLIP_STD))
