@@ -6,6 +6,7 @@
 // Cases of a test are tuples; a named type for each table would say less than the table.
 #![cfg_attr(test, allow(clippy::type_complexity))]
 
+pub mod bench;
 pub mod cli;
 pub mod engine;
 pub mod error;

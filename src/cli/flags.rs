@@ -29,6 +29,8 @@ pub enum Command {
     Run(Box<RunFlags>),
     /// Show which visual tokens were kept: pictures, one HTML page, and the numbers behind them
     Explain(Box<ExplainFlags>),
+    /// Time merging off against on, part by part, alternated
+    Bench(Box<BenchFlags>),
     /// Say what a pair of GGUF files is and what merging would do to it
     Inspect(Box<InspectFlags>),
     /// Print shell completions
@@ -83,6 +85,38 @@ pub struct ExplainFlags {
     /// Pixels across one panel of a strip
     #[arg(long, value_name = "N", default_value_t = 240, value_parser = clap::value_parser!(u32).range(32..=2048), help_heading = "Output")]
     pub panel_width: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchFlags {
+    #[command(flatten)]
+    pub model: ModelFlags,
+    #[command(flatten)]
+    pub merge: MergeFlags,
+    /// Another schedule to measure beside off and the one above; repeat it, or give a comma list
+    #[arg(long, value_name = "PRESET", value_delimiter = ',', help_heading = "Bench")]
+    pub against: Vec<String>,
+    /// Picture to encode; repeat it, or give a comma list [default: a generated one]
+    #[arg(long, value_name = "FILE", value_delimiter = ',', help_heading = "Bench")]
+    pub image: Vec<PathBuf>,
+    /// Words of the question
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Bench")]
+    pub prompt_words: u32,
+    /// Tokens to generate
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Bench")]
+    pub predict: u32,
+    /// Rounds that count
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Bench")]
+    pub rounds: u32,
+    /// Rounds before those that count
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10_000), help_heading = "Bench")]
+    pub warm_up: u32,
+    /// Write every sample as JSON; - is stdout
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub json: Option<PathBuf>,
+    /// Draw the parts as stacked bars; the name ends in .png or .svg
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub plot: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! The command line: flags, settings made of them, and one module for each command.
 
 mod argv;
+mod bench;
 mod chat;
 mod explain;
 mod flags;
@@ -46,6 +47,10 @@ fn dispatch(cli: Cli) -> Result<()> {
         Command::Explain(flags) => {
             logging::start(flags.run.model.verbose);
             explain::explain(&flags)
+        }
+        Command::Bench(flags) => {
+            logging::start(flags.model.verbose);
+            bench::bench(&flags)
         }
         Command::Inspect(flags) => {
             logging::start(flags.verbose);

@@ -41,7 +41,9 @@ impl Run {
     }
 }
 
-fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<LoadSettings> {
+/// # Errors
+/// [`crate::error::Kind::Usage`] naming the flag and what it takes.
+pub(super) fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<LoadSettings> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = match flags.threads {
         None => u32::try_from(cores).unwrap_or(1),

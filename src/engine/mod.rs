@@ -24,7 +24,7 @@ pub use kv_shape::KvShape;
 pub use load::{LoadSettings, Loading};
 pub use pair::{Facts, Pair, TypeShare};
 pub use real::Real;
-pub use rows::{Entry, Rows};
+pub use rows::{Entry, Rows, end_position};
 pub use session::{Answer, Finish, Limits, Session};
 pub use sizing::{CacheLayout, Demand, Sizing};
 pub use stop::Stop;

@@ -1,0 +1,96 @@
+//! A Markdown table, ready to paste.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::{Measured, Outcome, PARTS, Part, SUMS, Spread};
+use crate::report::quantity;
+
+/// One column for each schedule, and beside each but the first how it compares with the first.
+#[must_use]
+pub fn table(measured: &Measured) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    let Some((base, others)) = measured.outcomes.split_first() else { return String::new() };
+    let mut header = vec![String::new(), base.name.clone()];
+    for other in others {
+        header.push(other.name.clone());
+        header.push(format!("against {}", base.name));
+    }
+    let columns = header.len();
+    table.set_header(header);
+    for part in PARTS.iter().chain(&SUMS) {
+        // A picture is not preprocessed in time worth a row.
+        if measured.outcomes.iter().all(|outcome| outcome.spread(part.1).max < 0.05) {
+            continue;
+        }
+        table.add_row(times(part, base, others));
+    }
+    let count = |name: &str, of: &dyn Fn(&Outcome) -> u32| {
+        row(name, base, others, &|outcome| f64::from(of(outcome)), &|n| format!("{n:.0}"))
+    };
+    table.add_row(count("visual tokens after the encoder", &|outcome| outcome.visual_after_encoder));
+    table.add_row(count("visual tokens in the deepest layers", &|outcome| {
+        outcome.visual_kv.last().map_or(0, |kv| kv.tokens)
+    }));
+    table.add_row(row("KV cache", base, others, &|outcome| outcome.kv_bytes as f64, &quantity));
+    table.add_row(row("compute buffers", base, others, &|outcome| outcome.compute_bytes as f64, &quantity));
+    for column in 1..columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let rounds = base.samples.len();
+    format!(
+        "{table}\n\nMedian of {rounds} rounds, alternated (range), wall clock, {} threads, {}; {} text tokens, {} generated. Ratios are of pairs of one round.\n",
+        measured.threads, measured.backend, measured.text_tokens, measured.answer_tokens
+    )
+}
+
+fn times((name, part): &Part, base: &Outcome, others: &[Outcome]) -> Vec<String> {
+    let ms = |spread: Spread| format!("{:.1} ms ({:.1} to {:.1})", spread.median, spread.min, spread.max);
+    let mut row = vec![(*name).to_owned(), ms(base.spread(*part))];
+    for other in others {
+        let ratio = other.against(base, *part);
+        row.push(ms(other.spread(*part)));
+        row.push(format!("{:.2}x as fast ({:.2} to {:.2})", ratio.median, ratio.min, ratio.max));
+    }
+    row
+}
+
+fn row(
+    name: &str,
+    base: &Outcome,
+    others: &[Outcome],
+    figure: &dyn Fn(&Outcome) -> f64,
+    show: &dyn Fn(f64) -> String,
+) -> Vec<String> {
+    let first = figure(base);
+    let mut row = vec![name.to_owned(), show(first)];
+    for other in others {
+        let second = figure(other);
+        row.push(show(second));
+        row.push(if first > 0.0 { format!("{:.2}", second / first) } else { String::new() });
+    }
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::measured;
+    use super::*;
+
+    #[test]
+    fn rows_have_both_figures_and_their_ratio() {
+        let text = table(&measured());
+        let line = |name: &str| {
+            let start = format!("| {name} ");
+            text.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{name} in {text}"))
+        };
+        assert!(line("encoder").contains("100.0 ms (90.0 to 110.0)"), "{text}");
+        assert!(line("encoder").contains("2.00x as fast (1.80 to 2.20)"), "{text}");
+        assert!(line("KV cache").contains("0.36"), "{text}");
+        assert!(line("visual tokens in the deepest layers").contains("253"), "{text}");
+        assert!(!text.contains("projector"), "a part that takes no time has no row: {text}");
+        assert!(text.contains("Median of 3 rounds"));
+    }
+}

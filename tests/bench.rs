@@ -1,0 +1,65 @@
+//! `illava bench` on the demo pair: what it counts is exact, what it times is only looked at for shape.
+
+mod binary;
+
+use std::fs;
+
+use binary::{illava, scratch};
+use serde_json::Value;
+
+fn bench(extra: &[&str]) -> binary::Outcome {
+    let (text, projector) = ("models/demo/text.gguf", "models/demo/mmproj.gguf");
+    let args = ["bench", "-m", text, "--mmproj", projector, "--rounds", "2", "--warm-up", "1", "-n", "3"];
+    illava(&[&args, extra].concat().iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+#[test]
+fn one_table_one_json_one_picture() {
+    let (json, svg, png) = (scratch("bench.json"), scratch("bench.svg"), scratch("bench.png"));
+    let outcome = bench(&[
+        "--json",
+        &json,
+        "--plot",
+        &svg,
+        "--against",
+        "paper,off",
+        "--image",
+        "models/demo/images/scene.png",
+    ]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let header = outcome.stdout.lines().next().unwrap();
+    let columns: Vec<&str> = header.split('|').map(str::trim).filter(|column| !column.is_empty()).collect();
+    assert_eq!(columns, ["off", "model", "against off", "paper", "against off"], "{header}");
+
+    let value: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    let outcomes = value["outcomes"].as_array().unwrap();
+    assert_eq!(outcomes.len(), 3, "each schedule once");
+    let tokens = |i: usize| {
+        let outcome = &outcomes[i];
+        assert_eq!(outcome["samples"].as_array().unwrap().len(), 2, "warm-up does not count");
+        for part in ["encoder", "prefill", "generate"] {
+            assert!(outcome["samples"][1][part].as_f64().unwrap() > 0.0, "{part} of {outcome}");
+        }
+        (
+            outcome["visual_after_encoder"].as_u64().unwrap(),
+            outcome["visual_kv"].as_array().unwrap().last().unwrap()["tokens"].as_u64().unwrap(),
+        )
+    };
+    assert_eq!(tokens(0), (196, 196));
+    assert_eq!(tokens(1), (172, 86));
+    let (encoder, deep) = tokens(2);
+    assert!(encoder < 196 && deep < encoder);
+    assert!(outcomes[1]["kv_bytes"].as_u64() < outcomes[0]["kv_bytes"].as_u64());
+
+    assert!(fs::read_to_string(&svg).unwrap().contains("prefill"));
+    let outcome = bench(&["--merge", "off", "--plot", &png]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(image::open(&png).unwrap().width() > 400);
+}
+
+#[test]
+fn what_it_cannot_do_is_said_before_the_model_loads() {
+    bench(&["--plot", "bars.bmp"]).fails(2, "--plot bars.bmp: give a file that ends in .png or .svg");
+    bench(&["--image", "no-such.png"]).fails(1, "no-such.png");
+    bench(&["--against", "fastest"]).fails(2, "fastest");
+}
