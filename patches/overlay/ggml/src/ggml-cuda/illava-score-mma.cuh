@@ -45,7 +45,7 @@ static __global__ void __launch_bounds__(32 * score_mma_warps) score_mma(const s
     constexpr int chunks       = d / 8;                // of 16 bytes in a row
     constexpr int stride       = d / 2 + 4;            // of a shared row in half2: eight rows fall on different banks
 
-    __shared__ alignas(16) half2 moving[2][moving_parts][score_mma_moving * stride];
+    alignas(16) __shared__ half2 moving[2][moving_parts][score_mma_moving * stride];
     __shared__ float mask[score_fixed_rows][score_mma_moving + 1];
 
     const int lane   = int(threadIdx.x);
