@@ -6,7 +6,9 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 out=${1:-$root/target/test-models}
 
 # The generator is seeded: what it writes depends on its own text alone.
-stamp=$(cat "$root/tools/make_model.py" "$root"/tools/testmodels/*.py "$root/tools/requirements.txt" | cksum)
+stamp=$(cat "$root"/tools/make_model.py "$root"/tools/testmodels/*.py "$root"/tools/make_checkpoint.py \
+    "$root"/tools/checkpoints/*.py "$root"/tools/convert.py "$root"/tools/convert/*.py \
+    "$root"/tools/requirements.txt "$root"/tools/requirements-convert.txt | cksum)
 if [ -f "$out/stamp" ] && [ "$(cat "$out/stamp")" = "$stamp" ]; then
     exit 0
 fi
@@ -15,7 +17,7 @@ venv=$root/target/python
 if ! [ -x "$venv/bin/python" ]; then
     python3 -m venv "$venv"
 fi
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$root/tools/requirements.txt"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$root/tools/requirements-convert.txt"
 
 mkdir -p "$out"
 for pair in siglip-qwen2 clip-llama qwen2vl siglip-qwen2-wide; do
@@ -24,4 +26,15 @@ for pair in siglip-qwen2 clip-llama qwen2vl siglip-qwen2-wide; do
     done
 done
 "$venv/bin/python" "$root/tools/make_model.py" --out "$out/siglip-qwen2-wide-q4_k" --pair siglip-qwen2-wide --type q4_k >/dev/null
+# Checkpoints as models are released, and the pairs that the converter makes of them.
+for family in llava llava_next llava_next_mistral llava_onevision qwen2_vl; do
+    "$venv/bin/python" "$root/tools/make_checkpoint.py" --out "$out/checkpoints/$family" --family "$family"
+    for type in f32 f16; do
+        pair=$out/hf-$family-$type
+        "$venv/bin/python" "$root/tools/convert.py" "$out/checkpoints/$family" --out "$pair" --name tiny \
+            --type "$type" --tower-type "$type" 2>"$out/log" || { cat "$out/log" >&2; exit 1; }
+        mv "$pair"/tiny-*.gguf "$pair/text.gguf"
+        mv "$pair"/mmproj-tiny-*.gguf "$pair/mmproj.gguf"
+    done
+done
 echo "$stamp" > "$out/stamp"
