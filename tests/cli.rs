@@ -289,6 +289,35 @@ fn environment_variables_give_way_to_flags() {
     assert!(number(&report, "/tokens/generated") <= 2.0);
 }
 
+/// Whether the library has a faster layout for Q4_0 on this processor.
+fn repacks_q4_0() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx2");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("dotprod");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
+}
+
+#[test]
+fn a_quantised_encoder_is_repacked_where_asked() {
+    for (name, repacks) in [("siglip-qwen2-q4_0", repacks_q4_0()), ("siglip-qwen2-f32", false)] {
+        let files = pair(name);
+        let inspect = |extra: &[&str]| {
+            let flags = ["inspect", "--json"].iter().chain(extra).map(|word| (*word).to_owned());
+            let outcome = illava(&flags.chain(files.iter().cloned()).collect::<Vec<_>>());
+            assert_eq!(outcome.code, 0, "{name}: {}", outcome.stderr);
+            let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
+            let projector = &found["projector"];
+            (projector["repacked_bytes"].as_u64().unwrap(), projector["bytes"].as_u64().unwrap())
+        };
+        assert_eq!(inspect(&[]).0, 0, "{name}");
+        let (repacked, all) = inspect(&["--mmproj-repack"]);
+        assert_eq!(repacked > 0, repacks, "{name}: {repacked}");
+        assert!(repacked < all, "{name}: {repacked} of {all}");
+    }
+}
+
 #[test]
 fn inspect_knows_pairs_and_presets() {
     for name in PAIRS {

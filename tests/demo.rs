@@ -33,6 +33,7 @@ fn settings(folder: &Path) -> LoadSettings {
         ubatch: 512,
         gpu_layers: None,
         projector_offload: false,
+        projector_repack: false,
         flash_attention: FlashAttention::Auto,
         type_k: KvType::F16,
         type_v: KvType::F16,

@@ -140,6 +140,7 @@ impl Pair {
             flash_attention: setting.flash_attention,
             threads: 1,
             max_tokens: None,
+            repack: false,
         };
         Self {
             text: TextModel::load(

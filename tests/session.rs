@@ -29,6 +29,7 @@ fn settings(name: &str) -> LoadSettings {
         ubatch: 512,
         gpu_layers: None,
         projector_offload: false,
+        projector_repack: false,
         // Exact arithmetic, so that two ways to the same numbers agree in their greedy tokens.
         flash_attention: FlashAttention::Off,
         type_k: KvType::F32,

@@ -188,6 +188,9 @@ pub struct ModelFlags {
     /// Keep the image encoder off the GPU
     #[arg(long, help_heading = "Model")]
     pub no_mmproj_offload: bool,
+    /// Lay a quantised image encoder out anew for the CPU's fastest kernels, as is done with text models
+    #[arg(long, help_heading = "Model")]
+    pub mmproj_repack: bool,
     /// Tokens of one picture at most, for models whose number follows the picture's size
     #[arg(long, value_name = "N", env = "LLAMA_ARG_IMAGE_MAX_TOKENS", help_heading = "Model")]
     pub image_max_tokens: Option<u32>,
@@ -314,6 +317,9 @@ pub struct InspectFlags {
     /// Tokens of one picture at most, for models whose number follows the picture's size
     #[arg(long, value_name = "N", env = "LLAMA_ARG_IMAGE_MAX_TOKENS")]
     pub image_max_tokens: Option<u32>,
+    /// Load the image encoder as `run --mmproj-repack` does, and say how much of it that lays out anew
+    #[arg(long)]
+    pub mmproj_repack: bool,
     /// Print JSON instead of tables
     #[arg(long)]
     pub json: bool,
@@ -388,6 +394,7 @@ mod tests {
             "--chat-template",
             "vicuna",
             "--no-mmproj-offload",
+            "--mmproj-repack",
             "--image-max-tokens",
             "9",
             "-vv",
@@ -398,5 +405,6 @@ mod tests {
         assert_eq!((run.sampling.predict, run.sampling.seed, run.model.verbose), (-1, 7, 2));
         assert_eq!((run.model.ubatch_size, run.model.cache_type_v.as_str()), (32, "q4_0"));
         assert_eq!(run.model.gpu_layers.as_deref(), Some("99"));
+        assert!(run.model.no_mmproj_offload && run.model.mmproj_repack);
     }
 }

@@ -19,7 +19,8 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
     };
     let type_k = settings::kv_type("-ctk", &flags.cache_type_k)?;
     let type_v = settings::kv_type("-ctv", &flags.cache_type_v)?;
-    let found = Inspection::new(text, projector, type_k, type_v, flags.image_max_tokens)?;
+    let found =
+        Inspection::new(text, projector, type_k, type_v, flags.image_max_tokens, flags.mmproj_repack)?;
     if flags.json {
         return output::write_json(Path::new("-"), &found);
     }
@@ -63,6 +64,9 @@ fn show(found: &Inspection) -> String {
     );
     fact("", types(&projector.types));
     fact("", format!("merges: {}", yes(projector.can_merge)));
+    if projector.repacked_bytes > 0 {
+        fact("", format!("repacked: {} of {}", bytes(projector.repacked_bytes), bytes(projector.bytes)));
+    }
     let verdict = if found.matches {
         "yes".to_owned()
     } else {

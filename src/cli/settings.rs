@@ -58,6 +58,7 @@ pub(super) fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<
         ubatch: positive("-ub", flags.ubatch_size, 1 << 20)?,
         gpu_layers: gpu_layers(flags.gpu_layers.as_deref())?,
         projector_offload: !flags.no_mmproj_offload,
+        projector_repack: flags.mmproj_repack,
         flash_attention: flash_attention(&flags.flash_attn)?,
         type_k: kv_type("-ctk", &flags.cache_type_k)?,
         type_v: kv_type("-ctv", &flags.cache_type_v)?,

@@ -51,6 +51,8 @@ pub struct ProjectorFacts {
     pub dynamic_size: bool,
     pub can_merge: bool,
     pub bytes: u64,
+    /// Of these, with `--mmproj-repack` in the layout of the CPU's fastest kernels.
+    pub repacked_bytes: u64,
     pub types: Vec<TypeShare>,
 }
 
@@ -115,6 +117,7 @@ impl Inspection {
         type_k: KvType,
         type_v: KvType,
         image_max_tokens: Option<u32>,
+        repack: bool,
     ) -> Result<Self> {
         let pair = Pair::open(text, projector)?;
         let bytes_per_token = pair.kv.bytes(0, pair.n_layer, type_k, type_v)?;
@@ -123,6 +126,7 @@ impl Inspection {
             flash_attention: FlashAttention::Auto,
             threads: 1,
             max_tokens: image_max_tokens,
+            repack,
         };
         let mut vision = Vision::load(projector, &options)?;
         let can_merge =
@@ -169,6 +173,7 @@ fn projector_facts(info: VisionInfo, types: Vec<TypeShare>) -> ProjectorFacts {
         dynamic_size: info.dynamic_size,
         can_merge: info.can_merge,
         bytes: info.weight_bytes,
+        repacked_bytes: info.repacked_bytes,
         types,
     }
 }

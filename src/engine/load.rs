@@ -22,6 +22,8 @@ pub struct LoadSettings {
     pub ubatch: u32,
     pub gpu_layers: Option<u32>,
     pub projector_offload: bool,
+    /// Whether the image encoder's weights are laid out anew for the CPU's fastest kernels.
+    pub projector_repack: bool,
     pub flash_attention: FlashAttention,
     pub type_k: KvType,
     pub type_v: KvType,
@@ -59,6 +61,7 @@ impl Real {
                 flash_attention: settings.flash_attention,
                 threads: settings.threads_batch,
                 max_tokens: settings.image_max_tokens,
+                repack: settings.projector_repack,
             },
         )?;
         pair.check_widths(vision.info())?;

@@ -16,6 +16,8 @@ pub struct VisionOptions {
     pub threads: u32,
     /// Upper bound on a picture's tokens, for models whose number of tokens follows its size.
     pub max_tokens: Option<u32>,
+    /// On a CPU: weights in the layout of its fastest kernels, which round otherwise than llama.cpp does.
+    pub repack: bool,
 }
 
 /// What a projector file holds.
@@ -42,6 +44,8 @@ pub struct VisionInfo {
     pub can_merge: bool,
     pub mrope: bool,
     pub weight_bytes: u64,
+    /// Of these, in the layout of the CPU's fastest kernels.
+    pub repacked_bytes: u64,
     pub backend: String,
 }
 
@@ -94,6 +98,7 @@ impl Vision {
         params.flash_attn = options.flash_attention.raw();
         params.n_threads = number(options.threads);
         params.image_max_tokens = number(options.max_tokens.unwrap_or(0));
+        params.repack = options.repack;
         let mut ptr = std::ptr::null_mut();
         // SAFETY: the path is zero-terminated, the struct lives until the call returns.
         super::check(unsafe { sys::illava_vision_load(name.as_ptr(), &raw const params, &raw mut ptr) })?;
@@ -128,6 +133,7 @@ impl Vision {
             can_merge: raw.can_merge,
             mrope: raw.mrope,
             weight_bytes: raw.weight_bytes,
+            repacked_bytes: raw.repacked_bytes,
             backend: super::from_array(&raw.backend),
         })
     }
@@ -261,6 +267,7 @@ impl VisionInfo {
             can_merge: false,
             mrope: false,
             weight_bytes: 0,
+            repacked_bytes: 0,
             backend: String::new(),
         }
     }

@@ -23,6 +23,7 @@ struct projector_shape {
     int image_size = 64;
     int patch_size = 8;
     int n_out      = 24;
+    ggml_type weights = GGML_TYPE_F32; // of the linear layers; rows are to be whole blocks of it
 };
 
 class projector_file {
@@ -69,18 +70,21 @@ class projector_file {
         }
     }
 
-    void tensor(const std::string & name, std::vector<int64_t> ne, float scale, float mean = 0.0f) {
-        ggml_tensor * t = ggml_new_tensor(ctx.get(), GGML_TYPE_F32, (int) ne.size(), ne.data());
+    void tensor(const std::string & name, std::vector<int64_t> ne, float scale, float mean = 0.0f,
+            ggml_type type = GGML_TYPE_F32) {
+        ggml_tensor * t = ggml_new_tensor(ctx.get(), type, (int) ne.size(), ne.data());
         ggml_set_name(t, name.c_str());
         std::normal_distribution<float> value(mean, scale);
-        for (int64_t i = 0; i < ggml_nelements(t); i++) {
-            ((float *) t->data)[i] = value(random);
+        std::vector<float> values((size_t) ggml_nelements(t));
+        for (float & x : values) {
+            x = value(random);
         }
+        ggml_quantize_chunk(type, values.data(), t->data, 0, ggml_nrows(t), t->ne[0], nullptr);
         gguf_add_tensor(gguf.get(), t);
     }
 
     void linear(const std::string & name, int64_t n_in, int64_t n_out, float scale) {
-        tensor(name + ".weight", { n_in, n_out }, scale);
+        tensor(name + ".weight", { n_in, n_out }, scale, 0.0f, shape.weights);
         tensor(name + ".bias",   { n_out }, 0.02f);
     }
 

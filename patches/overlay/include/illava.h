@@ -52,6 +52,8 @@ struct illava_vision_params {
     int32_t n_threads;
     int32_t image_min_tokens; // dynamic-resolution models only; 0 is the model's own
     int32_t image_max_tokens;
+    bool    repack;           // on a CPU: weights in the layout of its fastest kernels where there is one for their
+                              // type; faster, and rounded otherwise than upstream, which leaves them as stored
 };
 
 struct illava_vision_info {
@@ -70,6 +72,7 @@ struct illava_vision_info {
     bool     can_merge;      // the graph of this projector takes merge steps
     bool     mrope;          // the text model expects (t, h, w) positions
     uint64_t weight_bytes;
+    uint64_t repacked_bytes; // of weight_bytes; 0 without `repack`, on a GPU, or without a kernel for the type
     char     backend[32];
 };
 

@@ -42,6 +42,7 @@ impl Fake {
             can_merge: true,
             mrope: false,
             weight_bytes: 10,
+            repacked_bytes: 0,
             backend: "CPU".into(),
         };
         let pair = Pair {

@@ -15,7 +15,8 @@ struct illava_clip_parts {
     const clip_model     * model;
     ggml_backend_sched_t   sched;
     ggml_backend_t         backend;      // where the weights are
-    size_t                 weight_bytes; // the buffer that holds them
+    size_t                 weight_bytes; // the buffers that hold them
+    size_t                 repacked_bytes; // of these, in the layout of the CPU's fastest kernels
     std::vector<ggml_backend_t> backends;
 };
 illava_clip_parts illava_clip_get_parts(const clip_ctx * ctx);

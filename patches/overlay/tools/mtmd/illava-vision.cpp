@@ -96,6 +96,7 @@ illava_status illava_vision_load(const char * path, const illava_vision_params *
         clip_params.flash_attn_type  = flash_attn;
         clip_params.image_min_tokens = params->image_min_tokens;
         clip_params.image_max_tokens = params->image_max_tokens;
+        clip_params.repack           = params->repack;
         clip_params.warmup           = true; // reserves the buffers, and walks the whole graph once under the trap
 
         vision->clip.reset(clip_init(path, clip_params).ctx_v);
@@ -140,6 +141,7 @@ illava_status illava_vision_describe(const illava_vision * vision, illava_vision
         info->can_merge    = vision->why_no_merge() == nullptr;
         info->mrope        = vision->is_qwen();
         info->weight_bytes = vision->parts.weight_bytes;
+        info->repacked_bytes = vision->parts.repacked_bytes;
     });
 }
 
