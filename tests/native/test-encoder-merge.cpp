@@ -7,6 +7,7 @@
 #include "clip.h"
 #include "illava.h"
 #include "projector-fixture.h"
+#include "vision-fixture.h"
 
 #include <algorithm>
 #include <atomic>
@@ -35,37 +36,15 @@ std::atomic<int> n_failed{ 0 };
         }                                                                    \
     } while (0)
 
-// Graphs this small spend their time in the barriers between nodes, and on a busy machine far too much of it; so one
-// thread computes, except where the number of threads is the question.
+using namespace fixture;
 
-template <auto release> struct releaser {
-    template <typename T> void operator()(T * handle) const { release(handle); }
-};
-using vision_ptr  = std::unique_ptr<illava_vision,  releaser<illava_vision_free>>;
-using image_ptr   = std::unique_ptr<illava_image,   releaser<illava_image_free>>;
-using encoded_ptr = std::unique_ptr<illava_encoded, releaser<illava_encoded_free>>;
-using clip_ptr    = std::unique_ptr<clip_ctx,       releaser<clip_free>>;
-
-illava_vision_params vision_params(int flash_attn) {
-    illava_vision_params params = {};
-    params.size       = sizeof(params);
-    params.flash_attn = flash_attn;
-    params.n_threads  = 1;
-    return params;
-}
+using clip_ptr = std::unique_ptr<clip_ctx, releaser<clip_free>>;
+using steps    = merge_steps;
 
 vision_ptr load(const std::string & path, int flash_attn) {
-    const auto params = vision_params(flash_attn);
-    illava_vision * vision = nullptr;
-    CHECK(illava_vision_load(path.c_str(), &params, &vision) == ILLAVA_OK, "%s", path.c_str());
-    return vision_ptr(vision);
-}
-
-illava_vision_info describe(const vision_ptr & vision) {
-    illava_vision_info info = {};
-    info.size = sizeof(info);
-    CHECK(illava_vision_describe(vision.get(), &info) == ILLAVA_OK, "describe");
-    return info;
+    auto vision = load_vision(path, vision_params(flash_attn));
+    CHECK(vision, "%s", path.c_str());
+    return vision;
 }
 
 std::vector<uint8_t> noise(size_t n, uint32_t seed) {
@@ -78,10 +57,9 @@ std::vector<uint8_t> noise(size_t n, uint32_t seed) {
 }
 
 image_ptr picture(const vision_ptr & vision, uint32_t nx, uint32_t ny) {
-    const auto rgb = noise((size_t) nx * ny * 3, nx * 31 + ny);
-    illava_image * image = nullptr;
-    CHECK(illava_image_from_rgb(vision.get(), rgb.data(), nx, ny, &image) == ILLAVA_OK, "%u x %u", nx, ny);
-    return image_ptr(image);
+    auto image = make_image(vision, noise((size_t) nx * ny * 3, nx * 31 + ny), nx, ny);
+    CHECK(image, "%u x %u", nx, ny);
+    return image;
 }
 
 illava_tile tile_of(const vision_ptr & vision, const image_ptr & image) {
@@ -91,56 +69,11 @@ illava_tile tile_of(const vision_ptr & vision, const image_ptr & image) {
     return tile;
 }
 
-using steps = std::vector<illava_merge_step>;
-
-illava_encode_params encode_params(const steps & schedule, illava_grid grid, bool composed, int n_threads) {
-    illava_encode_params params = {};
-    params.size           = sizeof(params);
-    params.steps          = schedule.data();
-    params.n_steps        = schedule.size();
-    params.grid           = grid;
-    params.composed_score = composed;
-    params.n_threads      = n_threads;
-    return params;
-}
-
 encoded_ptr encode(const vision_ptr & vision, const image_ptr & image, const steps & schedule,
         illava_grid grid = ILLAVA_GRID_FAITHFUL, bool composed = false, int n_threads = 1) {
-    const auto params = encode_params(schedule, grid, composed, n_threads);
-    illava_encoded * encoded = nullptr;
-    CHECK(illava_encode(vision.get(), image.get(), 0, &params, &encoded) == ILLAVA_OK, "encode");
-    return encoded_ptr(encoded);
-}
-
-illava_encoded_view view_of(const encoded_ptr & encoded) {
-    illava_encoded_view view = {};
-    view.size = sizeof(view);
-    CHECK(illava_encoded_get(encoded.get(), &view) == ILLAVA_OK, "view");
-    return view;
-}
-
-illava_step step_of(const encoded_ptr & encoded, size_t i) {
-    illava_step step = {};
-    step.size = sizeof(step);
-    CHECK(illava_encoded_step(encoded.get(), i, &step) == ILLAVA_OK, "step %zu", i);
-    return step;
-}
-
-std::vector<float> values(const illava_encoded_view & view) {
-    return { view.embd, view.embd + (size_t) view.n_tokens * view.n_embd };
-}
-
-bool same_bits(const std::vector<float> & a, const std::vector<float> & b) {
-    return a.size() == b.size() && memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
-double relative_error(const std::vector<float> & a, const std::vector<float> & b) {
-    double difference = 0, norm = 0;
-    for (size_t i = 0; i < std::min(a.size(), b.size()); i++) {
-        difference += (a[i] - b[i]) * (double) (a[i] - b[i]);
-        norm       += b[i] * (double) b[i];
-    }
-    return a.size() == b.size() ? std::sqrt(difference / norm) : INFINITY;
+    auto encoded = encode_tile(vision, image, encode_params(schedule, grid, composed, n_threads));
+    CHECK(encoded, "encode");
+    return encoded;
 }
 
 // The same pixels through upstream's entry point on a context of its own.

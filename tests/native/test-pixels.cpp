@@ -6,22 +6,18 @@
 #include "illava.h"
 #include "mtmd.h"
 
-#include "graph-fixture.h"
+#include "text-fixture.h"
+#include "vision-fixture.h"
 
-#include <cstdlib>
 #include <cstring>
 
 namespace {
 
 template <auto release> using handle = fixture::releaser<release>;
 
-using model_ptr   = std::unique_ptr<llama_model,       handle<llama_model_free>>;
 using mtmd_ptr    = std::unique_ptr<mtmd_context,      handle<mtmd_free>>;
 using bitmap_ptr  = std::unique_ptr<mtmd_bitmap,       handle<mtmd_bitmap_free>>;
 using chunks_ptr  = std::unique_ptr<mtmd_input_chunks, handle<mtmd_input_chunks_free>>;
-using vision_ptr  = std::unique_ptr<illava_vision,     handle<illava_vision_free>>;
-using image_ptr   = std::unique_ptr<illava_image,      handle<illava_image_free>>;
-using encoded_ptr = std::unique_ptr<illava_encoded,    handle<illava_encoded_free>>;
 
 struct size { uint32_t nx, ny; };
 
@@ -61,31 +57,16 @@ std::vector<float> by_mtmd(mtmd_context * ctx, size_t n_embd, const std::vector<
     return res;
 }
 
-std::vector<float> by_illava(illava_vision * vision, const std::vector<uint8_t> & rgb, size s) {
-    illava_image * image = nullptr;
-    if (illava_image_from_rgb(vision, rgb.data(), s.nx, s.ny, &image) != ILLAVA_OK) {
-        return {};
-    }
-    image_ptr owner(image);
-
+std::vector<float> by_illava(const fixture::vision_ptr & vision, const std::vector<uint8_t> & rgb, size s) {
+    const auto image = fixture::make_image(vision, rgb, s.nx, s.ny);
     std::vector<float> res;
-    for (size_t tile = 0; tile < illava_image_n_tiles(image); ++tile) {
-        illava_encode_params params = {};
-        params.size      = sizeof(params);
-        params.n_threads = 1;
-
-        illava_encoded * encoded = nullptr;
-        if (illava_encode(vision, image, tile, &params, &encoded) != ILLAVA_OK) {
+    for (size_t tile = 0; image && tile < illava_image_n_tiles(image.get()); ++tile) {
+        const auto encoded = fixture::encode_tile(vision, image, fixture::encode_params({}), tile);
+        if (!encoded) {
             return {};
         }
-        encoded_ptr encoded_owner(encoded);
-
-        illava_encoded_view view = {};
-        view.size = sizeof(view);
-        if (illava_encoded_get(encoded, &view) != ILLAVA_OK) {
-            return {};
-        }
-        res.insert(res.end(), view.embd, view.embd + size_t(view.n_tokens)*view.n_embd);
+        const auto embd = fixture::values(fixture::view_of(encoded));
+        res.insert(res.end(), embd.begin(), embd.end());
     }
     return res;
 }
@@ -95,38 +76,22 @@ std::vector<float> by_illava(illava_vision * vision, const std::vector<uint8_t> 
 int main() {
     fixture::checks t;
 
-    const char * dir = std::getenv("ILLAVA_TEST_MODELS");
-    if (!dir) {
-        fprintf(stderr, "set ILLAVA_TEST_MODELS to the folder that tools/make_model.py wrote\n");
-        return 1;
-    }
-
     illava_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
     llama_backend_init();
 
     for (const char * pair : { "siglip-qwen2-f32", "clip-llama-f32", "qwen2vl-f32", "siglip-qwen2-f16" }) {
-        const std::string folder = std::string(dir) + "/" + pair;
-
-        auto model_params = llama_model_default_params();
-        model_params.n_gpu_layers = 0;
-        model_ptr model(llama_model_load_from_file((folder + "/text.gguf").c_str(), model_params));
+        const std::string mmproj = fixture::test_models() + "/" + pair + "/mmproj.gguf";
+        const auto        model  = fixture::load_text(pair);
 
         auto upstream_params = mtmd_context_params_default();
         upstream_params.use_gpu       = false;
         upstream_params.print_timings = false;
         upstream_params.n_threads     = 1;
         upstream_params.warmup        = false;
-        mtmd_ptr upstream(model ? mtmd_init_from_file((folder + "/mmproj.gguf").c_str(), model.get(), upstream_params) : nullptr);
+        mtmd_ptr upstream(model ? mtmd_init_from_file(mmproj.c_str(), model.get(), upstream_params) : nullptr);
 
-        illava_vision_params params = {};
-        params.size       = sizeof(params);
-        params.n_threads  = 1;
-        params.flash_attn = -1;
-        illava_vision * vision = nullptr;
-        illava_vision_load((folder + "/mmproj.gguf").c_str(), &params, &vision);
-        vision_ptr owner(vision);
-
-        if (!t.expect(model && upstream && vision, folder + " loads")) {
+        const auto vision = fixture::load_vision(mmproj);
+        if (!t.expect(model && upstream && vision, std::string(pair) + " loads")) {
             continue;
         }
 
