@@ -12,10 +12,12 @@ class ChildError(Exception):
 class Child:
     """One bench-pair process. `with` ends it."""
 
-    def __init__(self, program: Path, text: Path, mmproj: Path | None, threads: int, ctx: int = 1024):
+    def __init__(self, program: Path, text: Path, mmproj: Path | None, threads: int, ctx: int = 1024, repack: bool = False):
         command = [program, "--text", text, "--threads", threads, "--ctx", ctx]
         if mmproj is not None:
             command += ["--mmproj", mmproj]
+        if repack:
+            command += ["--repack-tower", 1]
         self._process = subprocess.Popen(
             [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -13,6 +13,7 @@ class Models:
     """Files of one run. The large text model is only ever given random rows, so it needs no tower."""
 
     tower: Path
+    tower_q4: Path
     tower_q8: Path
     small: Path
     small_k: Path
@@ -23,6 +24,7 @@ class Models:
 # File name -> what tools/make_model.py is asked for.
 TIMING = {
     "siglip-so400m-f16.gguf": ["--timing", "siglip-so400m", "--type", "f16"],
+    "siglip-so400m-q4_0.gguf": ["--timing", "siglip-so400m", "--type", "q4_0"],
     "siglip-so400m-q8_0.gguf": ["--timing", "siglip-so400m", "--type", "q8_0"],
     "qwen2-0.5b-q4_0.gguf": ["--timing", "qwen2-0.5b", "--type", "q4_0"],
     "qwen2-0.5b-q4_k.gguf": ["--timing", "qwen2-0.5b", "--type", "q4_k"],
@@ -46,12 +48,14 @@ def timing(folder: Path, needed: set[str]) -> Models:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return Models(
         tower=folder / "siglip-so400m-f16.gguf",
+        tower_q4=folder / "siglip-so400m-q4_0.gguf",
         tower_q8=folder / "siglip-so400m-q8_0.gguf",
         small=folder / "qwen2-0.5b-q4_0.gguf",
         small_k=folder / "qwen2-0.5b-q4_k.gguf",
         large=folder / "qwen2-7b-q4_0.gguf",
         names={
             "tower": "SigLIP-so400m F16",
+            "tower_q4": "SigLIP-so400m Q4_0",
             "tower_q8": "SigLIP-so400m Q8_0",
             "small": "0.5B Q4_0",
             "small_k": "0.5B Q4_K",
@@ -68,15 +72,17 @@ def tiny(folder: Path) -> Models:
     text, quantised = pair / "text.gguf", folder / "siglip-qwen2-q8_0"
     return Models(
         tower=pair / "mmproj.gguf",
+        tower_q4=folder / "siglip-qwen2-q4_0" / "mmproj.gguf",
         tower_q8=quantised / "mmproj.gguf",
         small=text,
         small_k=quantised / "text.gguf",
         large=text,
         names={
             "tower": "tiny F16",
+            "tower_q4": "tiny Q4_0",
             "tower_q8": "tiny Q8_0",
             "small": "tiny F16",
             "small_k": "tiny Q8_0",
-            "large": "tiny F16",
+            "large": "large tiny F16",
         },
     )

@@ -1,12 +1,12 @@
 // Loads a model pair once and answers commands, one line each, for benches/engine.py. Compiled against the pristine
 // and against the patched library: two such programs, asked in turn, show the ratio of their times on one machine.
 //
-//   bench-pair --text FILE [--mmproj FILE] [--threads 1] [--ctx 1024] [--ubatch 512]
+//   bench-pair --text FILE [--mmproj FILE] [--threads 1] [--ctx 1024] [--ubatch 512] [--repack-tower 0]
 //
 // A schedule S is `off` or `layer:r,layer:r,...`. Each command is answered by one JSON object on one line; times are
 // in milliseconds, `ms` by the clock on the wall and `cpu_ms` by the processor time of all threads.
 //
-//   describe                  build, visual tokens, layers of the text model
+//   describe                  build, visual tokens, repacked bytes of the tower, layers of the text model
 //   encode S                  the picture through tower and projector
 //   prefill N S               N visual rows through the language model, no logits
 //   first S S                 encode, prefill, 32 text tokens and their logits: tower's schedule, decoder's schedule
@@ -118,6 +118,7 @@ class session {
         in >> command;
         if (command == "describe") {
             return std::string("{\"build\": \"") + pair_->build() + "\", \"visual\": " + std::to_string(pair_->n_visual()) +
+                   ", \"repacked\": " + std::to_string(pair_->repacked_bytes()) +
                    ", \"layers\": " + std::to_string(llama_model_n_layer(model_.get())) + "}";
         }
         if (command == "encode") {
@@ -266,6 +267,8 @@ settings parse(int argc, char ** argv) {
             set.n_ctx = uint32_t(std::stoul(value));
         } else if (flag == "--ubatch") {
             set.n_ubatch = uint32_t(std::stoul(value));
+        } else if (flag == "--repack-tower") {
+            set.repack = std::stoi(value) != 0;
         } else {
             throw std::runtime_error("no such option: " + flag);
         }

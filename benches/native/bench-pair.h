@@ -25,6 +25,7 @@ struct settings {
     int32_t     threads  = 1;
     uint32_t    n_ctx    = 1024;
     uint32_t    n_ubatch = 512;
+    bool        repack   = false; // the tower's weights too, where the library can
 };
 
 // Rows for the language model, [n, n_embd]. Borrowed: valid until the pair encodes again.
@@ -73,6 +74,8 @@ class pair {
     virtual const char * build() const = 0;
     // Visual tokens of the picture with merging off.
     virtual int32_t n_visual() const = 0;
+    // Bytes of the tower's weights in a layout other than the file's.
+    virtual uint64_t repacked_bytes() const = 0;
     // The picture through the tower and the projector.
     virtual visual_rows encode(const schedule & tower) = 0;
     // A context for the schedule, its cache empty. Not part of what is timed.

@@ -34,6 +34,8 @@ class illava_pair : public pair {
 
     int32_t n_visual() const override { return n_visual_; }
 
+    uint64_t repacked_bytes() const override { return repacked_bytes_; }
+
     visual_rows encode(const schedule & tower) override {
         require(vision_ != nullptr, "no tower was loaded");
         const auto           steps  = as_steps(tower);
@@ -145,6 +147,7 @@ class illava_pair : public pair {
         params.size                 = sizeof(params);
         params.flash_attn           = 1;
         params.n_threads            = set_.threads;
+        params.repack               = set_.repack;
         illava_vision * vision      = nullptr;
         check(illava_vision_load(set_.mmproj.c_str(), &params, &vision), "the tower");
         vision_.reset(vision);
@@ -152,6 +155,7 @@ class illava_pair : public pair {
         illava_vision_info info = {};
         info.size               = sizeof(info);
         check(illava_vision_describe(vision_.get(), &info), "the tower");
+        repacked_bytes_ = info.repacked_bytes;
         require(info.n_embd_out == llama_model_n_embd_inp(&model_),
                 "the projector is " + std::to_string(info.n_embd_out) + " wide, the text model " +
                     std::to_string(llama_model_n_embd_inp(&model_)));
@@ -201,7 +205,8 @@ class illava_pair : public pair {
     vision_ptr                                  vision_;
     image_ptr                                   image_;
     encoded_ptr                                 encoded_;
-    int32_t                                     n_visual_ = 0;
+    int32_t                                     n_visual_       = 0;
+    uint64_t                                    repacked_bytes_ = 0;
     std::map<std::vector<int32_t>, context_ptr> contexts_;
     llama_context *                             current_ = nullptr;
 };

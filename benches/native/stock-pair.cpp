@@ -19,12 +19,15 @@ template <typename T> using owned = std::unique_ptr<T, mtmd_freed>;
 class stock_pair : public pair {
   public:
     stock_pair(llama_model & model, const settings & set) : model_(model), set_(set) {
+        require(!set.repack, "the unpatched library cannot repack a tower");
         if (!set.mmproj.empty()) {
             load_tower();
         }
     }
 
     const char * build() const override { return "stock"; }
+
+    uint64_t repacked_bytes() const override { return 0; }
 
     int32_t n_visual() const override {
         return chunk_ ? int32_t(mtmd_input_chunk_get_n_tokens(chunk_)) : 0;
