@@ -6,7 +6,7 @@ the machine does meets all of them and none pays for what another keeps in memor
 the median of the ratios of the rounds, with their range.
 
     benches/engine.py                          all rows, threads 1 and 2, 5 rounds; 25 minutes or so
-    benches/engine.py --only encoder share     some rows
+    benches/engine.py --only encoder share     some rows; --out FILE adds them to a file that is there
     benches/engine.py --quick                  tiny models, one round: shows that it works, and fails
                                                where a size is not what it should be
 
@@ -31,6 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Models that a group needs beyond the small pair.
 NEEDED = {
     "repack": {"siglip-so400m-q4_0.gguf"},
+    "repack-first": {"siglip-so400m-q4_0.gguf"},
+    "repack-stock": {"siglip-so400m-q4_0.gguf"},
     "q8": {"siglip-so400m-q8_0.gguf"},
     "text-q4_k": {"qwen2-0.5b-q4_k.gguf"},
     "large": {"qwen2-7b-q4_0.gguf"},
@@ -50,7 +52,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--models", type=Path, default=ROOT / "target" / "bench-models", help="folder of the timing models")
     parser.add_argument("--programs", type=Path, nargs=2, metavar=("STOCK", "OURS"), help="programs built before, instead of building")
-    parser.add_argument("--out", type=Path, help="the JSON file (default: benches/runs/engine-DATE.json)")
+    parser.add_argument("--out", type=Path, help="the JSON file (default: benches/runs/engine-DATE.json); to one that is there the rows are added")
     parser.add_argument("--quick", action="store_true", help="tiny models, one round, one thread; no JSON unless --out")
     args = parser.parse_args()
     if args.rounds < 1 or min(args.threads) < 1:
@@ -82,19 +84,29 @@ def main() -> int:
         out = ROOT / "benches" / "runs" / f"engine-{started:%Y-%m-%d-%H%M}.json"
     about = {
         "benchmark": "engine",
-        "started": started.isoformat(timespec="seconds"),
         "commit": machine.commit(ROOT),
         "machine": machine.describe(),
         "settings": {"rounds": args.rounds, "clock": args.clock, "n_ubatch": 512, "flash_attention": True, "kv": "f16"},
     }
 
+    # A run in pieces: rows of other groups, of the same programs on the same machine, stay.
+    before = json.loads(out.read_text()) if out is not None and out.exists() else about | {"pieces": [], "rows": []}
+    if any(before[key] != about[key] for key in about):
+        print(f"benches/engine.py: {out} is of another commit, machine or setting; give another --out", file=sys.stderr)
+        return 1
+
     def save(rows: list[Row]) -> None:
         if out is None:
             return
-        run = about | {
+        piece = {
+            "groups": args.only,
+            "started": started.isoformat(timespec="seconds"),
             "seconds": round((datetime.datetime.now(datetime.timezone.utc) - started).total_seconds()),
             "load_average": {"before": load, "after": machine.load()},
-            "rows": [row.as_json() for row in rows],
+        }
+        run = about | {
+            "pieces": before["pieces"] + [piece],
+            "rows": before["rows"] + [row.as_json() for row in rows],
         }
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(run, indent=1) + "\n")
