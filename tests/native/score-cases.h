@@ -161,9 +161,10 @@ inline std::vector<score_case> all_cases() {
     for (int64_t group : { 1, 2, 3, 4, 6, 7, 8 }) {
         cases.push_back({ 120, 333, 64, 2 * group, 2, GGML_TYPE_F16, mask_kind::causal });
     }
-    // The composition cuts here inside a group of heads, with a rest of queries.
+    // The composition cuts the queries here, and takes one head of a group, or whole groups, at a time.
     cases.push_back({ 300, 2916, 8, 7, 1, GGML_TYPE_F32, mask_kind::causal });
-    cases.push_back({ 300, 2916, 8, 8, 4, GGML_TYPE_F32, mask_kind::random });
+    cases.push_back({ 32, 20000, 8, 7, 1, GGML_TYPE_F16 });
+    cases.push_back({ 32, 20000, 8, 8, 4, GGML_TYPE_F32, mask_kind::random });
 
     for (mask_kind mask : { mask_kind::causal, mask_kind::random, mask_kind::blind_rows }) {
         for (ggml_type mask_type : { GGML_TYPE_F16, GGML_TYPE_F32 }) {

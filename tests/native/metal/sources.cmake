@@ -31,3 +31,17 @@ target_sources(test-metal-score PRIVATE
     "${CMAKE_CURRENT_SOURCE_DIR}/metal/threadgroup.cpp")
 target_include_directories(test-metal-score BEFORE PRIVATE
     "${CMAKE_CURRENT_SOURCE_DIR}" "${CMAKE_CURRENT_SOURCE_DIR}/metal" "${kernel_directory}" "${metal}" "${metal}/kernels")
+
+# Address spaces are words to a C++ compiler; Clang knows them from OpenCL.
+find_program(ILLAVA_CLANG clang)
+set(knows_address_spaces 1)
+if (ILLAVA_CLANG)
+    execute_process(COMMAND "${ILLAVA_CLANG}" -x cl -cl-std=clc++2021 -target spir64 -fsyntax-only /dev/null
+        RESULT_VARIABLE knows_address_spaces OUTPUT_QUIET ERROR_QUIET)
+endif()
+if (knows_address_spaces EQUAL 0)
+    add_test(NAME metal-address-spaces
+        COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/metal/check-address-spaces.sh" "${ILLAVA_CLANG}" "${metal}")
+else()
+    message(STATUS "the Metal kernels' address spaces are not checked: no clang with C++ for OpenCL 2021 (14 or later)")
+endif()

@@ -36,21 +36,31 @@ score_shape check_operands(const ggml_tensor * q, const ggml_tensor * k, const g
 // small next to the weights of any model that has a map worth cutting.
 constexpr int64_t max_piece   = int64_t(1) << 22;
 constexpr int64_t max_queries = 256;
+constexpr int64_t min_queries = 32;
 
 struct piece_shape {
     int64_t n_q;
     int64_t n_head;
 };
 
-// ggml_mul_mat broadcasts key heads over groups of query heads, so a piece has either whole groups
-// or an equal part of one group.
+// Some queries of all heads, where they fit: Vulkan binds the operands of a matrix product at the view's
+// own address, which has to be a multiple of up to 256 bytes, and 32 rows of heads are that, a few heads
+// of 72 elements are not. Otherwise some heads, eight key heads at a time where they fit, for the same
+// reason. ggml_mul_mat broadcasts key heads over groups of query heads, so they are whole groups or an
+// equal part of one group.
 piece_shape choose_piece(const score_shape & s) {
-    const int64_t group = s.n_head / s.n_head_kv;
-    const int64_t n_q   = std::min({ s.n_q, max_queries, std::max<int64_t>(1, max_piece / s.n_kv) });
-    const int64_t limit = std::max<int64_t>(1, max_piece / (n_q * s.n_kv));
+    const int64_t queries = max_piece / (s.n_kv * s.n_head);
+    if (queries >= min_queries) {
+        return { std::min({ s.n_q, max_queries, queries / min_queries * min_queries }), s.n_head };
+    }
 
-    if (limit >= group) {
-        return { n_q, std::min(limit / group * group, s.n_head) };
+    const int64_t group = s.n_head / s.n_head_kv;
+    const int64_t n_q   = std::min({ s.n_q, min_queries, std::max<int64_t>(1, max_piece / s.n_kv) });
+    const int64_t limit = std::max<int64_t>(1, max_piece / (n_q * s.n_kv));
+    for (int64_t step : { 8 * group, group }) {
+        if (limit >= step) {
+            return { n_q, std::min(limit / step * step, s.n_head) };
+        }
     }
     int64_t n_head = limit;
     while (group % n_head != 0) {
@@ -100,6 +110,11 @@ ggml_tensor * ggml_attn_score_composed(
         float          scale) {
     const score_shape s     = check_operands(q, k, mask);
     const piece_shape piece = choose_piece(s);
+
+    // Not every backend multiplies quantised rows that lie apart, as those of one head of a KV cache do.
+    if (ggml_is_quantized(k->type)) {
+        k = ggml_cast(ctx, k, GGML_TYPE_F32);
+    }
     const int64_t     group = s.n_head / s.n_head_kv;
 
     // A row whose keys are all masked has no softmax (0/0). A sink, a logit far below any real one,
