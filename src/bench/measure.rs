@@ -143,10 +143,8 @@ fn once<E: Engine>(
     let compute_bytes = engine.compute_bytes();
 
     let start = Instant::now();
-    let mut position = end_position(&entries, &images);
-    for _ in 1..work.answer {
+    for (position, _) in (end_position(&entries, &images)..).zip(1..work.answer) {
         engine.decode(token, position)?;
-        position += 1;
         token = draw(engine)?;
     }
     sample.generate = milliseconds(start);
