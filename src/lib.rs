@@ -10,6 +10,7 @@ pub mod bench;
 pub mod cli;
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod explain;
 pub mod media;
 pub mod native;

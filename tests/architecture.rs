@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module and the names its files must not mention.
-const FORBIDDEN: [(&str, &[&str]); 11] = [
+const FORBIDDEN: [(&str, &[&str]); 12] = [
     (
         "schedule",
         &[
@@ -78,6 +78,7 @@ const FORBIDDEN: [(&str, &[&str]); 11] = [
         &["crate::native", "crate::engine", "crate::cli", "crate::media", "clap", "llama_cpp", "tokio"],
     ),
     ("worker", &["crate::cli", "crate::server", "crate::native", "clap", "llama_cpp", "tokio"]),
+    ("eval", &["crate::native", "crate::cli", "clap", "llama_cpp", "tokio"]),
     ("bench", &["crate::native", "crate::cli", "clap", "llama_cpp", "tokio"]),
     ("engine", &["crate::cli", "clap", "llama_cpp"]),
     ("cli", &["crate::native", "llama_cpp_2", "llama_cpp_sys_2"]),

@@ -51,12 +51,17 @@ pub fn chart(measured: &Measured, format: Format) -> Result<Vec<u8>, String> {
     }
 }
 
-fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, measured: &Measured) -> Result<(), String> {
+/// Gives charts their letters: a picture must not depend on the fonts a machine happens to have.
+pub fn register_fonts() {
     static FONT: Once = Once::new();
-    // A picture must not depend on the fonts a machine happens to have.
     FONT.call_once(|| {
+        // It fails for bytes that are no font, and these are one.
         let _ = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
     });
+}
+
+fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, measured: &Measured) -> Result<(), String> {
+    register_fonts();
     let failed = |error: &dyn std::fmt::Display| error.to_string();
     area.fill(&WHITE).map_err(|error| failed(&error))?;
     let n = i32::try_from(measured.outcomes.len()).unwrap_or(i32::MAX);

@@ -6,7 +6,7 @@ mod measure;
 mod spread;
 mod table;
 
-pub use chart::{Format, chart};
+pub use chart::{Format, chart, register_fonts};
 pub use measure::{Subject, Work, measure};
 pub use spread::Spread;
 pub use table::table;

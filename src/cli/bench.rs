@@ -59,7 +59,9 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
     Ok(())
 }
 
-fn format(path: &Path) -> Result<Format> {
+/// # Errors
+/// [`Kind::Usage`] naming the endings there are.
+pub(super) fn format(path: &Path) -> Result<Format> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("png") => Ok(Format::Png),
         Some("svg") => Ok(Format::Svg),
@@ -93,7 +95,8 @@ fn subjects(engine: &Real, choice: &Choice, others: &[String]) -> Result<Vec<Sub
     Ok(subjects)
 }
 
-fn label(schedule: &Schedule) -> String {
+/// What a schedule goes by in tables.
+pub(super) fn label(schedule: &Schedule) -> String {
     match schedule.keep {
         Some(keep) => format!("{} keep {keep}", schedule.name),
         None => schedule.name.clone(),

@@ -31,6 +31,8 @@ pub enum Command {
     Explain(Box<ExplainFlags>),
     /// Time merging off against on, part by part, alternated
     Bench(Box<BenchFlags>),
+    /// Mark answers to a question set under several schedules: accuracy, speed and memory side by side
+    Eval(Box<EvalFlags>),
     /// Say what a pair of GGUF files is and what merging would do to it
     Inspect(Box<InspectFlags>),
     /// Print shell completions
@@ -115,6 +117,44 @@ pub struct BenchFlags {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,
     /// Draw the parts as stacked bars; the name ends in .png or .svg
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub plot: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalFlags {
+    #[command(flatten)]
+    pub model: ModelFlags,
+    #[command(flatten)]
+    pub merge: MergeFlags,
+    /// Question set: .jsonl, or .parquet and .tsv as public benchmarks come
+    #[arg(long, value_name = "FILE", help_heading = "Evaluation")]
+    pub set: PathBuf,
+    /// Schedules beside off and the one above: presets, or shares as in --keep; repeat it, or give a comma list
+    #[arg(long, value_name = "PRESET|R", value_delimiter = ',', help_heading = "Evaluation")]
+    pub against: Vec<String>,
+    /// How answers are marked: exact, choice, anls, relaxed, yes_no or vqa [default: by the set's columns]
+    #[arg(long, value_name = "NAME", help_heading = "Evaluation")]
+    pub metric: Option<String>,
+    /// Put after each question [default: by the metric]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Evaluation")]
+    pub instruction: Option<String>,
+    /// The first N questions only
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Evaluation")]
+    pub limit: Option<u32>,
+    /// Tokens of an answer at most
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Evaluation")]
+    pub predict: u32,
+    /// Every answer, one JSON object a line; a call that was stopped goes on from it
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub log: Option<PathBuf>,
+    /// Write the rows as JSON; - is stdout
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub json: Option<PathBuf>,
+    /// Write the rows as CSV
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub csv: Option<PathBuf>,
+    /// Draw accuracy against throughput; the name ends in .png or .svg
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub plot: Option<PathBuf>,
 }

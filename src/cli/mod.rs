@@ -3,6 +3,7 @@
 mod argv;
 mod bench;
 mod chat;
+mod eval;
 mod explain;
 mod flags;
 mod inspect;
@@ -51,6 +52,10 @@ fn dispatch(cli: Cli) -> Result<()> {
         Command::Bench(flags) => {
             logging::start(flags.model.verbose);
             bench::bench(&flags)
+        }
+        Command::Eval(flags) => {
+            logging::start(flags.model.verbose);
+            eval::eval(&flags)
         }
         Command::Inspect(flags) => {
             logging::start(flags.verbose);

@@ -1,0 +1,149 @@
+//! `illava eval`: what schedules cost in accuracy and what they buy, on a question set.
+
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::flags::EvalFlags;
+use super::progress::Progress;
+use super::{bench, interrupt, output, run, settings};
+use crate::engine::{Limits, LoadSettings, Real, Sampling, Session, Sizing};
+use crate::error::{Error, Kind, Result};
+use crate::eval::{self, Log, Metric, Runner, Set, Subject};
+use crate::schedule::{Choice, MergeFlag};
+
+pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
+    let load = settings::load(&flags.model, None)?;
+    let choice = settings::choice(&flags.merge)?;
+    if let Some(plot) = &flags.plot {
+        bench::format(plot)?;
+    }
+    let mut set = eval::read(&flags.set, flags.metric.as_deref().map(metric).transpose()?)?;
+    if let Some(limit) = flags.limit {
+        set.items.truncate(limit as usize);
+    }
+    let instruction = flags.instruction.as_deref().unwrap_or(eval::instruction(set.metric));
+    interrupt::install(load.stop)?;
+    let progress = Progress::new();
+    let bar = progress.clone();
+    let (engine, _) = Real::load(&load, move |stage| bar.loading(stage))?;
+    let subjects = subjects(&engine, &choice, &flags.against)?;
+    progress.clear();
+
+    let mut log = match &flags.log {
+        Some(path) => Log::open(path, &run_name(&load, &set, &subjects, instruction, flags))?,
+        None => Log::default(),
+    };
+    let limits = Limits {
+        tokens: Some(flags.predict),
+        sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0 },
+        grammar: None,
+    };
+    let schedule = subjects[0].schedule.clone();
+    let mut session = Session::new(engine, schedule, Sizing::Fit, load.stop);
+    let runner = Runner { set: &set, subjects: &subjects, limits: &limits, instruction };
+    let bar = answers_bar((set.items.len() * subjects.len()) as u64);
+    let ran = runner.run(&mut session, &mut log, |done, record| {
+        bar.set_position(done);
+        if let Some(failure) = &record.failure {
+            tracing::warn!("question {}, {}: {failure}", record.item, record.schedule);
+        }
+    });
+    bar.finish_and_clear();
+    if let (Err(error), Some(path)) = (&ran, &flags.log)
+        && error.kind() == Kind::Interrupted
+    {
+        eprintln!("note: the same command goes on from {}", path.display());
+    }
+    ran?;
+    let names: Vec<String> = subjects.into_iter().map(|subject| subject.name).collect();
+    show(flags, &eval::summarise(&set.name, set.metric, &names, log.records()))
+}
+
+fn show(flags: &EvalFlags, summary: &eval::Summary) -> Result<()> {
+    let write = |path: &Path, bytes: &[u8]| {
+        std::fs::write(path, bytes)
+            .map_err(|error| Error::new(Kind::File, format!("{}: {error}", path.display())))
+    };
+    let failed =
+        |path: &Path, reason: String| Error::new(Kind::File, format!("{}: {reason}", path.display()));
+    output::say(&eval::table(summary))?;
+    if let Some(path) = &flags.json {
+        output::write_json(path, summary)?;
+    }
+    if let Some(path) = &flags.csv {
+        write(path, eval::csv(summary).map_err(|reason| failed(path, reason))?.as_bytes())?;
+    }
+    if let Some(path) = &flags.plot {
+        write(path, &eval::curve(summary, bench::format(path)?).map_err(|reason| failed(path, reason))?)?;
+    }
+    Ok(())
+}
+
+fn metric(name: &str) -> Result<Metric> {
+    Metric::named(name).ok_or_else(|| {
+        let names: Vec<&str> = Metric::ALL.iter().map(|metric| metric.name()).collect();
+        Error::usage(format!("--metric {name}: choose {}", names.join(", ")))
+    })
+}
+
+/// Off first, then the schedule the flags mean, then the others asked for, each once.
+fn subjects(engine: &Real, choice: &Choice, others: &[String]) -> Result<Vec<Subject>> {
+    let mut choices =
+        vec![Choice { merge: Some(MergeFlag::parse("off")?), ..Choice::default() }, choice.clone()];
+    for other in others {
+        choices.push(match other.parse::<f64>() {
+            Ok(keep) => Choice { keep: Some(keep), ..choice.clone() },
+            Err(_) => Choice { merge: Some(MergeFlag::parse(other)?), ..Choice::default() },
+        });
+    }
+    let mut subjects: Vec<Subject> = Vec::new();
+    for choice in choices {
+        let schedule = run::choose(engine, &choice)?;
+        let name = bench::label(&schedule);
+        if subjects.iter().all(|subject| subject.name != name) {
+            subjects.push(Subject { name, schedule });
+        }
+    }
+    Ok(subjects)
+}
+
+/// What a log belongs to: everything that an answer depends on but the schedule, whose name each record has.
+fn run_name(
+    load: &LoadSettings,
+    set: &Set,
+    subjects: &[Subject],
+    instruction: &str,
+    flags: &EvalFlags,
+) -> String {
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
+    let schedules: Vec<String> =
+        subjects.iter().map(|subject| format!("{}={:?}", subject.name, subject.schedule)).collect();
+    let text = format!(
+        "{:?} {} {:?} {} {} {:?} {} {instruction:?} {} {}",
+        load.text,
+        size(&load.text),
+        load.projector,
+        size(&load.projector),
+        set.name,
+        set.metric,
+        set.items.len(),
+        flags.predict,
+        schedules.join(" "),
+    );
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+fn answers_bar(length: u64) -> ProgressBar {
+    use std::io::IsTerminal;
+    let bar = ProgressBar::new(length);
+    if std::io::stderr().is_terminal() {
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} answers, {per_sec}, {eta} left")
+        {
+            bar.set_style(style);
+        }
+    } else {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    bar
+}

@@ -1,0 +1,102 @@
+//! Every question under every schedule.
+
+use std::time::Instant;
+
+use super::log::{Cost, Log, Record};
+use super::{Item, Metric, Set, metric};
+use crate::engine::{Engine, Finish, Limits, Session};
+use crate::error::{Error, Kind, Result};
+use crate::prompt::{Message, Part, Role};
+use crate::schedule::Schedule;
+
+/// A schedule with the name it goes by.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    pub name: String,
+    pub schedule: Schedule,
+}
+
+/// What stays the same for every question.
+#[derive(Debug)]
+pub struct Runner<'a> {
+    pub set: &'a Set,
+    pub subjects: &'a [Subject],
+    pub limits: &'a Limits,
+    /// Put after each question.
+    pub instruction: &'a str,
+}
+
+impl Runner<'_> {
+    /// Answers what `log` does not have yet. Schedules take turns at each question, so that a noisy machine disturbs
+    /// them alike. `told` hears of every question done, with its place in all of them.
+    ///
+    /// # Errors
+    /// Interruption, a log that cannot be written. What goes wrong with one question goes into the log.
+    pub fn run<E: Engine>(
+        &self,
+        session: &mut Session<E>,
+        log: &mut Log,
+        mut told: impl FnMut(u64, &Record),
+    ) -> Result<()> {
+        let mut done = 0;
+        for (number, item) in self.set.items.iter().enumerate() {
+            let mut order: Vec<&Subject> = self.subjects.iter().collect();
+            if number % 2 == 1 {
+                order.reverse();
+            }
+            for subject in order {
+                done += 1;
+                if let Some(known) =
+                    log.find(&subject.name, &item.id).filter(|record| record.failure.is_none())
+                {
+                    told(done, known);
+                    continue;
+                }
+                let record = match self.answer(session, subject, item) {
+                    Ok(record) => record,
+                    Err(error) if error.kind() == Kind::Interrupted => return Err(error),
+                    Err(error) => Record {
+                        schedule: subject.name.clone(),
+                        item: item.id.clone(),
+                        category: item.category.clone(),
+                        mark: None,
+                        answer: String::new(),
+                        failure: Some(error.to_string()),
+                        cost: None,
+                    },
+                };
+                told(done, &record);
+                log.add(record)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer<E: Engine>(&self, session: &mut Session<E>, subject: &Subject, item: &Item) -> Result<Record> {
+        session.clear();
+        session.set_schedule(subject.schedule.clone())?;
+        let mut parts = Vec::new();
+        for picture in &item.pictures {
+            let start = Instant::now();
+            let pixels = picture.pixels(&item.id)?;
+            let decode_ms = start.elapsed().as_secs_f64() * 1000.0;
+            parts.push(Part::Image(session.add_image(pixels, decode_ms)?));
+        }
+        parts.push(Part::Text(metric::prompt(item, self.instruction)));
+        let answer = session.answer(&[Message { role: Role::User, parts }], self.limits, &mut |_| ())?;
+        if answer.finish == Finish::Interrupted {
+            return Err(Error::interrupted());
+        }
+        let metric: Metric = self.set.metric;
+        let report = answer.report;
+        Ok(Record {
+            schedule: subject.name.clone(),
+            item: item.id.clone(),
+            category: item.category.clone(),
+            mark: Some(metric.mark(item, &report.text)),
+            answer: report.text,
+            failure: None,
+            cost: Some(Cost { tokens: report.tokens, ms: report.ms, bytes: report.bytes }),
+        })
+    }
+}

@@ -1,0 +1,123 @@
+//! Our own layout: one JSON object a line, pictures as paths beside the file.
+//!
+//! `{"id": "7", "image": "a.png", "question": "...", "answer": "..."}`; `images`, `answers`, `options` as lists, `kind`
+//! or `category`, `metric`.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Item, Metric, Picture};
+
+#[derive(Deserialize)]
+struct Line {
+    id: Option<Text>,
+    #[serde(alias = "kind")]
+    category: Option<String>,
+    image: Option<String>,
+    #[serde(default)]
+    images: Vec<String>,
+    question: String,
+    #[serde(default)]
+    options: Vec<String>,
+    answer: Option<Text>,
+    #[serde(default)]
+    answers: Vec<Text>,
+    metric: Option<Metric>,
+}
+
+/// Ids and answers are often numbers.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Text {
+    Text(String),
+    Number(serde_json::Number),
+}
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        match text {
+            Text::Text(text) => text,
+            Text::Number(number) => number.to_string(),
+        }
+    }
+}
+
+pub fn read(path: &Path) -> Result<(Vec<Item>, Metric), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut items = Vec::new();
+    let mut metric = None;
+    for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let number = i + 1;
+        let line: Line = serde_json::from_str(line).map_err(|error| format!("line {number}: {error}"))?;
+        let answers: Vec<String> = line.answers.into_iter().chain(line.answer).map(String::from).collect();
+        if answers.is_empty() {
+            return Err(format!("line {number}: no answer"));
+        }
+        let suggested =
+            line.metric.unwrap_or(if line.options.is_empty() { Metric::Exact } else { Metric::Choice });
+        if *metric.get_or_insert(suggested) != suggested {
+            return Err(format!(
+                "line {number}: marked in another way than the lines before; split the file"
+            ));
+        }
+        items.push(Item {
+            id: line.id.map_or_else(|| number.to_string(), String::from),
+            category: line.category.unwrap_or_default(),
+            pictures: line
+                .image
+                .into_iter()
+                .chain(line.images)
+                .map(|name| Picture::File(folder.join(name)))
+                .collect(),
+            question: line.question,
+            options: line.options,
+            answers,
+        });
+    }
+    Ok((items, metric.unwrap_or(Metric::Exact)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> Result<(Vec<Item>, Metric), String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("set.jsonl");
+        std::fs::write(&path, text).unwrap();
+        read(&path)
+    }
+
+    #[test]
+    fn lines() {
+        let (items, metric) = read_text(
+            "{\"image\": \"a.png\", \"question\": \"How many?\", \"answer\": 2, \"kind\": \"count\"}\n\n\
+             {\"id\": 7, \"images\": [\"a.png\", \"b.png\"], \"question\": \"Same?\", \"answers\": [\"yes\", \"Yes\"]}\n",
+        )
+        .unwrap();
+        assert_eq!(metric, Metric::Exact);
+        assert_eq!(
+            (items[0].id.as_str(), items[0].answers[0].as_str(), items[0].category.as_str()),
+            ("1", "2", "count")
+        );
+        assert_eq!((items[1].id.as_str(), items[1].pictures.len(), items[1].answers.len()), ("7", 2, 2));
+    }
+
+    #[test]
+    fn faults_name_their_line() {
+        for (text, part) in [
+            ("{\"question\": \"a\", \"answer\": \"b\"}\n{", "line 2"),
+            ("{\"question\": \"a\"}", "line 1: no answer"),
+            ("{\"answer\": \"a\"}", "line 1: missing field `question`"),
+            (
+                "{\"question\": \"a\", \"answer\": \"b\"}\n{\"question\": \"a\", \"answer\": \"b\", \"options\": [\"b\"]}",
+                "line 2: marked in another way",
+            ),
+        ] {
+            let error = read_text(text).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

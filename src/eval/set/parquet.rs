@@ -1,0 +1,62 @@
+//! Hugging Face datasets as parquet, with their pictures inside (`{bytes, path}`).
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row as ParquetRow};
+
+use super::columns::{self, Row};
+use super::{Item, Metric, Picture};
+
+struct Cells<'a>(HashMap<&'a str, &'a Field>);
+
+impl Row for Cells<'_> {
+    fn texts(&self, column: &str) -> Vec<String> {
+        self.0.get(column).map(|field| texts(field)).unwrap_or_default()
+    }
+
+    fn pictures(&self, column: &str) -> Vec<Picture> {
+        self.0.get(column).map(|field| pictures(field)).unwrap_or_default()
+    }
+}
+
+fn texts(field: &Field) -> Vec<String> {
+    match field {
+        Field::Null | Field::Group(_) | Field::MapInternal(_) | Field::Bytes(_) => Vec::new(),
+        Field::Str(text) => vec![text.clone()],
+        Field::ListInternal(list) => list.elements().iter().flat_map(texts).collect(),
+        // Numbers and truth values print as people write them.
+        other => vec![other.to_string()],
+    }
+}
+
+fn pictures(field: &Field) -> Vec<Picture> {
+    match field {
+        Field::Bytes(bytes) => vec![Picture::Bytes(Arc::from(bytes.data()))],
+        Field::Group(group) => named(group).get("bytes").map(|field| pictures(field)).unwrap_or_default(),
+        Field::ListInternal(list) => list.elements().iter().flat_map(pictures).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn named(row: &ParquetRow) -> HashMap<&str, &Field> {
+    row.get_column_iter().map(|(name, field)| (name.as_str(), field)).collect()
+}
+
+pub fn read(path: &Path) -> Result<(Vec<Item>, Metric), String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let damaged = |error: parquet::errors::ParquetError| format!("not a readable parquet file ({error})");
+    let reader = SerializedFileReader::new(file).map_err(damaged)?;
+    let mut items = Vec::new();
+    let mut metric = None;
+    for (number, row) in reader.get_row_iter(None).map_err(damaged)?.enumerate() {
+        let row = row.map_err(damaged)?;
+        let (item, suggested) = columns::item(&Cells(named(&row)), number)?;
+        metric.get_or_insert(suggested);
+        items.push(item);
+    }
+    Ok((items, metric.unwrap_or(Metric::Exact)))
+}

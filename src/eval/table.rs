@@ -1,0 +1,147 @@
+//! The summary for people (Markdown) and for spreadsheets (CSV).
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::{Interval, Summary};
+use crate::report::quantity;
+
+/// A Markdown table, and below it what failed.
+#[must_use]
+pub fn table(summary: &Summary) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header([
+        "questions",
+        "schedule",
+        "accuracy, % (95 %)",
+        "against the first, points (95 %)",
+        "visual tokens",
+        "encoder",
+        "prefill",
+        "total",
+        "KV cache",
+    ]);
+    let share = |interval: Interval, sign: bool| {
+        let show = |value: f64| {
+            if sign { format!("{:+.1}", 100.0 * value) } else { format!("{:.1}", 100.0 * value) }
+        };
+        format!("{} ({} to {})", show(interval.mean), show(interval.low), show(interval.high))
+    };
+    let first = summary.rows.first().map(|row| row.schedule.as_str());
+    for row in &summary.rows {
+        let name = if row.category.is_empty() { "all" } else { &row.category };
+        let compared = Some(row.schedule.as_str()) != first;
+        table.add_row([
+            format!("{name} ({})", row.questions),
+            row.schedule.clone(),
+            share(row.accuracy, false),
+            if compared { share(row.difference, true) } else { String::new() },
+            format!("{:.0}, {:.0}", row.visual_tokens, row.visual_tokens_deepest),
+            format!("{:.0} ms", row.encoder_ms),
+            format!("{:.0} ms", row.prefill_ms),
+            format!("{:.0} ms", row.total_ms),
+            quantity(row.kv_bytes),
+        ]);
+    }
+    for column in 2..9 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut text = format!(
+        "{table}\n\n{}, marked by {}. Visual tokens: after the encoder, in the deepest layers. Tokens, times and bytes are medians.\n",
+        summary.set,
+        summary.metric.name()
+    );
+    for (schedule, score) in &summary.mme {
+        text.push_str(&format!("MME score, {schedule}: {score:.1}\n"));
+    }
+    if !summary.failures.is_empty() {
+        text.push_str(&format!("{} failed and count in no accuracy:\n", summary.failures.len()));
+        for (item, schedule, cause) in &summary.failures {
+            text.push_str(&format!("  {item}, {schedule}: {cause}\n"));
+        }
+    }
+    text
+}
+
+/// One line for each row.
+///
+/// # Errors
+/// The writer's own words.
+pub fn csv(summary: &Summary) -> Result<String, String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer
+        .write_record([
+            "set",
+            "category",
+            "schedule",
+            "questions",
+            "failures",
+            "accuracy",
+            "accuracy_low",
+            "accuracy_high",
+            "difference",
+            "difference_low",
+            "difference_high",
+            "visual_tokens",
+            "visual_tokens_deepest",
+            "encoder_ms",
+            "prefill_ms",
+            "total_ms",
+            "kv_bytes",
+        ])
+        .map_err(|error| error.to_string())?;
+    for row in &summary.rows {
+        let figures = [
+            row.accuracy.mean,
+            row.accuracy.low,
+            row.accuracy.high,
+            row.difference.mean,
+            row.difference.low,
+            row.difference.high,
+            row.visual_tokens,
+            row.visual_tokens_deepest,
+            row.encoder_ms,
+            row.prefill_ms,
+            row.total_ms,
+            row.kv_bytes,
+        ];
+        let names = [
+            summary.set.clone(),
+            row.category.clone(),
+            row.schedule.clone(),
+            row.questions.to_string(),
+            row.failures.to_string(),
+        ];
+        writer
+            .write_record(names.into_iter().chain(figures.map(|figure| figure.to_string())))
+            .map_err(|error| error.to_string())?;
+    }
+    let bytes = writer.into_inner().map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Metric;
+    use super::super::summary::{summarise, tests::record};
+    use super::*;
+
+    #[test]
+    fn both_forms_say_the_same() {
+        let records = [
+            record("off", "1", "", Some(1.0)),
+            record("off", "2", "", Some(1.0)),
+            record("paper", "1", "", Some(1.0)),
+            record("paper", "2", "", None),
+        ];
+        let summary = summarise("set", Metric::Exact, &["off".into(), "paper".into()], &records);
+        let text = table(&summary);
+        assert!(text.contains("all (2)") && text.contains("100.0 (100.0 to 100.0)"), "{text}");
+        assert!(text.contains("1 failed") && text.contains("2, paper: no such file"), "{text}");
+        let csv = csv(&summary).unwrap();
+        assert_eq!(csv.lines().count(), 3);
+        assert!(csv.lines().nth(2).unwrap().starts_with("set,,paper,2,1,1,1,1,0,0,0,"), "{csv}");
+    }
+}

@@ -1,0 +1,149 @@
+//! `illava eval` on the demo pair and on a random one: our layout and the public ones, marks, figures, going on.
+
+mod binary;
+
+use std::fs;
+
+use binary::{Outcome, illava, pair, scratch};
+use serde_json::Value;
+
+const DEMO: [&str; 4] = ["-m", "models/demo/text.gguf", "--mmproj", "models/demo/mmproj.gguf"];
+
+fn eval(model: &[&str], rest: &[&str]) -> Outcome {
+    illava(&[&["eval"], model, rest].concat().iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+fn json(path: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn what_merging_costs_shows() {
+    let (rows, csv, svg, log) =
+        (scratch("eval.json"), scratch("eval.csv"), scratch("eval.svg"), scratch("eval-log.jsonl"));
+    let _ = fs::remove_file(&log);
+    let args = [
+        "--set",
+        "models/demo/questions.jsonl",
+        "--limit",
+        "60",
+        "--against",
+        "0.1",
+        "--json",
+        &rows,
+        "--csv",
+        &csv,
+        "--plot",
+        &svg,
+        "--log",
+        &log,
+    ];
+    let outcome = eval(&DEMO, &args);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let value = json(&rows);
+    let row = |name: &str| {
+        let found = value["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|row| row["schedule"] == name && row["category"] == "");
+        found.unwrap_or_else(|| panic!("{name} in {value}")).clone()
+    };
+    let number = |row: &Value, pointer: &str| row.pointer(pointer).and_then(Value::as_f64).unwrap();
+    let (off, own, little) = (row("off"), row("model"), row("model keep 0.1"));
+    assert_eq!(number(&off, "/questions"), 60.0);
+    assert!(number(&off, "/accuracy/mean") > 0.8, "{off}");
+    assert!(
+        number(&little, "/difference/mean") < -0.1,
+        "a tenth of the tokens cannot answer everything: {little}"
+    );
+    assert!(number(&little, "/accuracy/low") < number(&little, "/accuracy/high"));
+    assert_eq!(number(&off, "/visual_tokens_deepest"), 196.0);
+    assert_eq!(number(&own, "/visual_tokens_deepest"), 86.0);
+    assert!(number(&own, "/kv_bytes") < number(&off, "/kv_bytes"));
+    assert!(outcome.stdout.contains("scenes") || outcome.stdout.contains("all (60)"), "{}", outcome.stdout);
+    assert!(fs::read_to_string(&csv).unwrap().lines().count() > 3);
+    assert!(fs::read_to_string(&svg).unwrap().contains("questions a second"));
+
+    // Cut in the middle and called again: only what is missing is answered, and the rows are the same.
+    let whole = fs::read_to_string(&log).unwrap();
+    let half = whole.len() / 2;
+    fs::write(&log, &whole.as_bytes()[..half]).unwrap();
+    let outcome = eval(&DEMO, &args);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let again = json(&rows);
+    for (a, b) in value["rows"].as_array().unwrap().iter().zip(again["rows"].as_array().unwrap()) {
+        assert_eq!(
+            (&a["schedule"], &a["accuracy"], &a["difference"]),
+            (&b["schedule"], &b["accuracy"], &b["difference"])
+        );
+    }
+    assert!(fs::read_to_string(&log).unwrap().starts_with(&whole[..whole[..half].rfind('\n').unwrap()]));
+    eval(&DEMO, &["--set", "models/demo/questions.jsonl", "--limit", "5", "--log", &log])
+        .fails(1, "another --log");
+}
+
+#[test]
+fn public_layouts_are_read_and_marked() {
+    for (file, metric, questions) in
+        [("yes_no.parquet", "yes_no", 4), ("documents.parquet", "anls", 4), ("choice.tsv", "choice", 8)]
+    {
+        let rows = scratch(&format!("eval-{file}.json"));
+        let set = format!("tests/fixtures/eval/{file}");
+        let outcome = eval(&DEMO, &["--set", &set, "--instruction", "", "--json", &rows]);
+        assert_eq!(outcome.code, 0, "{file}: {}", outcome.stderr);
+        let value = json(&rows);
+        assert_eq!(value["metric"], metric, "{file}");
+        assert_eq!(value["rows"][0]["questions"], questions, "{file}");
+        assert_eq!(value["failures"], Value::Array(Vec::new()), "{file}");
+        if metric == "anls" {
+            assert!(value["rows"][0]["accuracy"]["mean"].as_f64().unwrap() > 0.7, "{value}");
+        }
+        if metric == "yes_no" {
+            assert!(
+                value["mme"][0][1].as_f64().unwrap() > 100.0,
+                "two categories, up to 200 points each: {value}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_random_pair_goes_through_the_same_pipeline() {
+    let rows = scratch("eval-random.json");
+    let args = ["--set", "tests/fixtures/eval/yes_no.parquet", "-n", "3", "--json", &rows];
+    let model = pair("qwen2vl-f32");
+    let model: Vec<&str> = model.iter().map(String::as_str).collect();
+    let outcome = eval(&model, &args);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert_eq!(json(&rows)["rows"][1]["questions"], 4);
+}
+
+#[test]
+fn failures_are_listed_and_count_in_no_accuracy() {
+    let set = scratch("eval-missing.jsonl");
+    let picture = fs::canonicalize("models/demo/images/scene.png").unwrap();
+    fs::write(
+        &set,
+        format!(
+            "{{\"image\": \"no-such.png\", \"question\": \"a\", \"answer\": \"b\"}}\n{}\n",
+            serde_json::json!({ "image": picture, "question": "How many objects are there?", "answer": "none of these" })
+        ),
+    )
+    .unwrap();
+    let outcome = eval(&DEMO, &["--set", &set]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("2 failed and count in no accuracy"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("no-such.png"), "{}", outcome.stdout);
+}
+
+#[test]
+fn sets_that_are_none() {
+    eval(&DEMO, &["--set", "README.md"]).fails(1, "give a .jsonl, .parquet or .tsv file");
+    eval(&DEMO, &["--set", "no-such.jsonl"]).fails(1, "no-such.jsonl");
+    let broken = scratch("broken.parquet");
+    fs::write(&broken, "PAR1 and nothing else").unwrap();
+    eval(&DEMO, &["--set", &broken]).fails(1, "not a readable parquet file");
+    eval(&DEMO, &["--set", "models/demo/questions.jsonl", "--metric", "best"])
+        .fails(2, "choose exact, choice");
+}
