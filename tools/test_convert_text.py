@@ -12,6 +12,7 @@ from gguf import TokenType
 from checkpoints.shapes import FAMILIES
 from convert import templates
 from convert.model import open_model
+from convert.sentencepiece_file import _prepends
 from convert.tokenizer import read_vocabulary
 from convert.vocabulary import Vocabulary
 from make_checkpoint import make_checkpoint
@@ -60,6 +61,17 @@ class Tokenizers(unittest.TestCase):
         self.assertEqual((model.types[0], model.types[1], model.types[3]),
                          (TokenType.UNKNOWN, TokenType.CONTROL, TokenType.BYTE))
         self.assertTrue(model.add_bos and model.add_space_prefix)
+
+    def test_how_a_tokenizer_says_that_texts_begin_with_a_space(self):
+        for parts, expected in (
+            ({"normalizer": {"type": "Prepend", "prepend": "▁"}}, True),
+            ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend"}, {"type": "Replace"}]}}, True),
+            ({"normalizer": {"type": "Replace"}, "pre_tokenizer": None}, False),
+            ({"pre_tokenizer": {"type": "Metaspace", "prepend_scheme": "first"}}, True),
+            ({"pre_tokenizer": {"type": "Metaspace", "prepend_scheme": "never"}}, False),
+        ):
+            with self.subTest(parts=parts):
+                self.assertEqual(_prepends(parts), expected)
 
     def test_what_the_configuration_says_goes_first(self):
         config = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": False, "add_prefix_space": False,
