@@ -74,6 +74,10 @@ for file in illava-score ggml-cuda; do
         -c "$cuda/$file.cu" -o "$toolkit/$file.o"
 done
 
+echo "cuda-check: the events of benches/gpu" >&2
+c++ -std=c++17 -Wall -Wextra -Werror -fsyntax-only -DILLAVA_CUDA -I"$toolkit/nvidia/cu13/include" \
+    -I"$source/ggml/include" -I"$source/ggml/src" -I"$source/vendor" "$root/benches/gpu/machine.cpp"
+
 echo "cuda-check: the kernels for sm_61" >&2
 "$python" "$root/tools/cuda_rtc.py" sm_61 "$toolkit/nvidia/cuda_nvrtc/lib" "$cuda" \
     "$toolkit/nvidia/cuda_runtime/include" "$toolkit/nvidia/cuda_nvcc/include"

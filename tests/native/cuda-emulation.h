@@ -72,6 +72,7 @@ public:
         n_          = n;
         running_    = n;
         barrier_    = {};
+        any_[0] = any_[1] = false;
         warps_.assign((n + 31) / 32, {});
         for (size_t i = 0; i < n; i++) {
             fibres_[i]->done  = false;
@@ -84,8 +85,12 @@ public:
         }
     }
 
-    void sync_threads() {
-        meet(barrier_, n_, []{});
+    // Whether any thread came with true.
+    bool sync_threads(bool value) {
+        bool & any = any_[barrier_.generation % 2];
+        any = any || value;
+        meet(barrier_, n_, [&]{ any_[(barrier_.generation + 1) % 2] = false; }); // all have read that one
+        return any;
     }
 
     // All lanes of a warp show a value; `together` runs once when all are there, then every lane gets
@@ -228,6 +233,7 @@ private:
     jmp_buf  main_;
     schedule order_;
     meeting  barrier_;
+    bool     any_[2];
     size_t   n_        = 0;
     size_t   current_  = 0;
     size_t   running_  = 0;
@@ -262,7 +268,11 @@ struct launcher {
 #define blockDim  (cuda::block_size)
 
 inline void __syncthreads() {
-    cuda::the_block().sync_threads();
+    cuda::the_block().sync_threads(false);
+}
+
+inline int __syncthreads_or(int value) {
+    return cuda::the_block().sync_threads(value != 0);
 }
 
 inline float __shfl_xor_sync(unsigned mask, float value, int lane_mask, int width) {

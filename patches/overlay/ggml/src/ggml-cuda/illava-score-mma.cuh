@@ -97,12 +97,16 @@ static __global__ void __launch_bounds__(32 * score_mma_warps) score_mma(const s
         }
         if (a.mask) {
             // keys are what lies side by side in the mask
+            bool seen = false;
             for (int at = thread; at < score_fixed_rows * score_mma_moving; at += threads) {
                 const int row = pass == score_pass::rows ? at / score_mma_moving : at % score_fixed_rows;
                 const int col = pass == score_pass::rows ? at % score_mma_moving : at / score_fixed_rows;
                 mask[row][col] = score_mask<pass>(a, row0 + row, col0 + col);
+                seen = seen || mask[row][col] > -score_inf();
             }
-            __syncthreads();
+            if (!__syncthreads_or(seen)) {
+                continue; // all hidden: half the tiles of a causal mask
+            }
         }
 
         product logits[tiles];
