@@ -35,7 +35,7 @@ private:
 // Score, plan and merge; quick leaves out the large cases.
 void check_ops(machine & m, bool quick, report & out);
 
-// The pairs in the folders below `models`, each a mmproj.gguf and a text.gguf, on the device and on the processor:
+// A pair, a folder with mmproj.gguf and text.gguf, or all that lie in a folder, on the device and on the processor:
 // the same tokens kept, and logits within 1e-2 of the largest.
 void check_pairs(machine & m, const std::string & models, report & out);
 

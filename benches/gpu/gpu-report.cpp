@@ -1,6 +1,6 @@
 // Checks and measures the merging on a GPU, and writes one result file.
 //
-//   gpu-report [--cpu] [--small] [--only ops|pairs|speed]... [--models DIR] [--work DIR] [--rounds N]
+//   gpu-report [--cpu] [--small] [--only ops|pairs|speed]... [--models DIR]... [--work DIR] [--rounds N]
 //              [--threads N] [--note KEY=TEXT]... [--out FILE]
 //
 // --cpu takes the processor in the GPU's place and --small small shapes, to try the program where there
@@ -20,7 +20,8 @@ namespace {
 struct options {
     bool cpu = false, small = false;
     std::set<std::string> only;
-    std::string models = "models", work = ".", out = "result.json";
+    std::vector<std::string> models;
+    std::string work = ".", out = "result.json";
     gpu::json notes = gpu::json::object();
     int rounds = 50, threads = 0;
 
@@ -51,7 +52,7 @@ options parse(int argc, char ** argv) {
             gpu::require(parts.count(part), "--only " + part + ": ops, pairs or speed");
             o.only.insert(part);
         } else if (flag == "--models") {
-            o.models = value();
+            o.models.push_back(value());
         } else if (flag == "--work") {
             o.work = value();
         } else if (flag == "--out") {
@@ -68,6 +69,9 @@ options parse(int argc, char ** argv) {
         } else {
             gpu::require(false, flag + " is none of --cpu --small --only --models --work --rounds --threads --note --out");
         }
+    }
+    if (o.models.empty()) {
+        o.models.push_back("models");
     }
     if (o.threads == 0) {
         o.threads = int(std::max(1u, std::thread::hardware_concurrency()));
@@ -124,7 +128,9 @@ int main(int argc, char ** argv) {
         }
         if (o.wants("pairs")) {
             gpu::report report;
-            gpu::check_pairs(m, o.models, report);
+            for (const std::string & models : o.models) {
+                gpu::check_pairs(m, models, report);
+            }
             checked("pair_checks", report);
         }
         if (o.wants("speed")) {

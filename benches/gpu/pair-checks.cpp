@@ -106,20 +106,26 @@ void check_pair(machine & m, const std::string & folder, report & out) {
 
 } // namespace
 
+static bool is_pair(const std::filesystem::path & folder) {
+    return std::filesystem::exists(folder / "mmproj.gguf") && std::filesystem::exists(folder / "text.gguf");
+}
+
 void check_pairs(machine & m, const std::string & models, report & out) {
-    size_t n_pairs = 0;
     std::vector<std::string> folders;
-    for (const auto & entry : std::filesystem::directory_iterator(models)) {
-        if (std::filesystem::exists(entry.path() / "mmproj.gguf") && std::filesystem::exists(entry.path() / "text.gguf")) {
-            folders.push_back(entry.path().string());
+    if (is_pair(models)) {
+        folders.push_back(models);
+    } else if (std::filesystem::is_directory(models)) {
+        for (const auto & entry : std::filesystem::directory_iterator(models)) {
+            if (is_pair(entry.path())) {
+                folders.push_back(entry.path().string());
+            }
         }
     }
     std::sort(folders.begin(), folders.end());
     for (const std::string & folder : folders) {
         check_pair(m, folder, out);
-        n_pairs++;
     }
-    out.expect(n_pairs > 0, models, "no pair of mmproj.gguf and text.gguf below it");
+    out.expect(!folders.empty(), models, "no pair of mmproj.gguf and text.gguf there");
 }
 
 } // namespace gpu
