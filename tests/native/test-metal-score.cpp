@@ -87,8 +87,7 @@ struct metal_node {
 void test_score(fixture::checks & t, const score_case & c, bool all_orders) {
     const float scale = 1.0f / std::sqrt(float(c.d));
     metal_node node(c, scale);
-    if (!illava_metal_score_supported(node.result, true, true)) {
-        t.expect(ggml_is_quantized(c.k_type), c.name() + ": not taken");
+    if (!t.expect(illava_metal_score_supported(node.result, true, true), c.name() + ": not taken")) {
         return;
     }
 
@@ -120,8 +119,8 @@ void test_support(fixture::checks & t) {
     t.expect(!illava_metal_score_supported(node.result, false, true), "no simdgroup matrices, no kernel");
     t.expect(!illava_metal_score_supported(node.result, true, false), "no simdgroup reductions, no kernel");
 
-    metal_node quantised({ 4, 5, 64, 2, 2, GGML_TYPE_Q8_0 }, 1.0f);
-    t.expect(!illava_metal_score_supported(quantised.result, true, true), "quantised keys are composed");
+    metal_node quantised({ 4, 5, 64, 2, 2, GGML_TYPE_Q5_1 }, 1.0f);
+    t.expect(!illava_metal_score_supported(quantised.result, true, true), "q5_1 keys are composed");
 }
 
 } // namespace
@@ -130,8 +129,13 @@ int main() {
     fixture::checks t;
 
     auto cases = score::all_cases();
-    cases.push_back({ 33, 70, 40, 35, 5, GGML_TYPE_F16, mask_kind::causal }); // chunks of three items, the last of one
+    cases.push_back({ 33, 30, 40, 35, 5, GGML_TYPE_F16, mask_kind::causal }); // chunks of three items, the last of one
     for (const score_case & c : cases) {
+#if defined(__SANITIZE_ADDRESS__)
+        if (c.n_q * c.n_kv * c.n_head > 512 * 1024) {
+            continue; // many blocks show a sanitizer nothing that a few do not, in ten times the time
+        }
+#endif
         // A case of a few blocks each way shows an order as well as a long one.
         test_score(t, c, c.n_q * c.n_kv * c.n_head <= 64 * 1024);
     }

@@ -46,13 +46,17 @@ void sum(const bindings & b, const position & at) {
 }
 
 const compiled_kernel kernels[] = {
-    { "kernel_attn_score_rows_f32",     rows<float>            },
-    { "kernel_attn_score_rows_f16",     rows<metal::half>      },
-    { "kernel_attn_score_rows_bf16",    rows<metal::bfloat>    },
-    { "kernel_attn_score_columns_f32",  columns<float>         },
-    { "kernel_attn_score_columns_f16",  columns<metal::half>   },
-    { "kernel_attn_score_columns_bf16", columns<metal::bfloat> },
-    { "kernel_attn_score_sum",          sum                    },
+    { "kernel_attn_score_rows_f32",     rows<float>              },
+    { "kernel_attn_score_rows_f16",     rows<metal::half>        },
+    { "kernel_attn_score_rows_bf16",    rows<metal::bfloat>      },
+    { "kernel_attn_score_rows_q8_0",    rows<attn_score_q8_0>    },
+    { "kernel_attn_score_rows_q4_0",    rows<attn_score_q4_0>    },
+    { "kernel_attn_score_columns_f32",  columns<float>           },
+    { "kernel_attn_score_columns_f16",  columns<metal::half>     },
+    { "kernel_attn_score_columns_bf16", columns<metal::bfloat>   },
+    { "kernel_attn_score_columns_q8_0", columns<attn_score_q8_0> },
+    { "kernel_attn_score_columns_q4_0", columns<attn_score_q4_0> },
+    { "kernel_attn_score_sum",          sum                      },
 };
 
 } // namespace

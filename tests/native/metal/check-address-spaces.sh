@@ -23,7 +23,7 @@ compile "$kernel"
 
 # The check is worth something only if it refuses what is wrong.
 for edit in 's/threadgroup float \* logits/float * logits/' \
-    's/(device const T \*) (src/(const T *) (src/' \
+    's/(device const T \*) row/(const T *) row/' \
     's/(device const half \*) mask/(threadgroup const half *) mask/' \
     's/threadgroup float \* sq = shmem/device float * sq = shmem/'; do
     sed "$edit" "$kernel" >"$work/wrong.metal"

@@ -7,6 +7,7 @@
 #include "illava-score-metal.h"
 #include "kernel.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 

@@ -1,3 +1,8 @@
+#if defined(__APPLE__) // shows ucontext.h to those who ask for it
+#define _XOPEN_SOURCE 600
+#define _DARWIN_C_SOURCE
+#endif
+
 #include "threadgroup.h"
 
 #include <algorithm>

@@ -89,6 +89,8 @@ bool illava_metal_score_supported(const ggml_tensor * op, bool has_simdgroup_mm,
         case GGML_TYPE_F32:
         case GGML_TYPE_F16:
         case GGML_TYPE_BF16:
+        case GGML_TYPE_Q8_0:
+        case GGML_TYPE_Q4_0:
             return true;
         default:
             return false;

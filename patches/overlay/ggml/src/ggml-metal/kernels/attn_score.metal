@@ -24,6 +24,39 @@ static inline int attn_score_element(int row, int col) {
     return ((row/8)*(ATTN_SCORE_ND/8) + col/8)*64 + (row%8)*8 + col%8;
 }
 
+// The blocks of quantised keys, as ggml-common.h has them.
+typedef struct {
+    half   d;
+    int8_t qs[32];
+} attn_score_q8_0;
+
+typedef struct {
+    half    d;
+    uint8_t qs[16];
+} attn_score_q4_0;
+
+// One element of a row of T.
+template<typename T>
+inline float attn_score_value(device const char * row, int col) {
+    return (float) ((device const T *) row)[col];
+}
+
+template<>
+inline float attn_score_value<attn_score_q8_0>(device const char * row, int col) {
+    device const attn_score_q8_0 * block = (device const attn_score_q8_0 *) row + col/32;
+
+    return (float) block->d*block->qs[col%32];
+}
+
+template<>
+inline float attn_score_value<attn_score_q4_0>(device const char * row, int col) {
+    device const attn_score_q4_0 * block = (device const attn_score_q4_0 *) row + col/32;
+
+    const int pair = block->qs[col%16];
+
+    return (float) block->d*((col%32 < 16 ? pair & 0xF : pair >> 4) - 8);
+}
+
 // Elements d0... of the rows first... of a head, as floats; zeros beyond the last row and element.
 template<typename T>
 static inline void attn_score_load(
@@ -42,7 +75,7 @@ static inline void attn_score_load(
     for (int row = sgitg; row < count; row += ATTN_SCORE_NSG) {
         float value = 0.0f;
         if (first + row < n_rows && col < d) {
-            value = (float) ((device const T *) (src + (first + row)*nb1))[col];
+            value = attn_score_value<T>(src + (first + row)*nb1, col);
         }
         dst[attn_score_element(row, tiisg)] = value;
     }
@@ -269,8 +302,12 @@ typedef decltype(kernel_attn_score_columns<float>) attn_score_columns_t;
 
 template [[host_name("kernel_attn_score_rows_f32")]]     kernel attn_score_rows_t    kernel_attn_score_rows<float>;
 template [[host_name("kernel_attn_score_rows_f16")]]     kernel attn_score_rows_t    kernel_attn_score_rows<half>;
+template [[host_name("kernel_attn_score_rows_q8_0")]]    kernel attn_score_rows_t    kernel_attn_score_rows<attn_score_q8_0>;
+template [[host_name("kernel_attn_score_rows_q4_0")]]    kernel attn_score_rows_t    kernel_attn_score_rows<attn_score_q4_0>;
 template [[host_name("kernel_attn_score_columns_f32")]]  kernel attn_score_columns_t kernel_attn_score_columns<float>;
 template [[host_name("kernel_attn_score_columns_f16")]]  kernel attn_score_columns_t kernel_attn_score_columns<half>;
+template [[host_name("kernel_attn_score_columns_q8_0")]] kernel attn_score_columns_t kernel_attn_score_columns<attn_score_q8_0>;
+template [[host_name("kernel_attn_score_columns_q4_0")]] kernel attn_score_columns_t kernel_attn_score_columns<attn_score_q4_0>;
 
 #if defined(GGML_METAL_HAS_BF16)
 template [[host_name("kernel_attn_score_rows_bf16")]]    kernel attn_score_rows_t    kernel_attn_score_rows<bfloat>;
