@@ -1,23 +1,20 @@
 """Checks of the converter's tensors, types and files: python -m unittest test_convert (in tools/)."""
 
 import contextlib
+import importlib.util
 import io
 import json
 import shutil
-import struct
-import subprocess
-import sys
 import tempfile
 import unittest
 from pathlib import Path
-from unittest import mock
 
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 
 from checkpoints.shapes import FAMILIES, Family
-from checkpoints.weights import _values
+from checkpoints.weights import values_of as checkpoint_values
 from convert.encode import encode
 from convert.problem import Problem
 from convert.towers import named, tower_of
@@ -29,8 +26,6 @@ TOOLS = Path(__file__).resolve().parent
 
 def run(*arguments) -> tuple[int, str]:
     """The converter's exit status and what it says."""
-    import importlib.util
-
     spec = importlib.util.spec_from_file_location("convert_program", TOOLS / "convert.py")
     program = importlib.util.module_from_spec(spec)
     said = io.StringIO()
@@ -68,7 +63,7 @@ def fields(reader: gguf.GGUFReader) -> dict:
 
 def expected_text(family: Family) -> dict[str, np.ndarray]:
     """The decoder's tensors, with the rows of query and key as the llama graph pairs them."""
-    found = {tensor.name: _values(family, tensor) for tensor in decoder_tensors(family.decoder)}
+    found = {tensor.name: checkpoint_values(family, tensor) for tensor in decoder_tensors(family.decoder)}
     if family.decoder.arch == "llama":
         half = family.decoder.head_size // 2
         order = [j // 2 + half * (j % 2) for j in range(2 * half)]
@@ -82,7 +77,7 @@ def expected_text(family: Family) -> dict[str, np.ndarray]:
 def expected_tower(family: Family, used: int) -> dict[str, np.ndarray]:
     tensors = [t for t in tower_tensors(family.tower)
                if not t.name.startswith("v.blk.") or int(t.name.split(".")[2]) < used]
-    return {tensor.name: _values(family, tensor) for tensor in tensors}
+    return {tensor.name: checkpoint_values(family, tensor) for tensor in tensors}
 
 
 class EveryTensor(Folder):
@@ -150,6 +145,71 @@ class EveryTensor(Folder):
         (checkpoint / "config.json").write_text(json.dumps(config))
         text, _ = self.convert(checkpoint)
         self.assertNotIn("output.weight", [tensor.name for tensor in text.tensors])
+
+
+class TowerElsewhere(Folder):
+    """LLaVA-1.5's first layout: the tower is another download, with the text model it was trained with."""
+
+    def split(self, family: str) -> tuple[Path, Path, dict[str, np.ndarray]]:
+        from safetensors.numpy import load_file, save_file
+
+        checkpoint = make_checkpoint(self.folder / "checkpoint", family, "original")
+        tower = self.folder / "checkpoint-tower"
+        weights = load_file(checkpoint / "model.safetensors")
+        inside = {name: values for name, values in weights.items() if "vision_tower" in name}
+        rest = {name: values for name, values in weights.items() if name not in inside}
+        outside = {name.split("vision_tower.")[-1]: values for name, values in inside.items()}
+        extra = {"text_model.embeddings.token_embedding.weight": np.zeros((4, 64), np.float32),
+                 "logit_scale": np.zeros((1,), np.float32)}
+        save_file(outside | extra, tower / "model.safetensors")
+        save_file(rest, checkpoint / "model.safetensors")
+        return checkpoint, tower, rest
+
+    def check(self, mmproj: gguf.GGUFReader, family: str, used: int):
+        found = {tensor.name: values_of(tensor) for tensor in mmproj.tensors}
+        for name, values in expected_tower(FAMILIES[family], used).items():
+            with self.subTest(tensor=name):
+                np.testing.assert_array_equal(found[name], values)
+        self.assertEqual(fields(mmproj)["clip.vision.feature_layer"], [used])
+
+    def test_it_is_joined(self):
+        checkpoint, tower, _ = self.split("llava")
+        _, mmproj = self.convert(checkpoint, "--tower", tower, "--tower-type", "f32")
+        self.check(mmproj, "llava", 10)
+
+    def test_the_authors_leave_out_the_last_block_of_siglip(self):
+        checkpoint, tower, _ = self.split("llava_onevision")
+        _, mmproj = self.convert(checkpoint, "--tower", tower, "--tower-type", "f32")
+        self.check(mmproj, "llava_onevision", 9)
+
+    def test_without_it(self):
+        checkpoint, tower, _ = self.split("llava")
+        (tower / "model.safetensors").unlink()
+        status, said = run(checkpoint, "--out", self.out, "--tower", tower)
+        self.assertEqual((status, said.count("\n")), (1, 1))
+        self.assertIn("no weights of its image encoder: download tiny-clip", said)
+
+    @unittest.skipUnless(importlib.util.find_spec("torch"), "torch is not installed")
+    def test_pytorch_files(self):
+        import torch
+
+        checkpoint, tower, rest = self.split("llava")
+        (checkpoint / "model.safetensors").unlink()
+        names = list(rest)
+        index = {}
+        for i, part in enumerate((names[::2], names[1::2])):
+            file = f"pytorch_model-0000{i + 1}-of-00002.bin"
+            torch.save({name: torch.from_numpy(rest[name]).bfloat16() for name in part}, checkpoint / file)
+            index |= dict.fromkeys(part, file)
+        (checkpoint / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+        text, _ = self.convert(checkpoint, "--tower", tower, "--type", "f32")
+        for tensor in text.tensors:
+            wanted = torch.from_numpy(expected_text(FAMILIES["llava"])[tensor.name]).bfloat16().float().numpy()
+            np.testing.assert_array_equal(values_of(tensor), wanted)
+        (checkpoint / "pytorch_model-00002-of-00002.bin").write_bytes(b"nothing")
+        status, said = run(checkpoint, "--out", self.out, "--tower", tower)
+        self.assertEqual((status, said.count("\n")), (1, 1))
+        self.assertIn("cannot be read by torch", said)
 
 
 class Metadata(Folder):
@@ -250,141 +310,6 @@ class Types(Folder):
         status, said = run(checkpoint, "--out", self.out, "--type", "q4_0", "--quantizer", program)
         self.assertEqual((status, said), (1, "convert: the quantiser failed: no room\n"))
         self.assertEqual(list(self.out.iterdir()), [])
-
-
-class Wrong(Folder):
-    """Each is one line, and leaves no file."""
-
-    def check(self, checkpoint: Path, *parts: str, arguments=()):
-        status, said = run(checkpoint, "--out", self.out, *arguments)
-        with self.subTest(said=said):
-            self.assertEqual((status, said.count("\n")), (1, 1))
-            for part in parts:
-                self.assertIn(part, said)
-            self.assertEqual(list(self.out.iterdir()) if self.out.exists() else [], [])
-
-    def edited(self, family: str, layout: str = "hf", file: str = "config.json", **changes) -> Path:
-        checkpoint = self.folder / f"{family}-{layout}"
-        make_checkpoint(checkpoint, family, layout)
-        content = json.loads((checkpoint / file).read_text())
-        (checkpoint / file).write_text(json.dumps(content | changes))
-        return checkpoint
-
-    def test_folders(self):
-        self.check(self.folder / "nothing", "not a checkpoint folder", "no such folder")
-        self.check(self.folder, "not a checkpoint folder", "config.json")
-        (self.folder / "config.json").write_text("{")
-        self.check(self.folder, "config.json", "JSON")
-        (self.folder / "config.json").write_text('{"model_type": "llava"}')
-        self.check(self.folder, "has no weights")
-
-    def test_shards(self):
-        checkpoint = make_checkpoint(self.folder / "checkpoint", "llava", shards=3)
-        second = checkpoint / "model-00002-of-00003.safetensors"
-        whole = second.read_bytes()
-        second.unlink()
-        self.check(checkpoint, "model-00002-of-00003.safetensors is missing")
-        (checkpoint / "model.safetensors.index.json").rename(self.folder / "index")
-        self.check(checkpoint, "2 of 3 shards")
-        (self.folder / "index").rename(checkpoint / "model.safetensors.index.json")
-        second.write_bytes(whole[:-100])
-        self.check(checkpoint, "00002-of-00003.safetensors is truncated")
-        second.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-        self.check(checkpoint, "00002-of-00003.safetensors is no safetensors file")
-        second.write_bytes(struct.pack("<Q", 2**62))
-        self.check(checkpoint, "00002-of-00003.safetensors is no safetensors file")
-
-    def test_architectures(self):
-        self.check(self.edited("llava", model_type="mllama"), "architecture mllama is not known", "llava_next")
-        self.check(self.edited("llava", "original", architectures=["LlavaMptForCausalLM"]), "LlavaMptForCausalLM is not known")
-        self.check(self.edited("llava", "original", mm_projector_type="pool"), "projector pool is not supported")
-        self.check(self.edited("llava", text_config={"model_type": "gemma"}), "language model gemma is not known")
-        self.check(self.edited("llava_next", vision_feature_layer=[-2, -5]), "features of several layers")
-        self.check(self.edited("llava_next", vision_feature_layer=-40), "has 11 blocks")
-        self.check(self.edited("qwen2_vl", rope_scaling={"type": "mrope", "mrope_section": [16]}), "mrope_section")
-
-    def test_weights_that_are_not_the_configurations(self):
-        text = json.loads((make_checkpoint(self.folder / "plain", "llava") / "config.json").read_text())["text_config"]
-        self.check(self.edited("llava", text_config=text | {"num_hidden_layers": 11}), "has no tensor layers.10.")
-        self.check(self.edited("llava", text_config=text | {"num_hidden_layers": 9}), "9 tensors that its architecture does not")
-        self.check(self.edited("llava", text_config=text | {"intermediate_size": 161}), "shape [160, 64]", "[161, 64]")
-
-    def test_a_tower_that_is_only_named(self):
-        checkpoint = make_checkpoint(self.folder / "checkpoint", "llava", "original")
-        self.check(checkpoint, "tiny-clip is not known by name", "--tower")
-        self.check(checkpoint, "no config.json", arguments=("--tower", self.folder))
-        self.check(make_checkpoint(self.folder / "hf", "llava"), "--tower", arguments=("--tower", self.folder))
-
-    def test_tokenizers(self):
-        checkpoint = make_checkpoint(self.folder / "checkpoint", "llava_onevision")
-        path = checkpoint / "tokenizer.json"
-        content = json.loads(path.read_text())
-        content["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = r"\w+"
-        path.write_text(json.dumps(content))
-        self.check(checkpoint, "the tokenizer (byte-level BPE with a pre-tokenizer of its own) is not known")
-        content["model"] = {"type": "Unigram", "vocab": [["a", -1.0]]}
-        path.write_text(json.dumps(content))
-        self.check(checkpoint, "the tokenizer (Unigram) is not known")
-        path.unlink()
-        self.check(checkpoint, "has no tokenizer")
-        (checkpoint / "tokenizer.model").write_bytes(b"nothing")
-        self.check(checkpoint, "tokenizer.model is no sentencepiece model")
-
-    def test_nothing_half_written_stays(self):
-        checkpoint = make_checkpoint(self.folder / "checkpoint", "llava")
-        for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
-            with mock.patch("convert.write.Streamed.tofile", side_effect=error):
-                status, said = run(checkpoint, "--out", self.out)
-            with self.subTest(said=said):
-                self.assertEqual(status, 130 if isinstance(error, KeyboardInterrupt) else 1)
-                self.assertEqual(list(self.out.iterdir()), [])
-
-    def test_a_file_of_that_name_stays_when_a_later_run_fails(self):
-        checkpoint = make_checkpoint(self.folder / "checkpoint", "llava")
-        self.assertEqual(run(checkpoint, "--out", self.out)[0], 0)
-        before = {path: path.read_bytes() for path in self.out.iterdir()}
-        with mock.patch("convert.write.Streamed.tofile", side_effect=OSError(28, "No space left on device")):
-            self.assertEqual(run(checkpoint, "--out", self.out)[0], 1)
-        self.assertEqual({path: path.read_bytes() for path in self.out.iterdir()}, before)
-
-
-class Memory(Folder):
-    def peak(self, checkpoint: Path) -> int:
-        """Bytes that a process of its own takes at most."""
-        code = ("import sys, resource; sys.path.insert(0, sys.argv[1]); from convert import pair; from pathlib import Path; "
-                "pair.convert(pair.Job(Path(sys.argv[2]), Path(sys.argv[3]), 'x', 'f16', 'f16', only='text')); "
-                "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
-        command = [sys.executable, "-c", code, str(TOOLS), str(checkpoint), str(self.out)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
-
-    def test_a_shard_is_never_in_memory(self):
-        small = self.peak(make_checkpoint(self.folder / "small", "llava"))
-        checkpoint = make_checkpoint(self.folder / "large", "llava", shards=2)
-        config = json.loads((checkpoint / "config.json").read_text())
-        config["text_config"]["intermediate_size"] = wide = 1 << 17
-        (checkpoint / "config.json").write_text(json.dumps(config))
-        for path in checkpoint.glob("*.safetensors"):
-            self._widen(path, wide)
-        largest = max(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
-        self.assertGreater(largest, 500 << 20)
-        self.assertLess(self.peak(checkpoint) - small, 128 << 20)
-
-    def _widen(self, path: Path, wide: int):
-        """The decoder's MLP gets `wide`, 32 MiB a matrix; a hole in the file stands for zeros."""
-        data = path.read_bytes()
-        length = struct.unpack("<Q", data[:8])[0]
-        header = json.loads(data[8 : 8 + length])
-        end = max(entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__")
-        for key, entry in header.items():
-            if "language_model" in key and ".mlp." in key:
-                entry["shape"] = [64, wide] if "down" in key else [wide, 64]
-                entry["data_offsets"] = [end, end + 4 * 64 * wide]
-                end += 4 * 64 * wide
-        text = json.dumps(header).encode()
-        with open(path, "wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text + data[8 + length :])
-            file.truncate(8 + len(text) + end)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ _TOWER = {"v.patch_embd.weight": "embeddings.patch_embedding.weight", "v.patch_e
           "v.pre_ln.weight": "pre_layrnorm.weight", "v.pre_ln.bias": "pre_layrnorm.bias"}
 
 
-def _values(family: Family, tensor: Tensor) -> np.ndarray:
+def values_of(family: Family, tensor: Tensor) -> np.ndarray:
+    """The numbers of one tensor, which GGUF's name for it chooses; f32."""
     values = bell(family.seed, tensor.name, tensor.shape) * np.float32(tensor.std) + np.float32(tensor.mean)
     if tensor.kind == KERNEL:
         # llama.cpp rounds the kernel to f16 whatever the file holds.
@@ -79,8 +80,8 @@ def checkpoint_weights(family: Family, original: bool) -> dict[str, np.ndarray]:
     weights = {}
     for tensor in decoder_tensors(family.decoder):
         qwen = family.name == "qwen2_vl"
-        weights[_decoder_name(tensor.name, original, qwen)] = _values(family, tensor)
-    tower = {tensor.name: _values(family, tensor) for tensor in tower_tensors(family.tower)}
+        weights[_decoder_name(tensor.name, original, qwen)] = values_of(family, tensor)
+    tower = {tensor.name: values_of(family, tensor) for tensor in tower_tensors(family.tower)}
     if family.name == "qwen2_vl":
         weights.update(_qwen_tower(family, tower))
         return weights
@@ -90,8 +91,8 @@ def checkpoint_weights(family: Family, original: bool) -> dict[str, np.ndarray]:
     # In every release, and run by nobody: the features are taken before it.
     for kind, mean in (("weight", 1.0), ("bias", 0.0)):
         post = Tensor(f"post.{kind}", (family.tower.width,), "scale", 0.1, mean)
-        weights[f"{prefix}vision_model.post_layernorm.{kind}"] = _values(family, post)
+        weights[f"{prefix}vision_model.post_layernorm.{kind}"] = values_of(family, post)
     if family.pinpoints is not None:
-        newline = _values(family, Tensor("newline", (family.decoder.width,), "vector", 1.0))
+        newline = values_of(family, Tensor("newline", (family.decoder.width,), "vector", 1.0))
         weights["model.image_newline" if original else "image_newline"] = newline
     return weights

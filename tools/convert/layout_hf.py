@@ -4,6 +4,7 @@ Released configurations leave out what equals the defaults of their classes, so 
 read them.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import transformers
@@ -13,7 +14,7 @@ from .model import LLAVA, NEXT, ONEVISION, QWEN2VL as QWEN2VL_FAMILY, Model, spl
 from .output import Tensors
 from .picture import hf_pictures, normalisation
 from .problem import Problem
-from .towers import QWEN2VL, Tower, tower_of
+from .towers import CLIP_MEAN, CLIP_STD, QWEN2VL, Tower, tower_of
 
 _TEXT = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}
 _FAMILIES = (LLAVA, NEXT, ONEVISION, QWEN2VL_FAMILY)
@@ -45,7 +46,7 @@ def read(checkpoint: Checkpoint, tower: Path | None) -> Model:
         vision, activation = _tower(config, processor), config.projector_hidden_act
     text = text_of(config.text_config, arch)
     if config.tie_word_embeddings:
-        text = _tied(text)
+        text = replace(text, tied=True)
     return Model(
         family=family, original=False, text=text, tower=vision, projector_activation=activation,
         pictures=hf_pictures(family, checkpoint, config, processor, vision),
@@ -53,12 +54,6 @@ def read(checkpoint: Checkpoint, tower: Path | None) -> Model:
         tower_tensors=Tensors(str(checkpoint.folder), vision_sources),
         conversation={"mistral": "mistral", "qwen2": "qwen", "qwen2_vl_text": "qwen2vl"}.get(kind, "llama"),
     )
-
-
-def _tied(text):
-    from dataclasses import replace
-
-    return replace(text, tied=True)
 
 
 def _tower(config, processor: dict) -> Tower:
@@ -82,11 +77,7 @@ def _qwen2vl_tower(config, processor: dict) -> Tower:
         if getattr(vision, key) != value:
             raise Problem(f"{key} {getattr(vision, key)} is not supported; Qwen2-VL has {value}")
     mean, std = normalisation(processor)
-    if mean is None:
-        from .towers import CLIP_MEAN, CLIP_STD
-
-        mean, std = CLIP_MEAN, CLIP_STD
     # Rotary positions know no size: 560 is what llama.cpp's own pairs say.
     return Tower(QWEN2VL, image=560, patch=vision.patch_size, width=vision.embed_dim, heads=vision.num_heads,
                  mlp=int(vision.embed_dim * vision.mlp_ratio), blocks=vision.depth, used=vision.depth, eps=1e-6,
-                 activation="quick_gelu" if vision.hidden_act == "quick_gelu" else "gelu", mean=mean, std=std)
+                 activation="quick_gelu" if vision.hidden_act == "quick_gelu" else "gelu", mean=mean or CLIP_MEAN, std=std or CLIP_STD)

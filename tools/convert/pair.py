@@ -98,7 +98,8 @@ def _write_text(job: Job, model: Model, vocabulary: Vocabulary, outputs: list) -
     with ExitStack() as files:
         part = files.enter_context(under_another_name(job.text_file))
         whole = part if direct else part.with_name(part.name + ".whole")
-        files.callback(whole.unlink, missing_ok=True) if not direct else None
+        if not direct:
+            files.callback(whole.unlink, missing_ok=True)
         writer = _writer(job, whole, model.text.arch, "model", file_type)
         text.write_metadata(writer, model.text, vocabulary)
         write_gguf(whole, writer, outputs, base)

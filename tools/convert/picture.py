@@ -10,7 +10,7 @@ import gguf
 
 from .checkpoint import Checkpoint
 from .problem import Problem
-from .towers import SIGLIP, Tower
+from .towers import Tower
 
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _MAX_TILES = re.compile(r"anyres_max_(\d+)$")
@@ -125,12 +125,11 @@ def original_pictures(family: str, checkpoint: Checkpoint, tower: Tower) -> Pict
         raise Problem(f"{where}: image_aspect_ratio is {ratio}, but there are no image_grid_pinpoints")
     pinpoints = _checked([tuple(int(side) for side in pair) for pair in listed], tower, where)
     merge = str(config.get("mm_patch_merge_type") or "flat")
-    # OneVision's pooling and cap are told by the aspect ratio; what is left of the name is the same.
+    # The authors write spatial_unpad, or more behind it: unpadding is what it asks for.
     merge = "spatial_unpad" if merge.startswith("spatial") and "unpad" in merge else merge
     if merge not in ("flat", "spatial_unpad"):
         raise Problem(f"{where}: mm_patch_merge_type {merge} is not supported; flat and spatial_unpad are")
-    color = [0, 0, 0] if tower.kind in (SIGLIP, "clip") else None
-    return Pictures(ratio, pinpoints, merge, color, video=video)
+    return Pictures(ratio, pinpoints, merge, [0, 0, 0], video=video)
 
 
 def _written(text: str, side: int, where: str) -> list[tuple[int, int]]:
