@@ -12,10 +12,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from convert.encode import DIRECT, QUANTISED
-from convert.pair import Job, convert
-from convert.problem import Problem
-from convert.recommend import Recommendation
+try:
+    from convert.encode import DIRECT, QUANTISED
+    from convert.pair import Job, convert
+    from convert.problem import Problem
+    from convert.recommend import Recommendation
+except ModuleNotFoundError as error:
+    sys.exit(f"convert: {error.name} is not installed: pip install -r {Path(__file__).parent / 'requirements-convert.txt'}")
 
 
 def parse(arguments: list[str] | None) -> Job:

@@ -1,5 +1,6 @@
 """Checks of the converter's tokenizers and chat templates: python -m unittest test_convert_text (in tools/)."""
 
+import io
 import json
 import shutil
 import tempfile
@@ -7,6 +8,7 @@ import unittest
 from pathlib import Path
 
 import jinja2
+import sentencepiece
 from gguf import TokenType
 
 from checkpoints.shapes import FAMILIES
@@ -16,6 +18,7 @@ from convert.sentencepiece_file import _prepends
 from convert.tokenizer import read_vocabulary
 from convert.vocabulary import Vocabulary
 from make_checkpoint import make_checkpoint
+from testmodels.vocabulary import CORPUS
 
 
 class Tokenizers(unittest.TestCase):
@@ -85,6 +88,27 @@ class Tokenizers(unittest.TestCase):
         vocabulary = self.read("llava", remove=["tokenizer.json"],
                                add={"tokenizer_config.json": {"added_tokens_decoder": added}, "added_tokens.json": {}})
         self.assertEqual(vocabulary.types[420:422], [TokenType.CONTROL, TokenType.USER_DEFINED])
+
+    def test_a_vocabulary_like_yis(self):
+        """Turn marks are pieces of the model itself, and texts begin without a space."""
+        marks = ["<|im_start|>", "<|im_end|>"]
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(CORPUS.split(".")), model_writer=model, model_type="bpe", vocab_size=400,
+            byte_fallback=True, hard_vocab_limit=False, add_dummy_prefix=False, user_defined_symbols=marks,
+            normalization_rule_name="identity", num_threads=1, minloglevel=2)
+        checkpoint = make_checkpoint(self.folder / "yi", "llava_next", "original")
+        (checkpoint / "tokenizer.model").write_bytes(model.getvalue())
+        config = {"add_bos_token": False, "bos_token": "<s>", "eos_token": "<|im_end|>"}
+        for name, content in (("tokenizer_config.json", config), ("added_tokens.json", {})):
+            (checkpoint / name).write_text(json.dumps(content))
+        opened, described = open_model(checkpoint, self.folder / "yi-tower")
+        vocabulary = read_vocabulary(opened, described.text)
+        for mark in marks:
+            self.assertEqual(vocabulary.types[vocabulary.tokens.index(mark)], TokenType.CONTROL)
+        self.assertEqual(vocabulary.tokens[vocabulary.special["eos"]], "<|im_end|>")
+        self.assertEqual((vocabulary.add_bos, vocabulary.add_space_prefix), (False, False))
+        self.assertEqual(templates.chat_template(opened, described, vocabulary), templates.YI)
 
     def test_length(self):
         def small() -> Vocabulary:
