@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 
-const SHORT: [(&str, &str); 8] = [
+const SHORT: [(&str, &str); 9] = [
     ("-mm", "--mmproj"),
     ("-sys", "--system-prompt"),
+    ("-np", "--parallel"),
     ("-ub", "--ubatch-size"),
     ("-tb", "--threads-batch"),
     ("-ngl", "--gpu-layers"),

@@ -35,6 +35,11 @@ pub enum Command {
     Eval(Box<EvalFlags>),
     /// Say what a pair of GGUF files is and what merging would do to it
     Inspect(Box<InspectFlags>),
+    /// Answer many requests from a file, or about a folder of pictures, into a file
+    Batch(Box<super::batch::BatchFlags>),
+    /// Answer what `serve` passes on
+    #[command(hide = true)]
+    Worker(Box<super::worker_flags::WorkerFlags>),
     /// Print shell completions
     Completions { shell: clap_complete::Shell },
     /// Print the manual page, or write the pages of all commands to a folder

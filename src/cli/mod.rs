@@ -1,6 +1,7 @@
 //! The command line: flags, settings made of them, and one module for each command.
 
 mod argv;
+mod batch;
 mod bench;
 mod chat;
 mod eval;
@@ -14,6 +15,9 @@ mod progress;
 mod run;
 mod settings;
 mod shell;
+mod slot_flags;
+mod worker;
+mod worker_flags;
 
 use std::process::ExitCode;
 
@@ -60,6 +64,14 @@ fn dispatch(cli: Cli) -> Result<()> {
         Command::Inspect(flags) => {
             logging::start(flags.verbose);
             inspect::inspect(&flags)
+        }
+        Command::Batch(flags) => {
+            logging::start(flags.worker.model.verbose);
+            batch::batch(&flags)
+        }
+        Command::Worker(flags) => {
+            logging::start(flags.model.verbose);
+            worker::worker(&flags)
         }
         Command::Completions { shell } => shell::completions(shell),
         Command::Man { folder } => shell::man(folder.as_deref()),

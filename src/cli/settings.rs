@@ -164,7 +164,7 @@ fn keep_list(text: &str) -> Result<Vec<Amount>> {
         .collect()
 }
 
-fn limits(flags: &SamplingFlags) -> Result<Limits> {
+pub(super) fn limits(flags: &SamplingFlags) -> Result<Limits> {
     let share = |flag: &str, p: f32| {
         if (0.0..=1.0).contains(&p) {
             Ok(p)

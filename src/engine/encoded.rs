@@ -1,10 +1,12 @@
 //! A picture after the encoder and the projector.
 
+use serde::{Deserialize, Serialize};
+
 use crate::native::{MergeStep, Tile};
 use crate::schedule::Plan;
 
 /// One picture's embeddings, all tiles in order, and how they came to be.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EncodedImage {
     /// Pixels of the picture as it was given, upright.
     pub size: (u32, u32),
@@ -31,6 +33,15 @@ impl EncodedImage {
     #[must_use]
     pub fn tokens_by_segment(&self) -> Vec<u32> {
         self.plan.segments.iter().map(|segment| segment.tokens).collect()
+    }
+
+    /// Bytes it takes in memory, near enough to bound a cache by.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let steps =
+            self.steps.iter().map(|(_, step)| step.scores.len() + step.kept.len() + step.merged.len());
+        let words = self.embeddings.len() + 2 * self.cells.len() + steps.sum::<usize>();
+        4 * words as u64 + size_of::<Self>() as u64
     }
 
     /// The part of the picture that tile `i` shows, in pixels of the picture: left, top, right,

@@ -14,6 +14,7 @@ mod real;
 mod rows;
 mod session;
 mod sizing;
+pub mod slots;
 mod stop;
 mod stream;
 mod tally;
@@ -29,7 +30,9 @@ pub use session::{Answer, Finish, Limits, Session};
 pub use sizing::{CacheLayout, Demand, Sizing};
 pub use stop::Stop;
 
-pub use crate::native::{FlashAttention, Grammar, KvType, MergeStep, Sampling, SegmentInfo};
+pub use crate::native::{
+    FlashAttention, Grammar, KvType, MAX_SEQUENCES, MergeStep, Penalties, Sampling, SegmentInfo,
+};
 
 use crate::error::Result;
 use crate::media::Pixels;
@@ -94,6 +97,9 @@ pub trait Engine {
 
     /// The token's bytes in an answer; they may be part of a letter.
     fn piece(&self, token: i32) -> Vec<u8>;
+
+    /// Threads for pictures from now on, where it has a choice.
+    fn use_threads(&mut self, _threads: u32) {}
 
     /// Bytes of the encoder's and the decoder's compute buffers as they stand.
     fn compute_bytes(&self) -> u64;

@@ -1,5 +1,6 @@
 //! The engine over the native library.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::pair::Facts;
@@ -21,17 +22,18 @@ pub struct Real {
     vision: Vision,
     vocabulary: Vocabulary,
     template: Template,
-    facts: Facts,
+    facts: Arc<Facts>,
     settings: LoadSettings,
 }
 
-struct Vocabulary {
+/// A text model's tokens, as prompts need them.
+pub struct Vocabulary {
     model: TextModel,
     markup: Vec<String>,
 }
 
 impl Vocabulary {
-    fn new(model: TextModel) -> Self {
+    pub(super) fn new(model: TextModel) -> Self {
         // Tokens that llama.cpp recognises in plain text although they look like marks: those
         // it calls user-defined. Cut in two, a mark of that text is several tokens.
         let markup = (0..model.n_vocab())
@@ -80,8 +82,30 @@ impl Real {
             vision,
             vocabulary: Vocabulary::new(text),
             template,
-            facts,
+            facts: Arc::new(facts),
             settings,
+        }
+    }
+
+    /// The text model's side, which can be used apart from the image encoder.
+    pub(super) fn parts(&self) -> (&Arc<Facts>, &TextModel, &Template, &LoadSettings) {
+        (&self.facts, &self.vocabulary.model, &self.template, &self.settings)
+    }
+
+    pub(super) fn context_options(settings: &LoadSettings, layout: &CacheLayout) -> ContextOptions {
+        ContextOptions {
+            cells: layout.cells,
+            deep_cells: layout.deep.clone(),
+            merge_layers: layout.merge_layers.clone(),
+            batch: settings.batch,
+            ubatch: settings.ubatch.min(settings.batch),
+            threads: settings.threads,
+            threads_batch: settings.threads_batch,
+            flash_attention: settings.flash_attention,
+            type_k: settings.type_k,
+            type_v: settings.type_v,
+            offload: true,
+            stop: Some(settings.stop.flag()),
         }
     }
 
@@ -168,21 +192,7 @@ impl Engine for Real {
 
     fn open(&mut self, layout: &CacheLayout) -> Result<()> {
         self.context = None;
-        let settings = &self.settings;
-        let options = ContextOptions {
-            cells: layout.cells,
-            deep_cells: layout.deep.clone(),
-            merge_layers: layout.merge_layers.clone(),
-            batch: settings.batch,
-            ubatch: settings.ubatch.min(settings.batch),
-            threads: settings.threads,
-            threads_batch: settings.threads_batch,
-            flash_attention: settings.flash_attention,
-            type_k: settings.type_k,
-            type_v: settings.type_v,
-            offload: true,
-            stop: Some(settings.stop.flag()),
-        };
+        let options = Self::context_options(&self.settings, layout);
         self.context = Some(Context::new(&self.vocabulary.model, &options)?);
         Ok(())
     }
@@ -228,6 +238,10 @@ impl Engine for Real {
 
     fn piece(&self, token: i32) -> Vec<u8> {
         self.vocabulary.model.piece(token)
+    }
+
+    fn use_threads(&mut self, threads: u32) {
+        self.settings.threads_batch = threads;
     }
 
     fn compute_bytes(&self) -> u64 {

@@ -91,14 +91,17 @@ impl Subject<'_> {
         let first = self.shown().next().map(|(_, image)| &image.plan);
         let vit =
             first.and_then(|plan| plan.tiles.first()).map(|tile| tile.steps.as_slice()).unwrap_or_default();
+        // A shared cache may be cut at more layers than this schedule merges at.
+        let llm_layers = self.schedule.merge_layers();
         let llm = first.map(|plan| plan.decoder.as_slice()).unwrap_or_default();
+        let llm = llm.iter().filter(|step| llm_layers.contains(&step.layer));
         report::Merge {
             strategy: if self.schedule.is_off() { "off".into() } else { "merge".into() },
             schedule: self.schedule.name.clone(),
             vit_layers: self.schedule.encoder.steps.iter().map(|(layer, _)| *layer).collect(),
             vit_r: vit.iter().map(|step| step.r).collect(),
-            llm_layers: self.schedule.merge_layers(),
-            llm_r: llm.iter().map(|step| step.r).collect(),
+            llm_r: llm.map(|step| step.r).collect(),
+            llm_layers,
             score: self.schedule.score.name().into(),
             grid: self.schedule.grid.name().into(),
         }

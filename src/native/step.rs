@@ -1,10 +1,11 @@
 //! A merge step as it happened, copied out of the library.
 
 use llama_cpp_sys_2 as sys;
+use serde::{Deserialize, Serialize};
 
 /// One merge step. Indices name original tokens: patches of the tile (2x2 groups where whole
 /// groups merge) in the encoder, rows of the span in the decoder.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MergeStep {
     /// Which span of the call; 0 in the encoder.
     pub span: usize,

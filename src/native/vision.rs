@@ -4,6 +4,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 use llama_cpp_sys_2 as sys;
+use serde::{Deserialize, Serialize};
 
 use super::FlashAttention;
 use super::step::{self, MergeStep};
@@ -61,7 +62,7 @@ pub struct Picture {
 }
 
 /// The size of one tile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tile {
     /// Pixels, across and down.
     pub size: (u32, u32),

@@ -56,6 +56,12 @@ impl Template {
         Ok(template)
     }
 
+    /// Jinja.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// The conversation as the model was trained to see it, ready for the answer to follow.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The process's own peak memory.
+//! The process's own memory.
 
 /// Peak resident set in bytes, from the system's own count (`VmHWM` on Linux, `getrusage`
 /// elsewhere); `None` where it does not tell.
@@ -7,11 +7,25 @@ pub fn peak_rss() -> Option<u64> {
     system()
 }
 
+/// Resident set as it stands, in bytes (`VmRSS` on Linux); `None` where the system does not tell.
+#[must_use]
+pub fn rss() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return status("VmRSS:");
+    #[cfg(not(target_os = "linux"))]
+    return None;
+}
+
 #[cfg(target_os = "linux")]
 fn system() -> Option<u64> {
     // getrusage would count the parent's memory before exec.
+    status("VmHWM:")
+}
+
+#[cfg(target_os = "linux")]
+fn status(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -36,5 +50,6 @@ mod tests {
         let touched = vec![1u8; 64 << 20];
         let peak = super::peak_rss().unwrap();
         assert!(touched.contains(&1) && peak >= 64 << 20, "{peak}");
+        assert!(super::rss().is_none_or(|now| (64 << 20..=peak).contains(&now)));
     }
 }

@@ -8,7 +8,7 @@ mod trace;
 
 pub use compare::{compare, quantity};
 pub use fate::{Cell, Fate, Stage, TileFate, fates};
-pub use memory::peak_rss;
+pub use memory::{peak_rss, rss};
 pub use trace::{Half, ImageTile, PromptPart, Step, Trace};
 
 use serde::{Deserialize, Serialize};

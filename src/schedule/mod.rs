@@ -13,7 +13,7 @@ mod preset;
 
 pub use amount::{Amount, parse_amounts, parse_layers};
 pub use choice::{Choice, Half, MergeFlag, Recommended, select};
-pub use plan::{Plan, Segment, Step, TilePlan};
+pub use plan::{Plan, Segment, Step, TilePlan, not_cut};
 pub use preset::Preset;
 
 use serde::{Deserialize, Serialize};

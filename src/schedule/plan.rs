@@ -1,11 +1,13 @@
 //! A schedule and one picture's size: how many tokens each step removes, and what stays where.
 
+use serde::{Deserialize, Serialize};
+
 use super::amount::round;
 use super::{Amount, HalfSchedule, Schedule, Shape};
 use crate::error::{Error, Kind, Result};
 
 /// One merge step with its counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     pub layer: u32,
     /// Tokens removed; patches in the encoder.
@@ -15,7 +17,7 @@ pub struct Step {
 }
 
 /// The encoder's part for one tile.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TilePlan {
     pub patches: u32,
     pub steps: Vec<Step>,
@@ -24,7 +26,7 @@ pub struct TilePlan {
 }
 
 /// Tokens that one stretch of decoder layers keeps of a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
     /// Half-open range of layers.
     pub layers: (u32, u32),
@@ -32,7 +34,7 @@ pub struct Segment {
 }
 
 /// Everything that happens to the tokens of one picture.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Plan {
     pub tiles: Vec<TilePlan>,
     /// Embeddings without any merging.
@@ -78,6 +80,44 @@ impl Plan {
     pub fn decoder_r(&self) -> Vec<u32> {
         self.decoder.iter().map(|step| step.r).collect()
     }
+}
+
+impl Plan {
+    /// The same plan with a segment border at each of `layers`, where a cache is cut: steps that
+    /// remove nothing stand where this plan has none.
+    ///
+    /// # Errors
+    /// [`Kind::Schedule`] where the plan merges at a layer that is not among them.
+    pub fn cut_at(&self, layers: &[u32], n_layers: u32) -> Result<Self> {
+        if let Some(step) = self.decoder.iter().find(|step| step.r > 0 && !layers.contains(&step.layer)) {
+            return Err(not_cut(step.layer, layers));
+        }
+        let mut n_in = self.tokens;
+        let decoder: Vec<Step> = layers
+            .iter()
+            .map(|&layer| {
+                let r = self.decoder.iter().find(|step| step.layer == layer).map_or(0, |step| step.r);
+                let step = step(layer, r, n_in);
+                n_in = step.n_out;
+                step
+            })
+            .collect();
+        let segments = segments(&decoder, self.tokens, n_layers);
+        Ok(Self { decoder, segments, ..self.clone() })
+    }
+}
+
+/// A schedule for a cache that is cut elsewhere.
+#[must_use]
+pub fn not_cut(layer: u32, layers: &[u32]) -> Error {
+    let there: Vec<String> = layers.iter().map(ToString::to_string).collect();
+    let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+    Error::new(
+        Kind::Schedule,
+        format!(
+            "merging at decoder layer {layer}: the cache was made for the layers {there}; choose among them, or start with --llm-layers {layer} to have this one too"
+        ),
+    )
 }
 
 fn encoder_steps(half: &HalfSchedule, n: u32, group: u32) -> Result<Vec<Step>> {
@@ -259,6 +299,19 @@ mod tests {
         );
         let off = Plan::new(&Schedule::default(), &so400m(), &[729, 729]).unwrap();
         assert_eq!(off.segments, [Segment { layers: (0, 28), tokens: 1458 }]);
+    }
+
+    #[test]
+    fn a_cache_cut_elsewhere() {
+        let plan = plan(&preset(Preset::Paper), &so400m(), 729).unwrap();
+        let cut = plan.cut_at(&[2, 7], 28).unwrap();
+        assert_eq!(cut.decoder_r(), [108, 0]);
+        let segments: Vec<((u32, u32), u32)> = cut.segments.iter().map(|s| (s.layers, s.tokens)).collect();
+        assert_eq!(segments, [((0, 2), 361), ((2, 7), 253), ((7, 28), 253)]);
+        let off = Plan::new(&Schedule::default(), &so400m(), &[729]).unwrap().cut_at(&[2, 7], 28).unwrap();
+        assert_eq!((off.decoder_r(), off.segments.len()), (vec![0, 0], 3));
+        let error = plan.cut_at(&[6, 7], 28).unwrap_err().to_string();
+        assert!(error.contains("layer 2") && error.contains("6, 7"), "{error}");
     }
 
     #[test]

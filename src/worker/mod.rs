@@ -6,4 +6,9 @@
 //! leave.
 
 pub mod frame;
+mod identity;
+#[cfg(unix)]
+pub mod process;
 pub mod protocol;
+mod resolve;
+pub mod service;

@@ -1,0 +1,36 @@
+//! What `batch` is told.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::flags::SamplingFlags;
+use crate::cli::worker_flags::WorkerFlags;
+
+#[derive(Debug, Args)]
+pub struct BatchFlags {
+    /// JSONL of requests, - for stdin, or a folder of pictures that are all asked the prompt
+    #[arg(value_name = "INPUT")]
+    pub input: PathBuf,
+    #[command(flatten)]
+    pub worker: WorkerFlags,
+    #[command(flatten)]
+    pub sampling: SamplingFlags,
+
+    /// Question or instruction for pictures that come without one
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
+    pub prompt: Option<String>,
+    /// System prompt of requests that have none, where the chat template takes one (short: -sys)
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
+    pub system_prompt: Option<String>,
+
+    /// Where the answers go, one JSON object a line; - is stdout
+    #[arg(short, long, value_name = "FILE", default_value = "-", help_heading = "Output")]
+    pub output: PathBuf,
+    /// Go on where an earlier run of the same input stopped writing to the output
+    #[arg(long, help_heading = "Output")]
+    pub resume: bool,
+    /// Put the trace of every merge step into each answer
+    #[arg(long, help_heading = "Output")]
+    pub traces: bool,
+}

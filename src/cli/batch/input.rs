@@ -1,0 +1,172 @@
+//! Where requests come from: a file of lines, or a folder of pictures.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::record::{Defaults, Record, parse};
+use crate::error::{Error, Kind, Result};
+use crate::prompt::{Message, Part, Role};
+
+/// A line longer than this is no request: pictures are files, not bytes in a line.
+const MAX_LINE: u64 = 16 << 20;
+
+/// One request and its number among all, from 0.
+pub(super) type Item = (Value, Result<Record>);
+
+/// The requests in order, and how many where that is known.
+pub(super) struct Input {
+    pub items: Box<dyn Iterator<Item = Item>>,
+    pub count: Option<u64>,
+}
+
+/// # Errors
+/// [`Kind::File`] for an input that cannot be read; [`Kind::Usage`] for a folder without -p.
+pub(super) fn open(path: &Path, defaults: Defaults) -> Result<Input> {
+    if path == Path::new("-") {
+        let items = lines(BufReader::new(std::io::stdin()), defaults);
+        return Ok(Input { items: Box::new(items), count: None });
+    }
+    let unreadable = |error: std::io::Error| Error::new(Kind::File, format!("{}: {error}", path.display()));
+    if path.is_dir() {
+        return folder(path, defaults);
+    }
+    let open = || File::open(path).map_err(unreadable);
+    let count =
+        BufReader::new(open()?).split(b'\n').filter(|line| line.as_ref().is_ok_and(|l| !blank(l))).count();
+    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+    let items = lines(BufReader::new(open()?), Defaults { folder, ..defaults });
+    Ok(Input { items: Box::new(items), count: Some(count as u64) })
+}
+
+fn blank(line: &[u8]) -> bool {
+    line.iter().all(u8::is_ascii_whitespace)
+}
+
+fn lines(mut reader: impl BufRead + 'static, defaults: Defaults) -> impl Iterator<Item = Item> {
+    let mut number = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let mut line = Vec::new();
+            number += 1;
+            let failed = |what: String| Some((Value::from(number), Err(Error::new(Kind::File, what))));
+            match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+                Ok(0) => return None,
+                Err(error) => return failed(format!("line {number}: {error}")),
+                Ok(_) if line.len() as u64 == MAX_LINE && line.last() != Some(&b'\n') => {
+                    // The rest of it is no line either.
+                    while reader.fill_buf().is_ok_and(|rest| !rest.is_empty()) {
+                        let mut rest = Vec::new();
+                        let _ = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut rest);
+                        if rest.last() == Some(&b'\n') {
+                            break;
+                        }
+                    }
+                    return failed(format!("line {number}: longer than {MAX_LINE} bytes"));
+                }
+                Ok(_) if blank(&line) => {}
+                Ok(_) => {
+                    return match std::str::from_utf8(&line) {
+                        Ok(line) => Some(parse(line, number, &defaults)),
+                        Err(_) => failed(format!("line {number}: not UTF-8")),
+                    };
+                }
+            }
+        }
+    })
+}
+
+/// The files of a folder by name, each with the prompt; what is no picture becomes a failure when
+/// it is read.
+fn folder(path: &Path, defaults: Defaults) -> Result<Input> {
+    let prompt = defaults
+        .prompt
+        .clone()
+        .ok_or_else(|| Error::usage("a folder of pictures needs a question: give one with -p"))?;
+    let unreadable = |error: std::io::Error| Error::new(Kind::File, format!("{}: {error}", path.display()));
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path)
+        .map_err(unreadable)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<_>>()
+        .map_err(unreadable)?;
+    files.retain(|file| file.is_file() && !name(file).starts_with('.'));
+    files.sort();
+    let count = Some(files.len() as u64);
+    let items = files.into_iter().map(move |file| {
+        let id = Value::from(name(&file));
+        let system = defaults.system.clone().map(|text| Message::text(Role::System, text));
+        let parts = vec![Part::Image(0), Part::Text(prompt.clone())];
+        let record = Record {
+            id: id.clone(),
+            messages: system.into_iter().chain([Message { role: Role::User, parts }]).collect(),
+            images: vec![file],
+            merge: None,
+            max_tokens: defaults.max_tokens,
+            stop: Vec::new(),
+            sampling: defaults.sampling.clone(),
+            json_schema: None,
+        };
+        (id, Ok(record))
+    });
+    Ok(Input { items: Box::new(items), count })
+}
+
+fn name(file: &Path) -> String {
+    file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Choice;
+    use crate::worker::protocol::Sampling;
+
+    fn defaults(prompt: Option<&str>) -> Defaults {
+        Defaults {
+            prompt: prompt.map(str::to_owned),
+            system: None,
+            choice: Choice::default(),
+            max_tokens: None,
+            sampling: Sampling::default(),
+            folder: PathBuf::new(),
+        }
+    }
+
+    #[test]
+    fn files_of_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("in.jsonl");
+        std::fs::write(
+            &path,
+            "{\"prompt\": \"a\"}\n\n  \n{\"id\": \"x\", \"prompt\": \"b\", \"image\": \"p.png\"}\nno\n\u{fe}",
+        )
+        .unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.extend([b'\n', 0xff, b'\n']);
+        std::fs::write(&path, bytes).unwrap();
+        let input = open(&path, defaults(None)).unwrap();
+        assert_eq!(input.count, Some(5));
+        let items: Vec<Item> = input.items.collect();
+        assert_eq!(items[0].0, Value::from(1));
+        assert_eq!(items[1].1.as_ref().unwrap().images, [folder.path().join("p.png")]);
+        assert_eq!((&items[2].0, items[2].1.is_err()), (&Value::from(5), true));
+        assert!(items[4].1.as_ref().unwrap_err().to_string().contains("line 7: not UTF-8"));
+    }
+
+    #[test]
+    fn folders() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.png", "a.png", ".hidden"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        let input = open(folder.path(), defaults(Some("what?"))).unwrap();
+        assert_eq!(input.count, Some(2));
+        let ids: Vec<Value> = input.items.map(|(id, _)| id).collect();
+        assert_eq!(ids, ["a.png", "b.png"]);
+        assert!(open(folder.path(), defaults(None)).err().unwrap().to_string().contains("-p"));
+        assert_eq!(open(&folder.path().join("none"), defaults(None)).err().unwrap().kind(), Kind::File);
+    }
+}

@@ -1,0 +1,169 @@
+//! Where answers go: one line each, in the order of the requests, whole or not at all.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::record::Outcome;
+use crate::error::{Error, Kind, Result};
+
+/// Keeps what comes early until what stands before it has come.
+pub(super) struct Output {
+    path: PathBuf,
+    to: Box<dyn Write>,
+    next: u64,
+    early: BTreeMap<u64, Outcome>,
+    /// Ids of the lines an earlier run wrote, in order.
+    done: Vec<Value>,
+}
+
+impl Output {
+    /// # Errors
+    /// [`Kind::File`] for a file that cannot be written, or that is there already and is not to
+    /// be gone on with.
+    pub(super) fn open(path: &Path, resume: bool) -> Result<Self> {
+        let failed = |error: std::io::Error| Error::new(Kind::File, format!("{}: {error}", path.display()));
+        if path == Path::new("-") {
+            if resume {
+                return Err(Error::usage("--resume needs the file to go on with: give it with -o"));
+            }
+            return Ok(Self::new(path, Box::new(std::io::stdout()), Vec::new()));
+        }
+        let exists = path.metadata().is_ok_and(|metadata| metadata.len() > 0);
+        if exists && !resume {
+            return Err(Error::new(
+                Kind::File,
+                format!(
+                    "{}: is there already; give --resume to go on with it, or another file",
+                    path.display()
+                ),
+            ));
+        }
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path).map_err(failed)?;
+        let (done, length) = whole_lines(&file, path)?;
+        // A line that was being written when the earlier run ended.
+        file.set_len(length).map_err(failed)?;
+        file.flush().map_err(failed)?;
+        Ok(Self::new(path, Box::new(file), done))
+    }
+
+    fn new(path: &Path, to: Box<dyn Write>, done: Vec<Value>) -> Self {
+        Self { path: path.to_owned(), to, next: done.len() as u64, early: BTreeMap::new(), done }
+    }
+
+    /// Lines there are from an earlier run.
+    pub(super) fn resumed(&self) -> u64 {
+        self.done.len() as u64
+    }
+
+    /// # Errors
+    /// [`Kind::File`] where request `number` of the earlier run had another id.
+    pub(super) fn check(&self, number: u64, id: &Value) -> Result<()> {
+        let done = usize::try_from(number).ok().and_then(|number| self.done.get(number));
+        match done {
+            Some(done) if done != id => Err(Error::new(
+                Kind::File,
+                format!(
+                    "{}: line {} has the id {done}, the input has {id} there; --resume goes on with the same input only",
+                    self.path.display(),
+                    number + 1
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the outcome of request `number` and writes what is next.
+    ///
+    /// # Errors
+    /// [`Kind::File`].
+    pub(super) fn put(&mut self, number: u64, outcome: Outcome) -> Result<()> {
+        self.early.insert(number, outcome);
+        let failed =
+            |reason: String, path: &Path| Error::new(Kind::File, format!("{}: {reason}", path.display()));
+        while let Some(outcome) = self.early.remove(&self.next) {
+            let mut line = serde_json::to_string(&outcome).map_err(|e| failed(e.to_string(), &self.path))?;
+            line.push('\n');
+            let written = self.to.write_all(line.as_bytes()).and_then(|()| self.to.flush());
+            written.map_err(|error| failed(error.to_string(), &self.path))?;
+            self.next += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Ids of the whole lines of `file`, and their bytes.
+fn whole_lines(file: &File, path: &Path) -> Result<(Vec<Value>, u64)> {
+    let foreign = |number: usize| {
+        Error::new(Kind::File, format!("{}: line {number} is no answer of illava batch", path.display()))
+    };
+    let mut reader = BufReader::new(file);
+    let (mut ids, mut length) = (Vec::new(), 0);
+    loop {
+        let mut line = Vec::new();
+        let read = reader.read_until(b'\n', &mut line);
+        read.map_err(|error| Error::new(Kind::File, format!("{}: {error}", path.display())))?;
+        if line.last() != Some(&b'\n') {
+            return Ok((ids, length));
+        }
+        let number = ids.len() + 1;
+        let value: Value = serde_json::from_slice(&line).map_err(|_| foreign(number))?;
+        ids.push(value.get("id").cloned().ok_or_else(|| foreign(number))?);
+        length += line.len() as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::What;
+    use super::*;
+
+    fn outcome(id: &str) -> Outcome {
+        Outcome { id: id.into(), what: What::failure(&Error::usage("no")) }
+    }
+
+    fn ids(path: &Path) -> Vec<String> {
+        let text = std::fs::read_to_string(path).unwrap();
+        let id = |line: &str| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned();
+        text.lines().map(id).collect()
+    }
+
+    #[test]
+    fn order_is_kept_and_a_run_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.jsonl");
+        let mut output = Output::open(&path, false).unwrap();
+        output.put(1, outcome("b")).unwrap();
+        assert_eq!(ids(&path), [""; 0]);
+        output.put(0, outcome("a")).unwrap();
+        output.put(3, outcome("d")).unwrap();
+        assert_eq!(ids(&path), ["a", "b"]);
+        drop(output);
+        assert!(Output::open(&path, false).err().unwrap().to_string().contains("--resume"));
+        // Half a line, as a run leaves it that is killed.
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"id\": \"c\", \"te").unwrap();
+        let mut output = Output::open(&path, true).unwrap();
+        assert_eq!(output.resumed(), 2);
+        output.check(1, &"b".into()).unwrap();
+        output.check(2, &"anything".into()).unwrap();
+        assert!(output.check(1, &"x".into()).unwrap_err().to_string().contains("same input"));
+        output.put(2, outcome("c")).unwrap();
+        assert_eq!(ids(&path), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn other_files_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.jsonl");
+        for text in ["[]\n", "letters\n", "{\"text\": \"\"}\n"] {
+            std::fs::write(&path, text).unwrap();
+            assert!(Output::open(&path, true).err().unwrap().to_string().contains("no answer"), "{text}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(Output::open(Path::new("-"), true).err().unwrap().kind(), Kind::Usage);
+    }
+}

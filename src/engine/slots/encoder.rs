@@ -1,0 +1,70 @@
+//! Encoding beside decoding: one thread that takes pictures one after another.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use super::pictures::Key;
+use super::store::Store;
+use crate::engine::{EncodedImage, Engine};
+use crate::error::Result;
+use crate::media::Pixels;
+use crate::schedule::Schedule;
+
+/// A picture to be encoded.
+#[derive(Debug)]
+pub struct EncodeJob {
+    pub ticket: u64,
+    pub pixels: Arc<Pixels>,
+    pub schedule: Schedule,
+    /// What it is kept under on disk, where it may be kept.
+    pub key: Option<Key>,
+    /// Nothing else is being computed, so that all threads are free.
+    pub alone: bool,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub struct Encoded {
+    pub ticket: u64,
+    pub image: Result<EncodedImage>,
+    pub from_disk: bool,
+    /// Bytes of the encoder's compute buffers as they stand.
+    pub compute_bytes: u64,
+}
+
+/// The encoder's side of an engine, which no context was opened on.
+pub struct Encoder<E> {
+    engine: E,
+    store: Option<Store>,
+    /// Threads while others compute, and while nobody does.
+    threads: (u32, u32),
+}
+
+impl<E: Engine> Encoder<E> {
+    pub fn new(engine: E, store: Option<Store>, beside: u32, alone: u32) -> Self {
+        Self { engine, store, threads: (beside, alone) }
+    }
+
+    /// Encodes until nobody can ask any more.
+    pub fn run(mut self, jobs: &Receiver<EncodeJob>, mut done: impl FnMut(Encoded)) {
+        for job in jobs {
+            done(self.encode(&job));
+        }
+    }
+
+    pub(super) fn encode(&mut self, job: &EncodeJob) -> Encoded {
+        let kept = self.store.as_mut().zip(job.key).and_then(|(store, key)| store.read(&key));
+        let from_disk = kept.is_some();
+        let image = match kept {
+            Some(image) => Ok(image),
+            None => {
+                self.engine.use_threads(if job.alone { self.threads.1 } else { self.threads.0 });
+                self.engine.encode(&job.pixels, &job.schedule)
+            }
+        };
+        if let (Ok(image), Some(store), Some(key), false) = (&image, &mut self.store, &job.key, from_disk) {
+            store.write(key, image);
+        }
+        Encoded { ticket: job.ticket, image, from_disk, compute_bytes: self.engine.compute_bytes() }
+    }
+}

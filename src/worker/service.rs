@@ -1,0 +1,226 @@
+//! The slots with what is around them: requests in, events out, pictures to the encoder's thread
+//! and back. Runs in a worker process, or inside a program that answers its own requests.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+
+use super::protocol::{self, Event, Ready, Request, Status, TokenText};
+use super::resolve::Resolver;
+use crate::engine::slots::{
+    EncodeJob, Encoded, Encoder, Loaded, Output, SequenceDecoder, Settings, Sizes, Slots, Store,
+};
+use crate::engine::{LoadSettings, Loading, Real};
+use crate::error::{Error, Kind, Result};
+use crate::report;
+use crate::schedule::{Choice, MergeFlag, Preset, select};
+
+/// What a service is made of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub load: LoadSettings,
+    /// The schedule of requests that ask for none.
+    pub choice: Choice,
+    pub sizes: Sizes,
+    /// Bytes of encoded pictures kept in memory.
+    pub picture_bytes: u64,
+    /// A folder where encoded pictures are kept, and its bytes at most.
+    pub picture_folder: Option<(PathBuf, u64)>,
+}
+
+/// What reaches a running service.
+#[derive(Debug)]
+pub enum Input {
+    Request(Request),
+    /// From the encoder's thread.
+    Encoded(Box<Encoded>),
+    /// Nobody is there any more to answer to.
+    Closed,
+}
+
+/// A loaded pair, ready to answer.
+pub struct Service {
+    resolver: Resolver,
+    slots: Slots<SequenceDecoder>,
+    encode: Sender<EncodeJob>,
+}
+
+impl Service {
+    /// Loads the pair and starts the encoder's thread, which answers into `inputs`.
+    ///
+    /// # Errors
+    /// As [`Real::load`]; a default schedule or sizes that the pair cannot take; no memory.
+    pub fn start(
+        options: &Options,
+        inputs: Sender<Input>,
+        progress: impl Fn(Loading) + 'static,
+    ) -> Result<(Self, Ready)> {
+        let (engine, mut remarks) = Real::load(&options.load, progress)?;
+        let loaded = Loaded::new(&engine);
+        let facts = loaded.facts.clone();
+        let default = select(&options.choice, &facts.shape, facts.pair.recommended.as_ref())?;
+        remarks.extend(default.remark.clone());
+        let (layout, cells) = loaded.layout(&default, options.sizes)?;
+        let slots = options.sizes.slots;
+        let decoder = SequenceDecoder::new(&loaded, &layout, slots)?;
+        let store = match &options.picture_folder {
+            None => None,
+            Some((folder, limit)) => {
+                Some(Store::open(folder, super::identity::encoder(&options.load)?, *limit)?)
+            }
+        };
+        let threads = options.load.threads_batch;
+        let encoder = Encoder::new(engine, store, (threads / 2).max(1), threads);
+        let (encode, jobs) = channel();
+        std::thread::Builder::new()
+            .name("encoder".into())
+            .spawn(move || {
+                encoder.run(&jobs, |encoded| {
+                    // Nobody listens once the service is gone.
+                    let _ = inputs.send(Input::Encoded(Box::new(encoded)));
+                });
+            })
+            .map_err(|error| Error::new(Kind::Native, format!("cannot start a thread: {error}")))?;
+        let settings = Settings {
+            slots: slots as usize,
+            cells: cells.clone(),
+            merge_layers: layout.merge_layers.clone(),
+            picture_bytes: options.picture_bytes,
+        };
+        let slots = Slots::new(decoder, facts, settings);
+        let resolver = Resolver {
+            loaded,
+            choice: options.choice.clone(),
+            default,
+            merge_layers: layout.merge_layers,
+            slot_cells: cells.first().copied().unwrap_or(0),
+        };
+        let service = Self { resolver, slots, encode };
+        let ready = service.describe(options, remarks);
+        Ok((service, ready))
+    }
+
+    /// Answers until it is told to leave or nobody can ask any more.
+    pub fn run(mut self, inputs: &Receiver<Input>, mut say: impl FnMut(Event)) {
+        let mut computing = false;
+        loop {
+            // While something is computed, only what has come already; else until something comes.
+            let first = if computing { None } else { inputs.recv().ok() };
+            if !computing && first.is_none() {
+                return;
+            }
+            let mut next = first;
+            loop {
+                match next.take().map_or_else(|| inputs.try_recv(), Ok) {
+                    Ok(input) => {
+                        if !self.take(input, &mut say) {
+                            self.slots.cancel_all();
+                            self.hand_out(&mut say);
+                            return;
+                        }
+                    }
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
+                }
+            }
+            computing = self.slots.turn();
+            self.hand_out(&mut say);
+        }
+    }
+
+    /// False when it is time to leave.
+    fn take(&mut self, input: Input, say: &mut impl FnMut(Event)) -> bool {
+        match input {
+            Input::Encoded(encoded) => self.slots.encoded(*encoded),
+            Input::Closed | Input::Request(Request::Shutdown) => return false,
+            Input::Request(Request::Cancel { id }) => self.slots.cancel(id),
+            Input::Request(Request::Generate(request)) => {
+                let id = request.id;
+                match self.resolver.job(*request) {
+                    Ok(job) => self.slots.submit(job),
+                    Err(error) => self.slots.fail(id, &error, None),
+                }
+            }
+            Input::Request(Request::Tokenize { id, text, add_special, parse_special }) => {
+                let tokens = self.resolver.loaded.tokenize_text(&text, add_special, parse_special);
+                let tokens = tokens.into_iter().map(|(id, bytes)| TokenText { id, bytes }).collect();
+                say(Event::Tokens { id, tokens });
+            }
+            Input::Request(Request::Status { id }) => say(Event::Status(Box::new(self.status(id)))),
+        }
+        true
+    }
+
+    fn hand_out(&mut self, say: &mut impl FnMut(Event)) {
+        for output in self.slots.take_output() {
+            match output {
+                Output::Encode(job) => {
+                    // The thread ends only after this sender is gone.
+                    let _ = self.encode.send(job);
+                }
+                Output::Started(started) => say(Event::Started(started)),
+                Output::Delta(delta) => say(Event::Delta(delta)),
+                Output::Done(done) => say(Event::Done(done)),
+                Output::Failed(failed) => say(Event::Failed(failed)),
+            }
+        }
+    }
+
+    fn status(&self, id: u64) -> Status {
+        let (decode_batches, decode_tokens) = self.slots.batches();
+        Status {
+            id,
+            slots: self.slots.view(),
+            queued: u32::try_from(self.slots.queued()).unwrap_or(u32::MAX),
+            pictures: self.slots.picture_cache(),
+            rss: report::rss(),
+            decode_batches,
+            decode_tokens,
+        }
+    }
+
+    fn describe(&self, options: &Options, remarks: Vec<String>) -> Ready {
+        let loaded = &self.resolver.loaded;
+        let facts = &loaded.facts;
+        let segments = self.slots.segments();
+        let flags = Preset::ALL.into_iter().map(MergeFlag::Preset).chain([MergeFlag::Model, MergeFlag::Off]);
+        let presets = flags.map(|flag| protocol::Preset {
+            name: flag.name().to_owned(),
+            unusable: {
+                let choice = Choice { merge: Some(flag), ..self.resolver.choice.clone() };
+                let choice = Choice { keep: None, vit: None, llm: None, ..choice };
+                let chosen = select(&choice, &facts.shape, facts.pair.recommended.as_ref());
+                chosen.err().map(|error| error.to_string())
+            },
+        });
+        Ready {
+            model: facts.pair.model.clone(),
+            name: facts.pair.text_name.clone(),
+            n_vocab: loaded.model.n_vocab().unsigned_abs(),
+            n_embd: facts.pair.n_embd,
+            n_layer: facts.pair.n_layer,
+            n_ctx_train: facts.pair.n_ctx_train,
+            weight_bytes: facts.weight_bytes,
+            n_ctx: segments.first().map_or(0, |segment| segment.cells),
+            n_ctx_slot: self.resolver.slot_cells,
+            slots: options.sizes.slots,
+            segments: segments
+                .iter()
+                .map(|segment| protocol::Segment {
+                    layers: [segment.layers.0, segment.layers.1],
+                    cells: segment.cells,
+                    bytes: segment.bytes,
+                })
+                .collect(),
+            encoder_can_merge: facts.shape.vit_can_merge,
+            decoder_can_merge: facts.shape.llm_can_merge,
+            merge_layers: self.resolver.merge_layers.clone(),
+            default_schedule: self.resolver.default.name.clone(),
+            presets: presets.collect(),
+            chat_template: loaded.template.source().to_owned(),
+            bos_text: loaded.model.bos_text(),
+            eos_text: loaded.model.eos_text(),
+            remarks,
+            load_ms: facts.load_ms,
+        }
+    }
+}
