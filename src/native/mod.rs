@@ -28,7 +28,7 @@ pub use gguf::{Gguf, TypeBytes};
 pub use kv_type::KvType;
 pub use model::{LoadOptions, TextModel};
 pub use quantize::quantize;
-pub use sampler::{Grammar, Penalties, Sampler, Sampling};
+pub use sampler::{Grammar, Penalties, Sampler, Sampling, Schemas};
 pub use sequences::{MAX_SEQUENCES, Next, Sequences};
 pub use step::MergeStep;
 pub use vision::{Encoded, Picture, Tile, Vision, VisionInfo, VisionOptions};

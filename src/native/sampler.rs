@@ -51,6 +51,10 @@ pub enum Grammar {
     JsonSchema(String),
 }
 
+/// What JSON schemas are understood with: the vocabulary as a tree, made of a model once.
+#[derive(Default)]
+pub struct Schemas(Option<ParserFactory>);
+
 /// A chain of samplers, and the grammar beside it.
 pub struct Sampler {
     chain: LlamaSampler,
@@ -61,7 +65,7 @@ impl Sampler {
     /// # Errors
     /// [`crate::error::Kind::Usage`] for a grammar or schema that cannot be understood.
     pub fn new(model: &TextModel, sampling: &Sampling, grammar: Option<&Grammar>) -> Result<Self> {
-        Self::with_penalties(model, sampling, &Penalties::default(), grammar)
+        Self::with_penalties(model, sampling, &Penalties::default(), grammar, &mut Schemas::default())
     }
 
     /// # Errors
@@ -71,6 +75,7 @@ impl Sampler {
         sampling: &Sampling,
         penalties: &Penalties,
         grammar: Option<&Grammar>,
+        schemas: &mut Schemas,
     ) -> Result<Self> {
         let mut samplers = before_drawing(model, penalties)?;
         if sampling.temperature <= 0.0 {
@@ -88,7 +93,7 @@ impl Sampler {
         let grammar = match grammar {
             None => None,
             Some(Grammar::Gbnf(text)) => Some(gbnf(model, text)?),
-            Some(Grammar::JsonSchema(text)) => Some(json_schema(model, text)?),
+            Some(Grammar::JsonSchema(text)) => Some(json_schema(model, text, schemas)?),
         };
         Ok(Self { chain, grammar })
     }
@@ -174,12 +179,19 @@ fn gbnf(model: &TextModel, text: &str) -> Result<LlamaSampler> {
     })
 }
 
-fn json_schema(model: &TextModel, text: &str) -> Result<LlamaSampler> {
+fn json_schema(model: &TextModel, text: &str, schemas: &mut Schemas) -> Result<LlamaSampler> {
     let bad = |reason: String| Error::usage(format!("--json-schema: not a usable JSON schema ({reason})"));
     let schema: serde_json::Value = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
-    let environment = LlamaSampler::llguidance_tok_env(model.inner());
-    let mut factory = ParserFactory::new_simple(&environment).map_err(|error| bad(error.to_string()))?;
-    factory.quiet();
+    let factory = match &mut schemas.0 {
+        Some(factory) => factory,
+        none => {
+            let environment = LlamaSampler::llguidance_tok_env(model.inner());
+            let mut factory =
+                ParserFactory::new_simple(&environment).map_err(|error| bad(error.to_string()))?;
+            factory.quiet();
+            none.insert(factory)
+        }
+    };
     let parser = factory
         .create_parser(TopLevelGrammar::from_json_schema(schema))
         .map_err(|error| bad(error.to_string()))?;

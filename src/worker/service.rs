@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
 
 use super::protocol::{self, Event, Ready, Request, Status, TokenText};
 use super::resolve::Resolver;
@@ -42,6 +43,7 @@ pub struct Service {
     resolver: Resolver,
     slots: Slots<SequenceDecoder>,
     encode: Sender<EncodeJob>,
+    encoder: JoinHandle<()>,
 }
 
 impl Service {
@@ -71,7 +73,7 @@ impl Service {
         let threads = options.load.threads_batch;
         let encoder = Encoder::new(engine, store, (threads / 2).max(1), threads);
         let (encode, jobs) = channel();
-        std::thread::Builder::new()
+        let encoder = std::thread::Builder::new()
             .name("encoder".into())
             .spawn(move || {
                 encoder.run(&jobs, |encoded| {
@@ -94,13 +96,20 @@ impl Service {
             merge_layers: layout.merge_layers,
             slot_cells: cells.first().copied().unwrap_or(0),
         };
-        let service = Self { resolver, slots, encode };
+        let service = Self { resolver, slots, encode, encoder };
         let ready = service.describe(options, remarks);
         Ok((service, ready))
     }
 
     /// Answers until it is told to leave or nobody can ask any more.
     pub fn run(mut self, inputs: &Receiver<Input>, mut say: impl FnMut(Event)) {
+        self.answer(inputs, &mut say);
+        // A thread inside the library while the process ends would find it half gone.
+        drop(self.encode);
+        let _ = self.encoder.join();
+    }
+
+    fn answer(&mut self, inputs: &Receiver<Input>, say: &mut impl FnMut(Event)) {
         let mut computing = false;
         loop {
             // While something is computed, only what has come already; else until something comes.
@@ -112,9 +121,9 @@ impl Service {
             loop {
                 match next.take().map_or_else(|| inputs.try_recv(), Ok) {
                     Ok(input) => {
-                        if !self.take(input, &mut say) {
+                        if !self.take(input, say) {
                             self.slots.cancel_all();
-                            self.hand_out(&mut say);
+                            self.hand_out(say);
                             return;
                         }
                     }
@@ -123,7 +132,7 @@ impl Service {
                 }
             }
             computing = self.slots.turn();
-            self.hand_out(&mut say);
+            self.hand_out(say);
         }
     }
 

@@ -6,7 +6,7 @@ use super::{Decoder, Draw, Drawn, From, servable_layers};
 use crate::engine::real::Vocabulary;
 use crate::engine::{CacheLayout, Facts, LoadSettings, MergeStep, Real, Rows, SegmentInfo};
 use crate::error::{Error, Kind, Result};
-use crate::native::{Next, Prefill, Sampler, Sequences, TextModel};
+use crate::native::{Next, Prefill, Sampler, Schemas, Sequences, TextModel};
 use crate::prompt::{self, Chunk, Message, Template, Tokenizer};
 use crate::schedule::{Plan, Schedule};
 
@@ -106,6 +106,7 @@ impl Loaded {
 pub struct SequenceDecoder {
     sequences: Sequences,
     samplers: Vec<Option<Sampler>>,
+    schemas: Schemas,
     model: TextModel,
     /// Tokens that end an answer.
     ends: Vec<i32>,
@@ -126,6 +127,7 @@ impl SequenceDecoder {
         Ok(Self {
             sequences: Sequences::new(&loaded.model, &options, slots)?,
             samplers: (0..slots).map(|_| None).collect(),
+            schemas: Schemas::default(),
             model: loaded.model.clone(),
             ends,
             threads: [
@@ -166,8 +168,13 @@ impl Decoder for SequenceDecoder {
         if draw.ignore_end {
             penalties.bias.extend(self.ends.iter().map(|&token| (token, f32::NEG_INFINITY)));
         }
-        let mut sampler =
-            Sampler::with_penalties(&self.model, &draw.sampling, &penalties, draw.grammar.as_ref())?;
+        let mut sampler = Sampler::with_penalties(
+            &self.model,
+            &draw.sampling,
+            &penalties,
+            draw.grammar.as_ref(),
+            &mut self.schemas,
+        )?;
         seen.iter().for_each(|&token| sampler.saw(token));
         self.samplers[slot] = Some(sampler);
         Ok(())

@@ -1,0 +1,157 @@
+//! `illava batch` as it is typed: order, going on, failures, and the demo pair's questions.
+
+mod binary;
+
+use std::path::Path;
+
+use binary::{Outcome, illava, pair, picture, scratch};
+use serde_json::Value;
+
+fn batch(model: &[String], args: &[&str]) -> Outcome {
+    let mut all = vec!["batch".to_owned()];
+    all.extend(args.iter().map(|arg| (*arg).to_owned()));
+    all.extend(model.iter().cloned());
+    all.extend(["-t", "2", "--temp", "0"].map(str::to_owned));
+    illava(&all)
+}
+
+fn lines(path: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).expect("an output");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// A path where nothing is.
+fn fresh(name: &str) -> String {
+    let path = scratch(name);
+    let _ = std::fs::remove_file(&path);
+    path
+}
+
+#[test]
+fn answers_come_in_order_and_failures_are_records() {
+    let (input, output) = (scratch("requests.jsonl"), fresh("answers.jsonl"));
+    let shapes = picture("batch-shapes.png", 96, 72);
+    let requests = [
+        format!(r#"{{"id": "long", "prompt": "what is it", "image": "{shapes}", "max_tokens": 30}}"#),
+        r#"{"id": "text", "prompt": "hello", "max_tokens": 1}"#.to_owned(),
+        r#"{"id": "missing", "prompt": "what is it", "image": "/nowhere/p.png"}"#.to_owned(),
+        "nonsense".to_owned(),
+        format!(r#"{{"prompt": "who", "images": ["{shapes}", "{shapes}"], "merge": "off"}}"#),
+        r#"{"id": 6, "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]}"#.to_owned(),
+    ];
+    std::fs::write(&input, requests.join("\n")).expect("an input");
+    let outcome =
+        batch(&pair("siglip-qwen2-f32"), &[&input, "-o", &output, "-np", "3", "-c", "3072", "-n", "5"]);
+    outcome.exits(1, "2 of 6 requests failed");
+    assert!(outcome.stderr.contains("/nowhere/p.png") && outcome.stdout.is_empty(), "{}", outcome.stderr);
+    let answers = lines(&output);
+    let ids: Vec<&Value> = answers.iter().map(|answer| &answer["id"]).collect();
+    assert_eq!(
+        ids,
+        ["long", "text", "missing"]
+            .map(Value::from)
+            .iter()
+            .chain(&[4.into(), 5.into(), 6.into()])
+            .collect::<Vec<_>>()
+    );
+    let generated: Vec<Option<u64>> =
+        answers.iter().map(|answer| answer["report"]["tokens"]["generated"].as_u64()).collect();
+    assert!(generated[0].is_some_and(|n| n <= 30) && generated[1] == Some(1), "{generated:?}");
+    assert_eq!((&answers[1]["finish"], &answers[2]["error"]["kind"]), (&"length".into(), &"File".into()));
+    assert!(answers[3]["error"]["message"].as_str().expect("a message").contains("line 4: not JSON"));
+    assert_eq!(answers[4]["report"]["merge"]["strategy"], "off");
+    assert!(
+        answers[4]["report"]["tokens"]["visual"].as_u64() > answers[0]["report"]["tokens"]["visual"].as_u64()
+    );
+    // Beside others it says what it says alone.
+    let alone = illava(
+        &[
+            vec!["run".to_owned()],
+            pair("siglip-qwen2-f32").to_vec(),
+            ["--image", &shapes, "-p", "what is it", "-n", "30", "-t", "2", "--temp", "0", "--report", "-"]
+                .map(str::to_owned)
+                .to_vec(),
+        ]
+        .concat(),
+    );
+    let report = alone.stdout.lines().last().expect("a report");
+    let report: Value = serde_json::from_str(report).expect("a report");
+    assert_eq!(answers[0]["report"]["tokens"], report["tokens"]);
+    assert_eq!(answers[0]["text"], report["text"]);
+}
+
+#[test]
+fn a_run_goes_on_where_one_stopped() {
+    let (input, output) = (scratch("resume.jsonl"), fresh("resumed.jsonl"));
+    let requests: Vec<String> =
+        (0..6).map(|i| format!(r#"{{"id": "{i}", "prompt": "number {i}", "max_tokens": 3}}"#)).collect();
+    std::fs::write(&input, requests.join("\n")).expect("an input");
+    let model = pair("siglip-qwen2-f32");
+    batch(&model, &[&input, "-o", &output, "-c", "2048"]).exits(0, "");
+    let whole = std::fs::read_to_string(&output).expect("an output");
+    batch(&model, &[&input, "-o", &output, "-c", "2048"]).fails(1, "--resume");
+    // As a run leaves it that is killed while it writes its third line.
+    let cut = whole.match_indices('\n').nth(1).map(|(at, _)| at + 20).expect("three lines");
+    std::fs::write(&output, &whole[..cut]).expect("an output");
+    batch(&model, &[&input, "-o", &output, "-c", "2048", "--resume"]).exits(0, "");
+    let (before, after): (Vec<Value>, Vec<Value>) =
+        (whole.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect(), lines(&output));
+    let texts = |answers: &[Value]| -> Vec<(Value, Value)> {
+        answers.iter().map(|answer| (answer["id"].clone(), answer["text"].clone())).collect()
+    };
+    assert_eq!(texts(&before), texts(&after));
+    assert_eq!(before[..2], after[..2], "what was there is not written again");
+    std::fs::write(&input, requests[1..].join("\n")).expect("an input");
+    batch(&model, &[&input, "-o", &output, "-c", "2048", "--resume"]).fails(1, "same input");
+}
+
+#[test]
+fn a_folder_of_pictures() {
+    let folder = scratch("folder");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for name in ["b.png", "a.png"] {
+        std::fs::copy(picture("batch-folder.png", 60, 60), Path::new(&folder).join(name)).expect("a picture");
+    }
+    std::fs::write(Path::new(&folder).join("notes.txt"), "no picture").expect("a file");
+    let model = pair("siglip-qwen2-f32");
+    let outcome = batch(&model, &[&folder, "-p", "what is it", "-n", "3", "-c", "2048", "--traces"]);
+    outcome.exits(1, "1 of 3");
+    let answers: Vec<Value> =
+        outcome.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let ids: Vec<&str> = answers.iter().filter_map(|answer| answer["id"].as_str()).collect();
+    assert_eq!(ids, ["a.png", "b.png", "notes.txt"]);
+    assert_eq!(answers[0]["text"], answers[1]["text"], "the same picture");
+    assert!(answers[0]["trace"]["steps"].as_array().is_some_and(|steps| !steps.is_empty()));
+    assert_eq!(answers[2]["error"]["kind"], "Media");
+    batch(&model, &[&folder]).fails(2, "-p");
+    batch(&model, &["/nowhere/in.jsonl"]).fails(1, "/nowhere/in.jsonl");
+}
+
+/// The demo pair's questions, many at once: as right as one by one.
+#[test]
+fn the_demo_pair_answers_a_batch() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+    let text = std::fs::read_to_string(folder.join("questions.jsonl")).expect("the questions are committed");
+    let questions: Vec<Value> =
+        text.lines().step_by(29).map(|line| serde_json::from_str(line).expect("a question")).collect();
+    let (input, output) = (scratch("demo.jsonl"), fresh("demo-answers.jsonl"));
+    let requests: Vec<String> = questions
+        .iter()
+        .map(|question| {
+            let image = folder.join(question["image"].as_str().expect("a path"));
+            serde_json::json!({"prompt": question["question"], "image": image}).to_string()
+        })
+        .collect();
+    std::fs::write(&input, requests.join("\n")).expect("an input");
+    let file = |name: &str| folder.join(name).display().to_string();
+    let model = ["-m".to_owned(), file("text.gguf"), "-mm".to_owned(), file("mmproj.gguf")];
+    let args = [&input, "-o", &output, "-np", "4", "-c", "2048", "-n", "32", "--merge", "off"];
+    batch(&model, &args).exits(0, "");
+    let answers = lines(&output);
+    assert_eq!(answers.len(), questions.len());
+    let right = answers.iter().zip(&questions).filter(|(answer, question)| {
+        answer["text"].as_str().map(str::trim) == question["answer"].as_str().map(str::trim)
+    });
+    let (right, asked) = (right.count(), questions.len());
+    assert!(asked >= 40 && right * 100 >= asked * 90, "{right} of {asked}");
+}
