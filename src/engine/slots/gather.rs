@@ -108,6 +108,7 @@ impl<D: Decoder> Slots<D> {
     /// Has a picture encoded, unless that is under way or enough others are.
     fn hand_out(&mut self, request: &Request, number: usize) {
         let picture = &request.pictures[number];
+        let Some(pixels) = &picture.pixels else { return };
         let under_way = |ticket: &Ticket| ticket.encoded == picture.encoded && ticket.is_for(request);
         if self.tickets.len() >= AHEAD || self.tickets.iter().any(under_way) {
             return;
@@ -122,7 +123,7 @@ impl<D: Decoder> Slots<D> {
         });
         self.out.push(Output::Encode(EncodeJob {
             ticket,
-            pixels: Arc::clone(&picture.pixels),
+            pixels: Arc::clone(pixels),
             schedule: request.schedule.clone(),
             key: request.scope.as_ref().map(|scope| scoped_key(scope, &picture.encoded)),
             alone: !self.is_computing(),
@@ -178,14 +179,12 @@ impl<D: Decoder> Slots<D> {
             self.slots[i].work = Some(work);
         }
         for (id, error) in failed {
-            let limit = self.slot_cells();
-            let context = (error.kind() == Kind::Context).then_some((limit, limit));
             if self.queue.remove(|request| request.id == id).is_none()
                 && let Some(i) = self.find(id)
             {
                 self.free(i);
             }
-            self.fail(id, &error, context);
+            self.fail(id, &error, None);
         }
     }
 
@@ -233,8 +232,10 @@ impl<D: Decoder> Slots<D> {
             request.pictures.iter_mut().map(|picture| picture.image.take().unwrap_or_default()).collect();
         let rows = Rows::new(&request.entries[work.kept..], &images, start, n_embd, n_pos);
         for (picture, mut image) in request.pictures.iter_mut().zip(images.drain(..)) {
+            // The cache will hold it; neither is needed again.
             image.embeddings = Vec::new();
             picture.image = Some(image);
+            picture.pixels = None;
         }
         request.tally.prefill_rows = rows.tokens.len();
         let last_token = request.schedule.score == Score::LastToken;

@@ -88,8 +88,9 @@ impl<D: Decoder> Slots<D> {
         work.stage = Stage::Generating(Box::new(Generating { answer, next: 0, room, first }));
         let tally = &work.request.tally;
         let before = tally.media_ms + tally.encoder_ms + tally.projector_ms;
-        // The report adds what was spent on pictures, which is part of the time since the arrival.
-        work.request.tally.to_first_token_ms = (work.request.waited_ms() - before).max(0.0);
+        // The report adds what was spent on pictures, most of it since the request arrived.
+        let since = work.request.decode_ms + work.request.waited_ms();
+        work.request.tally.to_first_token_ms = (since - before).max(0.0);
         if work.request.max_tokens == Some(0) {
             self.finish(i, Finish::Length);
         } else {

@@ -25,8 +25,10 @@ impl<T> Queue<T> {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<T> {
-        let (scope, mut items) = self.lanes.pop_front()?;
+    /// Whoever is next, unless it is not `ready`: then the next of another scope.
+    pub(super) fn pop_if(&mut self, mut ready: impl FnMut(&T) -> bool) -> Option<T> {
+        let at = self.lanes.iter().position(|(_, items)| items.front().is_some_and(&mut ready))?;
+        let (scope, mut items) = self.lanes.remove(at)?;
         let item = items.pop_front();
         if !items.is_empty() {
             self.lanes.push_back((scope, items));
@@ -74,8 +76,11 @@ mod tests {
         assert_eq!(queue.len(), 7);
         assert_eq!(queue.remove(|&item| item == 6), Some(6));
         assert_eq!(queue.remove(|&item| item == 6), None);
-        let order: Vec<i32> = std::iter::from_fn(|| queue.pop()).collect();
-        assert_eq!(order, [1, 4, 7, 2, 5, 3]);
+        assert_eq!(queue.pop_if(|&item| item > 9), None);
+        assert_eq!(queue.pop_if(|&item| item == 4), Some(4));
+        queue.push(scope("b"), 4);
+        let order: Vec<i32> = std::iter::from_fn(|| queue.pop_if(|_| true)).collect();
+        assert_eq!(order, [1, 7, 5, 2, 4, 3]);
         assert_eq!(queue.len(), 0);
     }
 }

@@ -62,6 +62,8 @@ pub(super) struct Request {
     pub trace: bool,
     pub arrived: Instant,
     pub queued_ms: f64,
+    /// What its pictures took before it arrived.
+    pub decode_ms: f64,
     pub tally: Tally,
     pub cached_pictures: u32,
     /// Of the prompt, what the cache held: text tokens and embeddings.
@@ -70,7 +72,8 @@ pub(super) struct Request {
 
 /// A picture of a request.
 pub(super) struct Seen {
-    pub pixels: Arc<Pixels>,
+    /// Until its prefill begins.
+    pub pixels: Option<Arc<Pixels>>,
     /// What its encoding is known by, and what it leaves in the decoder's cache.
     pub encoded: Key,
     pub decoded: Key,
@@ -104,17 +107,15 @@ impl Request {
                 ),
             ));
         }
-        let tally = Tally {
-            media_ms: job.pictures.iter().map(|picture| picture.decode_ms).sum(),
-            ..Tally::default()
-        };
+        let decode_ms = job.pictures.iter().map(|picture| picture.decode_ms).sum();
+        let tally = Tally { media_ms: decode_ms, ..Tally::default() };
         let pictures = job
             .pictures
             .into_iter()
             .map(|picture| {
                 let encoded = encoded_key(&picture.key, &job.schedule);
                 Seen {
-                    pixels: picture.pixels,
+                    pixels: Some(picture.pixels),
                     encoded,
                     decoded: decoded_key(&encoded, &job.schedule),
                     image: None,
@@ -135,6 +136,7 @@ impl Request {
             trace: job.trace,
             arrived: Instant::now(),
             queued_ms: 0.0,
+            decode_ms,
             tally,
             cached_pictures: 0,
             cached_tokens: 0,
@@ -177,6 +179,21 @@ impl Request {
             .collect();
         numbers.dedup();
         numbers
+    }
+
+    /// Entries with which both prompts begin and that one can leave to the other.
+    pub(super) fn common(&self, other: &Self) -> usize {
+        if self.scope.is_none() || self.scope != other.scope {
+            return 0;
+        }
+        let same = |(own, their): &(&Entry, &Entry)| match (own, their) {
+            (Entry::Token(own), Entry::Token(their)) => own == their,
+            (Entry::Image(own), Entry::Image(their)) => {
+                self.pictures[*own].decoded == other.pictures[*their].decoded && !other.scores_by_question()
+            }
+            _ => false,
+        };
+        self.entries.iter().zip(&other.entries).take_while(same).count()
     }
 
     /// Whether what its pictures leave in the cache depends on the question.

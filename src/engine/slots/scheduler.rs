@@ -183,7 +183,10 @@ impl<D: Decoder> Slots<D> {
     /// Gives the idle slots to whoever is next.
     fn assign(&mut self) {
         while self.slots.iter().any(|slot| slot.work.is_none()) {
-            let Some(request) = self.queue.pop() else { return };
+            let slots = &self.slots;
+            let Some(request) = self.queue.pop_if(|request| !slot::will_be_shared(slots, request)) else {
+                return;
+            };
             let Some(place) = slot::place(&self.slots, &request) else {
                 // Its prompt stands in a running slot and no other is idle: cannot be, one is.
                 self.queue.push(request.scope.clone(), request);

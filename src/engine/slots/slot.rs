@@ -175,6 +175,30 @@ pub(super) fn place(slots: &[Slot], request: &Request) -> Option<Place> {
     }
 }
 
+/// Text that is worth waiting for, in tokens.
+const WORTH: usize = 64;
+
+/// Whether a prompt that is being computed begins as this one does, with a picture or much text
+/// that no slot has yet: once it is there it can be shared, and prompts are computed one after
+/// another anyway.
+pub(super) fn will_be_shared(slots: &[Slot], request: &Request) -> bool {
+    let there = slots
+        .iter()
+        .filter(|slot| matches!(slot.state(), SlotState::Idle | SlotState::Generating))
+        .map(|slot| slot.common(request))
+        .max()
+        .unwrap_or(0);
+    let coming = slots
+        .iter()
+        .filter(|slot| matches!(slot.state(), SlotState::Encoding | SlotState::Prefill))
+        .filter_map(|slot| slot.work.as_ref())
+        .map(|work| work.request.common(request))
+        .max()
+        .unwrap_or(0);
+    let new = request.entries.get(there..coming).unwrap_or_default();
+    new.len() >= WORTH || new.iter().any(|entry| matches!(entry, Entry::Image(_)))
+}
+
 impl Work {
     pub(super) fn generated(&self) -> u32 {
         match &self.stage {

@@ -244,6 +244,24 @@ fn pictures_are_encoded_ahead_and_once() {
 }
 
 #[test]
+fn several_answers_to_one_prompt_compute_it_once() {
+    let mut bench = Bench::new(3);
+    for id in [1, 2, 3] {
+        bench.submit(Job { pictures: vec![picture(1, 9)], ..job(id, "\u{1}what?", 9) });
+    }
+    bench.submit(Job { scope: Some(b"other".to_vec()), ..job(4, "x", 1) });
+    bench.turns(1);
+    bench.encode();
+    bench.run();
+    assert_eq!(bench.encoded, 1);
+    let computed = [1, 2, 3].map(|id| bench.done(id).computed_tokens);
+    assert_eq!(computed, [15, 1, 1], "all but the last token is shared");
+    assert!([1, 2, 3].iter().all(|&id| bench.done(id).report.text == "abcdefghi"));
+    assert_eq!(bench.order()[0], 4, "who shares nothing does not wait");
+    bench.is_consistent();
+}
+
+#[test]
 fn another_schedule_is_another_picture() {
     let mut bench = Bench::new(1);
     let off = crate::schedule::Schedule::default();
