@@ -107,7 +107,8 @@ impl Request {
                 ),
             ));
         }
-        let decode_ms = job.pictures.iter().map(|picture| picture.decode_ms).sum();
+        // An empty sum of floats is minus zero.
+        let decode_ms = job.pictures.iter().map(|picture| picture.decode_ms).sum::<f64>() + 0.0;
         let tally = Tally { media_ms: decode_ms, ..Tally::default() };
         let pictures = job
             .pictures

@@ -342,6 +342,7 @@ fn facts() -> Facts {
             can_merge: true,
             mrope: false,
             weight_bytes: 10,
+            repacked_bytes: 0,
             backend: "CPU".into(),
         },
         shape: Shape {
