@@ -239,7 +239,15 @@ impl<D: Decoder> Slots<D> {
             decoder_steps: &decoder_steps,
             segments: &segments,
         };
-        let report = subject.report(&tally, request.draw.sampling.seed, text);
+        let mut report = subject.report(&tally, request.draw.sampling.seed, text);
+        // Cuts that this request does not merge at are nobody's concern.
+        report.tokens.visual_kv.dedup_by(|next, kept| {
+            let same = next.tokens == kept.tokens;
+            if same {
+                kept.layers[1] = next.layers[1];
+            }
+            same
+        });
         let trace = request.trace.then(|| subject.trace());
         self.out.push(Output::Done(Box::new(Done {
             id: request.id,
