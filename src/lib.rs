@@ -1,6 +1,6 @@
 //! Quantised LLaVA models with visual tokens merged in the image encoder and in the language model.
 //!
-//! `cli` -> `engine` -> `native`; `schedule`, `media`, `prompt` and `report` are pure and know
+//! `cli` -> `engine` -> `native`; `schedule`, `media`, `prompt`, `report` and `hub` know
 //! nothing of the others. `tests/architecture.rs` holds these edges.
 #![deny(unsafe_code)]
 // Cases of a test are tuples; a named type for each table would say less than the table.
@@ -12,6 +12,7 @@ pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod explain;
+pub mod hub;
 pub mod media;
 pub mod native;
 pub mod prompt;

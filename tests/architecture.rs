@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module and the names its files must not mention.
-const FORBIDDEN: [(&str, &[&str]); 12] = [
+const FORBIDDEN: [(&str, &[&str]); 13] = [
     (
         "schedule",
         &[
@@ -80,6 +80,21 @@ const FORBIDDEN: [(&str, &[&str]); 12] = [
     ("worker", &["crate::cli", "crate::server", "crate::native", "clap", "llama_cpp", "tokio"]),
     ("eval", &["crate::native", "crate::cli", "clap", "llama_cpp", "tokio"]),
     ("bench", &["crate::native", "crate::cli", "clap", "llama_cpp", "tokio"]),
+    (
+        "hub",
+        &[
+            "crate::native",
+            "crate::engine",
+            "crate::cli",
+            "crate::schedule",
+            "crate::media",
+            "crate::prompt",
+            "crate::report",
+            "clap",
+            "llama_cpp",
+            "tokio",
+        ],
+    ),
     ("engine", &["crate::cli", "clap", "llama_cpp"]),
     ("cli", &["crate::native", "llama_cpp_2", "llama_cpp_sys_2"]),
     ("error.rs", &["crate::", "clap", "llama_cpp"]),

@@ -403,3 +403,28 @@ fn ctrl_c_ends_an_answer_with_130() {
     outcome.fails(130, "interrupted");
     assert!(outcome.stdout.len() < 3990, "it went on to the end");
 }
+
+/// A folder of frames needs no other program.
+#[test]
+fn frames_of_a_video_go_in() {
+    let folder = std::path::PathBuf::from(scratch("frames"));
+    fs::create_dir_all(&folder).unwrap();
+    for n in 0..12 {
+        let to = folder.join(format!("frame{n}.png"));
+        fs::copy(picture("shapes.png", 96, 72), to).unwrap();
+    }
+    let folder = folder.display().to_string();
+    let tokens = |extra: &[&str]| {
+        let file = scratch(&format!("report-frames-{}.json", extra.len()));
+        let mut args = vec!["run".to_owned()];
+        args.extend(pair("siglip-qwen2-f32"));
+        let fixed =
+            ["-p", "hi", "-n", "2", "--temp", "0", "-c", "4096", "--video", &folder, "--report", &file];
+        args.extend(fixed.iter().chain(extra).map(|arg| (*arg).to_owned()));
+        let outcome = illava(&args);
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        number(&serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap(), "/tokens/visual")
+    };
+    assert_eq!(tokens(&["--video-frames", "2"]) * 2.0, tokens(&["--video-frames", "4", "--merge", "off"]));
+    ask("siglip-qwen2-f32", &["--video", "no-such.mp4"]).fails(1, "no-such.mp4: no such file");
+}

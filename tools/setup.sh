@@ -32,6 +32,10 @@ setup_debian() {
     if [ -n "${setup_tests:-}" ] && ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
         missing="$missing python3 python3-venv"
     fi
+    # For the tests of video files; without it they say that they were skipped.
+    if [ -n "${setup_tests:-}" ] && ! command -v ffprobe >/dev/null; then
+        missing="$missing ffmpeg"
+    fi
     if [ -n "$missing" ]; then
         echo "setup: apt-get install$missing" >&2
         as_root apt-get update -qq
@@ -49,6 +53,10 @@ setup_macos() {
     if ! command -v cmake >/dev/null; then
         echo "setup: brew install cmake" >&2
         brew install cmake
+    fi
+    if [ -n "${setup_tests:-}" ] && ! command -v ffprobe >/dev/null; then
+        echo "setup: brew install ffmpeg" >&2
+        brew install ffmpeg
     fi
 }
 

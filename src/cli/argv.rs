@@ -2,8 +2,11 @@
 
 use std::ffi::OsString;
 
-const SHORT: [(&str, &str); 9] = [
+const SHORT: [(&str, &str); 12] = [
     ("-mm", "--mmproj"),
+    ("-hf", "--hf-repo"),
+    ("-hfr", "--hf-repo"),
+    ("-hff", "--hf-file"),
     ("-sys", "--system-prompt"),
     ("-np", "--parallel"),
     ("-ub", "--ubatch-size"),

@@ -6,7 +6,7 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use super::progress::Progress;
-use super::{output, run, settings};
+use super::{output, run, settings, video};
 use crate::engine::{Engine, Finish, Real, Session};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{Message, Part, Role};
@@ -14,6 +14,7 @@ use crate::schedule::{Choice, MergeFlag};
 
 const HELP: &str = "\
 /image PATH     show a picture with the next message
+/video PATH     show a video, a folder of frames or a comma list of them
 /merge PRESET   off, model, paper, image, video or qwen2vl; pictures are encoded again
 /clear          forget the conversation and its pictures
 /help           this list
@@ -26,6 +27,7 @@ Ctrl-C ends an answer; a second one ends the program.
 enum Line<'a> {
     Say(&'a str),
     Image(&'a str),
+    Video(&'a str),
     Merge(&'a str),
     Clear,
     Help,
@@ -42,6 +44,7 @@ fn read(line: &str) -> Line<'_> {
     let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
     match (name, rest.trim()) {
         ("image", path) if !path.is_empty() => Line::Image(path),
+        ("video", path) if !path.is_empty() => Line::Video(path),
         ("merge", preset) if !preset.is_empty() => Line::Merge(preset),
         ("clear", "") => Line::Clear,
         ("help", "") => Line::Help,
@@ -97,6 +100,10 @@ impl Talk {
                 let progress = Progress::new();
                 progress.say("encoding the picture".into());
                 self.waiting.push(Part::Image(session.add_image(pixels, decode_ms)?));
+            }
+            Line::Video(path) => {
+                let source = video::open(path.as_ref())?;
+                self.waiting.extend(video::add(session, &source, settings, &mut |_| ())?);
             }
             Line::Merge(preset) => {
                 let choice = Choice {
@@ -168,6 +175,8 @@ mod tests {
             ("  ", Line::Nothing),
             ("/image a b.png ", Line::Image("a b.png")),
             ("/image", Line::Unknown("image")),
+            ("/video a b.mp4", Line::Video("a b.mp4")),
+            ("/video", Line::Unknown("video")),
             ("/merge off", Line::Merge("off")),
             ("/clear", Line::Clear),
             ("/help", Line::Help),

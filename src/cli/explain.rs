@@ -17,8 +17,8 @@ const QUESTION: &str = "What is in the picture?";
 
 pub(super) fn explain(flags: &ExplainFlags) -> Result<()> {
     let mut settings = settings::Run::new(&flags.run)?;
-    if settings.images.is_empty() {
-        return Err(Error::usage("nothing to explain: give a picture with --image"));
+    if settings.images.is_empty() && settings.videos.is_empty() {
+        return Err(Error::usage("nothing to explain: give a picture with --image, or --video"));
     }
     settings.prompt.get_or_insert_with(|| QUESTION.to_owned());
     let (answer, pictures) = run::answered(&settings)?;

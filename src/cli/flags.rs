@@ -1,5 +1,6 @@
 //! The command line as it is typed. What it means is worked out in `settings`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -58,6 +59,11 @@ pub struct RunFlags {
     /// Picture to ask about; repeat it, or give a comma list
     #[arg(long, value_name = "FILE", value_delimiter = ',', help_heading = "Prompt")]
     pub image: Vec<PathBuf>,
+    /// Video to ask about: a file (read by ffmpeg), a folder of frames, or a comma list of frames; repeat it for several
+    #[arg(long, value_name = "FILE", help_heading = "Prompt")]
+    pub video: Vec<OsString>,
+    #[command(flatten)]
+    pub frames: FrameFlags,
     /// Question or instruction
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
     pub prompt: Option<String>,
@@ -80,6 +86,17 @@ pub struct RunFlags {
     /// Write every merge step as JSON; - is stdout
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub trace: Option<PathBuf>,
+}
+
+/// Which frames of a video are taken.
+#[derive(Debug, Clone, Args)]
+pub struct FrameFlags {
+    /// Frames taken from each second of a video; without it, what the model's authors take
+    #[arg(long, value_name = "FPS", help_heading = "Prompt")]
+    pub video_fps: Option<f64>,
+    /// Frames taken from a video, at even distances; with --video-fps, at the most
+    #[arg(long, value_name = "N", help_heading = "Prompt")]
+    pub video_frames: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -168,10 +185,12 @@ pub struct EvalFlags {
 pub struct ModelFlags {
     /// Text model, GGUF
     #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL", help_heading = "Model")]
-    pub model: PathBuf,
+    pub model: Option<PathBuf>,
     /// Image encoder and projector, GGUF (short: -mm)
     #[arg(long, value_name = "FILE", env = "LLAMA_ARG_MMPROJ", help_heading = "Model")]
-    pub mmproj: PathBuf,
+    pub mmproj: Option<PathBuf>,
+    #[command(flatten)]
+    pub hub: HubFlags,
     /// KV cache cells; without it, what the prompt and the answer need
     #[arg(short, long, value_name = "N", env = "LLAMA_ARG_CTX_SIZE", help_heading = "Model")]
     pub ctx_size: Option<u32>,
@@ -242,6 +261,21 @@ pub struct ModelFlags {
     /// Say more on stderr; repeat it for more
     #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Output")]
     pub verbose: u8,
+}
+
+/// A model by its name on the Hugging Face hub, instead of -m and -mm.
+#[derive(Debug, Args)]
+pub struct HubFlags {
+    /// Repository of the text model and its projector, downloaded once; QUANT is Q4_K_M, or what there is [env: LLAMA_ARG_HF_REPO] (short: -hf)
+    // Without `env`: clap would count the variable beside -m on the command line as both given.
+    #[arg(long, value_name = "USER/REPO[:QUANT]", overrides_with = "model", help_heading = "Model")]
+    pub hf_repo: Option<String>,
+    /// The text model's file in that repository, instead of QUANT [env: LLAMA_ARG_HF_FILE] (short: -hff)
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    pub hf_file: Option<String>,
+    /// Use only what has been downloaded before
+    #[arg(long, env = "LLAMA_ARG_OFFLINE", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Model")]
+    pub offline: bool,
 }
 
 #[derive(Debug, Args)]
@@ -348,11 +382,13 @@ pub struct SamplingFlags {
 #[derive(Debug, Args)]
 pub struct InspectFlags {
     /// Text model, GGUF
-    #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL", required_unless_present = "reports")]
+    #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL")]
     pub model: Option<PathBuf>,
     /// Image encoder and projector, GGUF (short: -mm)
-    #[arg(long, value_name = "FILE", env = "LLAMA_ARG_MMPROJ", required_unless_present = "reports")]
+    #[arg(long, value_name = "FILE", env = "LLAMA_ARG_MMPROJ")]
     pub mmproj: Option<PathBuf>,
+    #[command(flatten)]
+    pub hub: HubFlags,
     /// Type of the K cache (short: -ctk)
     #[arg(long, value_name = "TYPE", default_value = "f16", env = "LLAMA_ARG_CACHE_TYPE_K")]
     pub cache_type_k: String,

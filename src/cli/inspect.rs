@@ -5,7 +5,7 @@ use std::path::Path;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::flags::InspectFlags;
-use super::{output, settings};
+use super::{model_files, output, settings};
 use crate::engine::{Inspection, PictureFacts, PresetFacts, TypeShare};
 use crate::error::{Error, Kind, Result};
 use crate::report::{self, Report};
@@ -14,13 +14,11 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
     if let [a, b] = flags.reports.as_slice() {
         return output::say(&format!("{}\n", report::compare(&read(a)?, &read(b)?)));
     }
-    let (Some(text), Some(projector)) = (&flags.model, &flags.mmproj) else {
-        return Err(Error::usage("give the text model with -m and the image projector with -mm"));
-    };
     let type_k = settings::kv_type("-ctk", &flags.cache_type_k)?;
     let type_v = settings::kv_type("-ctv", &flags.cache_type_v)?;
+    let (text, projector) = model_files::find(flags.model.as_ref(), flags.mmproj.as_ref(), &flags.hub)?;
     let found =
-        Inspection::new(text, projector, type_k, type_v, flags.image_max_tokens, flags.mmproj_repack)?;
+        Inspection::new(&text, &projector, type_k, type_v, flags.image_max_tokens, flags.mmproj_repack)?;
     if flags.json {
         return output::write_json(Path::new("-"), &found);
     }

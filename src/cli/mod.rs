@@ -10,12 +10,14 @@ mod flags;
 mod inspect;
 mod interrupt;
 mod logging;
+mod model_files;
 mod output;
 mod progress;
 mod run;
 mod settings;
 mod shell;
 mod slot_flags;
+mod video;
 mod worker;
 mod worker_flags;
 

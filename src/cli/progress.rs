@@ -1,11 +1,12 @@
-//! A spinner on stderr, on a terminal only.
+//! What takes long, on stderr: a spinner, and the bar of a download, on a terminal only.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::engine::Loading;
+use crate::hub::Step;
 
 /// One line that says what is going on.
 #[derive(Clone)]
@@ -45,5 +46,62 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+/// A bar on a terminal, and elsewhere one line for each file.
+pub(super) struct Download {
+    bar: ProgressBar,
+    terminal: bool,
+}
+
+impl Download {
+    pub(super) fn new() -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = match terminal {
+            true => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8)),
+            false => ProgressBar::hidden(),
+        };
+        let shape = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        if let Ok(style) = ProgressStyle::with_template(shape) {
+            bar.set_style(style);
+        }
+        Self { bar, terminal }
+    }
+
+    pub(super) fn step(&mut self, step: Step<'_>) {
+        match step {
+            Step::Waiting { file } => self.line(format!("waiting for another download of {file}")),
+            Step::Start { file, size } => {
+                if !self.terminal {
+                    self.line(format!("downloading {file}, {}", HumanBytes(size)));
+                }
+                self.bar.set_message(file.rsplit('/').next().unwrap_or(file).to_owned());
+                self.bar.reset();
+                self.bar.set_length(size);
+            }
+            Step::At(bytes) => {
+                // What an earlier run left is no speed.
+                if self.bar.position() == 0 {
+                    self.bar.reset_eta();
+                }
+                self.bar.set_position(bytes);
+            }
+            Step::Again(bytes) => {
+                self.line(format!("the connection broke; going on from {}", HumanBytes(bytes)));
+                self.bar.set_position(bytes);
+            }
+            Step::Done => self.bar.finish_and_clear(),
+        }
+    }
+
+    fn line(&self, text: String) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::progress::Progress;
-use super::{chat, interrupt, output, settings};
+use super::{chat, interrupt, output, settings, video};
 use crate::engine::{Answer, Engine, Finish, Real, Session, Sizing};
 use crate::error::{Error, Result};
 use crate::media::{self, policy};
@@ -53,6 +53,7 @@ fn begin(
     interrupt::install(settings.load.stop)?;
     // Pictures first: a misspelt path should not cost the time a model takes to load.
     let pictures = settings.images.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
+    let videos = settings.videos.iter().map(|what| video::open(what)).collect::<Result<Vec<_>>>()?;
     let progress = Progress::new();
     let bar = progress.clone();
     let (engine, remarks) = Real::load(&settings.load, move |stage| bar.loading(stage))?;
@@ -63,7 +64,8 @@ fn begin(
     let sizing = sizing(settings, interactive, engine.facts().pair.n_ctx_train);
     progress.clear();
     // Without a picture there is nothing to merge.
-    let merging = schedule.remark.as_ref().filter(|_| interactive || !pictures.is_empty());
+    let merging =
+        schedule.remark.as_ref().filter(|_| interactive || !pictures.is_empty() || !videos.is_empty());
     for line in remarks.iter().chain(merging) {
         eprintln!("note: {line}");
     }
@@ -78,6 +80,9 @@ fn begin(
         progress.say(format!("encoding picture {} of {count}", i + 1));
         seen(&pixels);
         parts.push(Part::Image(session.add_image(pixels, decode_ms)?));
+    }
+    for source in &videos {
+        parts.extend(video::add(&mut session, source, settings, &mut seen)?);
     }
     Ok((session, parts))
 }

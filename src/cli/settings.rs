@@ -1,11 +1,15 @@
 //! Flags made into settings: every value checked, every default decided.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::flags::{MergeFlags, ModelFlags, RunFlags, SamplingFlags};
+use super::flags::{FrameFlags, MergeFlags, ModelFlags, RunFlags, SamplingFlags};
+use super::model_files;
 use crate::engine::{FlashAttention, Grammar, KvType, Limits, LoadSettings, Sampling, Stop};
 use crate::error::{Error, Result};
+use crate::media::policy::VideoLimits;
+use crate::media::video::Sampling as FrameSampling;
 use crate::schedule::{Amount, Choice, Grid, Half, MergeFlag, Score, parse_amounts, parse_layers};
 
 /// What `run` does.
@@ -16,6 +20,8 @@ pub struct Run {
     pub limits: Limits,
     pub cells: Option<u32>,
     pub images: Vec<PathBuf>,
+    pub videos: Vec<OsString>,
+    pub frames: FrameWish,
     pub prompt: Option<String>,
     pub system: Option<String>,
     pub report: Option<PathBuf>,
@@ -26,18 +32,46 @@ impl Run {
     /// # Errors
     /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
     pub fn new(flags: &RunFlags) -> Result<Self> {
+        let (choice, limits) = (choice(&flags.merge)?, limits(&flags.sampling)?);
+        let frames = FrameWish::new(&flags.frames)?;
         Ok(Self {
             load: load(&flags.model, flags.chat_template.clone())?,
-            choice: choice(&flags.merge)?,
-            limits: limits(&flags.sampling)?,
+            choice,
+            limits,
             // llama.cpp takes 0 for the model's own size; here that is what fits.
             cells: flags.model.ctx_size.filter(|&n| n > 0),
             images: flags.image.clone(),
+            videos: flags.video.clone(),
+            frames,
             prompt: flags.prompt.clone(),
             system: flags.system_prompt.clone(),
             report: flags.report.clone(),
             trace: flags.trace.clone(),
         })
+    }
+}
+
+/// How many frames of a video a person wants, where not as the model's authors take them.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct FrameWish {
+    fps: Option<f64>,
+    frames: Option<u32>,
+}
+
+impl FrameWish {
+    fn new(flags: &FrameFlags) -> Result<Self> {
+        let most = VideoLimits::default().max_frames;
+        if let Some(fps) = flags.video_fps.filter(|fps| !(*fps > 0.0 && *fps <= 1000.0)) {
+            return Err(Error::usage(format!("--video-fps {fps}: give a number above 0 and up to 1000")));
+        }
+        let frames = flags.video_frames.map(|n| positive("--video-frames", n, most)).transpose()?;
+        Ok(Self { fps: flags.video_fps, frames })
+    }
+
+    /// The model's own way of sampling, with these wishes.
+    #[must_use]
+    pub fn over(self, custom: FrameSampling) -> FrameSampling {
+        custom.with(self.fps, self.frames)
     }
 }
 
@@ -49,9 +83,9 @@ pub(super) fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<
         None => u32::try_from(cores).unwrap_or(1),
         Some(n) => positive("-t", n, 512)?,
     };
-    Ok(LoadSettings {
-        text: flags.model.clone(),
-        projector: flags.mmproj.clone(),
+    let settings = LoadSettings {
+        text: PathBuf::new(),
+        projector: PathBuf::new(),
         threads,
         threads_batch: flags.threads_batch.map_or(Ok(threads), |n| positive("-tb", n, 512))?,
         batch: positive("-b", flags.batch_size, 1 << 20)?,
@@ -68,7 +102,10 @@ pub(super) fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<
             .transpose()?,
         chat_template,
         stop: Stop::new(),
-    })
+    };
+    // Last: a wrong value should not cost a download.
+    let (text, projector) = model_files::find(flags.model.as_ref(), flags.mmproj.as_ref(), &flags.hub)?;
+    Ok(LoadSettings { text, projector, ..settings })
 }
 
 fn positive(flag: &str, n: u32, most: u32) -> Result<u32> {
@@ -254,6 +291,26 @@ mod tests {
     }
 
     #[test]
+    fn of_file_and_repository_the_last_counts() {
+        let run = settings(&["-hf", "a/b", "-m", "again", "-mm", "p"]).unwrap();
+        assert_eq!((run.load.text, run.load.projector), ("again".into(), "p".into()));
+        // The repository's name is looked at, so it is what counts.
+        let error = settings(&["-hf", "nonsense"]).unwrap_err();
+        assert!(error.to_string().starts_with("-hf nonsense"), "{error}");
+    }
+
+    #[test]
+    fn frames_of_a_video() {
+        let run =
+            settings(&["--video", "a.mp4", "--video", "b,c", "--video-fps", "1", "--video-frames", "16"])
+                .unwrap();
+        assert_eq!(run.videos, ["a.mp4", "b,c"].map(OsString::from));
+        let expected = FrameSampling::Rate { fps: 1.0, min: 4, max: 16, multiple: 2 };
+        assert_eq!(run.frames.over(FrameSampling::QWEN2VL), expected);
+        assert_eq!(settings(&[]).unwrap().frames.over(FrameSampling::ONEVISION), FrameSampling::ONEVISION);
+    }
+
+    #[test]
     fn wrong_values_name_the_flag() {
         for (args, part) in [
             (vec!["--merge", "most"], "--merge most"),
@@ -267,6 +324,10 @@ mod tests {
             (vec!["-ctk", "q9"], "-ctk q9"),
             (vec!["-ngl", "some"], "-ngl some"),
             (vec!["-t", "0"], "-t 0"),
+            (vec!["--video-fps", "0"], "--video-fps 0"),
+            (vec!["--video-fps", "NaN"], "--video-fps"),
+            (vec!["--video-frames", "0"], "--video-frames 0"),
+            (vec!["--video-frames", "769"], "from 1 to 768"),
             (vec!["-n", "0"], "-n 0"),
             (vec!["--top-p", "1.5"], "--top-p 1.5"),
             (vec!["--seed", "-2"], "--seed -2"),

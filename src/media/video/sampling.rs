@@ -1,0 +1,154 @@
+//! Which frames of a video are taken.
+
+/// A rule, by the custom of a model's authors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Sampling {
+    /// At even distances from the first frame to the last, positions cut to whole ones: LLaVA-OneVision's. A video
+    /// with fewer frames gives each of them once.
+    Uniform { frames: u32, multiple: u32 },
+    /// So many a second, but between `min` and `max`, a multiple of `multiple`; at even distances, positions
+    /// rounded half to even: `smart_nframes` of Qwen2-VL's `qwen_vl_utils`.
+    Rate { fps: f64, min: u32, max: u32, multiple: u32 },
+}
+
+impl Sampling {
+    pub const ONEVISION: Self = Self::Uniform { frames: 32, multiple: 1 };
+    pub const QWEN2VL: Self = Self::Rate { fps: 2.0, min: 4, max: 768, multiple: 2 };
+
+    /// The rule with what a person asks for: `fps` frames a second, `frames` in all (with `fps`: at the most).
+    #[must_use]
+    pub fn with(self, fps: Option<f64>, frames: Option<u32>) -> Self {
+        let (min, max, multiple) = match self {
+            Self::Uniform { frames, multiple } => (multiple, frames, multiple),
+            Self::Rate { min, max, multiple, .. } => (min, max, multiple),
+        };
+        match (fps, frames) {
+            (Some(fps), Some(frames)) => Self::Rate { fps, min: min.min(frames), max: frames, multiple },
+            (Some(fps), None) => Self::Rate { fps, min, max, multiple },
+            (None, Some(frames)) => Self::Uniform { frames, multiple },
+            (None, None) => self,
+        }
+    }
+
+    /// What the number of frames is a multiple of, where the video has that many.
+    #[must_use]
+    pub fn multiple(&self) -> usize {
+        let (Self::Uniform { multiple, .. } | Self::Rate { multiple, .. }) = self;
+        (*multiple).max(1) as usize
+    }
+
+    /// Positions among the `total` frames of a file that plays `file_fps` of them a second, ascending.
+    #[must_use]
+    pub fn of_file(&self, total: usize, file_fps: f64) -> Vec<usize> {
+        let multiple = self.multiple();
+        let down = |n: usize| n / multiple * multiple;
+        match *self {
+            Self::Uniform { frames, .. } => {
+                let n = down((frames as usize).max(multiple)).min(total);
+                spread(total, n, f64::floor)
+            }
+            Self::Rate { fps, min, max, .. } => {
+                let min = (min as usize).next_multiple_of(multiple);
+                let max = down((max as usize).min(total));
+                #[allow(
+                    clippy::cast_precision_loss,
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss
+                )]
+                let n = (total as f64 / file_fps * fps).max(min as f64).min(max as f64) as usize;
+                spread(total, down(n).max(1), f64::round_ties_even)
+            }
+        }
+    }
+
+    /// Positions among `count` pictures, which are frames that somebody sampled already: all, up to the most there
+    /// may be.
+    #[must_use]
+    pub fn of_stills(&self, count: usize) -> Vec<usize> {
+        let (Self::Uniform { frames: most, .. } | Self::Rate { max: most, .. }) = *self;
+        spread(count, count.min((most as usize).max(1)), f64::floor)
+    }
+
+    /// Frames a second that pictures without times are taken to have.
+    #[must_use]
+    pub fn stills_rate(&self) -> f64 {
+        match *self {
+            Self::Uniform { .. } => 1.0,
+            Self::Rate { fps, .. } => fps,
+        }
+    }
+}
+
+/// `n` positions from 0 to `total - 1` at even distances.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn spread(total: usize, n: usize, whole: fn(f64) -> f64) -> Vec<usize> {
+    let Some(last) = total.checked_sub(1) else { return Vec::new() };
+    if n <= 1 {
+        return vec![0];
+    }
+    // As numpy's linspace: the step first, and the end exactly.
+    let step = last as f64 / (n - 1) as f64;
+    (0..n).map(|i| if i + 1 == n { last } else { whole(i as f64 * step) as usize }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of `np.linspace(0, total - 1, n, dtype=int)` and of `smart_nframes` with
+    /// `torch.linspace(0, total - 1, n).round().long()`.
+    #[test]
+    fn as_the_authors() {
+        let uniform = |frames| Sampling::Uniform { frames, multiple: 1 };
+        let cases: [(Sampling, usize, f64, &[usize]); 9] = [
+            (uniform(8), 100, 25.0, &[0, 14, 28, 42, 56, 70, 84, 99]),
+            (uniform(4), 10, 25.0, &[0, 3, 6, 9]),
+            (uniform(4), 3, 25.0, &[0, 1, 2]),
+            (uniform(4), 1, 25.0, &[0]),
+            (uniform(1), 9, 25.0, &[0]),
+            // 50 / 25 * 2 = 4 frames.
+            (Sampling::QWEN2VL, 50, 25.0, &[0, 16, 33, 49]),
+            // 3 seconds at 30: 6 frames of 90; 89/5 = 17.8.
+            (Sampling::QWEN2VL, 90, 30.0, &[0, 18, 36, 53, 71, 89]),
+            // Never more than there are, and an even number.
+            (Sampling::QWEN2VL, 3, 30.0, &[0, 2]),
+            (Sampling::QWEN2VL, 1, 30.0, &[0]),
+        ];
+        for (sampling, total, fps, expected) in cases {
+            assert_eq!(sampling.of_file(total, fps), expected, "{sampling:?} {total}");
+        }
+        assert_eq!(Sampling::ONEVISION.of_file(1000, 25.0).len(), 32);
+        assert_eq!(Sampling::QWEN2VL.of_file(100_000, 25.0).len(), 768);
+        assert!(Sampling::QWEN2VL.of_file(0, 25.0).is_empty());
+    }
+
+    #[test]
+    fn strange_rates_stay_within_bounds() {
+        for fps in [0.0, 1e-9, 1e9, f64::INFINITY, f64::NAN] {
+            let n = Sampling::QWEN2VL.of_file(1000, fps).len();
+            assert!((1..=768).contains(&n), "{fps}: {n}");
+        }
+    }
+
+    #[test]
+    fn wishes() {
+        let rate = |fps, min, max, multiple| Sampling::Rate { fps, min, max, multiple };
+        for (base, fps, frames, expected) in [
+            (Sampling::QWEN2VL, None, None, Sampling::QWEN2VL),
+            (Sampling::QWEN2VL, Some(1.0), None, rate(1.0, 4, 768, 2)),
+            (Sampling::QWEN2VL, Some(1.0), Some(16), rate(1.0, 4, 16, 2)),
+            (Sampling::QWEN2VL, None, Some(9), Sampling::Uniform { frames: 9, multiple: 2 }),
+            (Sampling::ONEVISION, Some(1.0), None, rate(1.0, 1, 32, 1)),
+            (Sampling::ONEVISION, None, Some(8), Sampling::Uniform { frames: 8, multiple: 1 }),
+        ] {
+            assert_eq!(base.with(fps, frames), expected);
+        }
+        assert_eq!(Sampling::QWEN2VL.with(None, Some(9)).of_file(100, 25.0).len(), 8);
+    }
+
+    #[test]
+    fn pictures_are_taken_as_they_are() {
+        assert_eq!(Sampling::QWEN2VL.of_stills(3), [0, 1, 2]);
+        assert_eq!(Sampling::Uniform { frames: 3, multiple: 1 }.of_stills(9), [0, 4, 8]);
+    }
+}
