@@ -51,10 +51,10 @@ void compare_steps(const std::string & name, const std::vector<step> & found, co
     }
 }
 
-// Layers of the upper half of what `n` units allow; r in whole groups.
+// Two layers about the middle of three or more, an eighth of n rows at each, in whole units.
 schedule steps_for(int32_t n_layer, int32_t n, int32_t unit) {
     const int32_t r = std::max(1, n / unit / 8) * unit;
-    return { { n_layer / 3, r }, { n_layer / 2, r } };
+    return { { n_layer / 3, r }, { std::max(n_layer / 3 + 1, n_layer / 2), r } };
 }
 
 void check_pair(machine & m, const std::string & folder, report & out) {
