@@ -83,6 +83,19 @@ impl Plan {
 }
 
 impl Plan {
+    /// The same encoding under the decoder's half of another schedule.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn decoded_by(&self, schedule: &Schedule, n_layers: u32) -> Result<Self> {
+        let decoder = match Budget::new(schedule) {
+            Some(budget) => budget.decoder(&schedule.decoder, self.tokens, self.tokens_unmerged),
+            None => decoder_steps(&schedule.decoder, self.tokens)?,
+        };
+        let segments = segments(&decoder, self.tokens, n_layers);
+        Ok(Self { decoder, segments, ..self.clone() })
+    }
+
     /// The same plan with a segment border at each of `layers`, where a cache is cut: steps that
     /// remove nothing stand where this plan has none.
     ///
@@ -299,6 +312,19 @@ mod tests {
         );
         let off = Plan::new(&Schedule::default(), &so400m(), &[729, 729]).unwrap();
         assert_eq!(off.segments, [Segment { layers: (0, 28), tokens: 1458 }]);
+    }
+
+    #[test]
+    fn one_encoding_serves_several_decoder_schedules() {
+        let schedule = |name| select(&preset(name), &so400m(), None).unwrap();
+        let paper = Plan::new(&schedule(Preset::Paper), &so400m(), &[729]).unwrap();
+        let video = Plan::new(&schedule(Preset::Video), &so400m(), &[729]).unwrap();
+        assert_eq!(paper.decoded_by(&schedule(Preset::Video), 28).unwrap(), video);
+        assert_eq!(paper.decoded_by(&Schedule::default(), 28).unwrap().segments.len(), 1);
+        let choice = Choice { keep: Some(0.3), ..preset(Preset::Paper) };
+        let budget = select(&choice, &so400m(), None).unwrap();
+        let plan = Plan::new(&budget, &so400m(), &[729]).unwrap();
+        assert_eq!(plan.decoded_by(&budget, 28).unwrap(), plan);
     }
 
     #[test]

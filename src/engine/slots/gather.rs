@@ -11,8 +11,8 @@ use super::slot::{Stage, end_position};
 use super::{Decoder, Output};
 use crate::engine::EncodedImage;
 use crate::engine::rows::Rows;
-use crate::error::{Error, Kind, Result};
-use crate::schedule::{Plan, Score};
+use crate::error::{Error, Result};
+use crate::schedule::Score;
 
 /// Pictures handed out at a time: one that is being encoded and one behind it, so that the encoder
 /// does not wait for the end of a turn. More would be encoded for requests that end before.
@@ -89,18 +89,9 @@ impl<D: Decoder> Slots<D> {
 
     /// The picture as this request has it: its own decoder schedule, at the cache's own cuts.
     fn adopt(&self, request: &mut Request, number: usize, image: &EncodedImage) -> Result<()> {
-        let patches: Vec<u32> = image.tiles.iter().map(|tile| tile.grid.0 * tile.grid.1).collect();
-        let plan = Plan::new(&request.schedule, &self.facts.shape, &patches)?;
-        if plan.tokens != image.plan.tokens {
-            return Err(Error::new(
-                Kind::Native,
-                format!(
-                    "an encoded picture has {} tokens where the plan has {}",
-                    image.plan.tokens, plan.tokens
-                ),
-            ));
-        }
-        let plan = plan.cut_at(&self.settings.merge_layers, self.facts.shape.llm_layers)?;
+        let layers = self.facts.shape.llm_layers;
+        let plan = image.plan.decoded_by(&request.schedule, layers)?;
+        let plan = plan.cut_at(&self.settings.merge_layers, layers)?;
         request.pictures[number].image = Some(EncodedImage { plan, ..image.clone() });
         Ok(())
     }

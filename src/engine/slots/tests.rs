@@ -317,11 +317,11 @@ fn the_report_tells_what_the_slot_used() {
     bench.submit(Job { pictures: vec![picture(1, 6)], ..job(1, "\u{1}y", 3) });
     bench.run();
     let report = bench.done(1).report;
-    assert_eq!((report.tokens.text, report.tokens.visual, report.tokens.visual_after_encoder), (2, 6, 6));
+    assert_eq!((report.tokens.text, report.tokens.visual, report.tokens.visual_after_encoder), (2, 12, 6));
     let kv: Vec<u32> = report.tokens.visual_kv.iter().map(|kv| kv.tokens).collect();
     assert_eq!(kv, [6, 3]);
     assert_eq!(report.merge.llm_r, [3]);
     // Two layers each, 10 bytes a cell and layer; the last token is never decoded.
     assert_eq!(report.bytes.kv, 20 * (2 + 6 + 3) + 20 * (2 + 3 + 3));
-    assert_eq!(report.bytes.kv_without_merge, 40 * (2 + 6 + 3));
+    assert_eq!(report.bytes.kv_without_merge, 40 * (2 + 12 + 3));
 }
