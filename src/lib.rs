@@ -1,11 +1,12 @@
 //! Quantised LLaVA models with visual tokens merged in the image encoder and in the language model.
 //!
-//! `cli` -> `engine` -> `native`; `schedule`, `media`, `prompt`, `report` and `hub` know
+//! `cli` -> `engine` -> `native`; `assembly`, `schedule`, `media`, `prompt`, `report` and `hub` know
 //! nothing of the others. `tests/architecture.rs` holds these edges.
 #![deny(unsafe_code)]
 // Cases of a test are tuples; a named type for each table would say less than the table.
 #![cfg_attr(test, allow(clippy::type_complexity))]
 
+pub mod assembly;
 pub mod bench;
 pub mod cli;
 pub mod engine;

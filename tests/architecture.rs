@@ -4,7 +4,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module and the names its files must not mention.
-const FORBIDDEN: [(&str, &[&str]); 13] = [
+const FORBIDDEN: [(&str, &[&str]); 14] = [
+    (
+        "assembly",
+        &[
+            "crate::native",
+            "crate::engine",
+            "crate::cli",
+            "crate::media",
+            "crate::prompt",
+            "crate::report",
+            "clap",
+            "llama_cpp",
+            "tokio",
+        ],
+    ),
     (
         "schedule",
         &[

@@ -6,7 +6,7 @@ Test pairs (a text model and its projector, a few megabytes):
 
 Models in the true shapes of released ones (weights do not change speed):
     make_model.py --out DIR --timing qwen2-7b --type q4_0
-    make_model.py --out DIR --timing siglip-so400m --type f16 --projection 3584
+    make_model.py --out DIR --timing siglip-so400m --type f16 --projection 3584 --family llava_onevision
 
 The same arguments give the same bytes on every machine.
 """
@@ -14,6 +14,7 @@ The same arguments give the same bytes on every machine.
 import argparse
 from pathlib import Path
 
+from testmodels.families import FAMILIES
 from testmodels.file import TYPES, write_decoder, write_tower
 from testmodels.shapes import (
     PAIRS,
@@ -41,7 +42,9 @@ def make_pair(out: Path, name: str, text_type: str, tower_type: str) -> list[Pat
     return [text, mmproj]
 
 
-def make_timing(out: Path, name: str, type_name: str, projection: int | None) -> list[Path]:
+def make_timing(
+    out: Path, name: str, type_name: str, projection: int | None, family: str | None = None
+) -> list[Path]:
     """Writes one file, named after the shape and the type."""
     if name in TIMING_DECODERS:
         path = out / f"{name}-{type_name}.gguf"
@@ -56,8 +59,10 @@ def make_timing(out: Path, name: str, type_name: str, projection: int | None) ->
         suffix = f"-{projection}"
     if type_name in ("q8_0", "q4_0"):
         tower = padded_for_blocks(tower)
+    if family is not None:
+        suffix += f"-{family}"
     path = out / f"{name}{suffix}-{type_name}.gguf"
-    write_tower(path, tower, type_name, TIMING_SEED, f"{name} shape", True)
+    write_tower(path, tower, type_name, TIMING_SEED, f"{name} shape", True, family)
     return [path]
 
 
@@ -70,7 +75,10 @@ def main() -> None:
     parser.add_argument("--type", choices=TYPES, default="f16", help="weights of the model")
     parser.add_argument("--tower-type", choices=TYPES, help="of a pair's tower, if not --type")
     parser.add_argument("--projection", type=int, help="width that a timing tower projects to")
+    parser.add_argument("--family", choices=FAMILIES, help="make a timing tower one of this family's")
     args = parser.parse_args()
+    if args.family is not None and args.timing not in TIMING_TOWERS:
+        parser.error("--family goes with a --timing tower")
     if args.projection is not None and args.timing not in TIMING_TOWERS:
         parser.error("--projection goes with a --timing tower")
     if args.tower_type is not None and args.pair is None:
@@ -80,7 +88,7 @@ def main() -> None:
     if args.pair is not None:
         paths = make_pair(args.out, args.pair, args.type, args.tower_type or args.type)
     else:
-        paths = make_timing(args.out, args.timing, args.type, args.projection)
+        paths = make_timing(args.out, args.timing, args.type, args.projection, args.family)
     for path in paths:
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 

@@ -70,7 +70,7 @@ pub struct RunFlags {
     /// System prompt, where the chat template takes one (short: -sys)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
     pub system_prompt: Option<String>,
-    /// Jinja chat template, or vicuna or chatml, instead of the model's own
+    /// Jinja chat template, or vicuna, mistral or chatml, instead of the model's own
     #[arg(
         long,
         value_name = "TEMPLATE",
@@ -255,7 +255,7 @@ pub struct ModelFlags {
     /// Lay a quantised image encoder out anew for the CPU's fastest kernels, as is done with text models
     #[arg(long, help_heading = "Model")]
     pub mmproj_repack: bool,
-    /// Tokens of one picture at most, for models whose number follows the picture's size
+    /// Tokens of one picture at most, for models whose number follows its size: smaller, or fewer tiles
     #[arg(long, value_name = "N", env = "LLAMA_ARG_IMAGE_MAX_TOKENS", help_heading = "Model")]
     pub image_max_tokens: Option<u32>,
     /// Say more on stderr; repeat it for more
@@ -395,12 +395,15 @@ pub struct InspectFlags {
     /// Type of the V cache (short: -ctv)
     #[arg(long, value_name = "TYPE", default_value = "f16", env = "LLAMA_ARG_CACHE_TYPE_V")]
     pub cache_type_v: String,
-    /// Tokens of one picture at most, for models whose number follows the picture's size
+    /// Tokens of one picture at most, for models whose number follows its size: smaller, or fewer tiles
     #[arg(long, value_name = "N", env = "LLAMA_ARG_IMAGE_MAX_TOKENS")]
     pub image_max_tokens: Option<u32>,
     /// Load the image encoder as `run --mmproj-repack` does, and say how much of it that lays out anew
     #[arg(long)]
     pub mmproj_repack: bool,
+    /// Size of a picture in pixels instead of common ones, as 2000x1500; repeat it
+    #[arg(long, value_name = "WxH")]
+    pub size: Vec<String>,
     /// Print JSON instead of tables
     #[arg(long)]
     pub json: bool,

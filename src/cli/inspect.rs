@@ -8,6 +8,7 @@ use super::flags::InspectFlags;
 use super::{model_files, output, settings};
 use crate::engine::{Inspection, PictureFacts, PresetFacts, TypeShare};
 use crate::error::{Error, Kind, Result};
+use crate::media::policy::Limits;
 use crate::report::{self, Report};
 
 pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
@@ -16,13 +17,34 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
     }
     let type_k = settings::kv_type("-ctk", &flags.cache_type_k)?;
     let type_v = settings::kv_type("-ctv", &flags.cache_type_v)?;
+    let sizes = flags.size.iter().map(|text| size(text)).collect::<Result<Vec<_>>>()?;
     let (text, projector) = model_files::find(flags.model.as_ref(), flags.mmproj.as_ref(), &flags.hub)?;
-    let found =
-        Inspection::new(&text, &projector, type_k, type_v, flags.image_max_tokens, flags.mmproj_repack)?;
+    let found = Inspection::new(
+        &text,
+        &projector,
+        type_k,
+        type_v,
+        flags.image_max_tokens,
+        flags.mmproj_repack,
+        &sizes,
+    )?;
     if flags.json {
         return output::write_json(Path::new("-"), &found);
     }
     output::say(&show(&found))
+}
+
+fn size(text: &str) -> Result<(u32, u32)> {
+    let most = Limits::default().max_side;
+    let side = |text: &str| text.trim().parse().ok().filter(|side| (1..=most).contains(side));
+    text.split_once(['x', 'X'])
+        .and_then(|(width, height)| Some((side(width)?, side(height)?)))
+        .filter(|&(width, height)| u64::from(width) * u64::from(height) <= Limits::default().max_pixels)
+        .ok_or_else(|| {
+            Error::usage(format!(
+                "--size {text}: give width and height in pixels, as 2000x1500, each up to {most}"
+            ))
+        })
 }
 
 fn read(path: &Path) -> Result<Report> {
@@ -61,9 +83,16 @@ fn show(found: &Inspection) -> String {
         ),
     );
     fact("", types(&projector.types));
-    fact("", format!("merges: {}", yes(projector.can_merge)));
+    fact("", format!("merges: {}; takes videos: {}", yes(projector.can_merge), yes(projector.takes_videos)));
     if projector.repacked_bytes > 0 {
         fact("", format!("repacked: {} of {}", bytes(projector.repacked_bytes), bytes(projector.bytes)));
+    }
+    fact("pictures", projector.cuts.clone());
+    for line in &projector.missing {
+        fact("missing", line.clone());
+    }
+    if projector.missing.is_empty() {
+        fact("missing", "nothing".to_owned());
     }
     let verdict = if found.matches {
         "yes".to_owned()
@@ -100,10 +129,12 @@ fn show(found: &Inspection) -> String {
         "of off",
     ]);
     for (i, picture) in found.pictures.iter().enumerate() {
-        let size = if projector.dynamic_size {
-            format!("{}x{}", picture.width, picture.height)
-        } else {
-            "any size".to_owned()
+        let size = match picture.frames {
+            Some(frames) => format!("{frames} frames {}x{}", picture.width, picture.height),
+            None if projector.dynamic_size || found.pictures.len() > 1 => {
+                format!("{}x{}, {} tiles", picture.width, picture.height, picture.tiles.len())
+            }
+            None => "any size".to_owned(),
         };
         merging.add_row([
             size,
@@ -140,7 +171,7 @@ fn row(preset: &PresetFacts, i: usize, picture: &PictureFacts) -> [String; 7] {
         name,
         steps(&preset.vit_layers, &merged.vit_r),
         steps(&preset.llm_layers, &merged.llm_r),
-        format!("{} > {}", picture.tokens, tokens.join(" > ")),
+        format!("{} > {}{}", picture.tokens, if merged.estimated { "~" } else { "" }, tokens.join(" > ")),
         bytes(merged.kv_bytes),
         format!("{ratio:.2}"),
     ]

@@ -72,6 +72,7 @@ fn begin(
     let mut session = Session::new(engine, schedule, sizing, settings.load.stop);
     let mut parts = Vec::new();
     let count = pictures.len();
+    session.expect_images(count);
     for (i, (pixels, decode_ms)) in pictures.into_iter().enumerate() {
         if let Some(line) = &pixels.remark {
             eprintln!("note: {line}");

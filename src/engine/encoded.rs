@@ -1,11 +1,13 @@
-//! A picture after the encoder and the projector.
+//! What stands in a prompt as one visual span: a picture or a video after the encoder, the projector
+//! and the assembly.
 
 use serde::{Deserialize, Serialize};
 
 use crate::native::{MergeStep, Tile};
 use crate::schedule::Plan;
 
-/// One picture's embeddings, all tiles in order, and how they came to be.
+/// The embeddings of one picture with all its tiles, or of one video with all its frames, and how
+/// they came to be.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EncodedImage {
     /// Pixels of the picture as it was given, upright.
@@ -19,6 +21,14 @@ pub struct EncodedImage {
     /// [plan.tokens] (row, column) on the grid of output cells, for models with (t, h, w)
     /// positions; empty for the others.
     pub cells: Vec<(i32, i32)>,
+    /// [plan.tokens] place in time, for videos of such models; empty for the others.
+    pub times: Vec<i32>,
+    /// [plan.tokens] the tile and the cell of its output grid that each row shows, the weightiest
+    /// where it is a mean, none for a newline; empty where the rows are the one tile's tokens.
+    pub places: Vec<Option<(usize, usize)>>,
+    /// [tiles] the part of the picture each shows, in its pixels: left, top, right, bottom; empty
+    /// where the library cut the picture.
+    pub areas: Vec<[f64; 4]>,
     /// Positions the span takes up.
     pub extent: i32,
     /// Steps with their tile.
@@ -40,14 +50,18 @@ impl EncodedImage {
     pub fn bytes(&self) -> u64 {
         let steps =
             self.steps.iter().map(|(_, step)| step.scores.len() + step.kept.len() + step.merged.len());
-        let words = self.embeddings.len() + 2 * self.cells.len() + steps.sum::<usize>();
+        let words =
+            self.embeddings.len() + 2 * self.cells.len() + 4 * self.places.len() + steps.sum::<usize>();
         4 * words as u64 + size_of::<Self>() as u64
     }
 
     /// The part of the picture that tile `i` shows, in pixels of the picture: left, top, right,
-    /// bottom. A fixed-size tile is padded to its shape with the picture in the middle.
+    /// bottom. A fixed-size tile cut by the library is padded to its shape with the picture in the middle.
     #[must_use]
     pub fn tile_area(&self, i: usize) -> Option<[f64; 4]> {
+        if !self.areas.is_empty() {
+            return self.areas.get(i).copied();
+        }
         let (width, height) = (f64::from(self.size.0), f64::from(self.size.1));
         if self.tiles.len() != 1 || i != 0 {
             return None;
@@ -88,6 +102,9 @@ pub(super) mod tests {
             },
             embeddings: (0..tokens * 2).map(|x| x as f32).collect(),
             cells: Vec::new(),
+            times: Vec::new(),
+            places: Vec::new(),
+            areas: Vec::new(),
             extent: i32::try_from(tokens).unwrap(),
             steps: Vec::new(),
             preprocess_ms: 1.0,

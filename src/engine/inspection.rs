@@ -5,10 +5,16 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::pair::{Pair, TypeShare};
+use super::processor::{Prepared, Processor};
+use super::visual::Visual;
+use crate::assembly::{self, Arrangement, Survivors};
 use crate::error::Result;
-use crate::native::{FlashAttention, KvType, LoadOptions, TextModel, Vision, VisionInfo, VisionOptions};
+use crate::media::Pixels;
+use crate::native::{
+    FlashAttention, Gguf, KvType, LoadOptions, TextModel, Vision, VisionInfo, VisionOptions,
+};
 use crate::report;
-use crate::schedule::{Choice, MergeFlag, Plan, Preset, Recommended, Shape, select};
+use crate::schedule::{Choice, MergeFlag, Plan, Preset, Recommended, Shape, TilePlan, select};
 
 /// Everything `inspect` says.
 #[derive(Debug, Serialize)]
@@ -54,6 +60,11 @@ pub struct ProjectorFacts {
     /// Of these, with `--mmproj-repack` in the layout of the CPU's fastest kernels.
     pub repacked_bytes: u64,
     pub types: Vec<TypeShare>,
+    /// How pictures are cut before the encoder.
+    pub cuts: String,
+    pub takes_videos: bool,
+    /// One line for each thing the model needs and the file lacks, with what that costs.
+    pub missing: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,10 +88,15 @@ pub struct RecommendedFacts {
 pub struct PictureFacts {
     pub width: u32,
     pub height: u32,
+    /// Frames, of a video.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<usize>,
     /// Patches of each tile, across and down.
     pub tiles: Vec<[u32; 2]>,
     pub tokens: u32,
     pub kv_bytes: u64,
+    #[serde(skip)]
+    arrangement: Arrangement,
 }
 
 /// What a preset does to this pair.
@@ -100,6 +116,8 @@ pub struct PresetFacts {
 pub struct MergedFacts {
     pub vit_r: Vec<u32>,
     pub llm_r: Vec<u32>,
+    /// Whether the numbers of tokens depend on the picture, and are those of survivors spread evenly.
+    pub estimated: bool,
     pub tokens_after_encoder: u32,
     pub visual_kv: Vec<report::VisualKv>,
     pub kv_bytes: u64,
@@ -109,6 +127,8 @@ pub struct MergedFacts {
 const SIZES: [(u32, u32); 5] = [(336, 336), (640, 480), (1024, 768), (1280, 720), (1920, 1080)];
 
 impl Inspection {
+    /// `sizes` of pictures in pixels; without any, common ones.
+    ///
     /// # Errors
     /// Files that are missing, damaged or of the other kind; a KV type the heads cannot take.
     pub fn new(
@@ -118,6 +138,7 @@ impl Inspection {
         type_v: KvType,
         image_max_tokens: Option<u32>,
         repack: bool,
+        sizes: &[(u32, u32)],
     ) -> Result<Self> {
         let pair = Pair::open(text, projector)?;
         let bytes_per_token = pair.kv.bytes(0, pair.n_layer, type_k, type_v)?;
@@ -134,9 +155,12 @@ impl Inspection {
                 .can_merge();
         let info = vision.info().clone();
         let shape = pair.shape(&info, can_merge);
-        let pictures = pictures(&mut vision, &shape, bytes_per_token)?;
+        let (processor, missing) =
+            Processor::read(&Gguf::open(projector)?, projector, &info, pair.n_embd, image_max_tokens)?;
+        let sizes = if sizes.is_empty() { &SIZES } else { sizes };
+        let pictures = pictures(&mut vision, &processor, &shape, bytes_per_token, sizes)?;
         let kv = |from: u32, to: u32| pair.kv.bytes(from, to, type_k, type_v);
-        let presets = presets(&pair, &shape, &pictures, &kv)?;
+        let presets = presets(&pair, &shape, &pictures, !processor.newline.is_empty(), &kv)?;
         Ok(Self {
             matches: pair.check_widths(&info).is_ok(),
             text: TextFacts {
@@ -148,7 +172,7 @@ impl Inspection {
                 has_chat_template: pair.has_chat_template,
                 can_merge,
             },
-            projector: projector_facts(info, pair.projector_types),
+            projector: projector_facts(info, pair.projector_types, &processor, missing),
             kv: KvFacts { type_k: type_k.name(), type_v: type_v.name(), bytes_per_token },
             recommended: pair.recommended.map(recommended_facts),
             model: pair.model,
@@ -158,7 +182,12 @@ impl Inspection {
     }
 }
 
-fn projector_facts(info: VisionInfo, types: Vec<TypeShare>) -> ProjectorFacts {
+fn projector_facts(
+    info: VisionInfo,
+    types: Vec<TypeShare>,
+    processor: &Processor,
+    missing: Vec<String>,
+) -> ProjectorFacts {
     ProjectorFacts {
         kind: info.projector,
         layers: info.layers,
@@ -175,6 +204,9 @@ fn projector_facts(info: VisionInfo, types: Vec<TypeShare>) -> ProjectorFacts {
         bytes: info.weight_bytes,
         repacked_bytes: info.repacked_bytes,
         types,
+        cuts: processor.describe(),
+        takes_videos: processor.takes_videos(),
+        missing,
     }
 }
 
@@ -188,33 +220,121 @@ fn recommended_facts(own: Recommended) -> RecommendedFacts {
     }
 }
 
-fn pictures(vision: &mut Vision, shape: &Shape, bytes_per_token: u64) -> Result<Vec<PictureFacts>> {
+fn pictures(
+    vision: &mut Vision,
+    processor: &Processor,
+    shape: &Shape,
+    bytes_per_token: u64,
+    sizes: &[(u32, u32)],
+) -> Result<Vec<PictureFacts>> {
     let mut out: Vec<PictureFacts> = Vec::new();
-    for (width, height) in SIZES {
-        // Only the size matters to the preprocessing's choice of tiles.
-        let blank = vec![0; width as usize * height as usize * 3];
-        let picture = vision.picture(&blank, width, height)?;
-        let tiles: Vec<[u32; 2]> =
-            vision.tiles(&picture)?.iter().map(|tile| [tile.grid.0, tile.grid.1]).collect();
-        let tokens = tiles.iter().map(|[x, y]| x * y / shape.group).sum();
-        if out.first().is_some_and(|first| first.tiles == tiles) {
-            continue;
+    for &(width, height) in sizes {
+        // Only the size matters to the choice of tiles.
+        let blank = blank(width, height);
+        let (tiles, arrangement) = match processor.prepare(&Visual::Image(&blank))? {
+            Some(prepared) => (patches(vision, &prepared), prepared.arrangement),
+            None => {
+                let picture = vision.picture(&blank.rgb, width, height)?;
+                let tiles = vision.tiles(&picture)?.iter().map(|tile| [tile.grid.0, tile.grid.1]).collect();
+                (tiles, Arrangement::Plain)
+            }
+        };
+        let known = |other: &PictureFacts| other.tiles == tiles && other.arrangement == arrangement;
+        if !out.first().is_some_and(known) {
+            out.push(picture_facts(
+                (width, height),
+                None,
+                tiles,
+                arrangement,
+                processor,
+                shape,
+                bytes_per_token,
+            ));
         }
-        out.push(PictureFacts {
-            width,
-            height,
-            tiles,
-            tokens,
-            kv_bytes: bytes_per_token * u64::from(tokens),
-        });
+    }
+    if let Some(frames) = processor.usual_frames() {
+        let (width, height) = sizes.first().copied().unwrap_or(SIZES[0]);
+        let blank = blank(width, height);
+        if let Some(prepared) = processor.prepare(&Visual::Video(vec![&blank; frames]))? {
+            let (tiles, arrangement) = (patches(vision, &prepared), prepared.arrangement);
+            let size = (width, height);
+            out.push(picture_facts(
+                size,
+                Some(frames),
+                tiles,
+                arrangement,
+                processor,
+                shape,
+                bytes_per_token,
+            ));
+        }
     }
     Ok(out)
+}
+
+fn blank(width: u32, height: u32) -> Pixels {
+    Pixels { width, height, rgb: vec![0; width as usize * height as usize * 3], remark: None }
+}
+
+/// Patches of each tile, across and down.
+fn patches(vision: &Vision, prepared: &Prepared) -> Vec<[u32; 2]> {
+    let patch = vision.info().patch_size.max(1);
+    prepared.cuts.iter().map(|cut| [cut.first.width / patch, cut.first.height / patch]).collect()
+}
+
+fn picture_facts(
+    (width, height): (u32, u32),
+    frames: Option<usize>,
+    tiles: Vec<[u32; 2]>,
+    arrangement: Arrangement,
+    processor: &Processor,
+    shape: &Shape,
+    bytes_per_token: u64,
+) -> PictureFacts {
+    let full: Vec<Survivors> = tiles.iter().map(|tile| Survivors::all(cells(tile, shape.group))).collect();
+    let tokens = count(assembly::rows(arrangement, &full, !processor.newline.is_empty()).len());
+    PictureFacts {
+        width,
+        height,
+        frames,
+        tiles,
+        tokens,
+        kv_bytes: bytes_per_token * u64::from(tokens),
+        arrangement,
+    }
+}
+
+/// Output cells of a tile: one a group of patches, which is square.
+fn cells(patches: &[u32; 2], group: u32) -> (u32, u32) {
+    let side = group.isqrt().max(1);
+    (patches[0] / side, patches[1] / side)
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// Rows of the span with every tile's survivors spread evenly over its cells, and whether that is
+/// an estimate: which cells survive decides what lies in the padding and what shares a pooled cell.
+fn merged_rows(picture: &PictureFacts, plans: &[TilePlan], group: u32, newline: bool) -> (u32, bool) {
+    let spread = |tile: &[u32; 2], plan: &TilePlan| {
+        let cells = cells(tile, group);
+        let all = u64::from(cells.0 * cells.1);
+        let kept = (0..plan.tokens)
+            .map(|i| u32::try_from(u64::from(i) * all / u64::from(plan.tokens.max(1))).unwrap_or(0));
+        Survivors { cells, kept: kept.collect() }
+    };
+    let survivors: Vec<Survivors> = picture.tiles.iter().zip(plans).map(|(t, p)| spread(t, p)).collect();
+    let merged = plans.iter().any(|plan| plan.steps.iter().any(|step| step.r > 0));
+    let gridded = matches!(picture.arrangement, Arrangement::Anyres { .. } | Arrangement::Video);
+    (count(assembly::rows(picture.arrangement, &survivors, newline).len()), merged && gridded)
 }
 
 fn presets(
     pair: &Pair,
     shape: &Shape,
     pictures: &[PictureFacts],
+    newline: bool,
     kv: &dyn Fn(u32, u32) -> Result<u64>,
 ) -> Result<Vec<PresetFacts>> {
     let own = pair.recommended.iter().map(|_| MergeFlag::Model);
@@ -241,8 +361,14 @@ fn presets(
             facts.remark.clone_from(&schedule.remark);
             for picture in pictures {
                 let patches: Vec<u32> = picture.tiles.iter().map(|[x, y]| x * y).collect();
-                match Plan::new(&schedule, shape, &patches) {
-                    Ok(plan) => facts.pictures.push(merged(&plan, kv)?),
+                let planned = Plan::encoder(&schedule, shape, &patches).and_then(|tiles| {
+                    let (tokens, estimated) = merged_rows(picture, &tiles, shape.group, newline);
+                    Ok((Plan::of_span(&schedule, shape, tiles, picture.tokens, tokens)?, estimated))
+                });
+                match planned {
+                    Ok((plan, estimated)) => {
+                        facts.pictures.push(MergedFacts { estimated, ..merged(&plan, kv)? });
+                    }
                     Err(error) => facts.error = Some(error.to_string()),
                 }
             }
@@ -263,6 +389,7 @@ fn merged(plan: &Plan, kv: &dyn Fn(u32, u32) -> Result<u64>) -> Result<MergedFac
             .map(|tile| tile.steps.iter().map(|step| step.r).collect())
             .unwrap_or_default(),
         llm_r: plan.decoder_r(),
+        estimated: false,
         tokens_after_encoder: plan.tokens,
         visual_kv: plan
             .segments

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::pair::{self, Facts, Pair};
+use super::processor::Processor;
 use super::real::Real;
 use super::stop::Stop;
 use crate::error::{Error, Result};
-use crate::native::{FlashAttention, KvType, LoadOptions, TextModel, Vision, VisionOptions};
+use crate::native::{FlashAttention, Gguf, KvType, LoadOptions, TextModel, Vision, VisionOptions};
 use crate::prompt::{Detected, Template};
 
 /// How a pair is loaded and run.
@@ -72,7 +73,13 @@ impl Real {
                 progress(Loading::Text(share));
             },
         )?;
-        let mut remarks = Vec::new();
+        let (processor, mut remarks) = Processor::read(
+            &Gguf::open(&settings.projector)?,
+            &settings.projector,
+            vision.info(),
+            pair.n_embd,
+            settings.image_max_tokens,
+        )?;
         let template = template(&text, settings.chat_template.as_deref(), &settings.text, &mut remarks)?;
         let shape = pair.shape(vision.info(), text.can_merge());
         let facts = Facts {
@@ -85,7 +92,7 @@ impl Real {
             vision: vision.info().clone(),
             pair,
         };
-        Ok((Self::new(text, vision, template, facts, settings.clone()), remarks))
+        Ok((Self::new(text, vision, processor, template, facts, settings.clone()), remarks))
     }
 }
 
@@ -111,7 +118,8 @@ fn template(
         (Some(given), _) => given,
         (None, Some(own)) => own,
         (None, None) => {
-            let detected = Detected::of(|mark| text.tokenize(mark, true).len() == 1);
+            let has_token = |mark: &str| text.tokenize(mark, true).len() == 1;
+            let detected = Detected::of(has_token, text.n_head_kv() < text.n_head());
             remarks.push(format!("{}: no chat template in the file, using {} by its vocabulary; --chat-template chooses another", path.display(), detected.name()));
             detected.name()
         }

@@ -4,12 +4,14 @@
 //! [`Engine`] is what a loaded pair can do, one call per stage; [`Session`] is the conversation
 //! on top of any engine: what is cached, what has to be computed, when to stop, what to report.
 
+mod encode;
 mod encoded;
 mod header;
 mod inspection;
 mod kv_shape;
 mod load;
 mod pair;
+mod processor;
 mod real;
 mod rows;
 mod session;
@@ -18,23 +20,25 @@ pub mod slots;
 mod stop;
 mod stream;
 mod tally;
+mod visual;
 
 pub use encoded::EncodedImage;
 pub use inspection::{Inspection, MergedFacts, PictureFacts, PresetFacts};
 pub use kv_shape::KvShape;
 pub use load::{LoadSettings, Loading};
 pub use pair::{Facts, Pair, TypeShare};
-pub use real::Real;
+pub use real::{Input, Real};
 pub use rows::{Entry, Rows, end_position};
 pub use session::{Answer, Finish, Limits, Session};
 pub use sizing::{CacheLayout, Demand, Sizing};
 pub use stop::Stop;
+pub use visual::Visual;
 
 pub use crate::native::{
     FlashAttention, Grammar, KvType, MAX_SEQUENCES, MergeStep, Penalties, Sampling, SegmentInfo,
 };
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::prompt::{Chunk, Message};
 use crate::schedule::Schedule;
@@ -49,6 +53,27 @@ pub trait Engine {
     /// # Errors
     /// A schedule the picture cannot take, or the library's own.
     fn encode(&mut self, pixels: &Pixels, schedule: &Schedule) -> Result<EncodedImage>;
+
+    /// The same for anything that makes one span: a picture among others, a video.
+    ///
+    /// # Errors
+    /// As [`Engine::encode`]; a video where the model takes none.
+    fn encode_span(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
+        match visual {
+            Visual::Image(pixels) | Visual::OneOfSeveral(pixels) => self.encode(pixels, schedule),
+            Visual::Video(_) => Err(Error::new(Kind::Model, "this engine takes no videos")),
+        }
+    }
+
+    /// Whether [`Visual::OneOfSeveral`] is encoded otherwise than [`Visual::Image`].
+    fn counts_pictures(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Visual::Video`] can be encoded.
+    fn takes_videos(&self) -> bool {
+        false
+    }
 
     /// Messages to token ids and picture places.
     ///

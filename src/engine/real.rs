@@ -1,18 +1,18 @@
 //! The engine over the native library.
 
 use std::sync::Arc;
-use std::time::Instant;
 
+use super::encode::Encoder;
 use super::pair::Facts;
-use super::{CacheLayout, EncodedImage, Engine, LoadSettings, Rows};
+use super::processor::Processor;
+use super::{CacheLayout, EncodedImage, Engine, LoadSettings, Rows, Visual};
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::native::{
-    Context, ContextOptions, Encoded, Grammar, MergeStep, Prefill, Sampler, Sampling, SegmentInfo, TextModel,
-    Vision,
+    Context, ContextOptions, Grammar, MergeStep, Prefill, Sampler, Sampling, SegmentInfo, TextModel, Vision,
 };
 use crate::prompt::{self, Chunk, Message, Template, Tokenizer};
-use crate::schedule::{Grid, Plan, Schedule};
+use crate::schedule::Schedule;
 
 /// A loaded pair with, once opened, a context.
 pub struct Real {
@@ -20,6 +20,7 @@ pub struct Real {
     context: Option<Context>,
     sampler: Option<Sampler>,
     vision: Vision,
+    processor: Processor,
     vocabulary: Vocabulary,
     template: Template,
     facts: Arc<Facts>,
@@ -68,10 +69,14 @@ impl Tokenizer for Vocabulary {
     }
 }
 
+/// Width, height and normalised samples of one tile.
+pub type Input = (u32, u32, Vec<f32>);
+
 impl Real {
     pub(super) fn new(
         text: TextModel,
         vision: Vision,
+        processor: Processor,
         template: Template,
         facts: Facts,
         settings: LoadSettings,
@@ -80,6 +85,7 @@ impl Real {
             context: None,
             sampler: None,
             vision,
+            processor,
             vocabulary: Vocabulary::new(text),
             template,
             facts: Arc::new(facts),
@@ -109,24 +115,19 @@ impl Real {
         }
     }
 
-    fn open_context(&mut self) -> Result<&mut Context> {
-        self.context.as_mut().ok_or_else(|| Error::new(Kind::Native, "no context is open"))
+    /// What the encoder would be given for `visual`: width, height and [height, width, 3] of each tile, the
+    /// two frames of a temporal patch one after the other. `None` where the library cuts it.
+    ///
+    /// # Errors
+    /// As [`Engine::encode_span`].
+    pub fn inputs(&self, visual: &Visual<'_>) -> Result<Option<Vec<Input>>> {
+        let Some(prepared) = self.processor.prepare(visual)? else { return Ok(None) };
+        let pictures = prepared.cuts.iter().flat_map(|cut| std::iter::once(&cut.first).chain(&cut.second));
+        Ok(Some(pictures.map(|p| (p.width, p.height, self.processor.normalised(p))).collect()))
     }
 
-    fn cells(&self, tiles: &[Encoded], grid: Grid) -> Vec<(i32, i32)> {
-        let [tile] = tiles else { return Vec::new() };
-        if self.facts.n_pos == 1 {
-            return Vec::new();
-        }
-        let across = i32::try_from(tile.cells.0).unwrap_or(1).max(1);
-        (0..)
-            .zip(&tile.kept)
-            .map(|(i, &kept)| {
-                // `reference` gives the survivors the first positions of the grid, in order.
-                let cell = if grid == Grid::Reference { i } else { kept };
-                (cell / across, cell % across)
-            })
-            .collect()
+    fn open_context(&mut self) -> Result<&mut Context> {
+        self.context.as_mut().ok_or_else(|| Error::new(Kind::Native, "no context is open"))
     }
 }
 
@@ -136,53 +137,25 @@ impl Engine for Real {
     }
 
     fn encode(&mut self, pixels: &Pixels, schedule: &Schedule) -> Result<EncodedImage> {
-        let start = Instant::now();
-        let picture = self.vision.picture(&pixels.rgb, pixels.width, pixels.height)?;
-        let tiles = self.vision.tiles(&picture)?;
-        let preprocess_ms = start.elapsed().as_secs_f64() * 1000.0;
-        let patches: Vec<u32> = tiles.iter().map(|tile| tile.grid.0 * tile.grid.1).collect();
-        let plan = Plan::new(schedule, &self.facts.shape, &patches)?;
-        if self.facts.n_pos > 1 && tiles.len() != 1 {
-            return Err(Error::new(
-                Kind::Model,
-                format!("{} tiles of one picture have no (t, h, w) positions", tiles.len()),
-            ));
-        }
-        let mut encoded = Vec::with_capacity(tiles.len());
-        for (i, tile) in plan.tiles.iter().enumerate() {
-            let steps: Vec<(u32, u32)> = tile.steps.iter().map(|step| (step.layer, step.r)).collect();
-            let reference = schedule.grid == Grid::Reference;
-            let out = self.vision.encode(&picture, i, &steps, reference, self.settings.threads_batch)?;
-            if out.n_tokens != tile.tokens {
-                return Err(Error::new(
-                    Kind::Native,
-                    format!("the encoder gave {} tokens where the plan has {}", out.n_tokens, tile.tokens),
-                ));
-            }
-            encoded.push(out);
-        }
-        let cells = self.cells(&encoded, schedule.grid);
-        let extent = match encoded.first() {
-            Some(tile) if self.facts.n_pos > 1 => tile.cells.0.max(tile.cells.1),
-            _ => plan.tokens,
+        self.encode_span(&Visual::Image(pixels), schedule)
+    }
+
+    fn encode_span(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
+        let mut encoder = Encoder {
+            vision: &mut self.vision,
+            processor: &self.processor,
+            facts: &self.facts,
+            settings: &self.settings,
         };
-        Ok(EncodedImage {
-            size: (pixels.width, pixels.height),
-            dynamic_size: self.facts.vision.dynamic_size,
-            tiles,
-            plan,
-            cells,
-            extent: i32::try_from(extent).unwrap_or(i32::MAX),
-            preprocess_ms,
-            encoder_ms: encoded.iter().map(|tile| tile.encoder_ms).sum(),
-            projector_ms: encoded.iter().map(|tile| tile.projector_ms).sum(),
-            steps: encoded
-                .iter_mut()
-                .enumerate()
-                .flat_map(|(i, tile)| std::mem::take(&mut tile.steps).into_iter().map(move |s| (i, s)))
-                .collect(),
-            embeddings: encoded.into_iter().flat_map(|tile| tile.embeddings).collect(),
-        })
+        encoder.encode(visual, schedule)
+    }
+
+    fn counts_pictures(&self) -> bool {
+        self.processor.counts_pictures()
+    }
+
+    fn takes_videos(&self) -> bool {
+        self.processor.takes_videos()
     }
 
     fn tokenize(&self, messages: &[Message]) -> Result<Vec<Chunk>> {

@@ -44,9 +44,9 @@ impl Rows {
     /// Rows for `entries`, the first of which stands at position `start`.
     ///
     /// Text counts on by one. A span of a model with one position row counts its tokens; with
-    /// M-RoPE's four rows (t, h, w, unused) each token keeps t = the span's first position and
-    /// h, w = that plus its cell, and the next text follows after the longer side of the grid
-    /// (Qwen2-VL, section 2.1 of its report).
+    /// M-RoPE's four rows (t, h, w, unused) each token has t = the span's first position plus its
+    /// place in time (0 in a still picture), h, w = that position plus its cell, and the next text
+    /// follows after the largest of them (Qwen2-VL, section 2.1 of its report).
     #[must_use]
     pub fn new(entries: &[Entry], images: &[EncodedImage], start: i32, n_embd: usize, n_pos: usize) -> Self {
         let mut rows = Self::default();
@@ -70,8 +70,8 @@ impl Rows {
                     if n_pos == 1 {
                         axes[0].extend(position..position + image.extent);
                     } else {
-                        for &(row, column) in &image.cells {
-                            axes[0].push(position);
+                        for (i, &(row, column)) in image.cells.iter().enumerate() {
+                            axes[0].push(position + image.times.get(i).copied().unwrap_or(0));
                             axes[1].push(position + row);
                             axes[2].push(position + column);
                         }
@@ -121,6 +121,19 @@ mod tests {
         assert_eq!(rows.positions[5..10], [5, 6, 7, 7, 9], "h");
         assert_eq!(rows.positions[10..15], [5, 7, 6, 8, 9], "w");
         assert_eq!(rows.positions[15..], [0; 5]);
+    }
+
+    #[test]
+    fn mrope_of_a_video() {
+        let image = EncodedImage {
+            cells: vec![(0, 0), (0, 1), (0, 1)],
+            times: vec![0, 0, 1],
+            extent: 2,
+            ..picture(3, 1)
+        };
+        let rows = Rows::new(&[Entry::Image(0), Entry::Token(8)], &[image], 5, 2, 4);
+        assert_eq!(rows.positions[..4], [5, 5, 6, 7], "t");
+        assert_eq!(rows.positions[8..12], [5, 6, 6, 7], "w");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::sizing::{CacheLayout, Demand, Sizing};
 use super::stop::Stop;
 use super::stream::Letters;
 use super::tally::{Subject, Tally};
-use super::{EncodedImage, Engine, Grammar, MergeStep, Sampling};
+use super::{EncodedImage, Engine, Grammar, MergeStep, Sampling, Visual};
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::prompt::{Chunk, Message};
@@ -46,6 +46,22 @@ pub struct Answer {
     pub trace: Trace,
 }
 
+/// What a span was made of.
+enum Source {
+    Image(Pixels),
+    Video(Vec<Pixels>),
+}
+
+impl Source {
+    fn visual(&self, several: bool) -> Visual<'_> {
+        match self {
+            Source::Image(pixels) if several => Visual::OneOfSeveral(pixels),
+            Source::Image(pixels) => Visual::Image(pixels),
+            Source::Video(frames) => Visual::Video(frames.iter().collect()),
+        }
+    }
+}
+
 /// A conversation.
 pub struct Session<E> {
     engine: E,
@@ -54,7 +70,11 @@ pub struct Session<E> {
     stop: Stop,
     images: Vec<EncodedImage>,
     /// Kept so that another schedule can encode them again.
-    pixels: Vec<Pixels>,
+    sources: Vec<Source>,
+    /// Pictures that are still to come with the ones there are.
+    expected: usize,
+    /// Whether the pictures were encoded as ones of several.
+    several: bool,
     /// [images] what the decoder did to each picture.
     decoder_steps: Vec<Vec<MergeStep>>,
     /// What the cache holds, in order.
@@ -72,7 +92,9 @@ impl<E: Engine> Session<E> {
             sizing,
             stop,
             images: Vec::new(),
-            pixels: Vec::new(),
+            sources: Vec::new(),
+            expected: 0,
+            several: false,
             decoder_steps: Vec::new(),
             cached: Vec::new(),
             layout: None,
@@ -88,12 +110,39 @@ impl<E: Engine> Session<E> {
         &self.schedule
     }
 
+    /// Says that `count` pictures will be added: models that show fewer details of each picture
+    /// where there are several then need not encode the first one twice.
+    pub fn expect_images(&mut self, count: usize) {
+        self.expected = count;
+    }
+
     /// Encodes a picture, which took `decode_ms` to become pixels, and returns its number.
     ///
     /// # Errors
     /// A schedule it cannot take, or the library's own.
     pub fn add_image(&mut self, pixels: Pixels, decode_ms: f64) -> Result<usize> {
-        let image = self.engine.encode(&pixels, &self.schedule)?;
+        let pictures = self.sources.iter().filter(|source| matches!(source, Source::Image(_))).count();
+        let several = pictures + self.expected.max(1) > 1;
+        if several && !self.several && pictures > 0 && self.engine.counts_pictures() {
+            let again = self.encode_all(true, &self.schedule.clone())?;
+            self.replace(again);
+        }
+        self.several = several;
+        self.expected = self.expected.saturating_sub(1);
+        self.add(Source::Image(pixels), several, decode_ms)
+    }
+
+    /// Encodes the frames of a video, which took `decode_ms` to become pixels, and returns its
+    /// number, which stands in a message like a picture's.
+    ///
+    /// # Errors
+    /// As [`Session::add_image`]; a model that takes no videos.
+    pub fn add_video(&mut self, frames: Vec<Pixels>, decode_ms: f64) -> Result<usize> {
+        self.add(Source::Video(frames), self.several, decode_ms)
+    }
+
+    fn add(&mut self, source: Source, several: bool, decode_ms: f64) -> Result<usize> {
+        let image = self.engine.encode_span(&source.visual(several), &self.schedule)?;
         if self.stop.is_asked() {
             return Err(Error::interrupted());
         }
@@ -101,15 +150,26 @@ impl<E: Engine> Session<E> {
         self.pending.encoder_ms += image.encoder_ms;
         self.pending.projector_ms += image.projector_ms;
         self.images.push(image);
-        self.pixels.push(pixels);
+        self.sources.push(source);
         self.decoder_steps.push(Vec::new());
         Ok(self.images.len() - 1)
+    }
+
+    fn encode_all(&mut self, several: bool, schedule: &Schedule) -> Result<Vec<EncodedImage>> {
+        self.sources.iter().map(|source| self.engine.encode_span(&source.visual(several), schedule)).collect()
+    }
+
+    fn replace(&mut self, images: Vec<EncodedImage>) {
+        self.decoder_steps = vec![Vec::new(); images.len()];
+        self.images = images;
+        self.forget();
     }
 
     /// Forgets the pictures and everything cached.
     pub fn clear(&mut self) {
         self.images.clear();
-        self.pixels.clear();
+        self.sources.clear();
+        self.several = false;
         self.decoder_steps.clear();
         self.forget();
     }
@@ -124,15 +184,9 @@ impl<E: Engine> Session<E> {
     /// # Errors
     /// As [`Session::add_image`]; the old schedule then stays.
     pub fn set_schedule(&mut self, schedule: Schedule) -> Result<()> {
-        let images = self
-            .pixels
-            .iter()
-            .map(|pixels| self.engine.encode(pixels, &schedule))
-            .collect::<Result<Vec<_>>>()?;
-        self.decoder_steps = vec![Vec::new(); images.len()];
-        self.images = images;
+        let images = self.encode_all(self.several, &schedule)?;
+        self.replace(images);
         self.schedule = schedule;
-        self.forget();
         Ok(())
     }
 

@@ -140,7 +140,7 @@ impl Subject<'_> {
                         trace.prompt.push(report::PromptPart::Span {
                             span: spans,
                             n: image.plan.tokens,
-                            cells: None,
+                            cells: (!image.places.is_empty()).then(|| image.places.clone()),
                         });
                         self.trace_image(&mut trace, number, spans, image);
                         spans += 1;

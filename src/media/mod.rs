@@ -2,6 +2,9 @@
 
 mod decode;
 pub mod policy;
+mod resize;
 pub mod video;
+pub mod views;
 
 pub use decode::{Pixels, decode, open};
+pub use resize::{Filter, resize};

@@ -3,18 +3,22 @@
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
 use llama_cpp_sys_2 as sys;
 
 use crate::error::{Error, Kind, Result};
 
+/// Far above the width of any model.
+const MAX_ROW_BYTES: usize = 1 << 20;
+
 /// An opened header: keys, values and the list of tensors, without their data.
 #[derive(Debug)]
 pub struct Gguf {
     ptr: NonNull<sys::gguf_context>,
+    path: PathBuf,
 }
 
 /// Bytes of all tensors of one type.
@@ -46,14 +50,15 @@ impl Gguf {
             return Err(bad("not a GGUF file; give one made by llama.cpp's converter".into()));
         }
         super::backend()?;
-        let path = super::c_path(path)?;
+        let c_path = super::c_path(path)?;
         super::log::clear_error();
         let params = sys::gguf_init_params { no_alloc: true, ctx: std::ptr::null_mut() };
         // SAFETY: the path is zero-terminated, and with no_alloc and no `ctx` only the header is read.
-        let ptr = unsafe { sys::gguf_init_from_file(path.as_ptr(), params) };
+        let ptr = unsafe { sys::gguf_init_from_file(c_path.as_ptr(), params) };
         let gguf = Self {
             ptr: NonNull::new(ptr)
                 .ok_or_else(|| bad(format!("damaged GGUF header; fetch it again{}", because())))?,
+            path: path.to_owned(),
         };
         let needed = gguf.promised_bytes();
         if metadata.len() < needed {
@@ -103,6 +108,52 @@ impl Gguf {
             .collect();
         types.sort_by_key(|t| std::cmp::Reverse(t.bytes));
         types
+    }
+
+    /// The values of a small tensor of one row, in F32, F16 or BF16; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// [`Kind::File`] for another type, or where the file cannot be read.
+    pub fn row(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        let bad = |text: String| Error::new(Kind::File, format!("{}: {name}: {text}", self.path.display()));
+        let Ok(c_name) = CString::new(name) else { return Ok(None) };
+        // SAFETY: the context is alive, the name zero-terminated.
+        let id = unsafe { sys::gguf_find_tensor(self.ptr.as_ptr(), c_name.as_ptr()) };
+        if id < 0 {
+            return Ok(None);
+        }
+        // SAFETY: the context is alive and the id was found in it.
+        let (kind, bytes, at) = unsafe {
+            (
+                sys::gguf_get_tensor_type(self.ptr.as_ptr(), id),
+                sys::gguf_get_tensor_size(self.ptr.as_ptr(), id),
+                sys::gguf_get_data_offset(self.ptr.as_ptr())
+                    + sys::gguf_get_tensor_offset(self.ptr.as_ptr(), id),
+            )
+        };
+        if bytes > MAX_ROW_BYTES {
+            return Err(bad(format!("{bytes} bytes are no single row; fetch the file again")));
+        }
+        let mut data = vec![0; bytes];
+        File::open(&self.path)
+            .and_then(|mut file| {
+                file.seek(SeekFrom::Start(at as u64))?;
+                file.read_exact(&mut data)
+            })
+            .map_err(|error| bad(error.to_string()))?;
+        let pairs = data.chunks_exact(2).map(|b| [b[0], b[1]]);
+        let values = match kind {
+            sys::GGML_TYPE_F32 => {
+                data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            }
+            sys::GGML_TYPE_F16 => pairs.map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
+            sys::GGML_TYPE_BF16 => pairs.map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
+            other => {
+                let kind = super::kv_type::type_name(other);
+                return Err(bad(format!("has type {kind}; F32, F16 and BF16 can be read")));
+            }
+        };
+        Ok(Some(values))
     }
 
     fn find(&self, key: &str) -> Option<i64> {

@@ -92,6 +92,20 @@ impl TextModel {
         unsafe { sys::illava_model_can_merge(self.as_ptr()) }
     }
 
+    /// Heads of the queries.
+    #[must_use]
+    pub fn n_head(&self) -> i32 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_n_head(self.as_ptr()) }
+    }
+
+    /// Heads of keys and values.
+    #[must_use]
+    pub fn n_head_kv(&self) -> i32 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_n_head_kv(self.as_ptr()) }
+    }
+
     /// Position rows of a call: 4 with M-RoPE, else 1.
     #[must_use]
     pub fn n_pos(&self) -> usize {

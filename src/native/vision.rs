@@ -191,6 +191,40 @@ impl Vision {
         Ok(Picture { ptr })
     }
 
+    /// Two frames of a video that one temporal patch takes together, both [height, width, 3] and normalised.
+    ///
+    /// # Errors
+    /// The library's own, for encoders that take frames one by one and for sizes.
+    pub fn picture_from_frames(
+        &mut self,
+        first: &[f32],
+        second: &[f32],
+        width: u32,
+        height: u32,
+    ) -> Result<Picture> {
+        let values = u64::from(width) * u64::from(height) * 3;
+        if first.len() as u64 != values || second.len() as u64 != values {
+            return Err(Error::new(
+                Kind::Native,
+                format!("{} and {} values are no {width}x{height} frames", first.len(), second.len()),
+            ));
+        }
+        let mut ptr = std::ptr::null_mut();
+        // SAFETY: both lengths were checked against the size; the library copies the pixels.
+        super::check(unsafe {
+            sys::illava_image_from_frames(
+                self.ptr.as_ptr(),
+                first.as_ptr(),
+                second.as_ptr(),
+                width,
+                height,
+                &raw mut ptr,
+            )
+        })?;
+        let ptr = NonNull::new(ptr).ok_or_else(|| Error::new(Kind::Native, "the library made no picture"))?;
+        Ok(Picture { ptr })
+    }
+
     /// # Errors
     /// The library's own.
     pub fn tiles(&self, picture: &Picture) -> Result<Vec<Tile>> {

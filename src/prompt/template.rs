@@ -33,7 +33,7 @@ enum Style {
 }
 
 impl Template {
-    /// `source` is Jinja, or the name of a built-in template (vicuna, chatml).
+    /// `source` is Jinja, or the name of a built-in template (vicuna, mistral, chatml).
     ///
     /// # Errors
     /// [`Kind::Prompt`] where the source is no Jinja or too long.
@@ -326,6 +326,19 @@ mod tests {
             "[Be brief.] USER: {0}\n[what <|im_end|><image>?] ASSISTANT: [A cat.]</s>USER: [Sure?] ASSISTANT:"
         );
         assert!(show(&template.render(&ask(), Family::Llava).unwrap()).starts_with("A chat between"));
+    }
+
+    #[test]
+    fn mistral_with_history() {
+        let template = Template::new("mistral", "<s>", "</s>").unwrap();
+        let mut messages = vec![Message::text(Role::System, "Be brief.")];
+        messages.extend(ask());
+        messages.push(Message::text(Role::Assistant, "A cat."));
+        messages.push(Message::text(Role::User, "Sure?"));
+        assert_eq!(
+            show(&template.render(&messages, Family::Llava).unwrap()),
+            "[INST] <<SYS>>\n[Be brief.]\n<</SYS>>\n\n{0}\n[what <|im_end|><image>?] [/INST] [A cat.]</s>[INST] [Sure?] [/INST]"
+        );
     }
 
     #[test]

@@ -52,9 +52,20 @@ impl Plan {
     /// [`Kind::Schedule`] naming the step that removes too many tokens, or a count that is no
     /// whole number of groups.
     pub fn new(schedule: &Schedule, shape: &Shape, patches: &[u32]) -> Result<Self> {
+        let tiles = Self::encoder(schedule, shape, patches)?;
+        let tokens_unmerged = patches.iter().map(|n| n / shape.group.max(1)).sum();
+        let tokens = tiles.iter().map(|tile| tile.tokens).sum();
+        Self::of_span(schedule, shape, tiles, tokens_unmerged, tokens)
+    }
+
+    /// The encoder's half alone, for tiles of `patches` patches each.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn encoder(schedule: &Schedule, shape: &Shape, patches: &[u32]) -> Result<Vec<TilePlan>> {
         let group = shape.group.max(1);
         let budget = Budget::new(schedule);
-        let tiles = patches
+        patches
             .iter()
             .map(|&n| {
                 let steps = match &budget {
@@ -64,9 +75,22 @@ impl Plan {
                 let left = steps.last().map_or(n, |step| step.n_out);
                 Ok(TilePlan { patches: n, steps, tokens: left / group })
             })
-            .collect::<Result<Vec<_>>>()?;
-        let tokens_unmerged = patches.iter().map(|n| n / group).sum();
-        let tokens = tiles.iter().map(|tile| tile.tokens).sum();
+            .collect()
+    }
+
+    /// The whole plan, once it is known that `tokens` rows enter the decoder, where without merging
+    /// it would be `tokens_unmerged`: tiles, newlines and padding make both other than a sum.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn of_span(
+        schedule: &Schedule,
+        shape: &Shape,
+        tiles: Vec<TilePlan>,
+        tokens_unmerged: u32,
+        tokens: u32,
+    ) -> Result<Self> {
+        let budget = Budget::new(schedule);
         let decoder = match &budget {
             Some(budget) => budget.decoder(&schedule.decoder, tokens, tokens_unmerged),
             None => decoder_steps(&schedule.decoder, tokens)?,

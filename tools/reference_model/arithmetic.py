@@ -45,6 +45,10 @@ class Arithmetic:
         # The table serves |x| < 10.
         return torch.where(x >= 10, x, torch.where(x <= -10, torch.zeros_like(x), y))
 
+    def exact_gelu(self, x: torch.Tensor) -> torch.Tensor:
+        """With the error function; computed, not looked up."""
+        return 0.5 * x * (1 + torch.erf(x / sqrt(2)))
+
     def quick_gelu(self, x: torch.Tensor) -> torch.Tensor:
         t = self.narrowed(x)
         return self.narrowed(t * torch.sigmoid(1.702 * t))

@@ -135,6 +135,50 @@ class Decoder:
         output = self.w.get("output.weight")
         return self.math.linear(last, table if output is None else output)[0], steps
 
+    def prefill_spans(
+        self, parts: list[list[int] | torch.Tensor], positions: torch.Tensor, layer_keep: dict[int, float]
+    ) -> tuple[torch.Tensor, list[tuple[int, Step]]]:
+        """As `prefill` for text and any number of spans (tensors [n, width]), each merged on its own.
+
+        `layer_keep` maps K to the share of a span's rows that stays; scores are `image`. The steps
+        come with the span's number.
+        """
+        table = self.w["token_embd.weight"]
+        x = torch.cat([p.double() if isinstance(p, torch.Tensor) else table[p] for p in parts])
+        spans, at = [], 0
+        for part in parts:
+            if isinstance(part, torch.Tensor):
+                spans.append([at, list(range(len(part)))])
+            at += len(part)
+        angles, steps, weights = self._angles(positions), [], None
+        for layer in range(self.layers):
+            keep = layer_keep.get(layer)
+            shift = 0
+            for number, span in enumerate(spans if keep is not None else []):
+                first, alive = span[0] - shift, span[1]
+                end = first + len(alive)
+                # The attention is that of the rows before any span of this layer was merged.
+                old = span[0]
+                scores = self._scores(weights, old, old + len(alive), "image", 0)
+                r = int((1 - keep) * len(alive) + 0.5 + 1e-9)
+                merged, kept, chosen = merge(x[first:end], scores, r)
+                x = torch.cat([x[:first], merged, x[end:]])
+                angles = torch.cat([angles[:first], angles[first:end][kept], angles[end:]])
+                original = [alive[i] for i in kept]
+                order = [alive[i] for i in chosen]
+                steps.append((number, Step("decoder", layer, len(alive), scores, original, order, order[-1])))
+                span[:] = [first, original]
+                shift += r
+            out, weights = self._attention(self._norm(x, f"blk.{layer}.attn_norm"), layer, angles)
+            x = x + out
+            normed = self._norm(x, f"blk.{layer}.ffn_norm")
+            gate = self._linear(normed, f"blk.{layer}.ffn_gate")
+            hidden = gate * torch.sigmoid(gate) * self._linear(normed, f"blk.{layer}.ffn_up")
+            x = x + self._linear(hidden, f"blk.{layer}.ffn_down")
+        last = self._norm(x[-1:], "output_norm")
+        output = self.w.get("output.weight")
+        return self.math.linear(last, table if output is None else output)[0], steps
+
     @staticmethod
     def _scores(weights: torch.Tensor, first: int, end: int, score: str, generated: int) -> torch.Tensor:
         if score == "image":

@@ -58,18 +58,26 @@ class Encoder:
         self.eps = f["clip.vision.attention.layer_norm_epsilon"]
         self.qwen = f["clip.projector_type"] == "qwen2vl_merger"
         stored = f["clip.vision.block_count"]
-        # The LLaVA graph takes its features before the last stored block.
+        # The LLaVA graph takes its features before the last stored block, unless the file names the block.
+        features = f.get("clip.vision.feature_layer")
         self.layers = stored if self.qwen else stored - 1
+        if features is not None:
+            (self.layers,) = features
         self.has_class = "v.class_embd" in weights
         gelu = f.get("clip.use_gelu", False)
         self.activation = self.math.gelu if gelu else self.math.quick_gelu
+        exact = f.get("illava.vision.projector_activation") == "gelu"
+        self.projector_activation = self.math.exact_gelu if exact else self.math.gelu
 
-    def _patches(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels [ny, nx, 3] to patch embeddings [rows * columns, width], row by row."""
+    def _flat(self, pixels: torch.Tensor) -> torch.Tensor:
         ny, nx, _ = pixels.shape
         rows, columns, p = ny // self.patch, nx // self.patch, self.patch
         blocks = pixels[: rows * p, : columns * p].double().reshape(rows, p, columns, p, 3)
-        flat = blocks.permute(0, 2, 4, 1, 3).reshape(rows * columns, 3 * p * p)
+        return blocks.permute(0, 2, 4, 1, 3).reshape(rows * columns, 3 * p * p)
+
+    def _patches(self, pixels: torch.Tensor, second_frame: torch.Tensor | None = None) -> torch.Tensor:
+        """Pixels [ny, nx, 3] to patch embeddings [rows * columns, width], row by row."""
+        flat = self._flat(pixels)
         kernel = self.w["v.patch_embd.weight"].flatten(1)
         second = self.w.get("v.patch_embd.weight.1")
         if second is None:
@@ -77,7 +85,8 @@ class Encoder:
             bias = self.w.get("v.patch_embd.bias")
             return x if bias is None else x + bias
         # A still image is both frames of the temporal pair.
-        return self.math.convolve(flat, kernel) + self.math.convolve(flat, second.flatten(1))
+        later = flat if second_frame is None else self._flat(second_frame)
+        return self.math.convolve(flat, kernel) + self.math.convolve(later, second.flatten(1))
 
     def _angles(self, rows: int, columns: int, order: torch.Tensor) -> torch.Tensor:
         """Two-dimensional rotary angles [patches, d / 2]: row angles, then column angles."""
@@ -99,6 +108,7 @@ class Encoder:
         schedule: dict[int, int],
         grid: str = "faithful",
         accept: Callable[[Step], bool] = lambda step: True,
+        second_frame: torch.Tensor | None = None,
     ) -> Encoded | None:
         """Runs the tower and the projector.
 
@@ -109,7 +119,7 @@ class Encoder:
         `accept` refuses ends the run with None.
         """
         rows, columns = pixels.shape[0] // self.patch, pixels.shape[1] // self.patch
-        x = self._patches(pixels)
+        x = self._patches(pixels, second_frame)
         angles = None
         if self.qwen:
             # Patches of a 2x2 group follow each other.
@@ -191,5 +201,5 @@ class Encoder:
         else:
             x = x[1:] if self.has_class else x
             cells = alive
-        hidden = self.math.gelu(self._linear(x, "mm.0"))
+        hidden = self.projector_activation(self._linear(x, "mm.0"))
         return self._linear(hidden, "mm.2"), cells

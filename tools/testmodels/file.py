@@ -7,6 +7,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 from gguf import LlamaFileType
 
+from .families import cut_for, more_tensors, write_keys
 from .quantise import byte_shape, quantise, random_blocks, row_fits, zero_columns, zero_rows
 from .random_weights import bell
 from .shapes import Decoder, Tower
@@ -99,8 +100,12 @@ def _write(writer, path: Path, tensors: list[tuple[Tensor, Type]], seed: int, ra
     part.replace(path)
 
 
-def write_tower(path: Path, tower: Tower, type_name: str, seed: int, name: str, random_codes=False):
-    """Writes the mmproj file of `tower`."""
+def write_tower(
+    path: Path, tower: Tower, type_name: str, seed: int, name: str, random_codes=False, family: str | None = None
+):
+    """Writes the mmproj file of `tower`, with what a converted one of `family` says."""
+    if family is not None:
+        tower = cut_for(family, tower)
     base, file_type = TYPES[type_name]
     writer = gguf.GGUFWriter(path=None, arch="clip")
     writer.add_name(name)
@@ -129,7 +134,11 @@ def write_tower(path: Path, tower: Tower, type_name: str, seed: int, name: str, 
     writer.add_array("clip.vision.image_std", [0.5] * 3 if siglip else CLIP_STD)
     if tower.mlp_padded_from is not None:
         writer.add_uint32("illava.vision.mlp_padded_from", tower.mlp_padded_from)
-    tensors = [(t, _tower_type(t, base)) for t in tower_tensors(tower)]
+    more = []
+    if family is not None:
+        write_keys(writer, family, tower)
+        more = more_tensors(family, tower)
+    tensors = [(t, _tower_type(t, base)) for t in [*tower_tensors(tower), *more]]
     _write(writer, path, tensors, seed, random_codes)
 
 

@@ -89,12 +89,18 @@ PAIRS = {
 TIMING_TOWERS = {
     "siglip-so400m": Tower("siglip", 384, 14, 1152, 16, 27, 4304, 1e-6, 896, 896),
     "clip-l-336": Tower("clip", 336, 14, 1024, 16, 24, 4096, 1e-5, 896, 896),
+    "qwen2vl-vit": Tower("qwen2vl", 560, 14, 1280, 16, 32, 5120, 1e-6, 5120, 3584),
 }
 
 TIMING_DECODERS = {
     "qwen2-0.5b": Decoder("qwen2", 896, 24, 14, 2, 4864, 151936, 32768, 1e6, 1e-6, tied=True),
     "qwen2-1.5b": Decoder("qwen2", 1536, 28, 12, 2, 8960, 151936, 32768, 1e6, 1e-6, tied=True),
     "qwen2-7b": Decoder("qwen2", 3584, 28, 28, 4, 18944, 152064, 32768, 1e6, 1e-6, tied=False),
+    "qwen2vl-7b": Decoder(
+        "qwen2vl", 3584, 28, 28, 4, 18944, 152064, 32768, 1e6, 1e-6, False, (16, 24, 24, 0)
+    ),
+    "mistral-7b": Decoder("llama", 4096, 32, 32, 8, 14336, 32064, 32768, 1e6, 1e-5, tied=False),
+    "vicuna-7b": Decoder("llama", 4096, 32, 32, 32, 11008, 32064, 4096, 1e4, 1e-5, tied=False),
     "vicuna-13b": Decoder("llama", 5120, 40, 40, 40, 13824, 32000, 4096, 1e4, 1e-5, tied=False),
     "yi-34b": Decoder("llama", 7168, 60, 56, 8, 20480, 64000, 4096, 5e6, 1e-5, tied=False),
 }
@@ -115,4 +121,5 @@ def padded_for_blocks(tower: Tower) -> Tower:
 
 def with_output(tower: Tower, width: int) -> Tower:
     """The tower with a projector for a language model of `width`."""
-    return replace(tower, projector_hidden=width, output=width)
+    hidden = tower.projector_hidden if tower.family == "qwen2vl" else width
+    return replace(tower, projector_hidden=hidden, output=width)

@@ -90,6 +90,10 @@ LLAMA_API enum illava_status illava_image_from_rgb(
 // Already normalised pixels of one tile, planar as upstream keeps them: interleaved [ny, nx, 3].
 LLAMA_API enum illava_status illava_image_from_f32(
         struct illava_vision * vision, const float * rgb, uint32_t nx, uint32_t ny, struct illava_image ** out);
+// Two frames of a video that one temporal patch takes together (Qwen2-VL): both as above and of the same size.
+LLAMA_API enum illava_status illava_image_from_frames(
+        struct illava_vision * vision, const float * first, const float * second, uint32_t nx, uint32_t ny,
+        struct illava_image ** out);
 LLAMA_API void               illava_image_free(struct illava_image * image);
 LLAMA_API size_t             illava_image_n_tiles(const struct illava_image * image);
 

@@ -59,6 +59,8 @@ const key_type key_types[] = {
     { "clip.vision.image_grid_pinpoints",            GGUF_TYPE_INT32,   true  },
     { "clip.vision.image_mean",                      GGUF_TYPE_FLOAT32, true  },
     { "clip.vision.image_std",                       GGUF_TYPE_FLOAT32, true  },
+    { "illava.vision.class_token",                   GGUF_TYPE_STRING,  false },
+    { "illava.vision.projector_activation",          GGUF_TYPE_STRING,  false },
 };
 
 class projector_gguf {
@@ -114,6 +116,16 @@ class projector_gguf {
     std::string text(const char * key) const {
         const int64_t id = gguf_find_key(gguf.get(), key);
         return id < 0 ? "" : gguf_get_val_str(gguf.get(), id);
+    }
+
+    // Whether the text under a key is `special`; absent or `usual`: no. Anything else asks for what this engine cannot do.
+    bool choice(const char * key, const char * special, const char * usual) const {
+        const std::string value = text(key);
+        if (!value.empty() && value != special && value != usual) {
+            illava_fail(ILLAVA_UNSUPPORTED, "%s: key %s is \"%s\"; \"%s\" and \"%s\" are known", path, key,
+                value.c_str(), special, usual);
+        }
+        return value == special;
     }
 
     bool flag(const char * key) const {
@@ -404,5 +416,9 @@ illava_projector_file illava_check_projector_file(const char * path, int32_t ima
     }
     file.check_data_is_there();
 
-    return { projector };
+    illava_projector_file found;
+    found.projector          = projector;
+    found.class_token_first  = file.choice("illava.vision.class_token",          "first", "last");
+    found.projector_gelu_erf = file.choice("illava.vision.projector_activation", "gelu",  "gelu_pytorch_tanh");
+    return found;
 }

@@ -9,6 +9,8 @@
 
 struct illava_projector_file {
     std::string projector; // as the file says: "mlp", "qwen2vl_merger", ...
+    bool        class_token_first  = false; // illava.vision.class_token is "first"
+    bool        projector_gelu_erf = false; // illava.vision.projector_activation is "gelu", the exact one
 };
 
 // Throws illava_error: ILLAVA_BAD_FILE for what is damaged or no projector, ILLAVA_UNSUPPORTED for a sound file of a

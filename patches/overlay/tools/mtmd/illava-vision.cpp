@@ -88,8 +88,11 @@ illava_status illava_vision_load(const char * path, const illava_vision_params *
         const illava_abort_trap trap;
 
         auto vision = std::make_unique<illava_vision>();
-        vision->path      = path;
-        vision->projector = illava_check_projector_file(path, params->image_min_tokens, params->image_max_tokens).projector;
+        const auto file = illava_check_projector_file(path, params->image_min_tokens, params->image_max_tokens);
+        vision->path               = path;
+        vision->projector          = file.projector;
+        vision->class_token_first  = file.class_token_first;
+        vision->projector_gelu_erf = file.projector_gelu_erf;
 
         clip_context_params clip_params = {};
         clip_params.use_gpu          = params->use_gpu;
@@ -215,6 +218,13 @@ illava_status illava_image_from_rgb(
     });
 }
 
+static clip_image_f32 normalised(const float * rgb, uint32_t nx, uint32_t ny) {
+    clip_image_f32 tile;
+    tile.set_size({ (int) nx, (int) ny }, false, false);
+    tile.cpy_buf(std::vector<float>(rgb, rgb + (size_t) nx * ny * 3));
+    return tile;
+}
+
 illava_status illava_image_from_f32(
         illava_vision * vision, const float * rgb, uint32_t nx, uint32_t ny, illava_image ** out) {
     return illava_guard([&] {
@@ -224,12 +234,28 @@ illava_status illava_image_from_f32(
         *out = nullptr;
         check_tile(*vision, nx, ny);
 
-        clip_image_f32 tile;
-        tile.set_size({ (int) nx, (int) ny }, false, false);
-        tile.cpy_buf(std::vector<float>(rgb, rgb + (size_t) nx * ny * 3));
+        auto image = std::make_unique<illava_image>();
+        image->tiles.push_back(normalised(rgb, nx, ny));
+        *out = image.release();
+    });
+}
+
+illava_status illava_image_from_frames(
+        illava_vision * vision, const float * first, const float * second, uint32_t nx, uint32_t ny, illava_image ** out) {
+    return illava_guard([&] {
+        require(vision, "vision");
+        require(first, "first");
+        require(second, "second");
+        require(out, "out");
+        *out = nullptr;
+        if (clip_model_n_temporal_merge(vision->clip.get()) != 2) {
+            illava_fail(ILLAVA_UNSUPPORTED, "the image encoder (%s) takes frames one by one, not in pairs", vision->projector.c_str());
+        }
+        check_tile(*vision, nx, ny);
 
         auto image = std::make_unique<illava_image>();
-        image->tiles.push_back(std::move(tile));
+        image->tiles.push_back(normalised(first, nx, ny));
+        image->second = normalised(second, nx, ny);
         *out = image.release();
     });
 }
@@ -356,15 +382,21 @@ illava_status illava_encode(
             illava_fail(ILLAVA_BAD_ARG, "n_threads = %d: 1 to %d", params->n_threads, max_threads);
         }
 
+        // the encoder reads a batch of two as the two frames of a temporal patch; the first one speaks for both
         clip_image_f32_batch batch;
         batch.entries.push_back(tile_at(*image, tile));
+        if (image->second.nx() > 0) {
+            batch.entries.push_back(image->second);
+        }
         clip_image_f32 & pixels = batch.entries.front();
         check_tile(*vision, pixels.nx(), pixels.ny());
 
         const clip_hparams & hparams = vision->hparams();
         const int64_t grid_x = pixels.nx() / hparams.patch_size;
         const int64_t grid_y = pixels.ny() / hparams.patch_size;
-        pixels.merge = make_schedule(*vision, grid_x * grid_y, *params);
+        pixels.merge              = make_schedule(*vision, grid_x * grid_y, *params);
+        pixels.class_token_first  = vision->class_token_first;
+        pixels.projector_gelu_erf = vision->projector_gelu_erf;
 
         auto encoded = std::make_unique<illava_encoded>();
         encoded->n_tokens = (uint32_t) clip_n_output_tokens(vision->clip.get(), &pixels);

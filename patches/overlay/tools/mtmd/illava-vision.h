@@ -19,6 +19,8 @@ struct clip_ctx_deleter {
 struct illava_vision {
     std::string                                path;
     std::string                                projector; // as in the file
+    bool                                       class_token_first  = false;
+    bool                                       projector_gelu_erf = false;
     std::unique_ptr<clip_ctx, clip_ctx_deleter> clip;
     illava_clip_parts                          parts;     // of clip
     std::unique_ptr<mtmd_image_preprocessor>   preprocessor;
@@ -38,6 +40,7 @@ struct illava_vision {
 
 struct illava_image {
     std::vector<clip_image_f32> tiles; // the overview first, then the tiles row by row
+    clip_image_f32              second; // the second frame of a temporal patch; empty for a still picture
 };
 
 struct illava_encoded {

@@ -1,0 +1,109 @@
+//! Each model family against Hugging Face transformers with its own processor: the tiles' pixels,
+//! the prompt's tokens, the rows of every span and the logits of 16 greedy tokens.
+//!
+//! Expected values: tools/make_family_fixtures.py. The pairs are tools/make_checkpoint.py's
+//! checkpoints through tools/convert.py, in ILLAVA_TEST_MODELS or target/test-models.
+
+// Cases with a schedule need the rest of it.
+#[allow(dead_code)]
+mod families {
+    pub mod fixture;
+    pub mod run;
+}
+
+use families::fixture::{Case, Fixture};
+use families::run::{Pair, SETTINGS, Setting};
+use illava::engine::{EncodedImage, Engine};
+use illava::prompt::Chunk;
+use illava::schedule::Schedule;
+
+/// Of 255 levels.
+const PIXEL_TOLERANCE: f32 = 2.0;
+
+fn tiles_are_the_processors(pair: &Pair, fixture: &Fixture, case: &Case) {
+    let mut sizes = Vec::new();
+    let mut samples = Vec::new();
+    for visual in case.visuals(&case.pictures()) {
+        let inputs = pair.engine.inputs(&visual).unwrap().expect("these files say how pictures are cut");
+        for (width, height, values) in inputs {
+            sizes.push([width, height]);
+            let (mean, std) = pair.normalisation;
+            let row = width as usize * 3;
+            for line in values.chunks(row).step_by(fixture.stride) {
+                for pixel in line.chunks(3).step_by(fixture.stride) {
+                    samples.extend((0..3).map(|c| (pixel[c] * std[c] + mean[c]) * 255.0));
+                }
+            }
+        }
+    }
+    assert_eq!(sizes, case.tiles, "{}: sizes of the tiles", case.name);
+    let expected = fixture.bytes(&format!("{}.tiles", case.name));
+    assert_eq!(samples.len(), expected.len(), "{}: pixels", case.name);
+    let worst = samples.iter().zip(expected).map(|(a, &b)| (a - f32::from(b)).abs()).fold(0.0, f32::max);
+    assert!(worst <= PIXEL_TOLERANCE, "{}: a pixel is off by {worst} of 255", case.name);
+}
+
+fn prompt_is_the_processors(pair: &Pair, case: &Case) {
+    let chunks = pair.engine.tokenize(&[case.message()]).expect("the prompt is tokenised");
+    let parts: Vec<Option<Vec<i32>>> = chunks
+        .into_iter()
+        .map(|chunk| match chunk {
+            Chunk::Tokens(tokens) => Some(tokens),
+            Chunk::Image(_) => None,
+        })
+        .collect();
+    assert_eq!(parts, case.expected_parts(), "{}: token ids", case.name);
+}
+
+fn case_is_as_transformers(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting) {
+    let pictures = case.pictures();
+    let images: Vec<EncodedImage> = case
+        .visuals(&pictures)
+        .iter()
+        .map(|visual| pair.engine.encode_span(visual, &Schedule::default()).expect("it is encoded"))
+        .collect();
+    let rows: Vec<u32> = images.iter().map(|image| image.plan.tokens).collect();
+    assert_eq!(rows, case.spans, "{}: rows of the spans", case.name);
+    assert!(images.iter().all(|image| image.plan.tokens_unmerged == image.plan.tokens));
+    let logits = pair.greedy(case, &images, &[], setting);
+    let expected = fixture.floats(&format!("{}.logits", case.name));
+    families::run::assert_steps(&logits, expected, &case.greedy, setting, &case.name);
+}
+
+fn family(name: &str, least: usize) {
+    let fixture = Fixture::load("families.json");
+    for setting in &SETTINGS {
+        let mut pair = Pair::load(name, setting);
+        let mut ran = 0;
+        for case in fixture.cases.iter().filter(|case| case.family == name) {
+            if setting.weights == "f32" {
+                tiles_are_the_processors(&pair, &fixture, case);
+                prompt_is_the_processors(&pair, case);
+            }
+            case_is_as_transformers(&mut pair, &fixture, case, setting);
+            ran += 1;
+        }
+        assert!(ran >= least, "{name}: only {ran} cases");
+    }
+}
+
+#[test]
+fn llava_onevision_is_as_in_transformers() {
+    family("llava_onevision", 8);
+}
+
+#[test]
+fn llava_next_is_as_in_transformers() {
+    family("llava_next", 7);
+    family("llava_next_mistral", 1);
+}
+
+#[test]
+fn llava_1_5_is_as_in_transformers() {
+    family("llava", 7);
+}
+
+#[test]
+fn qwen2_vl_is_as_in_transformers() {
+    family("qwen2_vl", 8);
+}

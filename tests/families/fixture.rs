@@ -1,0 +1,146 @@
+//! The expected values, and the pictures they are for.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use illava::engine::Visual;
+use illava::media::Pixels;
+use illava::prompt::{Message, Part, Role};
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+pub struct Case {
+    pub name: String,
+    pub family: String,
+    /// Width and height of each picture; of the frames for a video.
+    pub sizes: Vec<[u32; 2]>,
+    pub frames: u32,
+    pub question: String,
+    /// Token ids, and null where a span stands.
+    pub parts: Vec<Option<Vec<i32>>>,
+    /// Rows of each span.
+    pub spans: Vec<u32>,
+    /// Width and height of each tile; empty where merging is compared.
+    #[serde(default)]
+    pub tiles: Vec<[u32; 2]>,
+    pub greedy: Vec<i32>,
+    /// Seed of the first picture; the next ones count on.
+    #[serde(default)]
+    pub seed: u32,
+    #[serde(default)]
+    pub grid: String,
+    #[serde(default)]
+    pub encoder: Vec<[u32; 2]>,
+    #[serde(default)]
+    pub llm_layer: u32,
+    #[serde(default)]
+    pub llm_keep: f64,
+    #[serde(default)]
+    pub steps: Vec<Step>,
+}
+
+/// What one merge step keeps: of tile `tile` of span `span` in the encoder, of the span's rows in the decoder.
+#[derive(Deserialize)]
+pub struct Step {
+    pub span: usize,
+    pub tile: Option<usize>,
+    pub layer: u32,
+    pub kept: Vec<i32>,
+    pub into: i32,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    tensors: String,
+    #[serde(default)]
+    stride: usize,
+    cases: Vec<Case>,
+}
+
+pub struct Fixture {
+    pub cases: Vec<Case>,
+    pub stride: usize,
+    floats: HashMap<String, Vec<f32>>,
+    bytes: HashMap<String, Vec<u8>>,
+}
+
+impl Fixture {
+    pub fn load(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let text = std::fs::read_to_string(folder.join(name)).expect("the index is committed");
+        let index: Index = serde_json::from_str(&text).expect("the index is valid");
+        let data = std::fs::read(folder.join(&index.tensors)).expect("the tensors are committed");
+        let (mut floats, mut bytes) = (HashMap::new(), HashMap::new());
+        for (name, view) in SafeTensors::deserialize(&data).expect("the tensors are valid").iter() {
+            if view.dtype() == Dtype::U8 {
+                bytes.insert(name.to_owned(), view.data().to_vec());
+            } else {
+                let values =
+                    view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                floats.insert(name.to_owned(), values.collect());
+            }
+        }
+        Self { cases: index.cases, stride: index.stride, floats, bytes }
+    }
+
+    pub fn floats(&self, name: &str) -> &[f32] {
+        &self.floats[name]
+    }
+
+    pub fn bytes(&self, name: &str) -> &[u8] {
+        &self.bytes[name]
+    }
+}
+
+impl Case {
+    /// The pictures or frames, as tools/family_inputs.py draws them.
+    pub fn pictures(&self) -> Vec<Pixels> {
+        if self.frames > 0 {
+            return (0..self.frames).map(|i| picture(self.sizes[0], self.seed + i)).collect();
+        }
+        (self.seed..).zip(&self.sizes).map(|(seed, &size)| picture(size, seed)).collect()
+    }
+
+    /// What each span shows.
+    pub fn visuals<'a>(&self, pictures: &'a [Pixels]) -> Vec<Visual<'a>> {
+        match pictures {
+            _ if self.frames > 0 => vec![Visual::Video(pictures.iter().collect())],
+            [only] => vec![Visual::Image(only)],
+            several => several.iter().map(Visual::OneOfSeveral).collect(),
+        }
+    }
+
+    /// The token ids as the authors' own code has them. A sentencepiece tokenizer begins a text with a
+    /// space; LLaVA tokenises what stands between pictures apart, so each stretch begins with one,
+    /// where transformers gives it to the first alone.
+    pub fn expected_parts(&self) -> Vec<Option<Vec<i32>>> {
+        let mut parts = self.parts.clone();
+        if matches!(self.family.as_str(), "llava" | "llava_next" | "llava_next_mistral") {
+            let space = parts[0].as_ref().and_then(|tokens| tokens.get(1)).copied().expect("a text first");
+            parts.iter_mut().skip(1).flatten().for_each(|tokens| tokens.insert(0, space));
+        }
+        parts
+    }
+
+    pub fn message(&self) -> Message {
+        let mut parts: Vec<Part> = (0..self.spans.len()).map(Part::Image).collect();
+        parts.push(Part::Text(self.question.clone()));
+        Message { role: Role::User, parts }
+    }
+}
+
+fn picture([width, height]: [u32; 2], seed: u32) -> Pixels {
+    let mut rgb = Vec::new();
+    for y in 0..height {
+        for x in 0..width {
+            for c in 0..3 {
+                let wave = (x * 5 + y * 3 + c * 37 + seed * 29) % 256;
+                let wave = wave.min(255 - wave) * 2;
+                let texture = ((x * x + 3 * y * y + x * y * (c + 1) + seed * 11) >> 4) & 63;
+                rgb.push(u8::try_from((wave * 3 / 4 + texture).min(255)).expect("at most 255"));
+            }
+        }
+    }
+    Pixels { width, height, rgb, remark: None }
+}
