@@ -4,10 +4,9 @@
 //! Expected values: tools/make_family_fixtures.py. The pairs are tools/make_checkpoint.py's
 //! checkpoints through tools/convert.py, in ILLAVA_TEST_MODELS or target/test-models.
 
-// Cases with a schedule need the rest of it.
-#[allow(dead_code)]
 mod families {
     pub mod fixture;
+    pub mod merging;
     pub mod run;
 }
 
@@ -106,4 +105,20 @@ fn llava_1_5_is_as_in_transformers() {
 #[test]
 fn qwen2_vl_is_as_in_transformers() {
     family("qwen2_vl", 8);
+}
+
+/// Kept tokens are compared on F32 files: an order must not hang on rounding.
+#[test]
+fn merging_is_as_in_the_reference() {
+    let fixture = Fixture::load("families-merging.json");
+    for (name, least) in [("llava", 4), ("llava_next", 4), ("llava_onevision", 6), ("qwen2_vl", 6)] {
+        let setting = &SETTINGS[0];
+        let mut pair = Pair::load(name, setting);
+        let mut ran = 0;
+        for case in fixture.cases.iter().filter(|case| case.family == name) {
+            families::merging::case_is_as_the_reference(&mut pair, &fixture, case, setting);
+            ran += 1;
+        }
+        assert!(ran >= least, "{name}: only {ran} cases");
+    }
 }

@@ -1,0 +1,94 @@
+//! The model families through the real binary: what `inspect` tells, and what a prompt's pictures cost.
+//!
+//! Models come from tools/test-models.sh, in ILLAVA_TEST_MODELS or target/test-models.
+
+mod binary;
+
+use std::fs;
+
+use binary::{ask, illava, pair, picture, scratch};
+use serde_json::Value;
+
+fn inspect(name: &str, extra: &[&str]) -> Value {
+    let mut args = vec!["inspect".to_owned(), "--json".to_owned()];
+    args.extend(pair(name));
+    args.extend(extra.iter().map(|arg| (*arg).to_owned()));
+    let outcome = illava(&args);
+    assert_eq!(outcome.code, 0, "{name}: {}", outcome.stderr);
+    serde_json::from_str(&outcome.stdout).unwrap()
+}
+
+fn report(name: &str, extra: &[&str]) -> Value {
+    let file = scratch(&format!("models-{name}-{}.json", extra.join("_").replace(['/', '%'], "-")));
+    let outcome = ask(name, &[extra, &["--report", &file]].concat());
+    assert_eq!(outcome.code, 0, "{name} {extra:?}: {}", outcome.stderr);
+    serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap()
+}
+
+/// [tiles, tokens] of every picture.
+fn costs(found: &Value) -> Vec<(usize, u64)> {
+    let cost =
+        |picture: &Value| (picture["tiles"].as_array().unwrap().len(), picture["tokens"].as_u64().unwrap());
+    found["pictures"].as_array().unwrap().iter().map(cost).collect()
+}
+
+#[test]
+fn inspect_counts_any_picture() {
+    // As in tests/fixtures/families.json; the last one of OneVision and Qwen2-VL is a video.
+    let sizes = ["--size", "150x50", "--size", "600x500"];
+    for (name, expected) in [
+        ("hf-llava_onevision-f32", &[(4, 203), (31, 505), (32, 32 * 16 + 1)][..]),
+        ("hf-llava_next-f32", &[(4, 203), (5, 229)]),
+        ("hf-llava-f32", &[(1, 49)]),
+        ("hf-qwen2_vl-f32", &[(1, 27), (1, 90), (8, 216)]),
+    ] {
+        let found = inspect(name, &sizes);
+        assert_eq!(costs(&found), expected, "{name}");
+        assert_eq!(found["projector"]["missing"].as_array().unwrap().len(), 0, "{name}");
+        let bytes = found["kv"]["bytes_per_token"].as_u64().unwrap();
+        for (picture, (_, tokens)) in found["pictures"].as_array().unwrap().iter().zip(expected) {
+            assert_eq!(picture["kv_bytes"].as_u64(), Some(bytes * tokens), "{name}");
+        }
+        let paper = found["presets"].as_array().unwrap().iter().find(|p| p["name"] == "paper").unwrap();
+        for (merged, (_, tokens)) in paper["pictures"].as_array().unwrap().iter().zip(expected) {
+            let left = merged["tokens_after_encoder"].as_u64().unwrap();
+            assert!(left > 0 && left < tokens * 3 / 4, "{name}: {left} of {tokens}");
+        }
+    }
+    let args =
+        [&["inspect".to_owned(), "--size".to_owned(), "20x".to_owned()][..], &pair("hf-llava-f32")].concat();
+    illava(&args).fails(2, "--size 20x");
+}
+
+#[test]
+fn old_files_say_what_they_lack() {
+    let found = inspect("clip-llama-f32", &[]);
+    let missing = found["projector"]["missing"][0].as_str().unwrap();
+    assert!(missing.contains("class token") && missing.contains("convert"), "{missing}");
+    let outcome = ask("clip-llama-f32", &["-n", "1"]);
+    outcome.exits(0, "class token");
+}
+
+#[test]
+fn tokens_of_a_picture_can_be_bounded() {
+    let visual = |extra: &[&str]| report("hf-llava_onevision-f32", extra)["tokens"].clone();
+    // 96x72: the whole and two by two tiles.
+    let all = visual(&["--merge", "off"])["visual"].as_u64().unwrap();
+    assert!(all > 150, "{all}");
+    let tokens = visual(&["--merge", "paper", "--image-max-tokens", "49"]);
+    assert_eq!(tokens["visual"], 49, "the whole alone");
+    // 49 - 4 x round(92 x 49 / 729), and of those all but round(108 x 25 / 361).
+    assert_eq!(tokens["visual_after_encoder"], 25);
+    assert_eq!(tokens["visual_kv"][1]["tokens"], 18);
+}
+
+#[test]
+fn several_pictures_are_shown_whole() {
+    let second = picture("second.png", 60, 90);
+    let tokens = |name: &str| {
+        report(name, &["--merge", "off", "--image", &second])["tokens"]["visual"].as_u64().unwrap()
+    };
+    assert_eq!(tokens("hf-llava_onevision-f32"), 2 * 50);
+    assert_eq!(tokens("hf-llava-f32"), 2 * 49);
+    assert!(tokens("hf-llava_next-f32") > 250, "LLaVA-NeXT cuts each into tiles");
+}
