@@ -19,4 +19,5 @@ pub mod native;
 pub mod prompt;
 pub mod report;
 pub mod schedule;
+pub mod server;
 pub mod worker;

@@ -110,6 +110,7 @@ const FORBIDDEN: [(&str, &[&str]); 14] = [
         ],
     ),
     ("engine", &["crate::cli", "clap", "llama_cpp"]),
+    ("server", &["crate::cli", "crate::engine", "crate::native", "clap", "llama_cpp"]),
     ("cli", &["crate::native", "llama_cpp_2", "llama_cpp_sys_2"]),
     ("error.rs", &["crate::", "clap", "llama_cpp"]),
 ];

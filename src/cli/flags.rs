@@ -34,6 +34,8 @@ pub enum Command {
     Bench(Box<BenchFlags>),
     /// Mark answers to a question set under several schedules: accuracy, speed and memory side by side
     Eval(Box<EvalFlags>),
+    /// Answer over HTTP, as OpenAI's and llama.cpp's clients ask
+    Serve(Box<super::serve_flags::ServeFlags>),
     /// Say what a pair of GGUF files is and what merging would do to it
     Inspect(Box<InspectFlags>),
     /// Answer many requests from a file, or about a folder of pictures, into a file

@@ -7,6 +7,7 @@ mod chat;
 mod eval;
 mod explain;
 mod flags;
+mod handed_on;
 mod inspect;
 mod interrupt;
 mod logging;
@@ -14,6 +15,8 @@ mod model_files;
 mod output;
 mod progress;
 mod run;
+mod serve;
+mod serve_flags;
 mod settings;
 mod shell;
 mod slot_flags;
@@ -74,6 +77,10 @@ fn dispatch(cli: Cli) -> Result<()> {
         Command::Worker(flags) => {
             logging::start(flags.model.verbose);
             worker::worker(&flags)
+        }
+        Command::Serve(flags) => {
+            logging::start(flags.worker.model.verbose);
+            serve::serve(&flags)
         }
         Command::Completions { shell } => shell::completions(shell),
         Command::Man { folder } => shell::man(folder.as_deref()),

@@ -1,0 +1,270 @@
+//! `illava serve`: flags to settings, and a worker that is this program again.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::CommandFactory;
+
+use super::flags::Cli;
+use super::serve_flags::{AnswerFlags, LimitFlags, ServeFlags};
+use super::{argv, handed_on};
+use crate::error::{Error, Kind, Result};
+use crate::server::client::{Patience, Program};
+use crate::server::settings::{Access, Bounds, MediaAccess};
+use crate::server::{self, Settings};
+use crate::worker::protocol::Sampling;
+
+/// Pixels of one request at most, in millions: what passes to the worker in one message.
+const MOST_REQUEST_PIXELS: u32 = 350;
+
+pub(super) fn serve(flags: &ServeFlags) -> Result<()> {
+    // The worker reads the same flags; nobody should wait for it to hear of a typing error.
+    let load = super::worker::options(&flags.worker)?.load;
+    let settings = Settings { model_path: load.text.clone(), ..settings(flags)? };
+    for path in [&load.text, &load.projector] {
+        // Said at once and by this process, not by one worker after another.
+        if !path.is_file() {
+            return Err(Error::new(Kind::File, format!("{}: no such file", path.display())));
+        }
+    }
+    let path = std::env::current_exe()
+        .map_err(|error| Error::new(Kind::Native, format!("cannot find this program: {error}")))?;
+    server::serve(settings, Program { path, args: worker_args(std::env::args_os())? })
+}
+
+/// The command line of the worker, from that of the server.
+fn worker_args(typed: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>> {
+    let matches = Cli::command()
+        .try_get_matches_from(argv::long(typed))
+        .map_err(|error| Error::usage(error.to_string()))?;
+    let serve = matches.subcommand_matches("serve").ok_or_else(|| Error::usage("not a server"))?;
+    let mut args = vec![OsString::from("worker")];
+    args.extend(handed_on::handed_on(serve));
+    Ok(args)
+}
+
+fn settings(flags: &ServeFlags) -> Result<Settings> {
+    let parallel = flags.worker.slots.sizes(None)?.slots;
+    let limits = &flags.limits;
+    let default = Patience::default();
+    Ok(Settings {
+        host: flags.host.clone(),
+        port: flags.port,
+        alias: flags.alias.clone(),
+        api_keys: keys(&flags.api_key, flags.api_key_file.as_deref())?,
+        parallel,
+        queue: limits.queue,
+        metrics: flags.metrics,
+        slots: flags.slots || !flags.no_slots,
+        share_cache: flags.share_cache,
+        access: Access { hosts: flags.allowed_hosts.clone(), origins: flags.cors_origins.clone() },
+        media: MediaAccess { folder: flags.media_path.clone(), hosts: flags.allow_remote_media.clone() },
+        bounds: bounds(limits)?,
+        sampling: sampling(&flags.answers)?,
+        max_tokens: match flags.answers.predict {
+            -1 => None,
+            n => Some(
+                u32::try_from(n)
+                    .map_err(|_| Error::usage(format!("-n {n}: give a number of tokens, or -1")))?,
+            ),
+        },
+        patience: Patience { silence: seconds("--worker-timeout", limits.worker_timeout)?, ..default },
+        drain: seconds("--drain-timeout", limits.drain_timeout)?,
+        ..Settings::default()
+    })
+}
+
+fn bounds(flags: &LimitFlags) -> Result<Bounds> {
+    let at_least_one = |flag: &str, n: u32| {
+        if n > 0 { Ok(n) } else { Err(Error::usage(format!("{flag} 0: give a number above 0"))) }
+    };
+    if flags.max_body == 0 || flags.max_body > 1 << 20 {
+        return Err(Error::usage(format!(
+            "--max-body {}: give a number from 1 to {}",
+            flags.max_body,
+            1 << 20
+        )));
+    }
+    if flags.max_request_pixels > MOST_REQUEST_PIXELS {
+        return Err(Error::usage(format!(
+            "--max-request-pixels {}: give a number up to {MOST_REQUEST_PIXELS}",
+            flags.max_request_pixels
+        )));
+    }
+    Ok(Bounds {
+        body_bytes: (flags.max_body as usize) << 20,
+        // serde_json itself stops at 128.
+        json_depth: flags.max_json_depth.clamp(1, 127) as usize,
+        prompt_bytes: flags.max_prompt_bytes as usize,
+        images: flags.max_images as usize,
+        image_bytes: u64::from(flags.max_image_bytes) << 20,
+        image_pixels: u64::from(flags.max_image_pixels) * 1_000_000,
+        request_pixels: u64::from(flags.max_request_pixels) * 1_000_000,
+        grammar_bytes: flags.max_grammar_bytes as usize,
+        grammar_time: seconds("--grammar-timeout", flags.grammar_timeout)?,
+        choices: at_least_one("--max-choices", flags.max_choices)?,
+        connections: at_least_one("--max-connections", flags.max_connections)? as usize,
+        read_time: seconds("--head-timeout", flags.head_timeout)?,
+        body_time: seconds("--body-timeout", flags.body_timeout)?,
+        fetch_time: seconds("--fetch-timeout", flags.fetch_timeout)?,
+        ..Bounds::default()
+    })
+}
+
+fn seconds(flag: &str, value: f32) -> Result<Duration> {
+    if value > 0.0 && value <= 86_400.0 {
+        Ok(Duration::from_secs_f32(value))
+    } else {
+        Err(Error::usage(format!("{flag} {value}: give seconds above 0 and up to 86400")))
+    }
+}
+
+fn sampling(flags: &AnswerFlags) -> Result<Sampling> {
+    let share = |flag: &str, value: f32| {
+        if (0.0..=1.0).contains(&value) {
+            Ok(value)
+        } else {
+            Err(Error::usage(format!("{flag} {value}: give a number from 0 to 1")))
+        }
+    };
+    if !(0.0..=100.0).contains(&flags.temp) {
+        return Err(Error::usage(format!("--temp {}: give a number from 0 to 100", flags.temp)));
+    }
+    Ok(Sampling {
+        temperature: flags.temp,
+        top_k: flags.top_k,
+        top_p: share("--top-p", flags.top_p)?,
+        min_p: share("--min-p", flags.min_p)?,
+        seed: match flags.seed {
+            -1 => None,
+            seed => Some(
+                u32::try_from(seed)
+                    .map_err(|_| Error::usage(format!("--seed {seed}: give a number of 32 bits, or -1")))?,
+            ),
+        },
+        ..Sampling::default()
+    })
+}
+
+fn keys(given: &[String], file: Option<&Path>) -> Result<Vec<String>> {
+    let mut keys: Vec<String> = given.iter().map(|key| key.trim().to_owned()).collect();
+    if keys.iter().any(String::is_empty) {
+        return Err(Error::usage(
+            "--api-key: an empty key would let everybody in; leave the flag out for that",
+        ));
+    }
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Error::new(Kind::File, format!("{}: {error}", path.display())))?;
+        let before = keys.len();
+        keys.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+        if keys.len() == before {
+            return Err(Error::new(
+                Kind::File,
+                format!("{}: no key in it; write one a line", path.display()),
+            ));
+        }
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::flags::Command;
+    use super::*;
+
+    fn typed(args: &[&str]) -> Vec<OsString> {
+        ["illava", "serve", "-m", "t.gguf", "-mm", "p.gguf"].iter().chain(args).map(OsString::from).collect()
+    }
+
+    fn read(args: &[&str]) -> Result<Settings> {
+        let cli =
+            Cli::try_parse_from(argv::long(typed(args))).map_err(|error| Error::usage(error.to_string()))?;
+        let Command::Serve(flags) = cli.command else { panic!("not serve") };
+        settings(&flags)
+    }
+
+    #[test]
+    fn flags_and_defaults() {
+        let plain = read(&[]).unwrap();
+        assert_eq!(
+            (plain.host.as_str(), plain.port, plain.queue, plain.slots),
+            ("127.0.0.1", 8080, 64, true)
+        );
+        assert!(plain.api_keys.is_empty() && plain.media.hosts.is_empty() && plain.media.folder.is_none());
+        let own = Bounds::default();
+        assert_eq!(
+            (plain.bounds.body_bytes, plain.bounds.images, plain.bounds.image_pixels),
+            (own.body_bytes, own.images, own.image_pixels)
+        );
+        let told = read(&[
+            "--host",
+            "0.0.0.0",
+            "--port",
+            "9",
+            "-np",
+            "8",
+            "--api-key",
+            "a,b",
+            "--api-key",
+            "c",
+            "--no-slots",
+            "--metrics",
+            "--allow-remote-media",
+            "x.example,*.y.example",
+            "--max-body",
+            "1",
+            "-n",
+            "7",
+        ])
+        .unwrap();
+        assert_eq!((told.port, told.parallel, told.slots, told.metrics), (9, 8, false, true));
+        assert_eq!(told.api_keys, ["a", "b", "c"]);
+        assert_eq!((told.media.hosts.len(), told.bounds.body_bytes, told.max_tokens), (2, 1 << 20, Some(7)));
+    }
+
+    #[test]
+    fn a_worker_gets_its_share_of_the_flags() {
+        let args = worker_args(typed(&["-np", "2", "--port", "9", "-ctk", "q8_0", "--api-key", "secret"]));
+        let args: Vec<String> = args.unwrap().iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        assert_eq!(args[0], "worker");
+        for wanted in ["--model=t.gguf", "--mmproj=p.gguf", "--parallel=2", "--cache-type-k=q8_0"] {
+            assert!(args.iter().any(|arg| arg == wanted), "{wanted} is not in {args:?}");
+        }
+        assert!(!args.iter().any(|arg| arg.contains("secret") || arg.contains("port")), "{args:?}");
+    }
+
+    #[test]
+    fn wrong_values_name_the_flag() {
+        for (args, part) in [
+            (vec!["-np", "0"], "-np 0"),
+            (vec!["--max-body", "0"], "--max-body 0"),
+            (vec!["--max-request-pixels", "999"], "--max-request-pixels 999"),
+            (vec!["--body-timeout", "0"], "--body-timeout 0"),
+            (vec!["--drain-timeout", "NaN"], "--drain-timeout"),
+            (vec!["--temp", "200"], "--temp 200"),
+            (vec!["--top-p", "2"], "--top-p 2"),
+            (vec!["--seed", "-2"], "--seed -2"),
+            (vec!["-n", "-2"], "-n -2"),
+            (vec!["--api-key", ""], "--api-key"),
+            (vec!["--max-choices", "0"], "--max-choices 0"),
+        ] {
+            let error = read(&args).unwrap_err();
+            assert!(error.to_string().contains(part), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keys");
+        std::fs::write(&file, "one\n\n two \n").unwrap();
+        assert_eq!(keys(&["zero".into()], Some(&file)).unwrap(), ["zero", "one", "two"]);
+        std::fs::write(&file, "\n").unwrap();
+        assert!(keys(&[], Some(&file)).unwrap_err().to_string().contains("no key"));
+        assert!(keys(&[], Some(&folder.path().join("none"))).is_err());
+    }
+}

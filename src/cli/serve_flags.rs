@@ -1,0 +1,178 @@
+//! The flags of `serve` beside the model's.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+
+use super::worker_flags::WorkerFlags;
+
+#[derive(Debug, Args)]
+pub struct ServeFlags {
+    #[command(flatten)]
+    pub worker: WorkerFlags,
+    #[command(flatten)]
+    pub answers: AnswerFlags,
+    #[command(flatten)]
+    pub limits: LimitFlags,
+
+    /// Address to listen on
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1",
+        env = "LLAMA_ARG_HOST",
+        help_heading = "Server"
+    )]
+    pub host: String,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, value_name = "N", default_value_t = 8080, env = "LLAMA_ARG_PORT", help_heading = "Server")]
+    pub port: u16,
+    /// What clients call the model; without it, the text model's file name
+    #[arg(short, long, value_name = "NAME", env = "LLAMA_ARG_ALIAS", help_heading = "Server")]
+    pub alias: Option<String>,
+    /// Key that clients must show; repeat it, or give a comma list
+    #[arg(
+        long,
+        value_name = "KEY",
+        value_delimiter = ',',
+        env = "LLAMA_API_KEY",
+        hide_env_values = true,
+        help_heading = "Server"
+    )]
+    pub api_key: Vec<String>,
+    /// File with one key a line
+    #[arg(long, value_name = "FILE", env = "LLAMA_ARG_API_KEY_FILE", help_heading = "Server")]
+    pub api_key_file: Option<PathBuf>,
+    /// Names clients may call the server by, beside localhost and addresses; * is any
+    #[arg(long, value_name = "HOSTS", value_delimiter = ',', help_heading = "Server")]
+    pub allowed_hosts: Vec<String>,
+    /// Origins of other web pages that may ask, for example https://app.example; * is any
+    #[arg(long, value_name = "ORIGINS", value_delimiter = ',', help_heading = "Server")]
+    pub cors_origins: Vec<String>,
+    /// Serve /metrics for Prometheus
+    #[arg(long, env = "LLAMA_ARG_ENDPOINT_METRICS", value_parser = BoolishValueParser::new(), help_heading = "Server")]
+    pub metrics: bool,
+    /// Serve /slots (the default)
+    #[arg(long, env = "LLAMA_ARG_ENDPOINT_SLOTS", value_parser = BoolishValueParser::new(), overrides_with = "no_slots", help_heading = "Server")]
+    pub slots: bool,
+    /// Do not serve /slots
+    #[arg(long, env = "LLAMA_ARG_NO_ENDPOINT_SLOTS", value_parser = BoolishValueParser::new(), help_heading = "Server")]
+    pub no_slots: bool,
+    /// Let all API keys share encoded pictures and cached prompts
+    #[arg(long, help_heading = "Server")]
+    pub share_cache: bool,
+    /// Folder that file:// pictures are read from; without it, none are
+    #[arg(long, value_name = "FOLDER", env = "LLAMA_ARG_MEDIA_PATH", help_heading = "Server")]
+    pub media_path: Option<PathBuf>,
+    /// Hosts that pictures are fetched from: example.com, *.example.com, or * for any; without it, none are
+    #[arg(long, value_name = "HOSTS", value_delimiter = ',', help_heading = "Server")]
+    pub allow_remote_media: Vec<String>,
+}
+
+/// What requests that say nothing get.
+#[derive(Debug, Args)]
+pub struct AnswerFlags {
+    /// Tokens of an answer at most; -1 until the context is full
+    #[arg(
+        short = 'n',
+        long = "predict",
+        visible_alias = "n-predict",
+        value_name = "N",
+        default_value_t = -1,
+        allow_negative_numbers = true,
+        env = "LLAMA_ARG_N_PREDICT",
+        help_heading = "Sampling"
+    )]
+    pub predict: i64,
+    /// Temperature; 0 takes the most likely token
+    #[arg(
+        long,
+        visible_alias = "temperature",
+        value_name = "T",
+        default_value_t = 0.2,
+        env = "LLAMA_ARG_TEMPERATURE",
+        help_heading = "Sampling"
+    )]
+    pub temp: f32,
+    /// Draw from the N most likely tokens; 0 from all
+    #[arg(long, value_name = "N", default_value_t = 40, env = "LLAMA_ARG_TOP_K", help_heading = "Sampling")]
+    pub top_k: i32,
+    /// Draw from the most likely tokens that together have this probability
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 0.95,
+        env = "LLAMA_ARG_TOP_P",
+        help_heading = "Sampling"
+    )]
+    pub top_p: f32,
+    /// Leave out tokens less likely than this share of the most likely one
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 0.05,
+        env = "LLAMA_ARG_MIN_P",
+        help_heading = "Sampling"
+    )]
+    pub min_p: f32,
+    /// Seed of the draw; -1 takes a new one each time
+    #[arg(short, long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, help_heading = "Sampling")]
+    pub seed: i64,
+}
+
+/// What one request may cost.
+#[derive(Debug, Args)]
+pub struct LimitFlags {
+    /// Requests that may wait for a slot; one more gets 429
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Limits")]
+    pub queue: u32,
+    /// Connections at once
+    #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Limits")]
+    pub max_connections: u32,
+    /// Bytes of a request's body, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 64, help_heading = "Limits")]
+    pub max_body: u32,
+    /// Arrays and objects inside one another
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Limits")]
+    pub max_json_depth: u32,
+    /// Bytes of text in a conversation
+    #[arg(long, value_name = "N", default_value_t = 1 << 20, help_heading = "Limits")]
+    pub max_prompt_bytes: u32,
+    /// Pictures in a request
+    #[arg(long, value_name = "N", default_value_t = 32, help_heading = "Limits")]
+    pub max_images: u32,
+    /// Bytes of one picture's file, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 32, help_heading = "Limits")]
+    pub max_image_bytes: u32,
+    /// Pixels of one picture, in millions
+    #[arg(long, value_name = "MP", default_value_t = 50, help_heading = "Limits")]
+    pub max_image_pixels: u32,
+    /// Pixels of all pictures of a request, in millions (at most 350)
+    #[arg(long, value_name = "MP", default_value_t = 200, help_heading = "Limits")]
+    pub max_request_pixels: u32,
+    /// Bytes of a grammar or JSON schema
+    #[arg(long, value_name = "N", default_value_t = 64 << 10, help_heading = "Limits")]
+    pub max_grammar_bytes: u32,
+    /// Seconds a JSON schema may take to compile
+    #[arg(long, value_name = "S", default_value_t = 2.0, help_heading = "Limits")]
+    pub grammar_timeout: f32,
+    /// Answers to one request (n)
+    #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Limits")]
+    pub max_choices: u32,
+    /// Seconds a request's head may take
+    #[arg(long, value_name = "S", default_value_t = 15.0, help_heading = "Limits")]
+    pub head_timeout: f32,
+    /// Seconds a request's body may take
+    #[arg(long, value_name = "S", default_value_t = 60.0, help_heading = "Limits")]
+    pub body_timeout: f32,
+    /// Seconds the fetching of a picture may take
+    #[arg(long, value_name = "S", default_value_t = 20.0, help_heading = "Limits")]
+    pub fetch_timeout: f32,
+    /// Seconds a worker may be silent before it is killed
+    #[arg(long, value_name = "S", default_value_t = 300.0, help_heading = "Limits")]
+    pub worker_timeout: f32,
+    /// Seconds answers under way get after SIGTERM
+    #[arg(long, value_name = "S", default_value_t = 60.0, help_heading = "Limits")]
+    pub drain_timeout: f32,
+}

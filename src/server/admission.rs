@@ -1,0 +1,121 @@
+//! Who is let in, and who waits: a bounded queue in front of the worker's slots.
+//!
+//! Requests wait here and not in the worker, so that its death costs only those it was working on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::error::{ApiError, ApiResult, Type};
+
+/// Requests that may have their pictures decoded before a slot is free for them: enough to keep
+/// the slots busy, few enough to bound the memory.
+const PREPARED_AHEAD: usize = 4;
+
+/// The queue.
+pub struct Admission {
+    places: Arc<Semaphore>,
+    prepared: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
+    capacity: usize,
+    processing: Arc<AtomicU64>,
+}
+
+/// A place in the queue, for as long as it is held.
+pub struct Place {
+    _place: OwnedSemaphorePermit,
+}
+
+/// A slot of the worker, for as long as it is held.
+pub struct Slot {
+    _slot: OwnedSemaphorePermit,
+    processing: Arc<AtomicU64>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.processing.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Admission {
+    #[must_use]
+    pub fn new(parallel: u32, queue: u32) -> Self {
+        let slots = parallel.max(1) as usize;
+        let capacity = slots + queue as usize;
+        Self {
+            places: Arc::new(Semaphore::new(capacity)),
+            prepared: Arc::new(Semaphore::new(slots + PREPARED_AHEAD)),
+            slots: Arc::new(Semaphore::new(slots)),
+            capacity,
+            processing: Arc::default(),
+        }
+    }
+
+    /// # Errors
+    /// 429 where all places are taken.
+    pub fn enter(&self) -> ApiResult<Place> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            ApiError::new(
+                Type::RateLimit,
+                format!(
+                    "{} requests are being answered or waiting (--queue); try again later",
+                    self.capacity
+                ),
+            )
+            .retry_after(2)
+        })?;
+        Ok(Place { _place: place })
+    }
+
+    /// Waits until it is this request's turn to be prepared. `None` never comes: nobody closes
+    /// the semaphore.
+    pub async fn prepare(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.prepared).acquire_owned().await.ok()
+    }
+
+    /// Waits for a slot, first come, first served.
+    pub async fn slot(&self) -> Option<Slot> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+        self.processing.fetch_add(1, Ordering::Relaxed);
+        Some(Slot { _slot: slot, processing: Arc::clone(&self.processing) })
+    }
+
+    #[must_use]
+    pub fn processing(&self) -> u64 {
+        self.processing.load(Ordering::Relaxed)
+    }
+
+    /// Requests inside that have no slot.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        let inside = self.capacity - self.places.available_permits();
+        (inside as u64).saturating_sub(self.processing())
+    }
+
+    #[must_use]
+    pub fn has_free_slot(&self) -> bool {
+        self.slots.available_permits() > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_queue_turns_away() {
+        let admission = Admission::new(1, 1);
+        let (first, second) = (admission.enter().unwrap(), admission.enter().unwrap());
+        let slot = admission.slot().await.unwrap();
+        assert_eq!((admission.processing(), admission.waiting()), (1, 1));
+        assert!(!admission.has_free_slot());
+        let Err(error) = admission.enter() else { panic!("a third place") };
+        assert_eq!(error.body()["code"], 429);
+        drop((first, slot));
+        assert_eq!((admission.processing(), admission.waiting()), (0, 1));
+        assert!(admission.enter().is_ok());
+        drop(second);
+    }
+}

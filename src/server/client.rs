@@ -1,0 +1,347 @@
+//! The caller's side of a worker: starts it, talks to it, and starts another when it dies.
+//!
+//! What was being answered when a worker died gets [`Event::Died`] and is over; the next worker
+//! is started after a pause that grows while workers keep dying. A request that two workers died
+//! of is not given to a third ([`suspects`]).
+
+mod launch;
+mod supervisor;
+mod suspects;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use crate::worker::frame;
+use crate::worker::protocol::{
+    self, Delta, Done, Failed, Generate, Ready, Request, Started, Status, TokenText,
+};
+pub use launch::{Death, Launch, Life, Program, Running};
+use suspects::{Fingerprint, Suspects};
+
+/// How patient the caller is with its worker.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// The pause before the second start; it doubles with every death up to `longest`.
+    pub first: Duration,
+    pub longest: Duration,
+    /// A worker that served this long starts the pauses over.
+    pub settled: Duration,
+    /// A worker that says nothing for so long, although asked, is killed.
+    pub silence: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(200),
+            longest: Duration::from_secs(30),
+            settled: Duration::from_secs(60),
+            silence: Duration::from_secs(300),
+        }
+    }
+}
+
+/// How things stand with the worker.
+#[derive(Debug, Clone)]
+pub enum State {
+    /// No worker has been ready yet; share of the weights that are read.
+    Loading(f32),
+    Ready(Arc<Ready>),
+    /// It died, and another is being started.
+    Restarting(Death),
+    /// The first worker could not load: nothing will change that.
+    Failed(crate::error::Error),
+    /// It was told to leave, and has.
+    Ended,
+}
+
+/// What happens to one request.
+#[derive(Debug)]
+pub enum Event {
+    Started(Started),
+    Delta(Delta),
+    /// The last one.
+    Done(Box<Done>),
+    /// The last one.
+    Failed(Failed),
+    /// The worker died; the last one.
+    Died(Death),
+}
+
+/// Why a request was not taken.
+#[derive(Debug, Clone)]
+pub enum Refusal {
+    /// No worker is ready.
+    NotReady,
+    /// Two workers have died of it.
+    Deadly(Death),
+    /// The request is too large for a frame.
+    TooLarge(String),
+}
+
+/// Handle to the worker; copies share it.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    state: watch::Sender<State>,
+    next_id: AtomicU64,
+    /// What is under way, by request id.
+    table: Mutex<HashMap<u64, Pending>>,
+    /// Frames to the worker there is, if any.
+    outgoing: Mutex<Option<mpsc::Sender<Vec<u8>>>>,
+    suspects: Mutex<Suspects>,
+    /// Suspects go to the worker one at a time, so that the next death tells which one it was.
+    alone: Arc<Semaphore>,
+    leaving: watch::Sender<bool>,
+    restarts: AtomicU64,
+}
+
+enum Pending {
+    Answer { events: mpsc::UnboundedSender<Event>, fingerprint: Fingerprint, suspect: bool, begun: bool },
+    Tokens(oneshot::Sender<Vec<TokenText>>),
+    Status(oneshot::Sender<Status>),
+}
+
+/// A poisoned lock is only a panic elsewhere: the maps below are whole between any two calls.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Client {
+    /// Starts a worker and keeps one running until [`Client::leave`]. Needs a tokio runtime.
+    #[must_use]
+    pub fn start(launch: impl Launch, patience: Patience) -> Self {
+        let inner = Arc::new(Inner {
+            state: watch::Sender::new(State::Loading(0.0)),
+            next_id: AtomicU64::new(1),
+            table: Mutex::default(),
+            outgoing: Mutex::default(),
+            suspects: Mutex::default(),
+            alone: Arc::new(Semaphore::new(1)),
+            leaving: watch::Sender::new(false),
+            restarts: AtomicU64::new(0),
+        });
+        tokio::spawn(supervisor::supervise(Arc::clone(&inner), Box::new(launch), patience));
+        Self(inner)
+    }
+
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.0.state.borrow().clone()
+    }
+
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.0.state.subscribe()
+    }
+
+    /// What was loaded, while a worker is ready.
+    #[must_use]
+    pub fn ready(&self) -> Option<Arc<Ready>> {
+        match &*self.0.state.borrow() {
+            State::Ready(ready) => Some(Arc::clone(ready)),
+            _ => None,
+        }
+    }
+
+    /// Workers started after the first.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.0.restarts.load(Ordering::Relaxed)
+    }
+
+    /// As [`Client::ready`], after waiting up to `patience` for a restart under way. The first
+    /// load is not waited for: it may take minutes.
+    pub async fn ready_within(&self, patience: Duration) -> Option<Arc<Ready>> {
+        let mut states = self.watch();
+        let settled = states.wait_for(|state| !matches!(state, State::Restarting(_)));
+        let state = tokio::time::timeout(patience, settled).await.ok()?.ok()?.clone();
+        if let State::Ready(ready) = state { Some(ready) } else { None }
+    }
+
+    /// Sends a request. Its id is set here.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn generate(&self, mut request: Generate) -> Result<Answer, Refusal> {
+        let fingerprint = Fingerprint::of(&request);
+        let verdict = lock(&self.0.suspects).verdict(&fingerprint, Instant::now());
+        let alone = match verdict {
+            suspects::Verdict::Clean => None,
+            suspects::Verdict::Suspect => Arc::clone(&self.0.alone).acquire_owned().await.ok(),
+            suspects::Verdict::Deadly(death) => return Err(Refusal::Deadly(death)),
+        };
+        // Another copy of it may have been proved deadly while this one waited.
+        if let suspects::Verdict::Deadly(death) = lock(&self.0.suspects).verdict(&fingerprint, Instant::now())
+        {
+            return Err(Refusal::Deadly(death));
+        }
+        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
+        request.id = id;
+        let message = Request::Generate(Box::new(request));
+        // Pictures are copied here: not on a thread that other streams wait for.
+        let frame = tokio::task::spawn_blocking(move || encode(&message))
+            .await
+            .map_err(|error| Refusal::TooLarge(error.to_string()))?
+            .map_err(Refusal::TooLarge)?;
+        let (events, receiver) = mpsc::unbounded_channel();
+        let suspect = alone.is_some();
+        let pending = Pending::Answer { events, fingerprint, suspect, begun: false };
+        lock(&self.0.table).insert(id, pending);
+        let answer = Answer { id, events: receiver, inner: Arc::clone(&self.0), over: false, _alone: alone };
+        if self.0.send(frame).await { Ok(answer) } else { Err(Refusal::NotReady) }
+    }
+
+    /// Token ids of a text; `None` where no worker answers.
+    pub async fn tokenize(
+        &self,
+        text: String,
+        add_special: bool,
+        parse_special: bool,
+    ) -> Option<Vec<TokenText>> {
+        self.ask(Pending::Tokens, |id| Request::Tokenize { id, text, add_special, parse_special }).await
+    }
+
+    /// How its slots stand; `None` where no worker answers.
+    pub async fn status(&self) -> Option<Status> {
+        self.ask(Pending::Status, |id| Request::Status { id }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        pending: impl FnOnce(oneshot::Sender<T>) -> Pending,
+        request: impl FnOnce(u64) -> Request,
+    ) -> Option<T> {
+        self.ready()?;
+        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.0.table).insert(id, pending(sender));
+        let entry = Entry { id, inner: &self.0 };
+        if !self.0.send(encode(&request(entry.id)).ok()?).await {
+            return None;
+        }
+        receiver.await.ok()
+    }
+
+    /// Tells the worker to leave and waits until it has, for at most `patience`; then it is
+    /// killed.
+    pub async fn leave(&self, patience: Duration) {
+        let mut states = self.watch();
+        self.0.leaving.send_replace(true);
+        if let Ok(frame) = encode(&Request::Shutdown) {
+            self.0.send(frame).await;
+        }
+        let ended = states.wait_for(|state| matches!(state, State::Ended | State::Failed(_)));
+        let _ = tokio::time::timeout(patience, ended).await;
+    }
+}
+
+/// Takes its request out of the table again, however the asking ends.
+struct Entry<'a> {
+    id: u64,
+    inner: &'a Inner,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        lock(&self.inner.table).remove(&self.id);
+    }
+}
+
+fn encode(request: &Request) -> Result<Vec<u8>, String> {
+    let body = frame::encode(request).map_err(|error| error.to_string())?;
+    let length = u32::try_from(body.len()).map_err(|error| error.to_string())?;
+    Ok([length.to_be_bytes().as_slice(), &body].concat())
+}
+
+impl Inner {
+    /// False where no worker takes it.
+    async fn send(&self, frame: Vec<u8>) -> bool {
+        let outgoing = lock(&self.outgoing).clone();
+        match outgoing {
+            Some(outgoing) => outgoing.send(frame).await.is_ok(),
+            None => false,
+        }
+    }
+}
+
+/// One request under way. Dropping it before its last event cancels it.
+pub struct Answer {
+    id: u64,
+    events: mpsc::UnboundedReceiver<Event>,
+    inner: Arc<Inner>,
+    over: bool,
+    _alone: Option<OwnedSemaphorePermit>,
+}
+
+impl Answer {
+    /// The next event; `None` after the last.
+    pub async fn next(&mut self) -> Option<Event> {
+        if self.over {
+            return None;
+        }
+        let event = self.events.recv().await;
+        self.over = !matches!(event, Some(Event::Started(_) | Event::Delta(_)));
+        event
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let known = lock(&self.inner.table).remove(&self.id).is_some();
+        if self.over || !known {
+            return;
+        }
+        let outgoing = lock(&self.inner.outgoing).clone();
+        let (Some(outgoing), Ok(frame)) = (outgoing, encode(&Request::Cancel { id: self.id })) else {
+            return;
+        };
+        if let Err(mpsc::error::TrySendError::Full(frame)) = outgoing.try_send(frame) {
+            // The runtime is there: only its tasks hold answers.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move { outgoing.send(frame).await });
+            }
+        }
+    }
+}
+
+/// Hands one event of the worker to whoever waits for it; events of requests that were given up
+/// find nobody.
+fn deliver(inner: &Inner, event: protocol::Event) {
+    let mut table = lock(&inner.table);
+    let (id, event) = match event {
+        protocol::Event::Tokens { id, tokens } => {
+            if let Some(Pending::Tokens(sender)) = table.remove(&id) {
+                let _ = sender.send(tokens);
+            }
+            return;
+        }
+        protocol::Event::Status(status) => {
+            if let Some(Pending::Status(sender)) = table.remove(&status.id) {
+                let _ = sender.send(*status);
+            }
+            return;
+        }
+        protocol::Event::Started(started) => (started.id, Event::Started(started)),
+        protocol::Event::Delta(delta) => (delta.id, Event::Delta(delta)),
+        protocol::Event::Done(done) => (done.id, Event::Done(done)),
+        protocol::Event::Failed(failed) => (failed.id, Event::Failed(failed)),
+        _ => return,
+    };
+    let last = matches!(event, Event::Done(_) | Event::Failed(_));
+    if let Some(Pending::Answer { events, fingerprint, begun, .. }) = table.get_mut(&id) {
+        *begun = true;
+        if matches!(event, Event::Done(_)) {
+            lock(&inner.suspects).clear(fingerprint);
+        }
+        let _ = events.send(event);
+    }
+    if last {
+        table.remove(&id);
+    }
+}

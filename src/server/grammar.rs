@@ -1,0 +1,108 @@
+//! Grammars and schemas are tried here first: in bounded time, on a thread of their own, and not
+//! in the worker that other answers come from.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use llguidance::ParserFactory;
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::ApproximateTokEnv;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::error::{ApiError, ApiResult};
+use super::gbnf;
+use crate::worker::protocol::Grammar;
+
+/// Schemas that are compiled at once. One that takes too long keeps its thread until it is
+/// through, and llguidance's own limits see to that.
+const AT_ONCE: usize = 4;
+
+pub struct Grammars {
+    gate: Arc<Semaphore>,
+    time: Duration,
+}
+
+impl Grammars {
+    #[must_use]
+    pub fn new(time: Duration) -> Self {
+        Self { gate: Arc::new(Semaphore::new(AT_ONCE)), time }
+    }
+
+    /// # Errors
+    /// 400 for a grammar that cannot be used or takes too long.
+    pub async fn check(&self, grammar: Option<&Grammar>) -> ApiResult<()> {
+        let schema = match grammar {
+            None | Some(Grammar::JsonObject) => return Ok(()),
+            Some(Grammar::Gbnf(text)) => return gbnf::check(text).map_err(ApiError::invalid),
+            Some(Grammar::JsonSchema(text)) => text.clone(),
+        };
+        let work = async {
+            let permit = Arc::clone(&self.gate).acquire_owned().await;
+            tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                compile(&schema)
+            })
+            .await
+            .unwrap_or_else(|_| Err("the compiler broke off".into()))
+        };
+        let result = timeout(self.time, work).await.map_err(|_| {
+            ApiError::invalid(format!(
+                "the JSON schema takes longer than {} s to compile (--grammar-timeout); simplify it",
+                self.time.as_secs_f32()
+            ))
+        })?;
+        result.map_err(|reason| ApiError::invalid(format!("not a usable JSON schema ({reason})")))
+    }
+}
+
+/// The vocabulary does not matter for whether a schema makes sense, so single bytes do.
+static FACTORY: LazyLock<Result<ParserFactory, String>> = LazyLock::new(|| {
+    let mut factory = ParserFactory::new_simple(&ApproximateTokEnv::single_byte_env())
+        .map_err(|error| error.to_string())?;
+    factory.quiet();
+    Ok(factory)
+});
+
+fn compile(schema: &str) -> Result<(), String> {
+    let schema: Value = serde_json::from_str(schema).map_err(|error| error.to_string())?;
+    let factory = FACTORY.as_ref().map_err(Clone::clone)?;
+    let line = |error: String| error.lines().next().unwrap_or_default().chars().take(300).collect::<String>();
+    factory
+        .create_parser(TopLevelGrammar::from_json_schema(schema))
+        .map(|_| ())
+        .map_err(|error| line(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn check(grammar: Grammar) -> Result<(), String> {
+        let grammars = Grammars::new(Duration::from_secs(20));
+        let result = grammars.check(Some(&grammar)).await;
+        result.map_err(|error| error.body()["message"].as_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn schemas() {
+        let good = r#"{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"]}"#;
+        assert_eq!(check(Grammar::JsonSchema(good.into())).await, Ok(()));
+        assert_eq!(check(Grammar::JsonObject).await, Ok(()));
+        assert_eq!(check(Grammar::Gbnf("root ::= \"a\"".into())).await, Ok(()));
+        for bad in [r#"{"type":5}"#, r##"{"$ref":"#/nowhere"}"##, r#"{"$ref":"http://localhost/x"}"#] {
+            let error = check(Grammar::JsonSchema(bad.into())).await.unwrap_err();
+            assert!(error.contains("JSON schema"), "{bad}: {error}");
+        }
+        assert!(check(Grammar::Gbnf("root ::= \"a\"{99999999}".into())).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_schema_has_bounded_time() {
+        let grammars = Grammars::new(Duration::ZERO);
+        let _all = Arc::clone(&grammars.gate).acquire_many_owned(AT_ONCE as u32).await.unwrap();
+        let error = grammars.check(Some(&Grammar::JsonSchema("{\"type\":\"object\"}".into()))).await;
+        assert!(error.unwrap_err().body()["message"].as_str().unwrap().contains("--grammar-timeout"));
+    }
+}

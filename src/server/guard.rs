@@ -1,0 +1,55 @@
+//! What stands before every route: names and origins, keys, and what browsers are told.
+
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use super::error::ApiResult;
+use super::origin;
+use super::settings::Access;
+use super::state::Shared;
+
+/// Whose cache the request uses; set by [`key`].
+#[derive(Debug, Clone)]
+pub struct Scope(pub Vec<u8>);
+
+/// Refuses names and origins that are none of ours.
+///
+/// # Errors
+/// 403, see [`origin::check`].
+pub async fn origin(State(app): State<Shared>, request: Request, next: Next) -> ApiResult<Response> {
+    origin::check(&app.settings.access, request.headers(), request.uri())?;
+    Ok(next.run(request).await)
+}
+
+/// Refuses requests without a key, where keys are asked for.
+///
+/// # Errors
+/// 401, see [`super::keys::Keys::scope`].
+pub async fn key(State(app): State<Shared>, mut request: Request, next: Next) -> ApiResult<Response> {
+    let scope = app.keys.scope(request.headers())?;
+    request.extensions_mut().insert(Scope(scope));
+    Ok(next.run(request).await)
+}
+
+/// CORS for the origins that may ask.
+pub fn cors(access: &Access) -> CorsLayer {
+    let access = access.clone();
+    let may_ask = move |origin: &HeaderValue, request: &Parts| {
+        let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        origin::origin_may_ask(&access, origin, host)
+    };
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(may_ask))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(AllowHeaders::list([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            HeaderName::from_static("x-api-key"),
+        ]))
+        // A browser then says that a public page asks a local server; the origin was checked.
+        .allow_private_network(true)
+}

@@ -1,0 +1,199 @@
+//! Connections in, and the server's life from the first to the last of them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use tower::ServiceExt;
+
+use super::notify;
+use super::routes::router;
+use super::settings::Settings;
+use super::state::{App, Shared};
+use crate::error::{Error, Kind, Result};
+use crate::server::client::{Client, Launch, State};
+
+/// A worker that was told to leave gets this long.
+const WORKER_LEAVES: Duration = Duration::from_secs(5);
+/// A request's head; pictures are in the body.
+const HEAD_BYTES: usize = 64 << 10;
+
+/// What a server that runs can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    Serve,
+    /// Take nothing new, finish what is under way.
+    Drain,
+}
+
+/// A server that listens.
+pub struct Server {
+    listener: TcpListener,
+    app: Shared,
+}
+
+/// Serves until SIGTERM or Ctrl-C, then drains. A second signal ends the process at once.
+///
+/// # Errors
+/// An address that cannot be listened on, a model that cannot be loaded.
+pub fn serve(settings: Settings, launch: impl Launch) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(64)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Kind::Native, format!("no threads for the server: {error}")))?;
+    runtime.block_on(async {
+        let orders = signals()?;
+        let server = Server::start(settings, launch).await?;
+        eprintln!("listening on http://{}", server.address()?);
+        server.run(orders).await
+    })
+}
+
+/// The first signal is the order to drain; the second leaves by the door at once.
+fn signals() -> Result<watch::Receiver<Order>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error| Error::new(Kind::Native, format!("cannot watch for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let (sender, orders) = watch::channel(Order::Serve);
+    tokio::spawn(async move {
+        for second in [false, true] {
+            let status = tokio::select! {
+                _ = terminate.recv() => 143,
+                _ = interrupt.recv() => 130,
+            };
+            if second {
+                std::process::exit(status);
+            }
+            eprintln!("draining: answers under way are finished; a second signal ends the server at once");
+            sender.send_replace(Order::Drain);
+        }
+    });
+    Ok(orders)
+}
+
+impl Server {
+    /// Listens, and starts a worker.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for an address that cannot be listened on.
+    pub async fn start(settings: Settings, launch: impl Launch) -> Result<Self> {
+        let address = (settings.host.clone(), settings.port);
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            Error::usage(format!(
+                "--host {} --port {}: cannot listen there ({error})",
+                settings.host, settings.port
+            ))
+        })?;
+        let client = Client::start(launch, settings.patience);
+        Ok(Self { listener, app: Arc::new(App::new(settings, client)?) })
+    }
+
+    /// # Errors
+    /// The system's own.
+    pub fn address(&self) -> Result<SocketAddr> {
+        self.listener.local_addr().map_err(|error| Error::new(Kind::Native, error.to_string()))
+    }
+
+    /// Serves until told to drain, then finishes what is under way and ends the worker.
+    ///
+    /// # Errors
+    /// A model that cannot be loaded.
+    pub async fn run(self, mut orders: watch::Receiver<Order>) -> Result<()> {
+        let Self { listener, app } = self;
+        let client = app.client.clone();
+        let drain = app.settings.drain;
+        let following = tokio::spawn(notify::follow(client.clone()));
+        let watching = tokio::spawn(notify::watchdog());
+        let graceful = GracefulShutdown::new();
+        let failed = tokio::select! {
+            () = accept(listener, app, &graceful) => None,
+            _ = orders.wait_for(|order| *order == Order::Drain) => None,
+            error = failure(client.clone()) => Some(error),
+        };
+        notify::stopping();
+        if failed.is_none() && timeout(drain, graceful.shutdown()).await.is_err() {
+            tracing::warn!("answers were cut off after {} s (--drain-timeout)", drain.as_secs());
+        }
+        client.leave(WORKER_LEAVES).await;
+        following.abort();
+        watching.abort();
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Resolves when the first worker could not load.
+async fn failure(client: Client) -> Error {
+    let mut states = client.watch();
+    loop {
+        if let State::Failed(error) = &*states.borrow_and_update() {
+            return error.clone();
+        }
+        if states.changed().await.is_err() {
+            return Error::new(Kind::Native, "the worker's keeper is gone");
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, app: Shared, graceful: &GracefulShutdown) {
+    let gate = Arc::new(Semaphore::new(app.settings.bounds.connections));
+    let read_time = app.settings.bounds.read_time;
+    let router = router(app);
+    loop {
+        // A full house leaves further connections in the system's own queue.
+        let Ok(seat) = Arc::clone(&gate).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let connection = graceful.watch(connection(stream, router.clone(), read_time));
+                tokio::spawn(async move {
+                    let _seat = seat;
+                    // Clients break off as they like.
+                    if let Err(error) = connection.await {
+                        tracing::debug!("connection: {error}");
+                    }
+                });
+            }
+            // Too many open files, most often: that passes as connections end.
+            Err(error) => {
+                tracing::warn!("accept: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn connection(
+    stream: TcpStream,
+    router: Router,
+    read_time: Duration,
+) -> http1::Connection<
+    TokioIo<TcpStream>,
+    impl hyper::service::HttpService<
+        Incoming,
+        ResBody = axum::body::Body,
+        Error = std::convert::Infallible,
+        Future: Send,
+    >,
+> {
+    // Tokens are small and wanted at once.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        router.clone().oneshot(request.map(axum::body::Body::new))
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(read_time)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+}

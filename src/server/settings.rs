@@ -1,0 +1,138 @@
+//! What the server was told on its command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::server::client::Patience;
+use crate::worker::protocol::Sampling;
+
+/// Everything but how a worker is started.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub host: String,
+    /// 0 takes a free one.
+    pub port: u16,
+    /// What `/v1/models` calls the model; without it, the text model's file name.
+    pub alias: Option<String>,
+    /// Path of the text model, as `/props` shows it.
+    pub model_path: PathBuf,
+    /// Empty: no key is asked for.
+    pub api_keys: Vec<String>,
+    /// Answers under way at once.
+    pub parallel: u32,
+    /// Requests that may wait beside those.
+    pub queue: u32,
+    pub metrics: bool,
+    pub slots: bool,
+    /// Whether requests of different keys may share encoded pictures and cached prompts.
+    pub share_cache: bool,
+    pub access: Access,
+    pub media: MediaAccess,
+    pub bounds: Bounds,
+    /// What requests that say nothing get.
+    pub sampling: Sampling,
+    /// Tokens of an answer where a request names no number; `None` until the context is full.
+    pub max_tokens: Option<u32>,
+    pub patience: Patience,
+    /// How long requests under way may take after the order to stop.
+    pub drain: Duration,
+}
+
+/// Who may talk to the server from a browser.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Names the server is called by, beside localhost and addresses; `*` is any.
+    pub hosts: Vec<String>,
+    /// Origins of other pages that may ask; `*` is any.
+    pub origins: Vec<String>,
+}
+
+/// Where pictures may come from, beside the request itself.
+#[derive(Debug, Clone, Default)]
+pub struct MediaAccess {
+    /// The folder that `file://` reads from.
+    pub folder: Option<PathBuf>,
+    /// Hosts that pictures may be fetched from; `*` is any. Empty: nothing is fetched.
+    pub hosts: Vec<String>,
+}
+
+/// What one request may cost.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    pub body_bytes: usize,
+    /// Arrays and objects inside one another.
+    pub json_depth: usize,
+    pub messages: usize,
+    /// All text of the conversation.
+    pub prompt_bytes: usize,
+    pub images: usize,
+    pub image_bytes: u64,
+    pub image_pixels: u64,
+    /// All pictures of a request together.
+    pub request_pixels: u64,
+    pub grammar_bytes: usize,
+    pub grammar_time: Duration,
+    pub choices: u32,
+    pub stop_strings: usize,
+    pub stop_bytes: usize,
+    pub logit_biases: usize,
+    pub connections: usize,
+    /// A request's head, and between two pieces of its body.
+    pub read_time: Duration,
+    /// A request's whole body.
+    pub body_time: Duration,
+    /// Fetching one picture, from the name's look-up to the last byte.
+    pub fetch_time: Duration,
+    /// How long a request waits for a worker that is being restarted.
+    pub restart_wait: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            body_bytes: 64 << 20,
+            json_depth: 64,
+            messages: 1024,
+            prompt_bytes: 1 << 20,
+            images: 32,
+            image_bytes: 32 << 20,
+            image_pixels: 50_000_000,
+            request_pixels: 200_000_000,
+            grammar_bytes: 64 << 10,
+            grammar_time: Duration::from_secs(2),
+            choices: 8,
+            stop_strings: 16,
+            stop_bytes: 256,
+            logit_biases: 1024,
+            connections: 1024,
+            read_time: Duration::from_secs(15),
+            body_time: Duration::from_secs(60),
+            fetch_time: Duration::from_secs(20),
+            restart_wait: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".into(),
+            port: 8080,
+            alias: None,
+            model_path: PathBuf::new(),
+            api_keys: Vec::new(),
+            parallel: 1,
+            queue: 64,
+            metrics: false,
+            slots: true,
+            share_cache: false,
+            access: Access::default(),
+            media: MediaAccess::default(),
+            bounds: Bounds::default(),
+            sampling: Sampling::default(),
+            max_tokens: None,
+            patience: Patience::default(),
+            drain: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The HTTP process in front of a scripted worker: every endpoint, hostile requests, and what
+//! happens to clients when a worker dies, hangs or is told to go.
+
+#[path = "serve/endpoints.rs"]
+mod endpoints;
+#[path = "serve/hostile.rs"]
+mod hostile;
+#[path = "serve/http.rs"]
+mod http;
+#[path = "serve/inprocess.rs"]
+mod inprocess;
+#[path = "serve/life.rs"]
+mod life;
+#[path = "serve/peer.rs"]
+mod peer;

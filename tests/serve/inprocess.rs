@@ -1,0 +1,97 @@
+//! A server in this process, on a scripted worker.
+
+use std::ops::Deref;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use illava::server::client::Patience;
+use illava::server::settings::Bounds;
+use illava::server::{Order, Server, Settings};
+use tokio::sync::watch;
+
+use super::http::Caller;
+use super::peer::Peer;
+
+pub struct Running {
+    caller: Caller,
+    pub peer: Peer,
+    orders: watch::Sender<Order>,
+    thread: Option<JoinHandle<illava::error::Result<()>>>,
+}
+
+/// Two slots, room for two more, and patience of test length.
+pub fn settings() -> Settings {
+    Settings {
+        port: 0,
+        parallel: 2,
+        queue: 2,
+        metrics: true,
+        model_path: "folder/tiny.gguf".into(),
+        bounds: Bounds {
+            body_bytes: 1 << 20,
+            read_time: Duration::from_millis(700),
+            body_time: Duration::from_millis(700),
+            ..Bounds::default()
+        },
+        patience: Patience {
+            first: Duration::from_millis(10),
+            longest: Duration::from_millis(40),
+            silence: Duration::from_millis(1500),
+            ..Patience::default()
+        },
+        drain: Duration::from_secs(5),
+        ..Settings::default()
+    }
+}
+
+/// A server on `peer`, ready to answer.
+pub fn serve(settings: Settings, peer: Peer) -> Running {
+    let running = start(settings, peer);
+    running.wait_ready();
+    running
+}
+
+/// A server on `peer`, ready or not.
+pub fn start(settings: Settings, peer: Peer) -> Running {
+    let (orders, receiver) = watch::channel(Order::Serve);
+    let (sender, address) = std::sync::mpsc::channel();
+    let launch = peer.clone();
+    let thread = std::thread::spawn(move || {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let server = Server::start(settings, launch).await?;
+            sender.send(server.address()?).unwrap();
+            server.run(receiver).await
+        })
+    });
+    Running { caller: Caller(address.recv().unwrap()), peer, orders, thread: Some(thread) }
+}
+
+impl Running {
+    pub fn drain(&self) {
+        self.orders.send_replace(Order::Drain);
+    }
+
+    /// Waits for the server's own end.
+    pub fn ended(mut self) -> illava::error::Result<()> {
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Deref for Running {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.drain();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! A worker without a model: what it does stands in the last message it is sent.
+//!
+//! - `die`: ends as if killed, after its first word
+//! - `hang`: says nothing until it is cancelled
+//! - `silence`: reads nothing any more
+//! - `slow WORDS`: a word every 20 ms, for ever
+//! - `fail KIND`: `Failed`; `long`: with both numbers
+//! - `pixels`: the sizes of its pictures
+//! - `scope`: the scope it was given
+//! - `cut`: ends as after too many tokens
+//! - anything else is said back, a word at a time
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use illava::error::Kind;
+use illava::prompt::Part;
+use illava::report::{Merge, Model, Report};
+use illava::server::client::{Death, Launch, Life, Running};
+use illava::worker::frame;
+use illava::worker::protocol::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf};
+use tokio::sync::{mpsc, watch};
+
+/// What a test sees of its workers.
+#[derive(Default)]
+pub struct Seen {
+    pub launched: AtomicU32,
+    pub cancelled: AtomicU32,
+    pub told_to_leave: AtomicU32,
+    pub requests: Mutex<Vec<Generate>>,
+}
+
+/// Starts scripted workers.
+#[derive(Clone)]
+pub struct Peer {
+    pub seen: Arc<Seen>,
+    /// How long loading takes.
+    pub loading: Duration,
+    pub load_fails: bool,
+    /// How long a restart takes.
+    pub reloading: Duration,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self {
+            seen: Arc::default(),
+            loading: Duration::ZERO,
+            load_fails: false,
+            reloading: Duration::from_millis(50),
+        }
+    }
+}
+
+struct Pulse {
+    dead: watch::Sender<Option<String>>,
+}
+
+/// The first cause is the one that counts.
+fn end(dead: &watch::Sender<Option<String>>, cause: &str) {
+    dead.send_if_modified(|dead| {
+        let alive = dead.is_none();
+        dead.get_or_insert_with(|| cause.to_owned());
+        alive
+    });
+}
+
+impl Life for Pulse {
+    fn kill(&mut self) {
+        end(&self.dead, "signal 9 (SIGKILL)");
+    }
+
+    fn ended(&mut self) -> Pin<Box<dyn Future<Output = Death> + Send + '_>> {
+        let mut dead = self.dead.subscribe();
+        Box::pin(async move {
+            let cause = dead.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+            Death { cause, stderr: vec!["its last line".into()] }
+        })
+    }
+}
+
+impl Launch for Peer {
+    fn launch(&self) -> io::Result<Running> {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let dead = watch::Sender::new(None);
+        let first = self.seen.launched.fetch_add(1, Ordering::SeqCst) == 0;
+        let worker = Worker { peer: self.clone(), dead: dead.clone() };
+        tokio::spawn(async move {
+            let mut gone = worker.dead.subscribe();
+            let dead = worker.dead.clone();
+            tokio::select! {
+                () = worker.work(theirs, first) => {}
+                _ = gone.wait_for(Option::is_some) => {}
+            }
+            end(&dead, "exit status 0");
+        });
+        let (reader, writer) = tokio::io::split(ours);
+        Ok(Running { reader: Box::new(reader), writer: Box::new(writer), life: Box::new(Pulse { dead }) })
+    }
+}
+
+struct Worker {
+    peer: Peer,
+    dead: watch::Sender<Option<String>>,
+}
+
+impl Worker {
+    async fn work(&self, stream: DuplexStream, first: bool) {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let (say, mut events) = mpsc::unbounded_channel::<Event>();
+        let mut gone = self.dead.subscribe();
+        let writing = async move {
+            while let Some(event) = events.recv().await {
+                let body = frame::encode(&event).unwrap();
+                let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+                if writer.write_all(&length).await.is_err() || writer.write_all(&body).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = writing => {}
+                _ = gone.wait_for(Option::is_some) => {}
+            }
+        });
+        let _ = say.send(Event::Loading { share: 0.5 });
+        tokio::time::sleep(if first { self.peer.loading } else { self.peer.reloading }).await;
+        if self.peer.load_fails {
+            let _ = say.send(Event::LoadFailed { kind: Kind::File, message: "t.gguf: damaged".into() });
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            return;
+        }
+        let _ = say.send(Event::Ready(Box::new(ready())));
+        let (cancel, cancelled) = watch::channel(0_u64);
+        while let Some(request) = read(&mut reader).await {
+            match request {
+                Request::Generate(request) => {
+                    self.peer.seen.requests.lock().unwrap().push((*request).clone());
+                    let text = last_text(&request);
+                    if text == "silence" {
+                        std::future::pending::<()>().await;
+                    }
+                    tokio::spawn(answer(*request, text, say.clone(), cancelled.clone(), self.dead.clone()));
+                }
+                Request::Cancel { id } => {
+                    self.peer.seen.cancelled.fetch_add(1, Ordering::SeqCst);
+                    cancel.send_replace(id);
+                }
+                Request::Tokenize { id, text, .. } => {
+                    let tokens =
+                        text.bytes().map(|b| TokenText { id: i32::from(b), bytes: vec![b] }).collect();
+                    let _ = say.send(Event::Tokens { id, tokens });
+                }
+                Request::Status { id } => {
+                    let _ = say.send(Event::Status(Box::new(status(id))));
+                }
+                Request::Shutdown => {
+                    self.peer.seen.told_to_leave.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn read(reader: &mut ReadHalf<DuplexStream>) -> Option<Request> {
+    let length = reader.read_u32().await.ok()?;
+    let mut body = vec![0; length as usize];
+    reader.read_exact(&mut body).await.ok()?;
+    Some(frame::decode(&body).unwrap())
+}
+
+fn last_text(request: &Generate) -> String {
+    let parts = request.messages.last().map(|message| message.parts.as_slice()).unwrap_or_default();
+    let texts = parts.iter().map(|part| match part {
+        Part::Text(text) => text.clone(),
+        Part::Image(n) => format!("[{n}]"),
+    });
+    texts.collect::<String>()
+}
+
+async fn answer(
+    request: Generate,
+    text: String,
+    say: mpsc::UnboundedSender<Event>,
+    mut cancelled: watch::Receiver<u64>,
+    dead: watch::Sender<Option<String>>,
+) {
+    let id = request.id;
+    let send = |event| {
+        let _ = say.send(event);
+    };
+    if let Some(kind) = text.strip_prefix("fail ") {
+        let kind = if kind == "native" { Kind::Native } else { Kind::Schedule };
+        return send(Event::Failed(Failed { id, kind, message: "it cannot be".into(), context: None }));
+    }
+    if text == "long" {
+        let message = "the prompt has 900 tokens, a slot takes 512".into();
+        return send(Event::Failed(Failed { id, kind: Kind::Context, message, context: Some((900, 512)) }));
+    }
+    let started = Started { id, slot: 0, prompt_tokens: 40, cached_tokens: 10, kv_tokens: vec![40, 25] };
+    send(Event::Started(started));
+    let said = match text.as_str() {
+        "pixels" => request.pictures.iter().map(|p| format!("{}x{} ", p.width, p.height)).collect(),
+        "scope" => format!("{:?}", request.scope),
+        text => text.trim_start_matches(|c: char| "[]0123456789".contains(c)).to_owned(),
+    };
+    let mut generated = 0;
+    let work = async {
+        for word in said.split_inclusive(' ') {
+            let tokens = token(&request, word);
+            send(Event::Delta(Delta { id, text: word.to_owned(), tokens }));
+            generated += 1;
+            match text.as_str() {
+                "die" => {
+                    tokio::time::sleep(Duration::from_millis(30)).await;
+                    dead.send_replace(Some("signal 9 (SIGKILL)".into()));
+                    std::future::pending::<()>().await;
+                }
+                "hang" => std::future::pending::<()>().await,
+                text if text.starts_with("slow") => tokio::time::sleep(Duration::from_millis(20)).await,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+        if text.starts_with("slow for ever") {
+            loop {
+                send(Event::Delta(Delta { id, text: "and ".into(), tokens: Vec::new() }));
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    let finish = tokio::select! {
+        () = work => if text == "cut" { Finish::Length } else { Finish::Stop },
+        () = told(&mut cancelled, id) => Finish::Cancelled,
+    };
+    let trace = request.trace.then(Default::default);
+    send(Event::Done(Box::new(Done {
+        id,
+        finish,
+        prompt_tokens: 40,
+        cached_tokens: 10,
+        computed_tokens: 30,
+        generated_tokens: generated,
+        cached_pictures: 0,
+        queued_ms: 0.5,
+        report: report(&said),
+        trace,
+    })));
+}
+
+/// A dead worker hears nothing any more, which is not the same as being told.
+async fn told(cancelled: &mut watch::Receiver<u64>, id: u64) {
+    if cancelled.wait_for(|cancelled| *cancelled == id).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn token(request: &Generate, word: &str) -> Vec<Token> {
+    let Some(count) = request.logprobs else { return Vec::new() };
+    let top = (0..count).map(|i| Alternative { id: 1, bytes: vec![b'a' + i as u8], logprob: -0.5 }).collect();
+    vec![Token { id: 7, bytes: word.as_bytes().to_vec(), logprob: -0.25, top }]
+}
+
+fn report(text: &str) -> Report {
+    Report {
+        model: Model::default(),
+        merge: Merge::default(),
+        tokens: Default::default(),
+        ms: Default::default(),
+        tokens_per_second: Default::default(),
+        bytes: Default::default(),
+        threads: 1,
+        backend: "CPU".into(),
+        seed: 1,
+        text: text.into(),
+    }
+}
+
+fn ready() -> Ready {
+    Ready {
+        model: Model { text: "t.gguf".into(), ..Model::default() },
+        name: None,
+        n_vocab: 300,
+        n_embd: 8,
+        n_layer: 4,
+        n_ctx_train: 512,
+        weight_bytes: 100,
+        n_ctx: 1024,
+        n_ctx_slot: 512,
+        slots: 2,
+        segments: vec![Segment { layers: [0, 2], cells: 1024, bytes: 10 }],
+        encoder_can_merge: true,
+        decoder_can_merge: true,
+        merge_layers: vec![2],
+        default_schedule: "image".into(),
+        presets: vec![
+            Preset { name: "off".into(), unusable: None },
+            Preset { name: "qwen2vl".into(), unusable: Some("another family".into()) },
+        ],
+        chat_template: "{{ messages }}".into(),
+        bos_text: "<s>".into(),
+        eos_text: "</s>".into(),
+        remarks: Vec::new(),
+        load_ms: 1.0,
+    }
+}
+
+fn status(id: u64) -> Status {
+    let slot = |slot| Slot {
+        slot,
+        request: None,
+        state: SlotState::Idle,
+        prompt_tokens: 0,
+        generated_tokens: 0,
+        kv_tokens: vec![0, 0],
+        n_ctx: 512,
+    };
+    Status {
+        id,
+        slots: vec![slot(0), slot(1)],
+        queued: 0,
+        pictures: PictureCache::default(),
+        rss: Some(1000),
+        decode_batches: 4,
+        decode_tokens: 8,
+    }
+}

@@ -1,0 +1,211 @@
+//! `illava serve` with its worker, on tiny models: what only the real one can show.
+
+mod binary;
+#[path = "serve/http.rs"]
+mod http;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use http::{Caller, about, png, question};
+use serde_json::{Value, json};
+
+struct Served {
+    process: Child,
+    caller: Caller,
+}
+
+impl Served {
+    fn start(name: &str, extra: &[&str]) -> Self {
+        let mut args = vec!["serve".to_owned()];
+        args.extend(binary::pair(name));
+        args.extend(
+            ["--port", "0", "-np", "8", "-c", "8192", "-t", "2"].iter().chain(extra).map(|a| (*a).to_owned()),
+        );
+        let mut process = binary::spawn(&args);
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let address = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("listening on http://")?.parse().ok())
+            .expect("the server says where it listens");
+        // Nobody may block on a full pipe.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("server: {line}")));
+        let served = Self { process, caller: Caller(address) };
+        served.caller.wait_ready();
+        served
+    }
+
+    fn worker(&self) -> String {
+        let found = Command::new("pgrep").args(["-P", &self.process.id().to_string()]).output().unwrap();
+        String::from_utf8(found.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn signal(name: &str, pid: &str) {
+    assert!(Command::new("kill").args([name, pid]).status().unwrap().success());
+}
+
+/// Goes on for long enough to be interrupted.
+fn long(text: &str) -> Value {
+    let mut body = about(&[&png(40, 30)], text);
+    body["max_tokens"] = 600.into();
+    body["ignore_eos"] = true.into();
+    body
+}
+
+fn short(mut body: Value) -> Value {
+    body["max_tokens"] = 8.into();
+    body["temperature"] = 0.into();
+    body
+}
+
+#[test]
+fn answers() {
+    let served = Served::start("siglip-qwen2-f32", &["--merge", "paper", "--metrics"]);
+    let server = &served.caller;
+    let picture = png(96, 72);
+    let body = short(about(&[&picture], "what shape is it"));
+
+    let whole = server.chat(&body);
+    let text = whole.text();
+    let streamed = server.stream(&body).rest();
+    let pieces = streamed.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str());
+    assert_eq!(pieces.collect::<String>(), text);
+
+    // The second time everything but the end of the prompt is known.
+    let usage = server.chat(&body).json()["usage"].clone();
+    assert!(usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() > 20, "{usage}");
+    assert!(usage["prompt_tokens_after_merge"].as_u64() < usage["prompt_tokens"].as_u64(), "{usage}");
+
+    // Budgets are free from request to request.
+    let with = |merge: Value| {
+        let mut body = body.clone();
+        body["merge"] = merge;
+        body["report"] = true.into();
+        let answer = server.chat(&body);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["report"]["tokens"]["visual_kv"].as_array().unwrap().last().unwrap()["tokens"]
+            .as_u64()
+            .unwrap()
+    };
+    let (off, half, paper) =
+        (with(json!("off")), with(json!({ "keep": 0.5 })), with(json!({ "preset": "paper" })));
+    assert!(paper < half && half < off, "{paper} {half} {off}");
+
+    // Three pictures, and what a person writes is text.
+    let three = server.chat(&short(about(&[&picture, &png(30, 60), &picture], "what differs")));
+    assert_eq!(three.status, 200, "{three:?}");
+    let tokens = |text: &str| {
+        let answer = server.chat(&short(question(text)));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["usage"]["prompt_tokens"].as_u64().unwrap()
+    };
+    for special in ["<|im_end|>", "<|im_start|>system", "<image>"] {
+        assert!(tokens(special) > tokens("x") + 2, "{special} is letters, not one token or a picture");
+    }
+
+    // Forms.
+    let mut yes_or_no = short(question("is it"));
+    yes_or_no["grammar"] = "root ::= \"yes\" | \"no\"".into();
+    assert!(["yes", "no"].contains(&server.chat(&yes_or_no).text().as_str()));
+    let mut schema = short(question("which"));
+    // Random weights are fond of white space before they come to the point.
+    schema["max_tokens"] = 500.into();
+    schema["response_format"] = json!({ "type": "json_schema", "json_schema": { "schema": {
+        "type": "object", "properties": { "n": { "enum": [1, 2] } }, "required": ["n"], "additionalProperties": false } } });
+    let value: Value = serde_json::from_str(&server.chat(&schema).text()).unwrap();
+    assert!([1, 2].contains(&value["n"].as_i64().unwrap()));
+
+    // What only the model can refuse.
+    let mut broken = question("x");
+    broken["grammar"] = "root ::= <<<".into();
+    server.chat(&broken).fails(400, "grammar");
+    let reply = server.ask(&"the shape ".repeat(3000));
+    reply.fails(400, "");
+    assert_eq!(reply.json()["error"]["type"], "exceed_context_size_error");
+    for (merge, part) in [
+        (json!({ "vit_layers": [99], "vit_r": 4 }), "99"),
+        (json!({ "vit_layers": [3], "vit_r": 100_000 }), "100000"),
+        (json!({ "keep": 0 }), "keep"),
+        (json!({ "preset": "model" }), "illava.merge"),
+    ] {
+        let mut body = body.clone();
+        body["merge"] = merge;
+        server.chat(&body).fails(400, part);
+    }
+    let mut likely = short(question("x"));
+    likely["logprobs"] = true.into();
+    likely["top_logprobs"] = 3.into();
+    let content = server.chat(&likely).json()["choices"][0]["logprobs"]["content"].clone();
+    assert_eq!(content[0]["top_logprobs"].as_array().unwrap().len(), 3, "{content}");
+    assert!(server.get("/metrics").body.contains("llamacpp:prompt_tokens_total"));
+    assert_eq!(server.get("/slots").json().as_array().unwrap().len(), 8);
+    assert_eq!(server.post("/tokenize", &json!({ "content": "hello" })).status, 200);
+}
+
+#[test]
+fn a_killed_worker_costs_eight_streams_one_error_each() {
+    let served = Served::start("siglip-qwen2-f32", &[]);
+    let mut streams: Vec<_> = (0..8).map(|i| served.caller.stream(&long(&format!("shape {i}")))).collect();
+    for stream in &mut streams {
+        assert!(stream.next().unwrap().contains("assistant"));
+    }
+    signal("-KILL", &served.worker());
+    let killed = Instant::now();
+    for stream in &mut streams {
+        let objects = stream.rest();
+        let error = &objects.last().unwrap()["error"];
+        assert_eq!(
+            (&error["code"], &error["type"]),
+            (&json!(503), &json!("unavailable_error")),
+            "{objects:?}"
+        );
+    }
+    let next = served.caller.chat(&short(question("again")));
+    assert_eq!(next.status, 200, "{next:?}");
+    assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+}
+
+#[test]
+fn a_client_that_leaves_frees_its_slot_and_the_order_to_stop_drains() {
+    let mut served = Served::start("siglip-qwen2-f32", &[]);
+    let mut leaving = served.caller.stream(&long("leaving"));
+    leaving.next().unwrap();
+    drop(leaving);
+    let busy = |caller: &Caller| {
+        caller.get("/slots").json().as_array().unwrap().iter().any(|slot| slot["is_processing"] == true)
+    };
+    served.caller.wait("a free slot", || !busy(&served.caller));
+
+    let mut body = long("staying");
+    body["max_tokens"] = 100.into();
+    let mut staying = served.caller.stream(&body);
+    staying.next().unwrap();
+    signal("-TERM", &served.process.id().to_string());
+    let objects = staying.rest();
+    assert_eq!(objects.last().unwrap()["choices"][0]["finish_reason"], "length", "{objects:?}");
+    assert_eq!(served.process.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_keeps_a_server_from_starting() {
+    let pair = binary::pair("siglip-qwen2-f32");
+    let start = |args: &[&str]| {
+        let args: Vec<String> = ["serve"].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
+        binary::illava(&args)
+    };
+    let given: Vec<&str> = pair.iter().map(String::as_str).collect();
+    start(&["-m", "none.gguf", "-mm", "none.gguf"]).fails(1, "none.gguf");
+    start(&[&given[..], &["-np", "0"]].concat()).fails(2, "-np 0");
+    start(&[&given[..], &["--media-path", "/no/such/folder"]].concat()).fails(2, "--media-path");
+    start(&[&given[..], &["--host", "no.such.host.invalid"]].concat()).fails(2, "--host");
+}

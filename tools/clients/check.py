@@ -1,0 +1,139 @@
+"""Drives a running server with the clients people have: the openai package, and LangChain's ChatOpenAI.
+
+    python -m venv ENV && ENV/bin/pip install -r tools/clients/requirements.txt
+    illava serve -m models/demo/text.gguf -mm models/demo/mmproj.gguf --port 8080
+    ENV/bin/python tools/clients/check.py http://127.0.0.1:8080/v1 models/demo/images [--key KEY]
+
+Needs any model that sees; what it answers is shown, and only its form is judged.
+"""
+
+import argparse
+import base64
+import json
+import pathlib
+import sys
+
+import openai
+from langchain_core.messages import HumanMessage
+from langchain_openai import ChatOpenAI
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"colour": {"enum": ["red", "green", "blue"]}, "count": {"type": "integer"}},
+    "required": ["colour", "count"],
+    "additionalProperties": False,
+}
+
+
+def picture(path):
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"}}
+
+
+def text(words):
+    return {"type": "text", "text": words}
+
+
+def user(*parts):
+    return [{"role": "user", "content": list(parts)}]
+
+
+class Checks:
+    def __init__(self, server, key, pictures):
+        self.client = openai.OpenAI(base_url=server, api_key=key, timeout=300)
+        self.model = self.client.models.list().data[0].id
+        self.chat = ChatOpenAI(base_url=server, api_key=key, model=self.model, temperature=0, max_tokens=24)
+        self.pictures = pictures
+
+    def ask(self, messages, **more):
+        return self.client.chat.completions.create(
+            model=self.model, messages=messages, temperature=0, **{"max_tokens": 24} | more
+        )
+
+    def words_only(self):
+        answer = self.ask(user(text("Say something.")))
+        assert answer.choices[0].finish_reason in ("stop", "length")
+        assert answer.usage.prompt_tokens > 0 and answer.usage.completion_tokens > 0
+        return answer.choices[0].message.content
+
+    def one_picture(self):
+        answer = self.ask(user(picture(self.pictures[0]), text("Describe the image.")))
+        assert answer.usage.prompt_tokens_details.cached_tokens >= 0
+        return answer.choices[0].message.content
+
+    def three_pictures(self):
+        one = self.ask(user(picture(self.pictures[0]), text("Describe the image.")))
+        parts = [part for path in self.pictures[:3] for part in (picture(path), text("and"))]
+        three = self.ask(user(*parts, text("Describe the images.")))
+        assert three.usage.prompt_tokens > 2 * one.usage.prompt_tokens
+        return three.choices[0].message.content
+
+    def a_stream(self):
+        messages = user(picture(self.pictures[0]), text("Describe the image."))
+        whole = self.ask(messages).choices[0].message.content
+        pieces, usage = [], None
+        for chunk in self.ask(messages, stream=True, stream_options={"include_usage": True}):
+            usage = chunk.usage or usage
+            pieces += [choice.delta.content or "" for choice in chunk.choices]
+        assert usage.completion_tokens > 0
+        assert "".join(pieces) == whole, (pieces, whole)
+        return whole
+
+    def a_schema(self):
+        form = {"type": "json_schema", "json_schema": {"name": "pair", "strict": True, "schema": SCHEMA}}
+        messages = user(picture(self.pictures[0]), text("What is the colour?"))
+        answer = self.ask(messages, response_format=form, max_tokens=100)
+        content = answer.choices[0].message.content
+        value = json.loads(content)
+        assert value["colour"] in ("red", "green", "blue") and isinstance(value["count"], int), value
+        return content
+
+    def an_error(self):
+        try:
+            self.ask(user(text("x")), n=1000)
+        except openai.BadRequestError as error:
+            assert error.body["type"] == "invalid_request_error", error.body
+            return error.body["message"]
+        raise AssertionError("no error for n=1000")
+
+    def langchain_words(self):
+        return self.chat.invoke("Say something.").content
+
+    def langchain_picture(self):
+        message = HumanMessage(content=[text("Describe the image."), picture(self.pictures[0])])
+        answer = self.chat.invoke([message])
+        assert answer.usage_metadata["input_tokens"] > 0
+        return answer.content
+
+    def langchain_stream(self):
+        message = HumanMessage(content=[text("Describe the image."), picture(self.pictures[0])])
+        pieces = [chunk.content for chunk in self.chat.stream([message])]
+        assert "".join(pieces) == self.chat.invoke([message]).content
+        return "".join(pieces)
+
+    def langchain_schema(self):
+        structured = self.chat.with_structured_output({"title": "pair"} | SCHEMA, method="json_schema")
+        message = HumanMessage(content=[text("What is the colour?"), picture(self.pictures[0])])
+        value = structured.invoke([message])
+        assert value["colour"] in ("red", "green", "blue"), value
+        return value
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("server")
+    parser.add_argument("pictures", type=pathlib.Path, help="folder with at least three PNG files")
+    parser.add_argument("--key", default="none")
+    given = parser.parse_args()
+    checks = Checks(given.server, given.key, sorted(given.pictures.glob("*.png")))
+    failed = 0
+    for name in [name for name in vars(Checks) if not name.startswith("_") and name != "ask"]:
+        try:
+            print(f"ok    {name}: {getattr(checks, name)()!r}", flush=True)
+        except Exception as error:  # one check's failure must not hide the others
+            failed += 1
+            print(f"FAIL  {name}: {type(error).__name__}: {error}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
