@@ -77,5 +77,5 @@ fn without_a_picture_there_is_nothing_to_explain() {
     let outcome =
         illava(&owned(&["explain", "-m", "models/demo/text.gguf", "--mmproj", "models/demo/mmproj.gguf"]));
     assert_eq!(outcome.code, 2);
-    assert_eq!(outcome.stderr.trim(), "error: nothing to explain: give a picture with --image");
+    assert_eq!(outcome.stderr.trim(), "error: nothing to explain: give a picture with --image, or --video");
 }

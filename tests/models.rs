@@ -50,9 +50,11 @@ fn inspect_counts_any_picture() {
             assert_eq!(picture["kv_bytes"].as_u64(), Some(bytes * tokens), "{name}");
         }
         let paper = found["presets"].as_array().unwrap().iter().find(|p| p["name"] == "paper").unwrap();
-        for (merged, (_, tokens)) in paper["pictures"].as_array().unwrap().iter().zip(expected) {
+        for (merged, (tiles, tokens)) in paper["pictures"].as_array().unwrap().iter().zip(expected) {
             let left = merged["tokens_after_encoder"].as_u64().unwrap();
-            assert!(left > 0 && left < tokens * 3 / 4, "{name}: {left} of {tokens}");
+            // Many tiles are interpolated to the cap, and frames pooled: a cell is gone only with all it is made of.
+            let most = if *tiles > 10 { *tokens } else { tokens * 3 / 4 };
+            assert!(left > 0 && left <= most, "{name}: {left} of {tokens}");
         }
     }
     let args =

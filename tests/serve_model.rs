@@ -118,10 +118,10 @@ fn answers() {
     yes_or_no["grammar"] = "root ::= \"yes\" | \"no\"".into();
     assert!(["yes", "no"].contains(&server.chat(&yes_or_no).text().as_str()));
     let mut schema = short(question("which"));
-    // Random weights are fond of white space before they come to the point.
-    schema["max_tokens"] = 500.into();
+    // Random weights are fond of white space and would never come to the point.
     schema["response_format"] = json!({ "type": "json_schema", "json_schema": { "schema": {
-        "type": "object", "properties": { "n": { "enum": [1, 2] } }, "required": ["n"], "additionalProperties": false } } });
+        "type": "object", "properties": { "n": { "enum": [1, 2] } }, "required": ["n"], "additionalProperties": false,
+        "x-guidance": { "whitespace_flexible": false } } } });
     let value: Value = serde_json::from_str(&server.chat(&schema).text()).unwrap();
     assert!([1, 2].contains(&value["n"].as_i64().unwrap()));
 

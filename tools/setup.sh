@@ -36,6 +36,10 @@ setup_debian() {
     if [ -n "${setup_tests:-}" ] && ! command -v ffprobe >/dev/null; then
         missing="$missing ffmpeg"
     fi
+    # The tests of the server's page open it in a browser.
+    if [ -n "${setup_tests:-}" ] && ! command -v chromedriver >/dev/null; then
+        missing="$missing chromium chromium-driver"
+    fi
     if [ -n "$missing" ]; then
         echo "setup: apt-get install$missing" >&2
         as_root apt-get update -qq

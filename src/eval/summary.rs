@@ -130,7 +130,8 @@ pub(super) mod tests {
     use crate::report::tests::example;
 
     pub fn record(schedule: &str, item: &str, category: &str, mark: Option<f64>) -> Record {
-        let report = example();
+        let mut report = example();
+        report.ms.total = 100.0;
         Record {
             schedule: schedule.into(),
             item: item.into(),

@@ -44,6 +44,7 @@ pub async fn completions(
         logprobs: chat.logprobs.is_some(),
         report: chat.report,
         trace: chat.trace,
+        kept: chat.kept,
     };
     let generate = Generate {
         id: 0,
@@ -55,7 +56,7 @@ pub async fn completions(
         grammar: chat.grammar,
         logprobs: chat.logprobs,
         scope: chat.cache.then_some(scope.0),
-        trace: chat.trace,
+        trace: chat.trace || chat.kept,
     };
     let heading = Heading {
         id: format!("chatcmpl-{}", uuid::Uuid::new_v4().simple()),

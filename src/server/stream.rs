@@ -28,6 +28,7 @@ pub struct Wanted {
     pub logprobs: bool,
     pub report: bool,
     pub trace: bool,
+    pub kept: bool,
 }
 
 struct State {
@@ -143,15 +144,19 @@ impl State {
     }
 }
 
-/// `timings`, and the report and the trace where they were asked for.
+/// `timings`, and the report, the trace and what was kept where they were asked for.
 pub fn add_measurements(object: &mut Map<String, Value>, wanted: &Wanted, costs: Vec<Cost>) {
     let Some(cost) = costs.into_iter().next() else { return };
     object.insert("timings".into(), answer::timings(&cost.done));
-    // Both are plain data of this program, whose serialisation cannot fail.
+    // All are plain data of this program, whose serialisation cannot fail.
     if wanted.report {
         object.insert("report".into(), serde_json::to_value(&cost.done.report).unwrap_or_default());
     }
     if wanted.trace {
         object.insert("trace".into(), serde_json::to_value(&cost.done.trace).unwrap_or_default());
+    }
+    if wanted.kept {
+        let fates = cost.done.trace.as_ref().map(crate::report::fates).unwrap_or_default();
+        object.insert("kept".into(), serde_json::to_value(fates).unwrap_or_default());
     }
 }

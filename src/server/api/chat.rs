@@ -26,6 +26,7 @@ pub struct Body {
     merge: Option<Value>,
     report: Option<bool>,
     trace: Option<bool>,
+    kept: Option<bool>,
 
     pub(super) temperature: Option<f64>,
     pub(super) top_k: Option<i64>,
@@ -80,6 +81,8 @@ pub struct Chat {
     pub cache: bool,
     pub report: bool,
     pub trace: bool,
+    /// The fate of every cell, made of the trace.
+    pub kept: bool,
 }
 
 impl Body {
@@ -96,9 +99,10 @@ impl Body {
             u32::try_from(choices).ok().filter(|n| (1..=bounds.choices).contains(n)).ok_or_else(|| {
                 ApiError::invalid(format!("n {choices}: give a number from 1 to {}", bounds.choices))
             })?;
-        let (report, trace) = (self.report.unwrap_or(false), self.trace.unwrap_or(false));
-        if choices > 1 && (report || trace) {
-            return Err(ApiError::invalid("report and trace tell of one answer: leave out n"));
+        let told = |asked: Option<bool>| asked.unwrap_or(false);
+        let (report, trace, kept) = (told(self.report), told(self.trace), told(self.kept));
+        if choices > 1 && (report || trace || kept) {
+            return Err(ApiError::invalid("report, trace and kept tell of one answer: leave out n"));
         }
         let asked = self.max_completion_tokens.or(self.max_tokens).or(self.n_predict);
         Ok(Chat {
@@ -122,6 +126,7 @@ impl Body {
             cache: self.cache_prompt.unwrap_or(true),
             report,
             trace,
+            kept,
         })
     }
 }

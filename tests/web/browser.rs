@@ -1,0 +1,179 @@
+//! A headless Chromium under WebDriver.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fantoccini::elements::Element;
+use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Browser {
+    client: Client,
+    name: String,
+    // Dropped last: the profile's folder outlives what writes into it.
+    driver: Driver,
+    _profile: TempDir,
+}
+
+struct Driver(Child);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn installed() -> bool {
+    Command::new("chromedriver").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Browser {
+    /// `None`, with a line that says so, where no browser is installed.
+    pub async fn start(name: &str) -> Option<Self> {
+        if !installed() {
+            assert!(std::env::var_os("ILLAVA_NEEDS_BROWSER").is_none(), "chromedriver is not installed");
+            eprintln!(
+                "skipped: chromedriver is not installed (Debian: chromium-driver), so no page was opened"
+            );
+            return None;
+        }
+        let port = free_port();
+        let driver = Command::new("chromedriver")
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let driver = Driver(driver);
+        let profile = TempDir::new().unwrap();
+        let data = format!("--user-data-dir={}", profile.path().display());
+        let mut capabilities = Map::new();
+        capabilities.insert(
+            "goog:chromeOptions".into(),
+            json!({ "args": [
+                "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                "--window-size=1200,900", data,
+            ] }),
+        );
+        capabilities.insert("goog:loggingPrefs".into(), json!({ "browser": "ALL" }));
+        let start = Instant::now();
+        let client = loop {
+            let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
+            match builder
+                .capabilities(capabilities.clone())
+                .connect(&format!("http://127.0.0.1:{port}"))
+                .await
+            {
+                Ok(client) => break client,
+                Err(error) => assert!(start.elapsed() < PATIENCE, "no browser: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        Some(Self { client, name: name.to_owned(), driver, _profile: profile })
+    }
+
+    pub async fn close(self) {
+        self.client.close().await.unwrap();
+        drop(self.driver);
+    }
+
+    pub async fn goto(&self, address: &str) {
+        self.client.goto(address).await.unwrap();
+    }
+
+    pub async fn reload(&self) {
+        self.client.refresh().await.unwrap();
+    }
+
+    pub async fn resize(&self, width: u32, height: u32) {
+        self.client.set_window_size(width, height).await.unwrap();
+    }
+
+    pub async fn title(&self) -> String {
+        self.client.title().await.unwrap()
+    }
+
+    pub async fn find(&self, locator: Locator<'_>) -> Element {
+        self.client.find(locator).await.unwrap()
+    }
+
+    pub async fn run(&self, script: &str, args: Vec<Value>) -> Value {
+        self.client.execute(script, args).await.unwrap()
+    }
+
+    /// Until the expression is true.
+    #[track_caller]
+    pub fn wait(&self, expression: &str) -> impl Future<Output = ()> {
+        let script = format!("return Boolean({expression})");
+        let at = std::panic::Location::caller();
+        async move {
+            let start = Instant::now();
+            while self.run(&script, vec![]).await != Value::Bool(true) {
+                if start.elapsed() > PATIENCE {
+                    self.screenshot("waiting").await;
+                    let page = self.run("return document.body.innerText", vec![]).await;
+                    panic!("{at}: still not {script}; the page says {page}");
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    pub async fn text(&self, css: &str) -> String {
+        let script = "return document.querySelector(arguments[0])?.textContent ?? ''";
+        self.run(script, vec![json!(css)]).await.as_str().unwrap_or_default().to_owned()
+    }
+
+    pub async fn count(&self, css: &str) -> u64 {
+        let script = "return document.querySelectorAll(arguments[0]).length";
+        self.run(script, vec![json!(css)]).await.as_u64().unwrap()
+    }
+
+    pub async fn click(&self, css: &str) {
+        self.find(Locator::Css(css)).await.click().await.unwrap();
+    }
+
+    pub async fn fill(&self, css: &str, text: &str) {
+        self.find(Locator::Css(css)).await.send_keys(text).await.unwrap();
+    }
+
+    pub async fn press(&self, css: &str, key: &str) {
+        self.find(Locator::Css(css)).await.send_keys(key).await.unwrap();
+    }
+
+    pub async fn choose_file(&self, css: &str, path: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        self.find(Locator::Css(css)).await.send_keys(path.to_str().unwrap()).await.unwrap();
+    }
+
+    pub async fn set_range(&self, css: &str, value: u32) {
+        let script = "const slider = document.querySelector(arguments[0]);
+            slider.value = arguments[1];
+            slider.dispatchEvent(new Event('input', { bubbles: true }));";
+        self.run(script, vec![json!(css), json!(value)]).await;
+    }
+
+    /// What the page's own errors were.
+    pub async fn complaints(&self) -> Vec<String> {
+        let script = "return performance.getEntriesByType('resource').filter((entry) => entry.responseStatus >= 400).map((entry) => entry.name)";
+        serde_json::from_value(self.run(script, vec![]).await).unwrap()
+    }
+
+    /// Below target/, for a person to look at.
+    pub async fn screenshot(&self, what: &str) {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("web");
+        std::fs::create_dir_all(&folder).unwrap();
+        let png = self.client.screenshot().await.unwrap();
+        std::fs::write(folder.join(format!("{}-{what}.png", self.name)), png).unwrap();
+    }
+}
