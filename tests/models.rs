@@ -94,3 +94,44 @@ fn several_pictures_are_shown_whole() {
     assert_eq!(tokens("hf-llava-f32"), 2 * 49);
     assert!(tokens("hf-llava_next-f32") > 250, "LLaVA-NeXT cuts each into tiles");
 }
+
+#[test]
+fn a_video_is_one_span() {
+    let folder = std::path::PathBuf::from(scratch("video-frames"));
+    fs::create_dir_all(&folder).unwrap();
+    for n in 0..8 {
+        fs::copy(picture(&format!("frame-{n}.png"), 96, 72 + n), folder.join(format!("frame{n}.png")))
+            .unwrap();
+    }
+    let folder = folder.display().to_string();
+    let run = |name: &str, extra: &[&str]| -> (Value, Value) {
+        let (report, trace) =
+            (scratch(&format!("video-{name}.json")), scratch(&format!("video-{name}-trace.json")));
+        let fixed = [
+            "-p", "hi", "-n", "2", "--temp", "0", "--video", &folder, "--report", &report, "--trace", &trace,
+        ];
+        let mut args = vec!["run".to_owned()];
+        args.extend(pair(name));
+        args.extend(fixed.iter().chain(extra).map(|arg| (*arg).to_owned()));
+        let outcome = illava(&args);
+        assert_eq!(outcome.code, 0, "{name}: {}", outcome.stderr);
+        let read = |path: &str| serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        (read(&report), read(&trace))
+    };
+    let spans = |trace: &Value| {
+        trace["prompt"].as_array().unwrap().iter().filter(|part| part.get("span").is_some()).count()
+    };
+    // 7 x 7 cells of each frame pooled to 4 x 4, and the newline at the end.
+    let (report, trace) = run("hf-llava_onevision-f32", &["--merge", "off"]);
+    assert_eq!((report["tokens"]["visual"].as_u64(), spans(&trace)), (Some(8 * 16 + 1), 1));
+    // Nobody asked for a schedule: the video's.
+    let (report, _) = run("hf-llava_onevision-f32", &[]);
+    assert_eq!(report["merge"]["schedule"], "video");
+    // Pairs of frames.
+    let (report, trace) = run("hf-qwen2_vl-f32", &["--merge", "off"]);
+    let visual = report["tokens"]["visual"].as_u64().unwrap();
+    assert!(visual % 4 == 0 && visual > 0 && spans(&trace) == 1, "{visual} tokens, {} spans", spans(&trace));
+    // A model without videos takes the frames as pictures, and says so.
+    let (_, trace) = run("hf-llava-f32", &["--merge", "off"]);
+    assert_eq!(spans(&trace), 8);
+}

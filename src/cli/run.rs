@@ -60,7 +60,9 @@ fn begin(
     if settings.load.stop.is_asked() {
         return Err(Error::interrupted());
     }
-    let schedule = choose(&engine, &settings.choice)?;
+    // A schedule that nobody asked for by name may not fit this model.
+    let schedule =
+        choose(&engine, &video::choice(settings, &engine)).or_else(|_| choose(&engine, &settings.choice))?;
     let sizing = sizing(settings, interactive, engine.facts().pair.n_ctx_train);
     progress.clear();
     // Without a picture there is nothing to merge.

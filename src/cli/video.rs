@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use super::progress::Progress;
 use super::settings;
-use crate::engine::{Real, Session};
+use crate::engine::{Engine, Real, Session};
 use crate::error::{Error, Result};
 use crate::media::Pixels;
 use crate::media::policy::VideoLimits;
 use crate::media::video::{Sampling, Source};
 use crate::prompt::Part;
+use crate::schedule::{Choice, MergeFlag, Preset};
 
 /// What a model gets that was not trained on videos: few frames, since each costs a picture.
 const AS_PICTURES: Sampling = Sampling::Uniform { frames: 8, multiple: 1 };
@@ -20,7 +21,21 @@ pub(super) fn open(what: &OsStr) -> Result<Source> {
     Source::open(what, VideoLimits::default())
 }
 
-/// Reads the frames and has them encoded, each as a picture that is handed to `seen` first.
+/// The schedule that is chosen where nobody asks for one: the video's, unless the model's family has its own.
+pub(super) fn choice(settings: &settings::Run, engine: &Real) -> Choice {
+    let asked = &settings.choice;
+    let facts = engine.facts();
+    let open = asked.merge.is_none() && asked.vit.is_none() && asked.llm.is_none();
+    let own = facts.pair.recommended.is_some() || facts.n_pos > 1;
+    let merge = match open && !own && !settings.videos.is_empty() && engine.takes_videos() {
+        true => Some(MergeFlag::Preset(Preset::Video)),
+        false => asked.merge,
+    };
+    Choice { merge, ..asked.clone() }
+}
+
+/// Reads the frames that the model's authors take and has them encoded as one video; for a model without videos each
+/// as a picture, which is handed to `seen` first.
 pub(super) fn add(
     session: &mut Session<Real>,
     source: &Source,
@@ -30,26 +45,40 @@ pub(super) fn add(
     let progress = Progress::new();
     progress.say(format!("reading {}", source.name()));
     let begin = Instant::now();
-    let read = source.read(&settings.frames.over(AS_PICTURES));
+    let engine = session.engine();
+    let takes_videos = engine.takes_videos();
+    let custom = match takes_videos {
+        true if engine.facts().n_pos > 1 => Sampling::QWEN2VL,
+        true => Sampling::ONEVISION,
+        false => AS_PICTURES,
+    };
+    let read = source.read(&settings.frames.over(custom));
     // Ctrl-C ends ffmpeg too, which then has only half a story to tell.
     if settings.load.stop.is_asked() {
         return Err(Error::interrupted());
     }
     let video = read?;
-    let count = video.frames.len();
-    #[allow(clippy::cast_precision_loss)]
-    let decode_ms = begin.elapsed().as_secs_f64() * 1000.0 / count as f64;
+    let decode_ms = begin.elapsed().as_secs_f64() * 1000.0;
     progress.clear();
-    eprintln!("note: this model takes no videos; {count} frames of {} go in as pictures", video.name);
     if let Some(line) = &video.remark {
         eprintln!("note: {line}");
     }
+    let count = video.frames.len();
+    if takes_videos {
+        let progress = Progress::new();
+        progress.say(format!("encoding {count} frames"));
+        let frames = video.frames.into_iter().map(|frame| frame.pixels).collect();
+        return Ok(vec![Part::Image(session.add_video(frames, decode_ms)?)]);
+    }
+    eprintln!("note: this model takes no videos; {count} frames of {} go in as pictures", video.name);
+    #[allow(clippy::cast_precision_loss)]
+    let share_ms = decode_ms / count as f64;
     let mut parts = Vec::with_capacity(count);
     for (i, frame) in video.frames.into_iter().enumerate() {
         let progress = Progress::new();
         progress.say(format!("encoding frame {} of {count}", i + 1));
         seen(&frame.pixels);
-        parts.push(Part::Image(session.add_image(frame.pixels, decode_ms)?));
+        parts.push(Part::Image(session.add_image(frame.pixels, share_ms)?));
     }
     Ok(parts)
 }
