@@ -179,9 +179,20 @@ fn gbnf(model: &TextModel, text: &str) -> Result<LlamaSampler> {
     })
 }
 
+/// JSON allows white space without end, and a small model may go on with it until its tokens are used up. A space, or a
+/// line break with its indent, is room enough between two values; a schema that says otherwise is left alone.
+fn bound_white_space(schema: &mut serde_json::Value) {
+    if let Some(object) = schema.as_object_mut() {
+        object
+            .entry("x-guidance")
+            .or_insert_with(|| serde_json::json!({ "whitespace_pattern": r" |\n[ \t]{0,20}" }));
+    }
+}
+
 fn json_schema(model: &TextModel, text: &str, schemas: &mut Schemas) -> Result<LlamaSampler> {
     let bad = |reason: String| Error::usage(format!("--json-schema: not a usable JSON schema ({reason})"));
-    let schema: serde_json::Value = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
+    let mut schema: serde_json::Value = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
+    bound_white_space(&mut schema);
     let factory = match &mut schemas.0 {
         Some(factory) => factory,
         none => {
