@@ -19,7 +19,7 @@ from langchain_openai import ChatOpenAI
 
 SCHEMA = {
     "type": "object",
-    "properties": {"colour": {"enum": ["red", "green", "blue"]}, "count": {"type": "integer"}},
+    "properties": {"colour": {"enum": ["red", "green", "blue"]}, "count": {"enum": [1, 2, 3]}},
     "required": ["colour", "count"],
     "additionalProperties": False,
 }
@@ -41,7 +41,7 @@ class Checks:
     def __init__(self, server, key, pictures):
         self.client = openai.OpenAI(base_url=server, api_key=key, timeout=300)
         self.model = self.client.models.list().data[0].id
-        self.chat = ChatOpenAI(base_url=server, api_key=key, model=self.model, temperature=0, max_tokens=24)
+        self.chat = ChatOpenAI(base_url=server, api_key=key, model=self.model, temperature=0, max_tokens=100)
         self.pictures = pictures
 
     def ask(self, messages, **more):
