@@ -1,7 +1,8 @@
 //! Quantised LLaVA models with visual tokens merged in the image encoder and in the language model.
 //!
-//! `cli` -> `engine` -> `native`; `assembly`, `schedule`, `media`, `prompt`, `report` and `hub` know
-//! nothing of the others. `tests/architecture.rs` holds these edges.
+//! `cli` -> `server` -> `worker` -> `engine` -> `native`, with `bench` and `eval` beside the server; `assembly`,
+//! `schedule`, `media`, `prompt`, `report`, `plot` and `hub` know nothing of the others. `tests/architecture.rs` holds
+//! these edges.
 #![deny(unsafe_code)]
 // Cases of a test are tuples; a named type for each table would say less than the table.
 #![cfg_attr(test, allow(clippy::type_complexity))]
@@ -16,6 +17,7 @@ pub mod explain;
 pub mod hub;
 pub mod media;
 pub mod native;
+pub mod plot;
 pub mod prompt;
 pub mod report;
 pub mod schedule;

@@ -1,20 +1,10 @@
 //! Time by parts as stacked bars, one bar for each schedule.
 
-use std::sync::Once;
-
-use image::RgbImage;
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::register_font;
 
 use super::{Measured, PARTS};
-
-/// What the picture is written as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    Png,
-    Svg,
-}
+use crate::plot::{self, Drawing, Format};
 
 const WIDTH: u32 = 900;
 const BAR: u32 = 56;
@@ -33,37 +23,23 @@ const COLOURS: [RGBColor; 5] = [
 /// # Errors
 /// The drawing library's own words.
 pub fn chart(measured: &Measured, format: Format) -> Result<Vec<u8>, String> {
-    let size = (WIDTH, 110 + BAR * u32::try_from(measured.outcomes.len().max(1)).unwrap_or(1));
-    match format {
-        Format::Svg => {
-            let mut svg = String::new();
-            draw(&SVGBackend::with_string(&mut svg, size).into_drawing_area(), measured)?;
-            Ok(svg.into_bytes())
-        }
-        Format::Png => {
-            let mut pixels = vec![0; (size.0 * size.1 * 3) as usize];
-            draw(&BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area(), measured)?;
-            let image = RgbImage::from_raw(size.0, size.1, pixels).ok_or("a picture of another size")?;
-            let mut png = std::io::Cursor::new(Vec::new());
-            image.write_to(&mut png, image::ImageFormat::Png).map_err(|error| error.to_string())?;
-            Ok(png.into_inner())
-        }
+    plot::render(&Bars(measured), format)
+}
+
+struct Bars<'a>(&'a Measured);
+
+impl Drawing for Bars<'_> {
+    fn size(&self) -> (u32, u32) {
+        (WIDTH, 110 + BAR * u32::try_from(self.0.outcomes.len().max(1)).unwrap_or(1))
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Result<(), String> {
+        draw(area, self.0)
     }
 }
 
-/// Gives charts their letters: a picture must not depend on the fonts a machine happens to have.
-pub fn register_fonts() {
-    static FONT: Once = Once::new();
-    FONT.call_once(|| {
-        // It fails for bytes that are no font, and these are one.
-        let _ = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
-    });
-}
-
 fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, measured: &Measured) -> Result<(), String> {
-    register_fonts();
     let failed = |error: &dyn std::fmt::Display| error.to_string();
-    area.fill(&WHITE).map_err(|error| failed(&error))?;
     let n = i32::try_from(measured.outcomes.len()).unwrap_or(i32::MAX);
     let longest = measured
         .outcomes

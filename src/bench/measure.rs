@@ -7,8 +7,8 @@ use crate::engine::{CacheLayout, Demand, EncodedImage, Engine, Entry, Rows, Samp
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::prompt::{Chunk, Message, Part, Role};
-use crate::report::{self, VisualKv};
-use crate::schedule::{Schedule, Score};
+use crate::report::{self, VisualKv, milliseconds};
+use crate::schedule::{Schedule, Score, Subject};
 
 /// What every schedule has to do.
 #[derive(Debug)]
@@ -21,13 +21,6 @@ pub struct Work<'a> {
     pub rounds: u32,
     /// Rounds before those that count.
     pub warm_up: u32,
-}
-
-/// A schedule with the name it goes by.
-#[derive(Debug)]
-pub struct Subject {
-    pub name: String,
-    pub schedule: Schedule,
 }
 
 /// Takes the work through each subject, round after round; odd rounds go through them backwards, because whoever
@@ -170,8 +163,4 @@ fn layout<E: Engine>(
 
 fn draw<E: Engine>(engine: &mut E) -> Result<i32> {
     engine.sample()?.ok_or_else(|| Error::new(Kind::Native, "no token could be drawn"))
-}
-
-fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1000.0
 }

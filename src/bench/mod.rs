@@ -3,17 +3,15 @@
 
 mod chart;
 mod measure;
-mod spread;
 mod table;
 
-pub use chart::{Format, chart, register_fonts};
-pub use measure::{Subject, Work, measure};
-pub use spread::Spread;
+pub use chart::chart;
+pub use measure::{Work, measure};
 pub use table::table;
 
 use serde::Serialize;
 
-use crate::report::{Model, VisualKv};
+use crate::report::{Model, Spread, VisualKv};
 
 /// Wall-clock milliseconds of one answer, part by part.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]

@@ -2,8 +2,8 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Measured, Outcome, PARTS, Part, SUMS, Spread};
-use crate::report::quantity;
+use super::{Measured, Outcome, PARTS, Part, SUMS};
+use crate::report::{Spread, quantity};
 
 /// One column for each schedule, and beside each but the first how it compares with the first.
 #[must_use]

@@ -6,18 +6,17 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::flags::EvalFlags;
 use super::progress::Progress;
-use super::{bench, interrupt, output, run, settings};
+use super::{interrupt, output, settings, subjects};
 use crate::engine::{Limits, LoadSettings, Real, Sampling, Session, Sizing};
 use crate::error::{Error, Kind, Result};
-use crate::eval::{self, Log, Metric, Runner, Set, Subject};
-use crate::schedule::{Choice, MergeFlag};
+use crate::eval::{self, Log, Metric, Runner, Set};
+use crate::plot::Format;
+use crate::schedule::Subject;
 
 pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     let load = settings::load(&flags.model, None)?;
     let choice = settings::choice(&flags.merge)?;
-    if let Some(plot) = &flags.plot {
-        bench::format(plot)?;
-    }
+    let plot = flags.plot.as_deref().map(|path| Ok((path, output::plot_format(path)?))).transpose()?;
     let mut set = eval::read(&flags.set, flags.metric.as_deref().map(metric).transpose()?)?;
     if let Some(limit) = flags.limit {
         set.items.truncate(limit as usize);
@@ -27,7 +26,7 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     let progress = Progress::new();
     let bar = progress.clone();
     let (engine, _) = Real::load(&load, move |stage| bar.loading(stage))?;
-    let subjects = subjects(&engine, &choice, &flags.against)?;
+    let subjects = subjects::subjects(&engine, &choice, &flags.against)?;
     progress.clear();
 
     let mut log = match &flags.log {
@@ -57,25 +56,19 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     }
     ran?;
     let names: Vec<String> = subjects.into_iter().map(|subject| subject.name).collect();
-    show(flags, &eval::summarise(&set.name, set.metric, &names, log.records()))
+    show(flags, plot, &eval::summarise(&set.name, set.metric, &names, log.records()))
 }
 
-fn show(flags: &EvalFlags, summary: &eval::Summary) -> Result<()> {
-    let write = |path: &Path, bytes: &[u8]| {
-        std::fs::write(path, bytes)
-            .map_err(|error| Error::new(Kind::File, format!("{}: {error}", path.display())))
-    };
-    let failed =
-        |path: &Path, reason: String| Error::new(Kind::File, format!("{}: {reason}", path.display()));
+fn show(flags: &EvalFlags, plot: Option<(&Path, Format)>, summary: &eval::Summary) -> Result<()> {
     output::say(&eval::table(summary))?;
     if let Some(path) = &flags.json {
         output::write_json(path, summary)?;
     }
     if let Some(path) = &flags.csv {
-        write(path, eval::csv(summary).map_err(|reason| failed(path, reason))?.as_bytes())?;
+        output::write(path, eval::csv(summary))?;
     }
-    if let Some(path) = &flags.plot {
-        write(path, &eval::curve(summary, bench::format(path)?).map_err(|reason| failed(path, reason))?)?;
+    if let Some((path, format)) = plot {
+        output::write(path, eval::curve(summary, format))?;
     }
     Ok(())
 }
@@ -85,27 +78,6 @@ fn metric(name: &str) -> Result<Metric> {
         let names: Vec<&str> = Metric::ALL.iter().map(|metric| metric.name()).collect();
         Error::usage(format!("--metric {name}: choose {}", names.join(", ")))
     })
-}
-
-/// Off first, then the schedule the flags mean, then the others asked for, each once.
-fn subjects(engine: &Real, choice: &Choice, others: &[String]) -> Result<Vec<Subject>> {
-    let mut choices =
-        vec![Choice { merge: Some(MergeFlag::parse("off")?), ..Choice::default() }, choice.clone()];
-    for other in others {
-        choices.push(match other.parse::<f64>() {
-            Ok(keep) => Choice { keep: Some(keep), ..choice.clone() },
-            Err(_) => Choice { merge: Some(MergeFlag::parse(other)?), ..Choice::default() },
-        });
-    }
-    let mut subjects: Vec<Subject> = Vec::new();
-    for choice in choices {
-        let schedule = run::choose(engine, &choice)?;
-        let name = bench::label(&schedule);
-        if subjects.iter().all(|subject| subject.name != name) {
-            subjects.push(Subject { name, schedule });
-        }
-    }
-    Ok(subjects)
 }
 
 /// What a log belongs to: everything that an answer depends on but the schedule, whose name each record has.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::draw_flags::DrawFlags;
+
 #[derive(Debug, Parser)]
 #[command(name = "illava", version, long_version = VERSION, about, arg_required_else_help = true)]
 // As in llama.cpp: of a flag given twice, the last one counts.
@@ -331,48 +333,8 @@ pub struct SamplingFlags {
         help_heading = "Sampling"
     )]
     pub predict: i64,
-    /// Temperature; 0 takes the most likely token
-    #[arg(
-        long,
-        visible_alias = "temperature",
-        value_name = "T",
-        default_value_t = 0.2,
-        allow_negative_numbers = true,
-        env = "LLAMA_ARG_TEMPERATURE",
-        help_heading = "Sampling"
-    )]
-    pub temp: f32,
-    /// Draw from the N most likely tokens; 0 from all
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 40,
-        allow_negative_numbers = true,
-        env = "LLAMA_ARG_TOP_K",
-        help_heading = "Sampling"
-    )]
-    pub top_k: i32,
-    /// Draw from the most likely tokens that together have this probability
-    #[arg(
-        long,
-        value_name = "P",
-        default_value_t = 0.95,
-        env = "LLAMA_ARG_TOP_P",
-        help_heading = "Sampling"
-    )]
-    pub top_p: f32,
-    /// Leave out tokens less likely than this share of the most likely one
-    #[arg(
-        long,
-        value_name = "P",
-        default_value_t = 0.05,
-        env = "LLAMA_ARG_MIN_P",
-        help_heading = "Sampling"
-    )]
-    pub min_p: f32,
-    /// Seed of the draw; -1 takes a new one each time
-    #[arg(short, long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, help_heading = "Sampling")]
-    pub seed: i64,
+    #[command(flatten)]
+    pub draw: DrawFlags,
     /// GBNF grammar the answer obeys
     #[arg(long, value_name = "GBNF", conflicts_with = "json_schema", help_heading = "Sampling")]
     pub grammar: Option<String>,
@@ -488,7 +450,7 @@ mod tests {
         let cli = Cli::try_parse_from(super::super::argv::long(args.map(Into::into))).unwrap();
         let Command::Run(run) = cli.command else { panic!("not run") };
         assert_eq!(run.image, ["a.png", "b.png", "c.png"].map(PathBuf::from));
-        assert_eq!((run.sampling.predict, run.sampling.seed, run.model.verbose), (-1, 7, 2));
+        assert_eq!((run.sampling.predict, run.sampling.draw.seed, run.model.verbose), (-1, 7, 2));
         assert_eq!((run.model.ubatch_size, run.model.cache_type_v.as_str()), (32, "q4_0"));
         assert_eq!(run.model.gpu_layers.as_deref(), Some("99"));
         assert!(run.model.no_mmproj_offload && run.model.mmproj_repack);

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
+use crate::plot::Format;
 
 /// Writes to stdout and flushes, so that a stream shows as it comes.
 ///
@@ -30,4 +31,25 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
         return say(&text);
     }
     std::fs::write(path, text).map_err(|error| failed(error.to_string()))
+}
+
+/// Writes what was made for `path`, or says why it could not be made.
+///
+/// # Errors
+/// [`Kind::File`] naming the file.
+pub(super) fn write(path: &Path, made: std::result::Result<impl AsRef<[u8]>, String>) -> Result<()> {
+    made.and_then(|bytes| std::fs::write(path, bytes).map_err(|error| error.to_string()))
+        .map_err(|reason| Error::new(Kind::File, format!("{}: {reason}", path.display())))
+}
+
+/// What a drawing at `path` is written as.
+///
+/// # Errors
+/// [`Kind::Usage`] naming the endings there are.
+pub(super) fn plot_format(path: &Path) -> Result<Format> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("png") => Ok(Format::Png),
+        Some("svg") => Ok(Format::Svg),
+        _ => Err(Error::usage(format!("--plot {}: give a file that ends in .png or .svg", path.display()))),
+    }
 }

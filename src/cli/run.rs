@@ -10,6 +10,7 @@ use crate::engine::{Answer, Engine, Finish, Real, Session, Sizing};
 use crate::error::{Error, Result};
 use crate::media::{self, policy};
 use crate::prompt::{Message, Part, Role};
+use crate::report::milliseconds;
 use crate::schedule::{self, Schedule};
 
 /// Cells where nothing says how long a conversation gets.
@@ -108,7 +109,7 @@ fn sizing(settings: &settings::Run, interactive: bool, trained: u32) -> Sizing {
 pub(super) fn open(path: &Path) -> Result<(media::Pixels, f64)> {
     let start = Instant::now();
     let pixels = media::open(path, &policy::Limits::default())?;
-    Ok((pixels, start.elapsed().as_secs_f64() * 1000.0))
+    Ok((pixels, milliseconds(start)))
 }
 
 fn conversation(settings: &settings::Run, parts: Vec<Part>) -> Vec<Message> {

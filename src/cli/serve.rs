@@ -7,13 +7,12 @@ use std::time::Duration;
 use clap::CommandFactory;
 
 use super::flags::Cli;
-use super::serve_flags::{AnswerFlags, LimitFlags, ServeFlags};
+use super::serve_flags::{LimitFlags, ServeFlags};
 use super::{argv, handed_on};
 use crate::error::{Error, Kind, Result};
 use crate::server::client::{Patience, Program};
 use crate::server::settings::{Access, Bounds, MediaAccess};
 use crate::server::{self, Settings};
-use crate::worker::protocol::Sampling;
 
 /// Pixels of one request at most, in millions: what passes to the worker in one message.
 const MOST_REQUEST_PIXELS: u32 = 350;
@@ -61,7 +60,7 @@ fn settings(flags: &ServeFlags) -> Result<Settings> {
         access: Access { hosts: flags.allowed_hosts.clone(), origins: flags.cors_origins.clone() },
         media: MediaAccess { folder: flags.media_path.clone(), hosts: flags.allow_remote_media.clone() },
         bounds: bounds(limits)?,
-        sampling: sampling(&flags.answers)?,
+        sampling: flags.answers.draw.sampling()?,
         max_tokens: match flags.answers.predict {
             -1 => None,
             n => Some(
@@ -118,33 +117,6 @@ fn seconds(flag: &str, value: f32) -> Result<Duration> {
     } else {
         Err(Error::usage(format!("{flag} {value}: give seconds above 0 and up to 86400")))
     }
-}
-
-fn sampling(flags: &AnswerFlags) -> Result<Sampling> {
-    let share = |flag: &str, value: f32| {
-        if (0.0..=1.0).contains(&value) {
-            Ok(value)
-        } else {
-            Err(Error::usage(format!("{flag} {value}: give a number from 0 to 1")))
-        }
-    };
-    if !(0.0..=100.0).contains(&flags.temp) {
-        return Err(Error::usage(format!("--temp {}: give a number from 0 to 100", flags.temp)));
-    }
-    Ok(Sampling {
-        temperature: flags.temp,
-        top_k: flags.top_k,
-        top_p: share("--top-p", flags.top_p)?,
-        min_p: share("--min-p", flags.min_p)?,
-        seed: match flags.seed {
-            -1 => None,
-            seed => Some(
-                u32::try_from(seed)
-                    .map_err(|_| Error::usage(format!("--seed {seed}: give a number of 32 bits, or -1")))?,
-            ),
-        },
-        ..Sampling::default()
-    })
 }
 
 fn keys(given: &[String], file: Option<&Path>) -> Result<Vec<String>> {

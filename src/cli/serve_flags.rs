@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use super::draw_flags::DrawFlags;
 use super::worker_flags::WorkerFlags;
 
 #[derive(Debug, Args)]
@@ -85,40 +86,8 @@ pub struct AnswerFlags {
         help_heading = "Sampling"
     )]
     pub predict: i64,
-    /// Temperature; 0 takes the most likely token
-    #[arg(
-        long,
-        visible_alias = "temperature",
-        value_name = "T",
-        default_value_t = 0.2,
-        env = "LLAMA_ARG_TEMPERATURE",
-        help_heading = "Sampling"
-    )]
-    pub temp: f32,
-    /// Draw from the N most likely tokens; 0 from all
-    #[arg(long, value_name = "N", default_value_t = 40, env = "LLAMA_ARG_TOP_K", help_heading = "Sampling")]
-    pub top_k: i32,
-    /// Draw from the most likely tokens that together have this probability
-    #[arg(
-        long,
-        value_name = "P",
-        default_value_t = 0.95,
-        env = "LLAMA_ARG_TOP_P",
-        help_heading = "Sampling"
-    )]
-    pub top_p: f32,
-    /// Leave out tokens less likely than this share of the most likely one
-    #[arg(
-        long,
-        value_name = "P",
-        default_value_t = 0.05,
-        env = "LLAMA_ARG_MIN_P",
-        help_heading = "Sampling"
-    )]
-    pub min_p: f32,
-    /// Seed of the draw; -1 takes a new one each time
-    #[arg(short, long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, help_heading = "Sampling")]
-    pub seed: i64,
+    #[command(flatten)]
+    pub draw: DrawFlags,
 }
 
 /// What one request may cost.

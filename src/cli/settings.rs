@@ -202,16 +202,6 @@ fn keep_list(text: &str) -> Result<Vec<Amount>> {
 }
 
 pub(super) fn limits(flags: &SamplingFlags) -> Result<Limits> {
-    let share = |flag: &str, p: f32| {
-        if (0.0..=1.0).contains(&p) {
-            Ok(p)
-        } else {
-            Err(Error::usage(format!("{flag} {p}: give a share from 0 to 1")))
-        }
-    };
-    if !flags.temp.is_finite() {
-        return Err(Error::usage(format!("--temp {}: give a number", flags.temp)));
-    }
     let tokens = match flags.predict {
         n if n < 0 => None,
         0 => return Err(Error::usage("-n 0: give at least 1, or -1 until the context is full")),
@@ -222,17 +212,13 @@ pub(super) fn limits(flags: &SamplingFlags) -> Result<Limits> {
         (None, Some(schema)) => Some(Grammar::JsonSchema(schema.clone())),
         (None, None) => None,
     };
+    let asked = flags.draw.sampling()?;
     let sampling = Sampling {
-        temperature: flags.temp,
-        top_k: flags.top_k,
-        top_p: share("--top-p", flags.top_p)?,
-        min_p: share("--min-p", flags.min_p)?,
-        seed: match flags.seed {
-            -1 => fresh_seed(),
-            n => u32::try_from(n).map_err(|_| {
-                Error::usage(format!("--seed {n}: give a number from 0 to {}, or -1", u32::MAX))
-            })?,
-        },
+        temperature: asked.temperature,
+        top_k: asked.top_k,
+        top_p: asked.top_p,
+        min_p: asked.min_p,
+        seed: asked.seed.unwrap_or_else(fresh_seed),
     };
     Ok(Limits { tokens, sampling, grammar })
 }

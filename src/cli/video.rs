@@ -11,6 +11,7 @@ use crate::media::Pixels;
 use crate::media::policy::VideoLimits;
 use crate::media::video::{Sampling, Source};
 use crate::prompt::Part;
+use crate::report::milliseconds;
 use crate::schedule::{Choice, MergeFlag, Preset};
 
 /// What a model gets that was not trained on videos: few frames, since each costs a picture.
@@ -58,7 +59,7 @@ pub(super) fn add(
         return Err(Error::interrupted());
     }
     let video = read?;
-    let decode_ms = begin.elapsed().as_secs_f64() * 1000.0;
+    let decode_ms = milliseconds(begin);
     progress.clear();
     if let Some(line) = &video.remark {
         eprintln!("note: {line}");

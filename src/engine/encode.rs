@@ -8,6 +8,7 @@ use super::{EncodedImage, Facts, LoadSettings};
 use crate::assembly::{self, Arrangement, Survivors};
 use crate::error::{Error, Kind, Result};
 use crate::native::{Encoded, Picture, Tile, Vision};
+use crate::report::milliseconds;
 use crate::schedule::{Grid, Plan, Schedule};
 
 /// What it takes to encode.
@@ -203,10 +204,6 @@ impl Encoder<'_> {
         image.embeddings = assembly::gather(&rows, &embeddings, newline, width);
         Ok((unmerged, count(rows.len())))
     }
-}
-
-fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1000.0
 }
 
 fn count(n: usize) -> u32 {

@@ -10,6 +10,7 @@ use super::stop::Stop;
 use crate::error::{Error, Result};
 use crate::native::{FlashAttention, Gguf, KvType, LoadOptions, TextModel, Vision, VisionOptions};
 use crate::prompt::{Detected, Template};
+use crate::report::milliseconds;
 
 /// How a pair is loaded and run.
 #[derive(Debug, Clone)]
@@ -88,7 +89,7 @@ impl Real {
             n_pos: text.n_pos(),
             weight_bytes: text.bytes() + vision.info().weight_bytes,
             threads: settings.threads,
-            load_ms: start.elapsed().as_secs_f64() * 1000.0,
+            load_ms: milliseconds(start),
             vision: vision.info().clone(),
             pair,
         };

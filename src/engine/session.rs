@@ -12,7 +12,7 @@ use super::{EncodedImage, Engine, Grammar, MergeStep, Sampling, Visual};
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::prompt::{Chunk, Message};
-use crate::report::{Report, Trace};
+use crate::report::{Report, Trace, milliseconds};
 use crate::schedule::{Schedule, Score};
 
 /// Bounds and sampling of one answer.
@@ -415,10 +415,6 @@ impl<E: Engine> Session<E> {
         }
         Ok((finish, text))
     }
-}
-
-fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1000.0
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! Accuracy against throughput, one point for each schedule.
 
-use image::RgbImage;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::Summary;
-use crate::bench::{Format, register_fonts};
+use crate::plot::{self, Drawing, Format};
 
 const SIZE: (u32, u32) = (900, 560);
 const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
@@ -16,27 +15,23 @@ const ORANGE: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
 /// # Errors
 /// The drawing library's own words.
 pub fn curve(summary: &Summary, format: Format) -> Result<Vec<u8>, String> {
-    match format {
-        Format::Svg => {
-            let mut svg = String::new();
-            draw(&SVGBackend::with_string(&mut svg, SIZE).into_drawing_area(), summary)?;
-            Ok(svg.into_bytes())
-        }
-        Format::Png => {
-            let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
-            draw(&BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area(), summary)?;
-            let image = RgbImage::from_raw(SIZE.0, SIZE.1, pixels).ok_or("a picture of another size")?;
-            let mut png = std::io::Cursor::new(Vec::new());
-            image.write_to(&mut png, image::ImageFormat::Png).map_err(|error| error.to_string())?;
-            Ok(png.into_inner())
-        }
+    plot::render(&Curve(summary), format)
+}
+
+struct Curve<'a>(&'a Summary);
+
+impl Drawing for Curve<'_> {
+    fn size(&self) -> (u32, u32) {
+        SIZE
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Result<(), String> {
+        draw(area, self.0)
     }
 }
 
 fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, summary: &Summary) -> Result<(), String> {
-    register_fonts();
     let failed = |error: &dyn std::fmt::Display| error.to_string();
-    area.fill(&WHITE).map_err(|error| failed(&error))?;
     let points: Vec<(f64, f64, f64, f64, &str)> = summary
         .rows
         .iter()

@@ -92,7 +92,7 @@ impl Log {
     #[must_use]
     pub fn find(&self, schedule: &str, item: &str) -> Option<&Record> {
         let key = (schedule.to_owned(), item.to_owned());
-        self.known.get(&key).map(|&i| &self.records[i])
+        self.known.get(&key).map(|&i| &self.records[i]).filter(|record| record.failure.is_none())
     }
 
     /// # Errors

@@ -7,14 +7,8 @@ use super::{Item, Metric, Set, metric};
 use crate::engine::{Engine, Finish, Limits, Session};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{Message, Part, Role};
-use crate::schedule::Schedule;
-
-/// A schedule with the name it goes by.
-#[derive(Debug, Clone)]
-pub struct Subject {
-    pub name: String,
-    pub schedule: Schedule,
-}
+use crate::report::milliseconds;
+use crate::schedule::Subject;
 
 /// What stays the same for every question.
 #[derive(Debug)]
@@ -46,9 +40,7 @@ impl Runner<'_> {
             }
             for subject in order {
                 done += 1;
-                if let Some(known) =
-                    log.find(&subject.name, &item.id).filter(|record| record.failure.is_none())
-                {
+                if let Some(known) = log.find(&subject.name, &item.id) {
                     told(done, known);
                     continue;
                 }
@@ -79,7 +71,7 @@ impl Runner<'_> {
         for picture in &item.pictures {
             let start = Instant::now();
             let pixels = picture.pixels(&item.id)?;
-            let decode_ms = start.elapsed().as_secs_f64() * 1000.0;
+            let decode_ms = milliseconds(start);
             parts.push(Part::Image(session.add_image(pixels, decode_ms)?));
         }
         parts.push(Part::Text(metric::prompt(item, self.instruction)));

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::log::{Cost, Record};
 use super::{Interval, Metric};
-use crate::bench::Spread;
+use crate::report::Spread;
 
 /// One schedule over the whole set, or over one of its categories.
 #[derive(Debug, Clone, PartialEq, Serialize)]

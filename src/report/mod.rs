@@ -4,12 +4,16 @@
 mod compare;
 mod fate;
 mod memory;
+mod spread;
 mod trace;
 
 pub use compare::{compare, quantity};
 pub use fate::{Cell, Fate, Stage, TileFate, fates};
 pub use memory::{peak_rss, rss};
+pub use spread::Spread;
 pub use trace::{Half, ImageTile, PromptPart, Step, Trace};
+
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +74,12 @@ pub struct Tokens {
 pub struct VisualKv {
     pub layers: [u32; 2],
     pub tokens: u32,
+}
+
+/// Wall-clock milliseconds from `since` to now.
+#[must_use]
+pub fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
 }
 
 /// Wall-clock milliseconds.

@@ -10,11 +10,13 @@ mod choice;
 mod layers;
 mod plan;
 mod preset;
+mod subject;
 
 pub use amount::{Amount, parse_amounts, parse_layers};
 pub use choice::{Choice, Half, MergeFlag, Recommended, select};
 pub use plan::{Plan, Segment, Step, TilePlan, not_cut};
 pub use preset::Preset;
+pub use subject::Subject;
 
 use serde::{Deserialize, Serialize};
 

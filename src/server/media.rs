@@ -14,6 +14,7 @@ use url::Url;
 use super::error::{ApiError, ApiResult};
 use super::settings::{Bounds, MediaAccess};
 use crate::media::{self, policy};
+use crate::report::milliseconds;
 use crate::worker::protocol::Picture;
 use remote::Remote;
 
@@ -85,7 +86,7 @@ impl Media {
         blocking(move || {
             let _permit = permit;
             let pixels = media::decode(&bytes, &name, &limits)?;
-            Ok(Picture::new(pixels, start.elapsed().as_secs_f64() * 1000.0))
+            Ok(Picture::new(pixels, milliseconds(start)))
         })
         .await
     }

@@ -18,7 +18,8 @@ use crate::cli::{interrupt, settings, worker};
 use crate::engine::Stop;
 use crate::error::{Error, Kind, Result};
 use crate::media::{self, policy};
-use crate::worker::protocol::{Done, Event, Finish, Generate, Grammar, Limits, Picture, Request, Sampling};
+use crate::report::milliseconds;
+use crate::worker::protocol::{Done, Event, Finish, Generate, Grammar, Limits, Picture, Request};
 use crate::worker::service::{Input, Service};
 
 /// Whose pictures are shared: one batch is one asker.
@@ -32,14 +33,7 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
         system: flags.system_prompt.clone(),
         choice: options.choice.clone(),
         max_tokens: limits.tokens,
-        sampling: Sampling {
-            temperature: limits.sampling.temperature,
-            top_k: limits.sampling.top_k,
-            top_p: limits.sampling.top_p,
-            min_p: limits.sampling.min_p,
-            seed: (flags.sampling.seed >= 0).then_some(limits.sampling.seed),
-            ..Sampling::default()
-        },
+        sampling: flags.sampling.draw.sampling()?,
         folder: std::path::PathBuf::new(),
     };
     let grammar = limits.grammar.map(|grammar| match grammar {
@@ -209,7 +203,7 @@ impl Desk {
 fn picture(path: &Path) -> Result<Picture> {
     let start = Instant::now();
     let pixels = media::open(path, &policy::Limits::default())?;
-    let decode_ms = start.elapsed().as_secs_f64() * 1000.0;
+    let decode_ms = milliseconds(start);
     Ok(Picture::new(pixels, decode_ms))
 }
 

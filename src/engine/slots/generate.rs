@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::answer::Answer;
 use super::event::{Alternative, Delta, Done, Finish, Token};
-use super::request::{Request, count, milliseconds};
+use super::request::{Request, count};
 use super::scheduler::Slots;
 use super::slot::{Generating, Held, Stage, end_position, held_of};
 use super::{Decoder, Drawn, From, Next, Output};
@@ -12,6 +12,7 @@ use crate::engine::rows::Entry;
 use crate::engine::tally::Subject;
 use crate::engine::{EncodedImage, MergeStep, SegmentInfo};
 use crate::error::{Error, Kind};
+use crate::report::milliseconds;
 
 impl<D: Decoder> Slots<D> {
     /// One batch: the next token of every running answer.

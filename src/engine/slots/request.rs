@@ -10,6 +10,7 @@ use crate::engine::{EncodedImage, Grammar, MergeStep, Penalties, Sampling};
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::prompt::Chunk;
+use crate::report::milliseconds;
 use crate::schedule::{Schedule, Score};
 
 /// One answer to one conversation.
@@ -216,8 +217,4 @@ pub(super) fn image_number(entry: &Entry) -> Option<usize> {
 
 pub(super) fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-pub(super) fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1000.0
 }

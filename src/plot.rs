@@ -1,0 +1,64 @@
+//! Drawings written as PNG or SVG, with letters of our own.
+
+use std::sync::Once;
+
+use image::RgbImage;
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::register_font;
+
+/// What the picture is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Png,
+    Svg,
+}
+
+/// Something that can be drawn on whatever keeps the lines.
+pub trait Drawing {
+    /// Width and height in pixels.
+    fn size(&self) -> (u32, u32);
+
+    /// # Errors
+    /// The drawing library's own words.
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Result<(), String>;
+}
+
+/// The picture's file, on white ground.
+///
+/// # Errors
+/// The drawing library's own words.
+pub fn render(drawing: &impl Drawing, format: Format) -> Result<Vec<u8>, String> {
+    register_fonts();
+    let (width, height) = drawing.size();
+    match format {
+        Format::Svg => {
+            let mut svg = String::new();
+            on_white(drawing, &SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area())?;
+            Ok(svg.into_bytes())
+        }
+        Format::Png => {
+            let mut pixels = vec![0; (width * height * 3) as usize];
+            let backend = BitMapBackend::with_buffer(&mut pixels, (width, height));
+            on_white(drawing, &backend.into_drawing_area())?;
+            let image = RgbImage::from_raw(width, height, pixels).ok_or("a picture of another size")?;
+            let mut png = std::io::Cursor::new(Vec::new());
+            image.write_to(&mut png, image::ImageFormat::Png).map_err(|error| error.to_string())?;
+            Ok(png.into_inner())
+        }
+    }
+}
+
+fn on_white<B: DrawingBackend>(drawing: &impl Drawing, area: &DrawingArea<B, Shift>) -> Result<(), String> {
+    area.fill(&WHITE).map_err(|error| error.to_string())?;
+    drawing.draw(area)
+}
+
+/// Gives charts their letters: a picture must not depend on the fonts a machine happens to have.
+fn register_fonts() {
+    static FONT: Once = Once::new();
+    FONT.call_once(|| {
+        // It fails for bytes that are no font, and these are one.
+        let _ = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
+    });
+}
