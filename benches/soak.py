@@ -1,164 +1,195 @@
+#!/usr/bin/env python3
 """Streams about pictures for a while, a fifth of the clients leaving midway: none lost, none crossed, no memory kept.
 
     illava serve -m models/demo/text.gguf -mm models/demo/mmproj.gguf -np 32 -c 32768 --queue 64 --port 8080
-    python benches/soak.py http://127.0.0.1:8080 models/demo --server PID [--minutes 10] [--clients 32] [--out FILE]
+    benches/soak.py http://127.0.0.1:8080 models/demo --server PID [--minutes 10] [--clients 32] [--out FILE]
 
-Every client asks questions of the fixed set over and over, greedily and without a cache, and compares each answer with
-the one the server gave when it was asked alone: an answer that belongs to another client shows. Only the standard
-library is used.
+Every client asks questions of the fixed set over and over, greedily, half of the time without the caches. The questions
+are chosen while the server has nothing else to do: each has an answer of its own, long enough to be left in the middle,
+and the model is sure of every token, so that the last bits of a sum, which depend on what else is computed, cannot
+change it. A stream is
+
+- lost, if it ends with an error, without an end, or if its pieces are not the text that its report says;
+- crossed, if its text or the size of its prompt is another than when the question was asked alone.
+
+The exit status is 0 if there was neither, the worker is the one that began, no slot stays busy, and the memory of both
+processes grew by less than 50 MB since the end of the warm-up. Only the standard library is used.
 """
 
 import argparse
 import base64
-import http.client
+import datetime
 import json
-import os
-import pathlib
 import random
+import sys
 import threading
 import time
-import urllib.parse
+import traceback
+from pathlib import Path
+
+from measure import machine, streams
+
+ROOT = Path(__file__).resolve().parent.parent
+KINDS = ("caption", "page14_row")
+# The least difference in log-probability to the second best token that no rounding makes up for.
+SURE = 1.0
+LONG = 10
+MOST_GROWTH = 50_000_000
 
 
-def ask(server, body, leave_after=None):
-    """Text, seconds to the first piece, whether the client left; raises what the server calls an error."""
-    url = urllib.parse.urlsplit(server)
-    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=300)
-    start, first, text, finished = time.monotonic(), None, "", False
-    try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        if response.status != 200:
-            raise RuntimeError(f"{response.status}: {response.read().decode()}")
-        for line in response:
-            if not line.startswith(b"data: "):
-                continue
-            data = line[6:].strip()
-            if data == b"[DONE]":
-                finished = True
-                break
-            chunk = json.loads(data)
-            if "error" in chunk:
-                raise RuntimeError(chunk["error"]["message"])
-            piece = chunk["choices"][0]["delta"].get("content") or "" if chunk["choices"] else ""
-            if piece and first is None:
-                first = time.monotonic() - start
-            text += piece
-            if leave_after is not None and len(text) >= leave_after:
-                return text, first, True
-        if not finished:
-            raise RuntimeError("the stream broke off")
-        return text, first, False
-    finally:
-        connection.close()
-
-
-def questions(folder, count):
+def candidates(folder: Path):
     rows = [json.loads(line) for line in (folder / "questions.jsonl").read_text().splitlines()]
-    chosen = random.Random(5).sample(rows, count)
-    for row in chosen:
+    rows = [row for row in rows if row["kind"] in KINDS]
+    random.Random(5).shuffle(rows)
+    for row in rows:
         picture = base64.b64encode((folder / row["image"]).read_bytes()).decode()
         content = [
             {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}},
             {"type": "text", "text": row["question"]},
         ]
-        messages = [{"role": "user", "content": content}]
-        yield {"messages": messages, "stream": True, "temperature": 0, "max_tokens": 48, "cache_prompt": False}
+        body = {"messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 48, "report": True}
+        # Pages do not survive merging, and requests with and without it run beside each other.
+        if row["kind"].startswith("page"):
+            body["merge"] = "off"
+        yield body
 
 
-def resident(pid):
-    """Bytes of a process and its children, from /proc."""
-    total = 0
-    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
-    tasks = pathlib.Path(f"/proc/{pid}/task")
-    below = [child for task in tasks.iterdir() for child in (task / "children").read_text().split()] if children.exists() else []
-    for one in [pid, *below]:
-        pages = int(pathlib.Path(f"/proc/{one}/statm").read_text().split()[1])
-        total += pages * os.sysconf("SC_PAGE_SIZE")
-    return total
+def choose(server: str, folder: Path, count: int) -> list[dict]:
+    """Questions with what they are answered alone."""
+    chosen: dict[str, dict] = {}
+    for body in candidates(folder):
+        body_alone = body | {"cache_prompt": False, "logprobs": True, "top_logprobs": 2}
+        alone = streams.ask(server, body_alone)
+        if len(alone.text) < LONG or alone.text in chosen:
+            continue
+        # Kept from ending, the model is asked for one token more: so the end is among those it is sure of.
+        tokens = len(alone.margins) + 1
+        beyond = streams.ask(server, body_alone | {"ignore_eos": True, "max_tokens": tokens})
+        if min(beyond.margins) >= SURE:
+            chosen[alone.text] = {"body": body, "text": alone.text, "prompt": alone.usage["prompt_tokens"]}
+        if len(chosen) == count:
+            return list(chosen.values())
+    sys.exit(f"only {len(chosen)} questions of {folder} have an answer of their own that the model is sure of; give --questions {len(chosen)}")
 
 
 class Soak:
-    def __init__(self, server, bodies, expected):
-        self.server, self.bodies, self.expected = server, bodies, expected
+    def __init__(self, server: str, asked: list[dict]):
+        self.server, self.asked = server, asked
         self.lock = threading.Lock()
-        self.first, self.whole, self.left, self.wrong, self.errors = [], 0, 0, [], []
+        self.first: dict[str, list[float]] = {"encoded": [], "cached": []}
+        self.whole, self.left, self.lost, self.crossed = 0, 0, [], []
+        self.resident: list[float] = []
 
-    def client(self, number, end):
+    def once(self, chance: random.Random) -> None:
+        one = chance.choice(self.asked)
+        cached = chance.random() < 0.5
+        # After so many letters; below 0 before the answer begins.
+        leave = chance.randrange(-2, len(one["text"])) if chance.random() < 0.2 else None
+        answer = streams.ask(self.server, one["body"] | {"cache_prompt": cached}, leave)
+        # A client that left has a part of it, and no figures.
+        wrong = answer.text != one["text"][: len(answer.text)] if answer.left else answer.text != one["text"]
+        wrong = wrong or not answer.left and answer.usage["prompt_tokens"] != one["prompt"]
+        with self.lock:
+            if answer.first is not None:
+                self.first["cached" if cached else "encoded"].append(answer.first)
+            self.left += answer.left
+            self.whole += not answer.left
+            if wrong:
+                self.crossed.append({"expected": one["text"], "got": answer.text, "usage": answer.usage})
+
+    def client(self, number: int, end: float) -> None:
         chance = random.Random(number)
         while time.monotonic() < end:
-            i = chance.randrange(len(self.bodies))
-            leave = chance.randrange(1, 8) if chance.random() < 0.2 else None
             try:
-                text, first, left = ask(self.server, self.bodies[i], leave)
-            except (OSError, RuntimeError, http.client.HTTPException) as error:
+                self.once(chance)
+            except Exception as error:  # whatever it is, an answer was lost
                 with self.lock:
-                    self.errors.append(f"{type(error).__name__}: {error}")
+                    self.lost.append(f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-2)}")
                 time.sleep(0.5)
-                continue
-            with self.lock:
-                if first is not None:
-                    self.first.append(first)
-                self.left += left
-                self.whole += not left
-                fits = self.expected[i].startswith(text) if left else text == self.expected[i]
-                if not fits:
-                    self.wrong.append({"question": i, "expected": self.expected[i], "got": text})
 
-    def run(self, clients, seconds):
+    def run(self, clients: int, seconds: float, pids: list[int]) -> None:
         end = time.monotonic() + seconds
         threads = [threading.Thread(target=self.client, args=(number, end)) for number in range(clients)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        due = time.monotonic()
+        while running := [thread for thread in threads if thread.is_alive()]:
+            running[0].join(timeout=max(0.0, due - time.monotonic()))
+            if time.monotonic() >= due:
+                due += 15
+                self.resident.append(round(sum(map(streams.resident, pids)) / 1e6, 1))
+
+    def times(self) -> dict:
+        both = self.first["encoded"] + self.first["cached"]
+        named = {"all": both, "without_caches": self.first["encoded"], "with_caches": self.first["cached"]}
+        return {name: {"p50": share(values, 0.5), "p95": share(values, 0.95)} for name, values in named.items()}
 
 
-def share(values, part):
+def share(values: list[float], part: float) -> float | None:
     values = sorted(values)
-    return values[min(len(values) - 1, int(part * len(values)))] if values else None
+    return round(values[min(len(values) - 1, int(part * len(values)))], 4) if values else None
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("url")
-    parser.add_argument("model", type=pathlib.Path, help="folder with questions.jsonl and its pictures")
+    parser.add_argument("model", type=Path, help="folder with questions.jsonl and its pictures")
     parser.add_argument("--server", type=int, required=True, help="process id of illava serve")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--warm-up", type=float, default=1, help="minutes")
     parser.add_argument("--questions", type=int, default=40)
-    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
 
-    bodies = list(questions(given.model, given.questions))
-    expected = [ask(given.url, body)[0] for body in bodies]
-    Soak(given.url, bodies, expected).run(given.clients, given.warm_up * 60)
-    before = resident(given.server)
-    soak = Soak(given.url, bodies, expected)
-    soak.run(given.clients, given.minutes * 60)
-    # Cancelled requests end within a step.
-    time.sleep(2)
-    after = resident(given.server)
+    workers = streams.children(given.server)
+    if len(workers) != 1:
+        parser.error(f"process {given.server} has {len(workers)} children where illava serve has its worker")
+    pids = [given.server, *workers]
+    load = machine.load()
+    asked = choose(given.url, given.model, given.questions)
+    print(f"{len(asked)} questions chosen; warming up", file=sys.stderr, flush=True)
+    warm = Soak(given.url, asked)
+    warm.run(given.clients, given.warm_up * 60, pids)
+    busy = streams.wait_idle(given.url)
+    before = sum(map(streams.resident, pids))
+    files = sum(map(streams.open_files, pids))
+    print(f"warm at {before / 1e6:.0f} MB; {given.minutes:g} minutes begin", file=sys.stderr, flush=True)
+    soak = Soak(given.url, asked)
+    soak.run(given.clients, given.minutes * 60, pids)
+    busy += streams.wait_idle(given.url)
+    same = streams.children(given.server) == workers
+    after = sum(map(streams.resident, pids))
+    lost, crossed = warm.lost + soak.lost, warm.crossed + soak.crossed
     result = {
+        "date": datetime.date.today().isoformat(),
+        "machine": machine.describe(),
+        "load_before": load,
+        "commit": machine.commit(ROOT),
         "clients": given.clients,
+        "questions": len(asked),
+        "warm_up_minutes": given.warm_up,
         "minutes": given.minutes,
         "answers": soak.whole,
         "left_midway": soak.left,
-        "errors": len(soak.errors),
-        "first_errors": soak.errors[:3],
-        "differ": len(soak.wrong),
-        "first_differences": soak.wrong[:3],
-        "crossed": sum(1 for one in soak.wrong if one["got"] in expected),
-        "first_token_s": {"p50": share(soak.first, 0.5), "p95": share(soak.first, 0.95)},
-        "resident_mib": {"after_warm_up": before >> 20, "after": after >> 20},
+        "lost": len(lost),
+        "crossed": len(crossed),
+        "first_token_s": soak.times(),
+        "resident_mb": {"after_warm_up": before / 1e6, "after": after / 1e6, "every_15_s": soak.resident},
+        "open_files": {"after_warm_up": files, "after": sum(map(streams.open_files, pids))},
+        "same_worker": same,
+        "slots_still_busy": busy,
+        "first_lost": lost[:3],
+        "first_crossed": crossed[:3],
     }
     text = json.dumps(result, indent=1)
     print(text)
     if given.out:
+        given.out.parent.mkdir(exist_ok=True)
         given.out.write_text(text + "\n")
-    kept = after - before
-    return 1 if soak.errors or result["crossed"] or kept > 50 << 20 else 0
+    well = same and soak.whole > 0 and not (lost or crossed or busy) and after - before < MOST_GROWTH
+    print("passed" if well else "FAILED", file=sys.stderr)
+    return 0 if well else 1
 
 
 if __name__ == "__main__":
