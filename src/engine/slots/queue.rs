@@ -25,11 +25,13 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Whoever is next, unless it is not `ready`: then the next of another scope.
+    /// Whoever is next of those that are `ready`: one that is not keeps nobody else waiting.
     pub(super) fn pop_if(&mut self, mut ready: impl FnMut(&T) -> bool) -> Option<T> {
-        let at = self.lanes.iter().position(|(_, items)| items.front().is_some_and(&mut ready))?;
-        let (scope, mut items) = self.lanes.remove(at)?;
-        let item = items.pop_front();
+        let mut lanes = self.lanes.iter().enumerate();
+        let (lane, at) =
+            lanes.find_map(|(lane, (_, items))| Some((lane, items.iter().position(&mut ready)?)))?;
+        let (scope, mut items) = self.lanes.remove(lane)?;
+        let item = items.remove(at);
         if !items.is_empty() {
             self.lanes.push_back((scope, items));
         }
@@ -78,9 +80,11 @@ mod tests {
         assert_eq!(queue.remove(|&item| item == 6), None);
         assert_eq!(queue.pop_if(|&item| item > 9), None);
         assert_eq!(queue.pop_if(|&item| item == 4), Some(4));
+        assert_eq!(queue.pop_if(|&item| item == 3), Some(3), "past those before it in its scope");
+        queue.push(scope("a"), 3);
         queue.push(scope("b"), 4);
         let order: Vec<i32> = std::iter::from_fn(|| queue.pop_if(|_| true)).collect();
-        assert_eq!(order, [1, 7, 5, 2, 4, 3]);
+        assert_eq!(order, [7, 5, 1, 4, 2, 3]);
         assert_eq!(queue.len(), 0);
     }
 }

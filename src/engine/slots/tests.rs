@@ -262,6 +262,22 @@ fn several_answers_to_one_prompt_compute_it_once() {
 }
 
 #[test]
+fn who_waits_to_share_keeps_nobody_waiting() {
+    let mut bench = Bench::new(4);
+    for (id, content) in [(1, 1), (2, 1), (3, 2)] {
+        bench.submit(Job { pictures: vec![picture(content, 9)], ..job(id, "\u{1}what?", 2) });
+    }
+    bench.submit(job(4, "x", 2));
+    bench.turns(1);
+    let at_work: Vec<u64> = bench.slots.view().iter().filter_map(|slot| slot.request).collect();
+    assert_eq!(at_work, [1, 3, 4], "2 waits for the picture of 1, the others of its scope do not");
+    bench.run();
+    assert_eq!(bench.done(2).computed_tokens, 1, "and then shares it");
+    assert_eq!(bench.encoded, 2);
+    bench.is_consistent();
+}
+
+#[test]
 fn another_schedule_is_another_picture() {
     let mut bench = Bench::new(1);
     let off = crate::schedule::Schedule::default();
