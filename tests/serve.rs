@@ -13,3 +13,5 @@ mod inprocess;
 mod life;
 #[path = "serve/peer.rs"]
 mod peer;
+#[path = "serve/videos.rs"]
+mod videos;

@@ -1,54 +1,23 @@
 //! `illava serve` with its worker, on tiny models: what only the real one can show.
 
 mod binary;
+#[path = "serve/curl.rs"]
+mod curl;
 #[path = "serve/http.rs"]
 mod http;
+#[path = "serve/served.rs"]
+mod served;
+#[path = "serve/systemd.rs"]
+mod systemd;
+#[path = "serve/visuals.rs"]
+mod visuals;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use http::{Caller, about, png, question};
 use serde_json::{Value, json};
-
-struct Served {
-    process: Child,
-    caller: Caller,
-}
-
-impl Served {
-    fn start(name: &str, extra: &[&str]) -> Self {
-        let mut args = vec!["serve".to_owned()];
-        args.extend(binary::pair(name));
-        args.extend(
-            ["--port", "0", "-np", "8", "-c", "8192", "-t", "2"].iter().chain(extra).map(|a| (*a).to_owned()),
-        );
-        let mut process = binary::spawn(&args);
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let address = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| line.strip_prefix("listening on http://")?.parse().ok())
-            .expect("the server says where it listens");
-        // Nobody may block on a full pipe.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("server: {line}")));
-        let served = Self { process, caller: Caller(address) };
-        served.caller.wait_ready();
-        served
-    }
-
-    fn worker(&self) -> String {
-        let found = Command::new("pgrep").args(["-P", &self.process.id().to_string()]).output().unwrap();
-        String::from_utf8(found.stdout).unwrap().trim().to_owned()
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+use served::Served;
 
 fn signal(name: &str, pid: &str) {
     assert!(Command::new("kill").args([name, pid]).status().unwrap().success());

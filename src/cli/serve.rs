@@ -58,7 +58,11 @@ fn settings(flags: &ServeFlags) -> Result<Settings> {
         slots: flags.slots || !flags.no_slots,
         share_cache: flags.share_cache,
         access: Access { hosts: flags.allowed_hosts.clone(), origins: flags.cors_origins.clone() },
-        media: MediaAccess { folder: flags.media_path.clone(), hosts: flags.allow_remote_media.clone() },
+        media: MediaAccess {
+            folder: flags.media_path.clone(),
+            hosts: flags.allow_remote_media.clone(),
+            ..MediaAccess::default()
+        },
         bounds: bounds(limits)?,
         sampling: flags.answers.draw.sampling()?,
         max_tokens: match flags.answers.predict {
@@ -100,6 +104,11 @@ fn bounds(flags: &LimitFlags) -> Result<Bounds> {
         image_bytes: u64::from(flags.max_image_bytes) << 20,
         image_pixels: u64::from(flags.max_image_pixels) * 1_000_000,
         request_pixels: u64::from(flags.max_request_pixels) * 1_000_000,
+        videos: flags.max_videos as usize,
+        video_bytes: u64::from(flags.max_video_bytes) << 20,
+        video_frames: at_least_one("--max-video-frames", flags.max_video_frames)?,
+        video_pixels: u64::from(at_least_one("--max-video-pixels", flags.max_video_pixels)?) * 1_000_000,
+        video_time: seconds("--video-timeout", flags.video_timeout)?,
         grammar_bytes: flags.max_grammar_bytes as usize,
         grammar_time: seconds("--grammar-timeout", flags.grammar_timeout)?,
         choices: at_least_one("--max-choices", flags.max_choices)?,
@@ -172,6 +181,10 @@ mod tests {
             (plain.bounds.body_bytes, plain.bounds.images, plain.bounds.image_pixels),
             (own.body_bytes, own.images, own.image_pixels)
         );
+        let videos = |bounds: &Bounds| {
+            (bounds.videos, bounds.video_bytes, bounds.video_frames, bounds.video_pixels, bounds.video_time)
+        };
+        assert_eq!(videos(&plain.bounds), videos(&own));
         let told = read(&[
             "--host",
             "0.0.0.0",
@@ -223,6 +236,9 @@ mod tests {
             (vec!["-n", "-2"], "-n -2"),
             (vec!["--api-key", ""], "--api-key"),
             (vec!["--max-choices", "0"], "--max-choices 0"),
+            (vec!["--max-video-frames", "0"], "--max-video-frames 0"),
+            (vec!["--max-video-pixels", "0"], "--max-video-pixels 0"),
+            (vec!["--video-timeout", "0"], "--video-timeout 0"),
         ] {
             let error = read(&args).unwrap_err();
             assert!(error.to_string().contains(part), "{args:?}: {error}");

@@ -63,10 +63,10 @@ pub struct ServeFlags {
     /// Let all API keys share encoded pictures and cached prompts
     #[arg(long, help_heading = "Server")]
     pub share_cache: bool,
-    /// Folder that file:// pictures are read from; without it, none are
+    /// Folder that file:// pictures and videos are read from; without it, none are
     #[arg(long, value_name = "FOLDER", env = "LLAMA_ARG_MEDIA_PATH", help_heading = "Server")]
     pub media_path: Option<PathBuf>,
-    /// Hosts that pictures are fetched from: example.com, *.example.com, or * for any; without it, none are
+    /// Hosts that pictures and videos are fetched from: example.com, *.example.com, or * for any; without it, none are
     #[arg(long, value_name = "HOSTS", value_delimiter = ',', help_heading = "Server")]
     pub allow_remote_media: Vec<String>,
 }
@@ -117,9 +117,24 @@ pub struct LimitFlags {
     /// Pixels of one picture, in millions
     #[arg(long, value_name = "MP", default_value_t = 50, help_heading = "Limits")]
     pub max_image_pixels: u32,
-    /// Pixels of all pictures of a request, in millions (at most 350)
+    /// Pixels of all pictures and frames of a request, in millions (at most 350)
     #[arg(long, value_name = "MP", default_value_t = 200, help_heading = "Limits")]
     pub max_request_pixels: u32,
+    /// Videos in a request
+    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Limits")]
+    pub max_videos: u32,
+    /// Bytes of one video's file, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256, help_heading = "Limits")]
+    pub max_video_bytes: u32,
+    /// Frames taken of one video; the model's own rule with no more than these
+    #[arg(long, value_name = "N", default_value_t = 768, help_heading = "Limits")]
+    pub max_video_frames: u32,
+    /// Pixels of all frames taken of one video, in millions; above it they are made smaller
+    #[arg(long, value_name = "MP", default_value_t = 100, help_heading = "Limits")]
+    pub max_video_pixels: u32,
+    /// Seconds that looking at a video may take, and again reading its frames
+    #[arg(long, value_name = "S", default_value_t = 60.0, help_heading = "Limits")]
+    pub video_timeout: f32,
     /// Bytes of a grammar or JSON schema
     #[arg(long, value_name = "N", default_value_t = 64 << 10, help_heading = "Limits")]
     pub max_grammar_bytes: u32,
@@ -135,7 +150,7 @@ pub struct LimitFlags {
     /// Seconds a request's body may take
     #[arg(long, value_name = "S", default_value_t = 60.0, help_heading = "Limits")]
     pub body_timeout: f32,
-    /// Seconds the fetching of a picture may take
+    /// Seconds the fetching of a picture or video may take
     #[arg(long, value_name = "S", default_value_t = 20.0, help_heading = "Limits")]
     pub fetch_timeout: f32,
     /// Seconds a worker may be silent before it is killed

@@ -5,34 +5,26 @@ use std::time::Instant;
 
 use super::progress::Progress;
 use super::settings;
-use crate::engine::{Engine, Real, Session};
+use crate::engine::{Engine, Real, Session, usual_choice, usual_frames};
 use crate::error::{Error, Result};
 use crate::media::Pixels;
 use crate::media::policy::VideoLimits;
-use crate::media::video::{Sampling, Source};
+use crate::media::video::Source;
 use crate::prompt::Part;
 use crate::report::milliseconds;
-use crate::schedule::{Choice, MergeFlag, Preset};
-
-/// What a model gets that was not trained on videos: few frames, since each costs a picture.
-const AS_PICTURES: Sampling = Sampling::Uniform { frames: 8, multiple: 1 };
+use crate::schedule::Choice;
 
 /// Looks at the video, without a model.
 pub(super) fn open(what: &OsStr) -> Result<Source> {
     Source::open(what, VideoLimits::default())
 }
 
-/// The schedule that is chosen where nobody asks for one: the video's, unless the model's family has its own.
+/// What is chosen where nobody asks for a schedule.
 pub(super) fn choice(settings: &settings::Run, engine: &Real) -> Choice {
-    let asked = &settings.choice;
-    let facts = engine.facts();
-    let open = asked.merge.is_none() && asked.vit.is_none() && asked.llm.is_none();
-    let own = facts.pair.recommended.is_some() || facts.n_pos > 1;
-    let merge = match open && !own && !settings.videos.is_empty() && engine.takes_videos() {
-        true => Some(MergeFlag::Preset(Preset::Video)),
-        false => asked.merge,
-    };
-    Choice { merge, ..asked.clone() }
+    if settings.videos.is_empty() || !engine.takes_videos() {
+        return settings.choice.clone();
+    }
+    usual_choice(&settings.choice, engine.facts())
 }
 
 /// Reads the frames that the model's authors take and has them encoded as one video; for a model without videos each
@@ -48,12 +40,7 @@ pub(super) fn add(
     let begin = Instant::now();
     let engine = session.engine();
     let takes_videos = engine.takes_videos();
-    let custom = match takes_videos {
-        true if engine.facts().n_pos > 1 => Sampling::QWEN2VL,
-        true => Sampling::ONEVISION,
-        false => AS_PICTURES,
-    };
-    let read = source.read(&settings.frames.over(custom));
+    let read = source.read(&settings.frames.over(usual_frames(engine.facts(), takes_videos)));
     // Ctrl-C ends ffmpeg too, which then has only half a story to tell.
     if settings.load.stop.is_asked() {
         return Err(Error::interrupted());

@@ -32,7 +32,7 @@ pub use rows::{Entry, Rows, end_position};
 pub use session::{Answer, Finish, Limits, Session};
 pub use sizing::{CacheLayout, Demand, Sizing};
 pub use stop::Stop;
-pub use visual::Visual;
+pub use visual::{Source, Visual, usual_choice, usual_frames};
 
 pub use crate::native::{
     FlashAttention, Grammar, KvType, MAX_SEQUENCES, MergeStep, Penalties, Sampling, SegmentInfo,

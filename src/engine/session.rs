@@ -8,7 +8,7 @@ use super::sizing::{CacheLayout, Demand, Sizing};
 use super::stop::Stop;
 use super::stream::Letters;
 use super::tally::{Subject, Tally};
-use super::{EncodedImage, Engine, Grammar, MergeStep, Sampling, Visual};
+use super::{EncodedImage, Engine, Grammar, MergeStep, Sampling, Source};
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::prompt::{Chunk, Message};
@@ -44,22 +44,6 @@ pub struct Answer {
     pub finish: Finish,
     pub report: Report,
     pub trace: Trace,
-}
-
-/// What a span was made of.
-enum Source {
-    Image(Pixels),
-    Video(Vec<Pixels>),
-}
-
-impl Source {
-    fn visual(&self, several: bool) -> Visual<'_> {
-        match self {
-            Source::Image(pixels) if several => Visual::OneOfSeveral(pixels),
-            Source::Image(pixels) => Visual::Image(pixels),
-            Source::Video(frames) => Visual::Video(frames.iter().collect()),
-        }
-    }
 }
 
 /// A conversation.

@@ -11,6 +11,7 @@ mod stills;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 pub use sampling::Sampling;
 
@@ -67,6 +68,22 @@ pub struct Frame {
     pub seconds: f64,
 }
 
+impl Programs {
+    /// Whether both can be started.
+    #[must_use]
+    pub fn are_here(&self) -> bool {
+        [&self.ffmpeg, &self.ffprobe].into_iter().all(|program| {
+            let asked = Command::new(program)
+                .arg("-version")
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+            asked.is_ok_and(|status| status.success())
+        })
+    }
+}
+
 impl Source {
     /// Looks at `what`: a video file, a folder of pictures, or several picture files between commas.
     ///
@@ -86,7 +103,7 @@ impl Source {
         let form = match path.metadata() {
             Ok(found) if found.is_dir() => Form::Stills(stills::folder(path, &limits)?),
             Ok(found) if found.is_file() => {
-                Form::File { path: path.to_owned(), probe: probe::probe(path, &limits, &programs)? }
+                return Self::open_file(path, name, limits, programs);
             }
             // A pipe or a device has no end that could be looked for.
             Ok(_) => return Err(Error::new(Kind::File, format!("{name}: not a file; save the video first"))),
@@ -97,6 +114,15 @@ impl Source {
             Err(error) => return Err(Error::new(Kind::File, format!("{name}: {error}"))),
         };
         Ok(Self { name, form, limits, programs })
+    }
+
+    /// Looks at a video file that is called `name` wherever it is spoken of.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_file(path: &Path, name: String, limits: VideoLimits, programs: Programs) -> Result<Self> {
+        let probe = probe::probe(path, &name, &limits, &programs)?;
+        Ok(Self { name, form: Form::File { path: path.to_owned(), probe }, limits, programs })
     }
 
     /// What the video was opened by.
@@ -114,7 +140,9 @@ impl Source {
             Form::File { path, probe } => {
                 let total = probe.seconds.len();
                 let wanted = sampling.of_file(total, probe.fps);
-                let (frames, remark) = extract::extract(path, probe, &wanted, &self.limits, &self.programs)?;
+                let call =
+                    extract::Call { path, name: &self.name, limits: &self.limits, programs: &self.programs };
+                let (frames, remark) = extract::extract(&call, probe, &wanted)?;
                 #[allow(clippy::cast_precision_loss)]
                 let fps = wanted.len() as f64 / total.max(1) as f64 * probe.fps;
                 (frames, fps, remark)

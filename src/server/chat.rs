@@ -9,10 +9,12 @@ use serde_json::Value;
 
 use super::api::answer::{self, Cost, Heading};
 use super::api::chat::{Body, Chat};
+use super::api::messages::{self, Conversation};
 use super::body;
 use super::choices::{Choices, News};
 use super::error::{ApiError, ApiResult, Type};
 use super::guard::Scope;
+use super::media::Film;
 use super::state::Shared;
 use super::stream::{self, Wanted};
 use crate::worker::protocol::{Generate, Ready, Token};
@@ -36,8 +38,12 @@ pub async fn completions(
     app.grammars.check(chat.grammar.as_ref()).await?;
 
     let prepared = app.admission.prepare().await;
-    let pictures = app.media.pictures(chat.conversation.images).await?;
-    app.metrics.pictures(pictures.len());
+    let film = Film { one_span: ready.takes_videos, frames: ready.video_frames };
+    let Conversation { mut messages, references } = chat.conversation;
+    let shown = app.media.read(references, film).await?;
+    messages::place(&mut messages, &shown.iter().map(Vec::len).collect::<Vec<_>>());
+    let pictures: Vec<_> = shown.into_iter().flatten().collect();
+    app.metrics.shown(&pictures);
     let wanted = Wanted {
         choices: chat.choices,
         include_usage: chat.include_usage,
@@ -48,7 +54,7 @@ pub async fn completions(
     };
     let generate = Generate {
         id: 0,
-        messages: chat.conversation.messages,
+        messages,
         pictures,
         merge: chat.merge,
         limits: chat.limits,

@@ -77,7 +77,7 @@ pub async fn props(State(app): State<Shared>) -> ApiResult<Json<Value>> {
         "total_slots": ready.slots,
         "model_alias": app.model_name(),
         "model_path": app.settings.model_path,
-        "modalities": { "vision": true, "audio": false, "video": false },
+        "modalities": { "vision": true, "audio": false, "video": app.media.reads_videos() },
         "chat_template": ready.chat_template,
         "bos_token": ready.bos_text,
         "eos_token": ready.eos_text,
@@ -147,7 +147,9 @@ pub async fn metrics(State(app): State<Shared>) -> ApiResult<Response> {
             "the metrics endpoint is off; start the server with --metrics",
         ));
     }
-    let status = app.client.status().await;
+    let restarts = app.client.restarts();
+    // A worker that died meanwhile would be counted twice.
+    let status = app.client.status().await.filter(|_| app.client.restarts() == restarts);
     let text = app.metrics.text(&app.admission, app.client.restarts(), status.as_ref());
     Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
 }

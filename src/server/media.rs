@@ -1,24 +1,32 @@
-//! References of a request to pixels: data URIs, files below one folder, fetched URLs.
+//! References of a request to pixels, of pictures and of videos: data URIs, files below one folder, fetched URLs.
 
 mod addresses;
 mod files;
 mod remote;
+mod sink;
+mod video;
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
 use data_url::DataUrl;
+use data_url::forgiving_base64::DecodeError;
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::error::{ApiError, ApiResult};
+use super::api::messages::Reference;
+use super::error::{ApiError, ApiResult, Type};
 use super::settings::{Bounds, MediaAccess};
 use crate::media::{self, policy};
 use crate::report::milliseconds;
 use crate::worker::protocol::Picture;
 use remote::Remote;
+use sink::{Most, Sink};
+pub use video::Film;
+use video::Videos;
 
-/// The way from references to pictures, with its limits.
+/// The way from references to pictures and videos, with its limits.
 pub struct Media {
     files: Option<files::Folder>,
     remote: Remote,
@@ -28,6 +36,7 @@ pub struct Media {
     decoders: Arc<Semaphore>,
     /// Fetches at once.
     fetchers: Arc<Semaphore>,
+    videos: Videos,
 }
 
 impl Media {
@@ -35,50 +44,73 @@ impl Media {
     /// A folder that is none.
     pub fn new(access: &MediaAccess, bounds: &Bounds) -> crate::error::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let limits = policy::Limits {
+            max_bytes: bounds.image_bytes,
+            max_pixels: bounds.image_pixels,
+            ..policy::Limits::default()
+        };
         Ok(Self {
             files: access.folder.as_deref().map(files::Folder::open).transpose()?,
             remote: Remote::new(&access.hosts, bounds),
-            limits: policy::Limits {
-                max_bytes: bounds.image_bytes,
-                max_pixels: bounds.image_pixels,
-                ..policy::Limits::default()
-            },
+            limits,
             request_pixels: bounds.request_pixels,
             decoders: Arc::new(Semaphore::new(cores)),
             fetchers: Arc::new(Semaphore::new(8)),
+            videos: Videos::new(access, bounds, limits),
         })
     }
 
-    /// Decodes the pictures of one request, in order.
+    /// Whether videos could be read when the server started.
+    #[must_use]
+    pub fn reads_videos(&self) -> bool {
+        self.videos.readable
+    }
+
+    /// Decodes what one request shows, in order: of each reference one picture or video, or where the model takes no
+    /// videos, the pictures that stand for one.
     ///
     /// # Errors
-    /// 400 that names the picture by its place among the request's pictures.
-    pub async fn pictures(self: &Arc<Self>, urls: Vec<String>) -> ApiResult<Vec<Picture>> {
-        let mut pictures = Vec::with_capacity(urls.len());
-        let mut pixels = 0;
-        for (i, url) in urls.into_iter().enumerate() {
-            let picture = self.picture(url, format!("image {}", i + 1)).await?;
-            pixels += u64::from(picture.width) * u64::from(picture.height);
+    /// 400 that names the picture or video by its place among the request's; 501 for a video without ffmpeg.
+    pub async fn read(
+        self: &Arc<Self>,
+        references: Vec<Reference>,
+        film: Film,
+    ) -> ApiResult<Vec<Vec<Picture>>> {
+        let mut all = Vec::with_capacity(references.len());
+        let (mut images, mut videos, mut pixels) = (0, 0, 0);
+        for reference in references {
+            let shown = match reference {
+                Reference::Image(url) => {
+                    images += 1;
+                    vec![self.picture(url, format!("image {images}")).await?]
+                }
+                Reference::Video(url) => {
+                    videos += 1;
+                    self.video(url, format!("video {videos}"), film).await?
+                }
+            };
+            pixels += shown.iter().map(Picture::pixels).sum::<u64>();
             if pixels > self.request_pixels {
                 return Err(ApiError::invalid(format!(
                     "the pictures together have more than {} pixels (--max-request-pixels); make them smaller",
                     self.request_pixels
                 )));
             }
-            pictures.push(picture);
+            all.push(shown);
         }
-        Ok(pictures)
+        Ok(all)
     }
 
     async fn picture(self: &Arc<Self>, url: String, name: String) -> ApiResult<Picture> {
         let start = Instant::now();
-        let is_remote = matches!(scheme(&url).as_deref(), Some("http" | "https"));
-        let gate = if is_remote { &self.fetchers } else { &self.decoders };
+        let gate = if is_remote(&url) { &self.fetchers } else { &self.decoders };
         let permit = Arc::clone(gate).acquire_owned().await;
         let media = Arc::clone(self);
+        let most = Most { bytes: self.limits.max_bytes, flag: "--max-image-bytes" };
         let (bytes, name) = blocking(move || {
             let _permit = permit;
-            media.bytes(&url, &name).map(|bytes| (bytes, name))
+            let mut bytes = Vec::new();
+            media.copy(&url, &name, most, &mut bytes).map(|()| (bytes, name))
         })
         .await?;
         let permit = Arc::clone(&self.decoders).acquire_owned().await;
@@ -91,37 +123,41 @@ impl Media {
         .await
     }
 
-    fn bytes(&self, url: &str, name: &str) -> ApiResult<Vec<u8>> {
-        let invalid = |reason: &str| ApiError::invalid(format!("{name}: {reason}"));
-        match scheme(url).as_deref() {
-            Some("data") => inline(url).map_err(|reason| invalid(&reason)),
-            Some("file") => {
-                let folder = self.files.as_ref().ok_or_else(|| {
-                    invalid("file:// is off; the server allows it with --media-path FOLDER")
-                })?;
-                folder.read(url, self.limits.max_bytes).map_err(|reason| invalid(&reason))
-            }
-            Some("http" | "https") => {
-                let url = Url::parse(url).map_err(|error| invalid(&format!("no usable URL ({error})")))?;
-                self.remote.fetch(url).map_err(|reason| invalid(&reason))
-            }
-            Some(other) => Err(invalid(&format!(
+    /// The bytes behind `url`, to `out`.
+    fn copy(&self, url: &str, name: &str, most: Most, out: &mut dyn Write) -> ApiResult<()> {
+        let mut sink = Sink::new(out, most);
+        let copied = match scheme(url).as_deref() {
+            Some("data") => inline(url, &mut sink),
+            Some("file") => match &self.files {
+                Some(folder) => folder.read(url, &mut sink),
+                None => Err("file:// is off; the server allows it with --media-path FOLDER".to_owned()),
+            },
+            Some("http" | "https") => Url::parse(url)
+                .map_err(|error| format!("no usable URL ({error})"))
+                .and_then(|url| self.remote.fetch(url, &mut sink)),
+            Some(other) => Err(format!(
                 "{}: is no scheme known here; use data:, http(s): or file:",
                 other.chars().take(20).collect::<String>()
-            ))),
+            )),
             // llama.cpp's clients send plain base64 too.
-            None => {
-                let text = url.trim();
-                inline(&format!("data:;base64,{text}"))
-                    .map_err(|_| invalid("neither a URL (data:, http(s):, file:) nor base64"))
-            }
-        }
+            None => inline(&format!("data:;base64,{}", url.trim()), &mut sink).map_err(|reason| {
+                if reason.starts_with(NO_BASE64) {
+                    "neither a URL (data:, http(s):, file:) nor base64".to_owned()
+                } else {
+                    reason
+                }
+            }),
+        };
+        copied.map_err(|reason| {
+            let line = format!("{name}: {reason}");
+            if sink.failed.is_some() { ApiError::new(Type::Server, line) } else { ApiError::invalid(line) }
+        })
     }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> ApiResult<T> + Send + 'static) -> ApiResult<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(ApiError::new(super::error::Type::Server, format!("decoding a picture failed: {error}")))
+        Err(ApiError::new(Type::Server, format!("decoding a picture failed: {error}")))
     })
 }
 
@@ -133,10 +169,18 @@ fn scheme(url: &str) -> Option<String> {
         .then(|| scheme.to_ascii_lowercase())
 }
 
-fn inline(url: &str) -> Result<Vec<u8>, String> {
+fn is_remote(url: &str) -> bool {
+    matches!(scheme(url).as_deref(), Some("http" | "https"))
+}
+
+const NO_BASE64: &str = "bad base64";
+
+fn inline(url: &str, sink: &mut Sink<'_>) -> Result<(), String> {
     let parsed = DataUrl::process(url.trim()).map_err(|_| "the data URI has no comma".to_owned())?;
-    let (bytes, _) = parsed.decode_to_vec().map_err(|error| format!("bad base64 ({error:?})"))?;
-    Ok(bytes)
+    parsed.decode(|bytes| sink.write(bytes)).map(drop).map_err(|error| match error {
+        DecodeError::InvalidBase64(error) => format!("{NO_BASE64} ({error:?})"),
+        DecodeError::WriteError(reason) => reason,
+    })
 }
 
 #[cfg(test)]
@@ -144,6 +188,7 @@ mod tests {
     use std::io::Cursor;
 
     use super::*;
+    use crate::media::video::Sampling;
 
     fn png() -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
@@ -156,10 +201,11 @@ mod tests {
     }
 
     async fn read(media: &Arc<Media>, urls: &[&str]) -> Result<Vec<(u32, u32)>, String> {
+        let film = Film { one_span: true, frames: Sampling::Uniform { frames: 4, multiple: 1 } };
         media
-            .pictures(urls.iter().map(|url| (*url).to_owned()).collect())
+            .read(urls.iter().map(|url| Reference::Image((*url).to_owned())).collect(), film)
             .await
-            .map(|pictures| pictures.iter().map(|picture| (picture.width, picture.height)).collect())
+            .map(|shown| shown.iter().flatten().map(|picture| (picture.width, picture.height)).collect())
             .map_err(|error| error.body()["message"].as_str().unwrap().to_owned())
     }
 
@@ -177,7 +223,7 @@ mod tests {
     async fn ways_in() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a b.png"), png()).unwrap();
-        let access = MediaAccess { folder: Some(folder.path().to_owned()), hosts: Vec::new() };
+        let access = MediaAccess { folder: Some(folder.path().to_owned()), ..MediaAccess::default() };
         let media = media(&access, &Bounds::default());
         let data = format!("data:image/png;base64,{}", base64(&png()));
         let wrong_type = format!("DATA:text/html;base64,{}", base64(&png()));

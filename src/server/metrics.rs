@@ -1,5 +1,6 @@
 //! Counters for Prometheus: llama.cpp's under its own names, ours under `illava_`.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
@@ -10,7 +11,7 @@ use prometheus::{
 
 use super::admission::Admission;
 use crate::error::{Error, Kind, Result};
-use crate::worker::protocol::{Done, Started, Status};
+use crate::worker::protocol::{Done, Picture, Started, Status};
 
 /// From a tenth of a second to five minutes: a small model on a GPU, a large one on a processor.
 const SECONDS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0];
@@ -23,7 +24,8 @@ pub struct Metrics {
     prompt_seconds: Counter,
     predicted_tokens: IntCounter,
     predicted_seconds: Counter,
-    decodes: Gauge,
+    decodes: IntCounter,
+    decoded_tokens: IntCounter,
     busy_slots: Gauge,
     most_tokens: IntGauge,
     prompt_rate: Gauge,
@@ -33,6 +35,7 @@ pub struct Metrics {
 
     answers: IntCounterVec,
     pictures: IntCounter,
+    videos: IntCounter,
     image_tokens: IntCounter,
     image_tokens_encoded: IntCounter,
     kept_tokens: IntCounter,
@@ -41,9 +44,20 @@ pub struct Metrics {
     first_news: Histogram,
     first_token: Histogram,
     cache_bytes: Gauge,
-    cache_hits: Gauge,
-    cache_misses: Gauge,
+    cache_hits: IntCounter,
+    cache_misses: IntCounter,
     worker_bytes: Gauge,
+    counted: Mutex<Counted>,
+}
+
+/// What has been added up of the worker there is: workers count from 0, and the totals go on.
+#[derive(Default)]
+struct Counted {
+    worker: u64,
+    batches: u64,
+    tokens: u64,
+    hits: u64,
+    misses: u64,
 }
 
 impl Metrics {
@@ -77,11 +91,12 @@ impl Metrics {
                 )?,
                 decodes: own(
                     r,
-                    Gauge::new(
+                    IntCounter::new(
                         "llamacpp:n_decode_total",
-                        "Batches that carried generated tokens, of the worker there is.",
+                        "Batches that carried generated tokens, over all workers.",
                     )?,
                 )?,
+                decoded_tokens: IntCounter::new("tokens", "Tokens in these batches.")?,
                 busy_slots: own(
                     r,
                     Gauge::new(
@@ -120,6 +135,10 @@ impl Metrics {
                     )?,
                 )?,
                 pictures: own(r, IntCounter::new("illava_pictures_total", "Pictures decoded.")?)?,
+                videos: own(
+                    r,
+                    IntCounter::new("illava_videos_total", "Videos decoded that are one span each.")?,
+                )?,
                 image_tokens: own(
                     r,
                     IntCounter::new(
@@ -169,22 +188,23 @@ impl Metrics {
                 )?,
                 cache_hits: own(
                     r,
-                    Gauge::new(
-                        "illava_picture_cache_hits",
-                        "Pictures found encoded, by the worker there is.",
+                    IntCounter::new(
+                        "illava_picture_cache_hits_total",
+                        "Pictures and videos found encoded, over all workers.",
                     )?,
                 )?,
                 cache_misses: own(
                     r,
-                    Gauge::new(
-                        "illava_picture_cache_misses",
-                        "Pictures that had to be encoded, by the worker there is.",
+                    IntCounter::new(
+                        "illava_picture_cache_misses_total",
+                        "Pictures and videos that had to be encoded, over all workers.",
                     )?,
                 )?,
                 worker_bytes: own(
                     r,
                     Gauge::new("illava_worker_resident_bytes", "Resident memory of the worker.")?,
                 )?,
+                counted: Mutex::default(),
                 registry: registry.clone(),
             })
         };
@@ -197,8 +217,12 @@ impl Metrics {
         self.started
     }
 
-    pub fn pictures(&self, count: usize) {
-        self.pictures.inc_by(count as u64);
+    /// Pictures and videos were decoded.
+    pub fn shown(&self, pictures: &[Picture]) {
+        for picture in pictures {
+            let counter = if picture.frames.is_some() { &self.videos } else { &self.pictures };
+            counter.inc();
+        }
     }
 
     pub fn first_news(&self, after: Duration) {
@@ -227,7 +251,25 @@ impl Metrics {
         self.first_token.observe(ms.first_token.max(0.0) / 1000.0);
     }
 
-    /// The text Prometheus reads.
+    /// Adds what worker number `worker` has done since it was last asked.
+    fn count(&self, worker: u64, status: &Status) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.worker != worker {
+            *counted = Counted { worker, ..Counted::default() };
+        }
+        let Counted { batches, tokens, hits, misses, .. } = &mut *counted;
+        for (counter, seen, now) in [
+            (&self.decodes, batches, status.decode_batches),
+            (&self.decoded_tokens, tokens, status.decode_tokens),
+            (&self.cache_hits, hits, status.pictures.hits),
+            (&self.cache_misses, misses, status.pictures.misses),
+        ] {
+            counter.inc_by(now.saturating_sub(*seen));
+            *seen = now.max(*seen);
+        }
+    }
+
+    /// The text Prometheus reads. `status` is that of the worker after `restarts` others.
     #[must_use]
     pub fn text(&self, admission: &Admission, restarts: u64, status: Option<&Status>) -> Vec<u8> {
         self.prompt_rate.set(rate(self.prompt_tokens.get(), self.prompt_seconds.get()));
@@ -236,11 +278,9 @@ impl Metrics {
         self.deferred.set(number(admission.waiting()));
         self.restarts.set(number(restarts));
         if let Some(status) = status {
-            self.decodes.set(number(status.decode_batches));
-            self.busy_slots.set(rate(status.decode_tokens, number(status.decode_batches)));
+            self.count(restarts, status);
+            self.busy_slots.set(rate(self.decoded_tokens.get(), number(self.decodes.get())));
             self.cache_bytes.set(number(status.pictures.bytes));
-            self.cache_hits.set(number(status.pictures.hits));
-            self.cache_misses.set(number(status.pictures.misses));
             self.worker_bytes.set(number(status.rss.unwrap_or(0)));
         }
         let mut text = Vec::new();
@@ -270,7 +310,45 @@ fn rate(n: u64, seconds: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::report;
-    use crate::worker::protocol::Finish;
+    use crate::worker::protocol::{Finish, PictureCache};
+
+    fn line(metrics: &Metrics, worker: u64, status: Option<&Status>, name: &str) -> String {
+        let text = String::from_utf8(metrics.text(&Admission::new(1, 1), worker, status)).unwrap();
+        text.lines().find(|line| line.starts_with(name)).unwrap().to_owned()
+    }
+
+    #[test]
+    fn totals_go_on_when_a_worker_is_replaced() {
+        let metrics = Metrics::new().unwrap();
+        let status = |batches, tokens, hits| Status {
+            id: 1,
+            slots: Vec::new(),
+            queued: 0,
+            pictures: PictureCache { hits, misses: hits * 2, ..PictureCache::default() },
+            rss: None,
+            decode_batches: batches,
+            decode_tokens: tokens,
+        };
+        for (worker, status, decodes, busy, hits, misses) in [
+            (0, Some(status(10, 20, 3)), 10, "2", 3, 6),
+            (0, Some(status(10, 20, 3)), 10, "2", 3, 6),
+            (0, Some(status(12, 30, 4)), 12, "2.5", 4, 8),
+            // While there is none, nothing changes.
+            (1, None, 12, "2.5", 4, 8),
+            (1, Some(status(3, 15, 1)), 15, "3", 5, 10),
+            (1, Some(status(5, 35, 1)), 17, "3.823529411764706", 5, 10),
+        ] {
+            let line = |name| line(&metrics, worker, status.as_ref(), name);
+            assert_eq!(line("llamacpp:n_decode_total"), format!("llamacpp:n_decode_total {decodes}"));
+            let expected = format!("llamacpp:n_busy_slots_per_decode {busy}");
+            assert_eq!(line("llamacpp:n_busy_slots_per_decode"), expected);
+            let expected = format!("illava_picture_cache_hits_total {hits}");
+            assert_eq!(line("illava_picture_cache_hits_total"), expected);
+            let expected = format!("illava_picture_cache_misses_total {misses}");
+            assert_eq!(line("illava_picture_cache_misses_total"), expected);
+        }
+        assert!(line(&metrics, 1, None, "# TYPE llamacpp:n_decode_total").ends_with("counter"));
+    }
 
     #[test]
     fn names_that_dashboards_know() {

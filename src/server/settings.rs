@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::media::video::Programs;
 use crate::server::client::Patience;
 use crate::worker::protocol::Sampling;
 
@@ -47,13 +48,15 @@ pub struct Access {
     pub origins: Vec<String>,
 }
 
-/// Where pictures may come from, beside the request itself.
+/// Where pictures and videos may come from, beside the request itself.
 #[derive(Debug, Clone, Default)]
 pub struct MediaAccess {
     /// The folder that `file://` reads from.
     pub folder: Option<PathBuf>,
     /// Hosts that pictures may be fetched from; `*` is any. Empty: nothing is fetched.
     pub hosts: Vec<String>,
+    /// What reads videos.
+    pub programs: Programs,
 }
 
 /// What one request may cost.
@@ -68,8 +71,16 @@ pub struct Bounds {
     pub images: usize,
     pub image_bytes: u64,
     pub image_pixels: u64,
-    /// All pictures of a request together.
+    /// All pictures of a request together, frames of videos too.
     pub request_pixels: u64,
+    pub videos: usize,
+    pub video_bytes: u64,
+    /// Frames taken of one video.
+    pub video_frames: u32,
+    /// All frames taken of one video; above it they are made smaller.
+    pub video_pixels: u64,
+    /// Looking at a video, and again reading its frames.
+    pub video_time: Duration,
     pub grammar_bytes: usize,
     pub grammar_time: Duration,
     pub choices: u32,
@@ -81,7 +92,7 @@ pub struct Bounds {
     pub read_time: Duration,
     /// A request's whole body.
     pub body_time: Duration,
-    /// Fetching one picture, from the name's look-up to the last byte.
+    /// Fetching one picture or video, from the name's look-up to the last byte.
     pub fetch_time: Duration,
     /// How long a request waits for a worker that is being restarted.
     pub restart_wait: Duration,
@@ -98,6 +109,11 @@ impl Default for Bounds {
             image_bytes: 32 << 20,
             image_pixels: 50_000_000,
             request_pixels: 200_000_000,
+            videos: 4,
+            video_bytes: 256 << 20,
+            video_frames: 768,
+            video_pixels: 100_000_000,
+            video_time: Duration::from_secs(60),
             grammar_bytes: 64 << 10,
             grammar_time: Duration::from_secs(2),
             choices: 8,

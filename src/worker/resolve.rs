@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::protocol::{self, Generate};
 use crate::engine::slots::{Draw, Job, Loaded, Picture};
-use crate::engine::{Grammar, Penalties, Sampling};
+use crate::engine::{Grammar, Penalties, Sampling, Source, usual_choice};
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::prompt::{Message, Part};
@@ -30,10 +30,14 @@ impl Resolver {
     /// # Errors
     /// What the requester can mend; with the tokens of the prompt and of a slot where it is too long.
     pub(super) fn job(&self, request: Generate) -> Result<Job> {
-        let schedule = self.schedule(request.merge.as_ref())?;
+        let film = self.loaded.takes_videos && request.pictures.iter().any(|one| one.frames.is_some());
+        let schedule = self.schedule(request.merge.as_ref(), film)?;
         self.check_length(&request.messages)?;
         let prompt = self.loaded.tokenize(&request.messages)?;
-        let pictures = request.pictures.into_iter().enumerate().map(|(i, picture)| self::picture(i, picture));
+        let pictures = request.pictures.iter().filter(|one| one.frames.is_none()).count();
+        let several = self.loaded.counts_pictures && pictures > 1;
+        let pictures = request.pictures.into_iter().enumerate();
+        let pictures = pictures.map(|(i, picture)| self::picture(i, picture, several));
         Ok(Job {
             id: request.id,
             scope: request.scope,
@@ -48,10 +52,17 @@ impl Resolver {
         })
     }
 
-    fn schedule(&self, asked: Option<&Choice>) -> Result<Schedule> {
-        let Some(choice) = asked else { return Ok(self.default.clone()) };
+    /// What was asked for, or is usual: with a video as in [`usual_choice`].
+    fn schedule(&self, asked: Option<&Choice>, film: bool) -> Result<Schedule> {
         let facts = &self.loaded.facts;
-        let schedule = select(choice, &facts.shape, facts.pair.recommended.as_ref())?;
+        let select = |choice: &Choice| select(choice, &facts.shape, facts.pair.recommended.as_ref());
+        let own = || asked.map_or_else(|| Ok(self.default.clone()), select);
+        let schedule = if film {
+            // A schedule that nobody asked for by name may not fit this model.
+            select(&usual_choice(asked.unwrap_or(&self.choice), facts)).or_else(|_| own())?
+        } else {
+            own()?
+        };
         match schedule.merge_layers().into_iter().find(|layer| !self.merge_layers.contains(layer)) {
             Some(layer) => Err(not_cut(layer, &self.merge_layers)),
             None => Ok(schedule),
@@ -115,17 +126,28 @@ impl Resolver {
 }
 
 /// # Errors
-/// [`Kind::Media`] for pixels that are no picture of the size they are said to have.
-fn picture(i: usize, picture: protocol::Picture) -> Result<Picture> {
-    let (width, height) = (picture.width, picture.height);
-    if width == 0 || height == 0 || picture.rgb.len() as u64 != u64::from(width) * u64::from(height) * 3 {
-        return Err(Error::new(
-            Kind::Media,
-            format!("picture {}: {} bytes are no {width}x{height} picture", i + 1, picture.rgb.len()),
-        ));
+/// [`Kind::Media`] for pixels that are no picture or video of the size they are said to have.
+fn picture(i: usize, picture: protocol::Picture, several: bool) -> Result<Picture> {
+    let (width, height, bytes) = (picture.width, picture.height, picture.rgb.len());
+    let sides = [width, height, picture.frames.unwrap_or(1)];
+    let whole = sides.iter().try_fold(3_u64, |product, &side| product.checked_mul(u64::from(side)));
+    if bytes == 0 || whole != Some(bytes as u64) {
+        let what = match picture.frames {
+            None => format!("{width}x{height} picture"),
+            Some(frames) => format!("video of {frames} frames of {width}x{height}"),
+        };
+        return Err(Error::new(Kind::Media, format!("picture {}: {bytes} bytes are no {what}", i + 1)));
     }
-    let pixels = Pixels { width, height, rgb: picture.rgb, remark: None };
-    Ok(Picture { key: picture.key, pixels: Arc::new(pixels), decode_ms: picture.decode_ms })
+    let pixels = |rgb| Pixels { width, height, rgb, remark: None };
+    let source = match picture.frames {
+        None => Source::Image(pixels(picture.rgb)),
+        Some(frames) => {
+            let frames = picture.rgb.chunks_exact(bytes / frames as usize);
+            Source::Video(frames.map(|frame| pixels(frame.to_vec())).collect())
+        }
+    };
+    let several = several && picture.frames.is_none();
+    Ok(Picture { key: picture.key, source: Arc::new(source), several, decode_ms: picture.decode_ms })
 }
 
 /// A seed nobody chose: std's hashers are seeded by the system, anew each time.
@@ -140,16 +162,31 @@ mod tests {
 
     #[test]
     fn pictures_are_what_they_say() {
-        let of = |width, height, n| protocol::Picture {
+        let of = |width, height, frames, n| protocol::Picture {
             key: [0; 32],
             width,
             height,
-            rgb: vec![0; n],
+            frames,
+            rgb: (0..).take(n).collect(),
             decode_ms: 0.0,
         };
-        assert!(picture(0, of(2, 1, 6)).is_ok());
-        for wrong in [of(2, 1, 5), of(0, 1, 0), of(1, 0, 0), of(u32::MAX, u32::MAX, 3)] {
-            assert_eq!(picture(0, wrong).err().unwrap().kind(), Kind::Media);
+        let one = picture(0, of(2, 1, None, 6), true).unwrap();
+        assert!(one.several && matches!(&*one.source, Source::Image(pixels) if pixels.rgb.len() == 6));
+        let film = picture(0, of(2, 1, Some(3), 18), true).unwrap();
+        assert!(!film.several, "a video is no picture");
+        let Source::Video(frames) = &*film.source else { panic!("no video") };
+        assert_eq!((frames.len(), frames[2].rgb[0], frames[2].rgb.len()), (3, 12, 6));
+        for wrong in [
+            of(2, 1, None, 5),
+            of(0, 1, None, 0),
+            of(1, 0, None, 0),
+            of(u32::MAX, u32::MAX, None, 3),
+            of(2, 1, Some(3), 17),
+            of(2, 1, Some(0), 0),
+            of(0, 0, Some(0), 0),
+            of(u32::MAX, u32::MAX, Some(u32::MAX), 3),
+        ] {
+            assert_eq!(picture(0, wrong, false).err().unwrap().kind(), Kind::Media);
         }
     }
 }

@@ -10,7 +10,7 @@ use super::resolve::Resolver;
 use crate::engine::slots::{
     EncodeJob, Encoded, Encoder, Loaded, Output, SequenceDecoder, Settings, Sizes, Slots, Store,
 };
-use crate::engine::{LoadSettings, Loading, Real};
+use crate::engine::{LoadSettings, Loading, Real, usual_frames};
 use crate::error::{Error, Kind, Result};
 use crate::report;
 use crate::schedule::{Choice, MergeFlag, Preset, select};
@@ -225,6 +225,8 @@ impl Service {
             merge_layers: self.resolver.merge_layers.clone(),
             default_schedule: self.resolver.default.name.clone(),
             presets: presets.collect(),
+            takes_videos: loaded.takes_videos,
+            video_frames: usual_frames(facts, loaded.takes_videos),
             chat_template: loaded.template.source().to_owned(),
             bos_text: loaded.model.bos_text(),
             eos_text: loaded.model.eos_text(),

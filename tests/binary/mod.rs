@@ -64,7 +64,13 @@ pub fn illava_with(args: &[String], environment: &[(&str, &str)]) -> Outcome {
 }
 
 pub fn spawn(args: &[String]) -> Child {
-    command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
+    spawn_with(args, &[])
+}
+
+pub fn spawn_with(args: &[String], environment: &[(&str, &str)]) -> Child {
+    let mut command = command(args);
+    command.envs(environment.iter().copied());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
 }
 
 /// A short greedy answer about a picture, by the pair `name`.

@@ -25,6 +25,7 @@ fn user(content: Value) -> Value {
 fn objects() -> Vec<(u16, &'static str, Value)> {
     let part = |value: Value| user(json!([value]));
     let image = |url: &str| about(&[url], "what is it");
+    let video = |url: &str| part(json!({ "type": "video_url", "video_url": { "url": url } }));
     let deep = (0..100).fold(json!({}), |inner, _| json!({ "a": inner }));
     vec![
         // Not what a chat is.
@@ -51,7 +52,8 @@ fn objects() -> Vec<(u16, &'static str, Value)> {
         (400, "messages[0].content[0]", part(json!({ "type": "image_url", "image_url": { "url": ["x"] } }))),
         (400, "audio", part(json!({ "type": "input_audio", "input_audio": {} }))),
         (400, "none; use text", part(json!({ "type": "file", "file": {} }))),
-        (501, "frames", part(json!({ "type": "video_url", "video_url": { "url": "file:///etc/passwd" } }))),
+        (400, "messages[0].content[0]", part(json!({ "type": "video_url", "video_url": {} }))),
+        (400, "messages[0].content[0]", part(json!({ "type": "input_video", "input_video": { "data": 5 } }))),
         (400, "limit is 1024", json!({ "messages": vec![json!({ "role": "user", "content": "x" }); 1025] })),
         (400, "--max-prompt-bytes", question(&"x".repeat(200_000))),
         (400, "deeper than 64", with("metadata", deep.clone())),
@@ -148,6 +150,14 @@ fn objects() -> Vec<(u16, &'static str, Value)> {
         (400, "image 1", image("file:///dev/zero")),
         (400, "image 1", image("/etc/passwd")),
         (400, "image 1", image("\\\\host\\share\\x.png")),
+        (400, "no such file below", video("file:///etc/passwd")),
+        (400, "no such file below", video("file:///proc/self/environ")),
+        (400, "may not go up", video("file://../../../../etc/passwd")),
+        (400, "--allow-remote-media", video("http://169.254.169.254/latest/meta-data/")),
+        (400, "is no scheme", video("rtsp://127.0.0.1/camera")),
+        (400, "is no scheme", video("concat:/etc/passwd|/etc/shadow")),
+        (400, "base64", video("data:video/mp4;base64,@@@@")),
+        (400, "--max-videos", user(json!(vec![json!({ "type": "video_url", "video_url": "data:,x" }); 5]))),
     ]
 }
 
@@ -155,7 +165,7 @@ fn objects() -> Vec<(u16, &'static str, Value)> {
 fn objects_that_make_no_sense() {
     let folder = tempfile::tempdir().unwrap();
     let told = Settings {
-        media: MediaAccess { folder: Some(folder.path().to_owned()), hosts: Vec::new() },
+        media: MediaAccess { folder: Some(folder.path().to_owned()), ..MediaAccess::default() },
         bounds: Bounds { prompt_bytes: 100_000, ..settings().bounds },
         ..settings()
     };

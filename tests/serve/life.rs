@@ -73,13 +73,20 @@ fn requests_that_wait_for_a_slot_outlive_a_worker() {
     let mut second = server.stream(&question("slow for ever, too"));
     second.next().unwrap();
     let mut waiting = server.stream(&question("patient"));
-    server.wait("the third to wait", || server.get("/metrics").body.contains("requests_deferred 1"));
-    drop(first);
-    // The third has the first's slot now or waits for the second's; a death frees it.
-    let text = |objects: Vec<serde_json::Value>| -> String {
-        objects.iter().filter_map(|o| o["choices"][0]["delta"]["content"].as_str()).collect()
-    };
-    assert_eq!(text(waiting.rest()), "patient");
+    server.wait("the third to wait", || {
+        let text = server.get("/metrics").body;
+        text.contains("requests_processing 2") && text.contains("requests_deferred 1")
+    });
+    server.peer.kill();
+    for stream in [&mut first, &mut second] {
+        let objects = stream.rest();
+        assert_eq!(objects.last().unwrap()["error"]["code"], 503, "{objects:?}");
+    }
+    let objects = waiting.rest();
+    let said = objects.iter().filter_map(|object| object["choices"][0]["delta"]["content"].as_str());
+    assert_eq!(said.collect::<String>(), "patient", "{objects:?}");
+    assert_eq!(objects.last().unwrap()["choices"][0]["finish_reason"], "stop");
+    assert_eq!(server.peer.seen.launched.load(Ordering::SeqCst), 2);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! - `silence`: reads nothing any more
 //! - `slow WORDS`: a word every 20 ms, for ever
 //! - `fail KIND`: `Failed`; `long`: with both numbers
-//! - `pixels`: the sizes of its pictures
+//! - `pixels`: the sizes of its pictures and videos
 //! - `scope`: the scope it was given
 //! - `cut`: ends as after too many tokens
 //! - anything else is said back, a word at a time
@@ -33,6 +33,8 @@ pub struct Seen {
     pub cancelled: AtomicU32,
     pub told_to_leave: AtomicU32,
     pub requests: Mutex<Vec<Generate>>,
+    /// The worker there is.
+    worker: Mutex<Option<watch::Sender<Option<String>>>>,
 }
 
 /// Starts scripted workers.
@@ -42,6 +44,8 @@ pub struct Peer {
     /// How long loading takes.
     pub loading: Duration,
     pub load_fails: bool,
+    /// Videos are no spans, but pictures.
+    pub no_videos: bool,
     /// How long a restart takes.
     pub reloading: Duration,
 }
@@ -52,8 +56,16 @@ impl Default for Peer {
             seen: Arc::default(),
             loading: Duration::ZERO,
             load_fails: false,
+            no_videos: false,
             reloading: Duration::from_millis(50),
         }
+    }
+}
+
+impl Peer {
+    /// Ends the worker there is, as if killed from outside.
+    pub fn kill(&self) {
+        end(self.seen.worker.lock().unwrap().as_ref().expect("a worker"), "signal 9 (SIGKILL)");
     }
 }
 
@@ -89,6 +101,7 @@ impl Launch for Peer {
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let dead = watch::Sender::new(None);
         let first = self.seen.launched.fetch_add(1, Ordering::SeqCst) == 0;
+        *self.seen.worker.lock().unwrap() = Some(dead.clone());
         let worker = Worker { peer: self.clone(), dead: dead.clone() };
         tokio::spawn(async move {
             let mut gone = worker.dead.subscribe();
@@ -136,7 +149,7 @@ impl Worker {
             tokio::time::sleep(Duration::from_millis(50)).await;
             return;
         }
-        let _ = say.send(Event::Ready(Box::new(ready())));
+        let _ = say.send(Event::Ready(Box::new(Ready { takes_videos: !self.peer.no_videos, ..ready() })));
         let (cancel, cancelled) = watch::channel(0_u64);
         while let Some(request) = read(&mut reader).await {
             match request {
@@ -207,7 +220,7 @@ async fn answer(
     let started = Started { id, slot: 0, prompt_tokens: 40, cached_tokens: 10, kv_tokens: vec![40, 25] };
     send(Event::Started(started));
     let said = match text.as_str() {
-        "pixels" => request.pictures.iter().map(|p| format!("{}x{} ", p.width, p.height)).collect(),
+        "pixels" => request.pictures.iter().map(size).collect(),
         "scope" => format!("{:?}", request.scope),
         text => text.trim_start_matches(|c: char| "[]0123456789".contains(c)).to_owned(),
     };
@@ -252,6 +265,12 @@ async fn answer(
         report: report(&said),
         trace,
     })));
+}
+
+/// `3x2`, and of a video `5 of 3x2`.
+fn size(picture: &Picture) -> String {
+    let frames = picture.frames.map(|frames| format!("{frames} of ")).unwrap_or_default();
+    format!("{frames}{}x{} ", picture.width, picture.height)
 }
 
 /// A dead worker hears nothing any more, which is not the same as being told.
@@ -303,6 +322,8 @@ fn ready() -> Ready {
             Preset { name: "off".into(), unusable: None },
             Preset { name: "qwen2vl".into(), unusable: Some("another family".into()) },
         ],
+        takes_videos: true,
+        video_frames: illava::media::video::Sampling::Uniform { frames: 4, multiple: 1 },
         chat_template: "{{ messages }}".into(),
         bos_text: "<s>".into(),
         eos_text: "</s>".into(),

@@ -5,16 +5,17 @@ use std::sync::mpsc::Receiver;
 
 use super::pictures::Key;
 use super::store::Store;
-use crate::engine::{EncodedImage, Engine};
+use crate::engine::{EncodedImage, Engine, Source};
 use crate::error::Result;
-use crate::media::Pixels;
 use crate::schedule::Schedule;
 
-/// A picture to be encoded.
+/// A picture or a video to be encoded.
 #[derive(Debug)]
 pub struct EncodeJob {
     pub ticket: u64,
-    pub pixels: Arc<Pixels>,
+    pub source: Arc<Source>,
+    /// Shown among other pictures, to a model that then shows it otherwise.
+    pub several: bool,
     pub schedule: Schedule,
     /// What it is kept under on disk, where it may be kept.
     pub key: Option<Key>,
@@ -59,7 +60,7 @@ impl<E: Engine> Encoder<E> {
             Some(image) => Ok(image),
             None => {
                 self.engine.use_threads(if job.alone { self.threads.1 } else { self.threads.0 });
-                self.engine.encode(&job.pixels, &job.schedule)
+                self.engine.encode_span(&job.source.visual(job.several), &job.schedule)
             }
         };
         if let (Ok(image), Some(store), Some(key), false) = (&image, &mut self.store, &job.key, from_disk) {

@@ -99,7 +99,7 @@ impl<D: Decoder> Slots<D> {
     /// Has a picture encoded, unless that is under way or enough others are.
     fn hand_out(&mut self, request: &Request, number: usize) {
         let picture = &request.pictures[number];
-        let Some(pixels) = &picture.pixels else { return };
+        let Some(source) = &picture.source else { return };
         let under_way = |ticket: &Ticket| ticket.encoded == picture.encoded && ticket.is_for(request);
         if self.tickets.len() >= AHEAD || self.tickets.iter().any(under_way) {
             return;
@@ -114,7 +114,8 @@ impl<D: Decoder> Slots<D> {
         });
         self.out.push(Output::Encode(EncodeJob {
             ticket,
-            pixels: Arc::clone(pixels),
+            source: Arc::clone(source),
+            several: picture.several,
             schedule: request.schedule.clone(),
             key: request.scope.as_ref().map(|scope| scoped_key(scope, &picture.encoded)),
             alone: !self.is_computing(),
@@ -226,7 +227,7 @@ impl<D: Decoder> Slots<D> {
             // The cache will hold it; neither is needed again.
             image.embeddings = Vec::new();
             picture.image = Some(image);
-            picture.pixels = None;
+            picture.source = None;
         }
         request.tally.prefill_rows = rows.tokens.len();
         let last_token = request.schedule.score == Score::LastToken;

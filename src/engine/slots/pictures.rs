@@ -12,11 +12,17 @@ use crate::schedule::Schedule;
 /// 32 bytes that stand for what they were made of.
 pub type Key = [u8; 32];
 
-/// What an encoded picture depends on. Two schedules that differ only in the decoder share it.
-pub(super) fn encoded_key(content: &Key, schedule: &Schedule) -> Key {
+/// What an encoded picture depends on; `several`: it is shown as one of several. Two schedules that differ only in the
+/// decoder share it.
+pub(super) fn encoded_key(content: &Key, several: bool, schedule: &Schedule) -> Key {
     // A budget is spread over both halves, so that each depends on the other.
     let decoder = schedule.keep.map(|keep| (keep, &schedule.decoder));
-    digest(&[content, format!("{:?}", (&schedule.encoder, schedule.grid, decoder)).as_bytes()])
+    let schedule = format!("{:?}", (&schedule.encoder, schedule.grid, decoder));
+    if several {
+        digest(&[content, schedule.as_bytes(), b"several"])
+    } else {
+        digest(&[content, schedule.as_bytes()])
+    }
 }
 
 /// What a picture leaves in the decoder's cache depends on.
@@ -123,7 +129,7 @@ mod tests {
     fn keys_hold_what_matters() {
         let half = |r| HalfSchedule { steps: vec![(2, Amount::Count(r))] };
         let base = Schedule { encoder: half(1), decoder: half(2), ..Schedule::default() };
-        let encoded = |schedule: &Schedule| encoded_key(&[1; 32], schedule);
+        let encoded = |schedule: &Schedule| encoded_key(&[1; 32], false, schedule);
         let decoded = |schedule: &Schedule| decoded_key(&encoded(schedule), schedule);
         let other_decoder = Schedule { decoder: half(3), ..base.clone() };
         assert_eq!(encoded(&base), encoded(&other_decoder));
@@ -138,7 +144,8 @@ mod tests {
         let budget = |decoder| Schedule { keep: Some(0.5), decoder, ..base.clone() };
         assert_ne!(encoded(&budget(half(2))), encoded(&budget(half(3))));
         assert_ne!(decoded(&base), decoded(&Schedule { score: Score::LastToken, ..base.clone() }));
-        assert_ne!(encoded_key(&[1; 32], &base), encoded_key(&[2; 32], &base));
+        assert_ne!(encoded(&base), encoded_key(&[2; 32], false, &base));
+        assert_ne!(encoded(&base), encoded_key(&[1; 32], true, &base));
         // A name changes nothing.
         assert_eq!(encoded(&base), encoded(&Schedule { name: "x".into(), ..base.clone() }));
         assert_ne!(scoped_key(b"a", &[1; 32]), scoped_key(b"b", &[1; 32]));

@@ -6,9 +6,8 @@ use std::time::Instant;
 use super::pictures::{Key, decoded_key, encoded_key};
 use crate::engine::rows::Entry;
 use crate::engine::tally::Tally;
-use crate::engine::{EncodedImage, Grammar, MergeStep, Penalties, Sampling};
+use crate::engine::{EncodedImage, Grammar, MergeStep, Penalties, Sampling, Source};
 use crate::error::{Error, Kind, Result};
-use crate::media::Pixels;
 use crate::prompt::Chunk;
 use crate::report::milliseconds;
 use crate::schedule::{Schedule, Score};
@@ -42,10 +41,12 @@ pub struct Draw {
     pub ignore_end: bool,
 }
 
-/// A decoded picture and what it is known by.
+/// A decoded picture or video, and what it is known by.
 pub struct Picture {
     pub key: Key,
-    pub pixels: Arc<Pixels>,
+    pub source: Arc<Source>,
+    /// One of several, for a model that then shows it otherwise.
+    pub several: bool,
     pub decode_ms: f64,
 }
 
@@ -74,7 +75,8 @@ pub(super) struct Request {
 /// A picture of a request.
 pub(super) struct Seen {
     /// Until its prefill begins.
-    pub pixels: Option<Arc<Pixels>>,
+    pub source: Option<Arc<Source>>,
+    pub several: bool,
     /// What its encoding is known by, and what it leaves in the decoder's cache.
     pub encoded: Key,
     pub decoded: Key,
@@ -115,9 +117,10 @@ impl Request {
             .pictures
             .into_iter()
             .map(|picture| {
-                let encoded = encoded_key(&picture.key, &job.schedule);
+                let encoded = encoded_key(&picture.key, picture.several, &job.schedule);
                 Seen {
-                    pixels: Some(picture.pixels),
+                    source: Some(picture.source),
+                    several: picture.several,
                     encoded,
                     decoded: decoded_key(&encoded, &job.schedule),
                     image: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Decoder, Draw, Drawn, From, servable_layers};
 use crate::engine::real::Vocabulary;
-use crate::engine::{CacheLayout, Facts, LoadSettings, MergeStep, Real, Rows, SegmentInfo};
+use crate::engine::{CacheLayout, Engine, Facts, LoadSettings, MergeStep, Real, Rows, SegmentInfo};
 use crate::error::{Error, Kind, Result};
 use crate::native::{Next, Prefill, Sampler, Schemas, Sequences, TextModel};
 use crate::prompt::{self, Chunk, Message, Template, Tokenizer};
@@ -32,6 +32,9 @@ pub struct Loaded {
     pub template: Template,
     pub vocabulary: Vocabulary,
     pub settings: LoadSettings,
+    /// As [`Engine::counts_pictures`] and [`Engine::takes_videos`].
+    pub counts_pictures: bool,
+    pub takes_videos: bool,
 }
 
 impl Loaded {
@@ -44,6 +47,8 @@ impl Loaded {
             model: model.clone(),
             template: template.clone(),
             settings: settings.clone(),
+            counts_pictures: engine.counts_pictures(),
+            takes_videos: engine.takes_videos(),
         }
     }
 

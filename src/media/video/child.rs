@@ -73,7 +73,7 @@ fn not_started(program: &Path, error: &io::Error) -> Error {
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let line = match error.kind() {
         io::ErrorKind::NotFound => format!(
-            "{name} is not installed, and reads videos: install it (apt install ffmpeg, dnf install ffmpeg-free, brew install ffmpeg), or give --video a folder of frames"
+            "{name} is not installed, and reads videos: install it (apt install ffmpeg, dnf install ffmpeg-free, brew install ffmpeg), or give its frames as pictures"
         ),
         _ => format!("{name} cannot be started ({error})"),
     };

@@ -20,18 +20,24 @@ use crate::media::policy::VideoLimits;
 /// every 250 frames or sooner with the usual encoders.
 const SEEK_GAP: usize = 300;
 
+/// A file, what it is called, and what reads it within which limits.
+pub(super) struct Call<'a> {
+    pub(super) path: &'a Path,
+    pub(super) name: &'a str,
+    pub(super) programs: &'a Programs,
+    pub(super) limits: &'a VideoLimits,
+}
+
 /// The frames at the positions `wanted` (ascending), and a remark where fewer could be read or they were made smaller.
 ///
 /// # Errors
 /// [`Kind::Media`] where no frame can be decoded, or the time is over.
 pub(super) fn extract(
-    path: &Path,
+    call: &Call<'_>,
     probe: &Probe,
     wanted: &[usize],
-    limits: &VideoLimits,
-    programs: &Programs,
 ) -> Result<(Vec<Frame>, Option<String>)> {
-    let name = path.display();
+    let (name, limits) = (call.name, call.limits);
     let most = limits.max_frames as usize;
     if wanted.len() > most {
         return Err(Error::new(
@@ -40,13 +46,13 @@ pub(super) fn extract(
         ));
     }
     let scale = shrink(probe, wanted.len(), limits.max_rgb_bytes);
-    let call = Call { path, programs, limits, scale, deadline: Instant::now() + limits.time };
+    let pass = Pass { call, scale, deadline: Instant::now() + limits.time };
     let gap = match wanted {
         [first, .., last] => (last - first) / (wanted.len() - 1),
         _ => wanted.first().copied().unwrap_or(0),
     };
     let frames =
-        if gap > SEEK_GAP { call.by_seeking(probe, wanted)? } else { call.in_one_pass(probe, wanted)? };
+        if gap > SEEK_GAP { pass.by_seeking(probe, wanted)? } else { pass.in_one_pass(probe, wanted)? };
     let mut remarks = Vec::new();
     if frames.len() < wanted.len() {
         remarks.push(format!("only {} of {} frames could be read", frames.len(), wanted.len()));
@@ -72,15 +78,14 @@ fn shrink(probe: &Probe, n: usize, bytes: u64) -> Option<f64> {
     (all > bytes as f64).then(|| (bytes as f64 / all).sqrt())
 }
 
-struct Call<'a> {
-    path: &'a Path,
-    programs: &'a Programs,
-    limits: &'a VideoLimits,
+/// One reading of a file.
+struct Pass<'a> {
+    call: &'a Call<'a>,
     scale: Option<f64>,
     deadline: Instant,
 }
 
-impl Call<'_> {
+impl Pass<'_> {
     fn in_one_pass(&self, probe: &Probe, wanted: &[usize]) -> Result<Vec<Frame>> {
         let mut select = String::from("select='");
         for (i, n) in wanted.iter().enumerate() {
@@ -111,7 +116,7 @@ impl Call<'_> {
         if let Some(seconds) = from {
             args.extend(["-ss".into(), format!("{:.6}", seconds.max(0.0)).into()]);
         }
-        args.extend(probe::bounds(self.path, self.limits));
+        args.extend(probe::bounds(self.call.path, self.call.limits));
         let scale = self.scale.map_or_else(String::new, |factor| {
             format!("scale=w='max(1,trunc(iw*{factor:.6}))':h='max(1,trunc(ih*{factor:.6}))':flags=bicubic,")
         });
@@ -121,19 +126,19 @@ impl Call<'_> {
         args.extend(["-frames:v", &frames.to_string()].map(Into::into));
         // Each frame comes with its size, which is that after rotation.
         args.extend(["-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"].map(Into::into));
-        child::start(&self.programs.ffmpeg, &args, self.deadline)
+        child::start(&self.call.programs.ffmpeg, &args, self.deadline)
     }
 
     /// What the program writes, up to `most` pictures, and what it complained of.
     fn pictures(&self, running: Running, most: usize) -> Result<(Vec<Pixels>, String)> {
-        let failed = |text: String| Error::new(Kind::Media, format!("{}: {text}", self.path.display()));
+        let failed = |text: String| Error::new(Kind::Media, format!("{}: {text}", self.call.name));
         let mut pipe = BufReader::new(running);
         let mut pictures = Vec::new();
         while pictures.len() < most {
             match pipe.fill_buf() {
                 Ok([]) => break,
-                Ok(_) => pictures.push(picture(&mut pipe, self.limits).map_err(failed)?),
-                Err(error) => return Err(failed(probe::stopped(&error, self.limits))),
+                Ok(_) => pictures.push(picture(&mut pipe, self.call.limits).map_err(failed)?),
+                Err(error) => return Err(failed(probe::stopped(&error, self.call.limits))),
             }
         }
         let (_, complaint) = pipe.into_inner().finish();
@@ -142,8 +147,8 @@ impl Call<'_> {
 
     fn timed(&self, probe: &Probe, found: Vec<(usize, Pixels)>, complaint: &str) -> Result<Vec<Frame>> {
         if found.is_empty() {
-            let name = self.path.display();
-            return Err(Error::new(Kind::Media, format!("{name}: {}", probe::refused(complaint))));
+            let line = format!("{}: {}", self.call.name, probe::refused(complaint));
+            return Err(Error::new(Kind::Media, line));
         }
         let seconds = |n: usize| probe.seconds[n] - probe.seconds[0];
         Ok(found.into_iter().map(|(n, pixels)| Frame { pixels, seconds: seconds(n) }).collect())

@@ -66,7 +66,7 @@ pub(super) fn bounds(path: &Path, limits: &VideoLimits) -> Vec<OsString> {
 
 /// # Errors
 /// [`Kind::Media`] saying what is wrong with the file, which limit it passes, or how ffmpeg is installed.
-pub(super) fn probe(path: &Path, limits: &VideoLimits, programs: &Programs) -> Result<Probe> {
+pub(super) fn probe(path: &Path, name: &str, limits: &VideoLimits, programs: &Programs) -> Result<Probe> {
     let deadline = Instant::now() + limits.time;
     let ask = |rest: &[&str]| -> Result<Running> {
         let mut args = bounds(path, limits);
@@ -75,7 +75,7 @@ pub(super) fn probe(path: &Path, limits: &VideoLimits, programs: &Programs) -> R
         args.extend(rest.iter().map(Into::into));
         child::start(&programs.ffprobe, &args, deadline)
     };
-    let media = |text: String| Error::new(Kind::Media, format!("{}: {text}", path.display()));
+    let media = |text: String| Error::new(Kind::Media, format!("{name}: {text}"));
     let mut running =
         ask(&["-show_entries", "stream=width,height,avg_frame_rate:format=start_time", "-of", "json"])?;
     let mut json = Vec::new();

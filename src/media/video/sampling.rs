@@ -1,7 +1,9 @@
 //! Which frames of a video are taken.
 
+use serde::{Deserialize, Serialize};
+
 /// A rule, by the custom of a model's authors.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Sampling {
     /// At even distances from the first frame to the last, positions cut to whole ones: LLaVA-OneVision's. A video
     /// with fewer frames gives each of them once.
@@ -27,6 +29,17 @@ impl Sampling {
             (Some(fps), None) => Self::Rate { fps, min, max, multiple },
             (None, Some(frames)) => Self::Uniform { frames, multiple },
             (None, None) => self,
+        }
+    }
+
+    /// The rule with no more than `most` frames.
+    #[must_use]
+    pub fn at_most(self, most: u32) -> Self {
+        match self {
+            Self::Uniform { frames, multiple } => Self::Uniform { frames: frames.min(most), multiple },
+            Self::Rate { fps, min, max, multiple } => {
+                Self::Rate { fps, min: min.min(most), max: max.min(most), multiple }
+            }
         }
     }
 
@@ -144,6 +157,18 @@ mod tests {
             assert_eq!(base.with(fps, frames), expected);
         }
         assert_eq!(Sampling::QWEN2VL.with(None, Some(9)).of_file(100, 25.0).len(), 8);
+    }
+
+    #[test]
+    fn a_limit() {
+        let frames = |sampling: Sampling, most| sampling.at_most(most).of_file(1000, 10.0).len();
+        for (most, expected) in [(768, (32, 200)), (20, (20, 20)), (3, (3, 2)), (1, (1, 1))] {
+            assert_eq!(
+                (frames(Sampling::ONEVISION, most), frames(Sampling::QWEN2VL, most)),
+                expected,
+                "{most}"
+            );
+        }
     }
 
     #[test]

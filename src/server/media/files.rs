@@ -1,14 +1,14 @@
 //! `file://` below one folder and nowhere else.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use url::Url;
 
+use super::sink::Sink;
 use crate::error::{Error, Result};
 
-/// A folder that pictures may be read from, links resolved.
+/// A folder that pictures and videos may be read from, links resolved.
 #[derive(Debug)]
 pub(super) struct Folder(PathBuf);
 
@@ -26,16 +26,14 @@ impl Folder {
 
     /// `file://a/b.png` and `file:///a/b.png` are below the folder, as in llama.cpp; a whole path
     /// that already leads there is taken too.
-    pub(super) fn read(&self, url: &str, max_bytes: u64) -> std::result::Result<Vec<u8>, String> {
+    pub(super) fn read(&self, url: &str, sink: &mut Sink<'_>) -> std::result::Result<(), String> {
         let path = self.find(&path_of(url)?)?;
         let file = File::open(&path).map_err(|_| unreadable())?;
         // A pipe or a device would never end.
         if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
             return Err("not a file".into());
         }
-        let mut bytes = Vec::new();
-        file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|_| unreadable())?;
-        Ok(bytes)
+        sink.take(file, |_| unreadable())
     }
 
     fn find(&self, path: &Path) -> std::result::Result<PathBuf, String> {
@@ -73,7 +71,13 @@ fn path_of(url: &str) -> std::result::Result<PathBuf, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sink::Most;
     use super::*;
+
+    fn read(folder: &Folder, url: &str) -> std::result::Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        folder.read(url, &mut Sink::new(&mut bytes, Most { bytes: 100, flag: "" })).map(|()| bytes)
+    }
 
     #[test]
     fn only_what_is_below() {
@@ -115,7 +119,7 @@ mod tests {
             ("file://none.png", None),
             ("file://a.png%00.txt", None),
         ] {
-            let found = folder.read(url, 100).ok();
+            let found = read(&folder, url).ok();
             assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{url}");
         }
     }
@@ -125,7 +129,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let made = std::process::Command::new("mkfifo").arg(root.path().join("pipe")).status();
         assert!(made.unwrap().success());
-        assert!(Folder::open(root.path()).unwrap().read("file://pipe", 10).is_err());
+        assert!(read(&Folder::open(root.path()).unwrap(), "file://pipe").is_err());
         assert!(Folder::open(&root.path().join("pipe")).is_err());
         assert!(Folder::open(&root.path().join("none")).is_err());
     }

@@ -1,4 +1,4 @@
-//! Fetching a picture for somebody else, without becoming their way into this network.
+//! Fetching a picture or a video for somebody else, without becoming their way into this network.
 //!
 //! One parser reads the URL. Its host must be on the list; the name is looked up once, every
 //! address found must be a public one, and the connection goes to exactly these addresses. A
@@ -14,13 +14,13 @@ use url::Url;
 
 use super::super::settings::Bounds;
 use super::addresses::is_public;
+use super::sink::Sink;
 
 const MOST_REDIRECTS: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct Remote {
     hosts: Vec<String>,
-    max_bytes: u64,
     time: Duration,
     may_reach: fn(IpAddr) -> bool,
 }
@@ -48,20 +48,19 @@ impl Remote {
     pub(super) fn new(hosts: &[String], bounds: &Bounds) -> Self {
         Self {
             hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
-            max_bytes: bounds.image_bytes,
             time: bounds.fetch_time,
             may_reach: is_public,
         }
     }
 
     /// The body behind `url`, redirects followed.
-    pub(super) fn fetch(&self, mut url: Url) -> Result<Vec<u8>, String> {
+    pub(super) fn fetch(&self, mut url: Url, sink: &mut Sink<'_>) -> Result<(), String> {
         let start = Instant::now();
         for _ in 0..=MOST_REDIRECTS {
             let addresses = self.check(&url)?;
             let left = self.time.checked_sub(start.elapsed()).ok_or_else(|| self.too_slow())?;
-            match self.get(&url, addresses, left)? {
-                Reply::Body(bytes) => return Ok(bytes),
+            match self.get(&url, addresses, left, sink)? {
+                Reply::Body => return Ok(()),
                 Reply::Elsewhere(target) => {
                     url =
                         url.join(&target).map_err(|_| "redirected to something that is no URL".to_owned())?;
@@ -74,9 +73,7 @@ impl Remote {
     fn check(&self, url: &Url) -> Result<Vec<SocketAddr>, String> {
         let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
         if self.hosts.is_empty() {
-            return Err(
-                "fetching pictures is off; the server allows it with --allow-remote-media HOSTS".into()
-            );
+            return Err("fetching is off; the server allows it with --allow-remote-media HOSTS".into());
         }
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!("redirected to {}:, which is not fetched", url.scheme()));
@@ -98,7 +95,13 @@ impl Remote {
         Ok(found)
     }
 
-    fn get(&self, url: &Url, addresses: Vec<SocketAddr>, left: Duration) -> Result<Reply, String> {
+    fn get(
+        &self,
+        url: &Url,
+        addresses: Vec<SocketAddr>,
+        left: Duration,
+        sink: &mut Sink<'_>,
+    ) -> Result<Reply, String> {
         let config = ureq::Agent::config_builder()
             .proxy(None)
             .max_redirects(0)
@@ -111,9 +114,6 @@ impl Remote {
         let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), Checked(addresses));
         let failed = |error: &ureq::Error| match error {
             ureq::Error::Timeout(_) => self.too_slow(),
-            ureq::Error::BodyExceedsLimit(_) => {
-                format!("more than {} bytes (--max-image-bytes)", self.max_bytes)
-            }
             _ => "could not be fetched".to_owned(),
         };
         let mut response = agent.get(url.as_str()).call().map_err(|error| failed(&error))?;
@@ -127,8 +127,9 @@ impl Remote {
         if !status.is_success() {
             return Err(format!("its server answered {}", status.as_u16()));
         }
-        let body = response.body_mut().with_config().limit(self.max_bytes).read_to_vec();
-        body.map(Reply::Body).map_err(|error| failed(&error))
+        let body = response.body_mut().with_config().limit(u64::MAX).reader();
+        sink.take(body, |error| failed(&ureq::Error::from(error)))?;
+        Ok(Reply::Body)
     }
 
     fn too_slow(&self) -> String {
@@ -137,7 +138,7 @@ impl Remote {
 }
 
 enum Reply {
-    Body(Vec<u8>),
+    Body,
     Elsewhere(String),
 }
 
@@ -155,11 +156,11 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
+    use super::super::sink::Most;
     use super::*;
 
     fn remote(hosts: &[&str], may_reach: fn(IpAddr) -> bool) -> Remote {
-        let bounds =
-            Bounds { image_bytes: 1000, fetch_time: Duration::from_millis(700), ..Bounds::default() };
+        let bounds = Bounds { fetch_time: Duration::from_millis(700), ..Bounds::default() };
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         Remote { may_reach, ..Remote::new(&hosts, &bounds) }
     }
@@ -191,7 +192,9 @@ mod tests {
     }
 
     fn fetch(remote: &Remote, url: &str) -> Result<Vec<u8>, String> {
-        remote.fetch(Url::parse(url).unwrap())
+        let mut bytes = Vec::new();
+        let most = Most { bytes: 1000, flag: "--max-image-bytes" };
+        remote.fetch(Url::parse(url).unwrap(), &mut Sink::new(&mut bytes, most)).map(|()| bytes)
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::engine::encoded::tests::picture as encoded_picture;
 use crate::engine::pair::{Facts, Pair};
 use crate::engine::slots::*;
-use crate::engine::{EncodedImage, KvShape, Penalties, Sampling};
+use crate::engine::{EncodedImage, KvShape, Penalties, Sampling, Source};
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::native::VisionInfo;
@@ -64,7 +64,7 @@ pub fn job(id: u64, prompt: &str, length: u32) -> Job {
 /// A picture that brings `tokens`; with none it cannot be encoded.
 pub fn picture(content: u8, tokens: u32) -> Picture {
     let pixels = Pixels { width: tokens, height: 1, rgb: Vec::new(), remark: None };
-    Picture { key: [content; 32], pixels: Arc::new(pixels), decode_ms: 1.0 }
+    Picture { key: [content; 32], source: Arc::new(Source::Image(pixels)), several: false, decode_ms: 1.0 }
 }
 
 #[derive(Default)]
@@ -222,7 +222,7 @@ impl Bench {
     pub fn encode(&mut self) {
         for job in std::mem::take(&mut self.jobs) {
             self.encoded += 1;
-            let tokens = job.pixels.width;
+            let tokens = job.source.visual(job.several).size().0;
             let image = if tokens == 0 {
                 Err(Error::new(Kind::Media, "no picture"))
             } else {

@@ -1,5 +1,7 @@
 // Pictures and videos of the question being written: chosen, dropped or pasted.
 
+import { isImage, isVideo } from './media.js';
+
 /** Binds the form. `take()` hands the files over and empties the list. */
 export function attachments({ form, list, input, complain }) {
   let files = [];
@@ -22,7 +24,7 @@ export function attachments({ form, list, input, complain }) {
 
   const add = (some) => {
     for (const file of some) {
-      if (/^(image|video)\//.test(file.type)) files.push(file);
+      if (isImage(file) || isVideo(file)) files.push(file);
       else complain(`${file.name || 'that'} is neither a picture nor a video`);
     }
     show();
@@ -66,7 +68,7 @@ export function attachments({ form, list, input, complain }) {
 /** A small view of a picture or a video. */
 export function preview(file) {
   const url = URL.createObjectURL(file);
-  const video = file.type.startsWith('video/');
+  const video = isVideo(file);
   const element = document.createElement(video ? 'video' : 'img');
   element.addEventListener(video ? 'loadeddata' : 'load', () => URL.revokeObjectURL(url), { once: true });
   if (video) element.muted = true;

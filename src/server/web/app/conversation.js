@@ -1,6 +1,7 @@
 // What was said so far, kept in the browser so that a reload loses nothing.
 
 import { get, set, del } from '../vendor/idb-keyval.js';
+import { isVideo } from './media.js';
 
 const KEY = 'conversation';
 
@@ -23,13 +24,13 @@ function dataUrl(file) {
   });
 }
 
-/** The messages as OpenAI's API spells them: pictures before the text that asks about them. */
+/** The messages as OpenAI's API spells them: pictures and videos before the text that asks about them. */
 export async function asRequest(messages) {
   const spoken = messages.filter((message) => message.role === 'user' || message.text);
   return Promise.all(spoken.map(async ({ role, text, files }) => {
     if (!files?.length) return { role, content: text };
     const media = await Promise.all(files.map(async (file) => {
-      const type = file.type.startsWith('video/') ? 'video_url' : 'image_url';
+      const type = isVideo(file) ? 'video_url' : 'image_url';
       return { type, [type]: { url: await dataUrl(file) } };
     }));
     return { role, content: [...media, { type: 'text', text }] };

@@ -2,6 +2,7 @@
 
 import { viewers, stageName } from './viewer.js';
 import { figures } from './figures.js';
+import { fileOf, isImage } from './media.js';
 
 /** Binds the panel; `show(result, files)` fills it for one answer, `hide()` closes it. */
 export function kept({ panel, pictures, step, stepName, heat, cell, table }) {
@@ -23,9 +24,9 @@ export function kept({ panel, pictures, step, stepName, heat, cell, table }) {
       const mine = ++turn;
       const all = fates ?? [];
       const bitmaps = await Promise.all(all.map(({ index }) => {
-        const file = files[index];
+        const file = fileOf(index, files, all.length);
         // A video's frames are not at hand as pictures: its cells are shown alone.
-        return file?.type.startsWith('image/') ? createImageBitmap(file).catch(() => null) : null;
+        return file && isImage(file) ? createImageBitmap(file).catch(() => null) : null;
       }));
       if (mine !== turn) return;
       views = all.flatMap((fate, i) => viewers(fate, bitmaps[i], (sentence) => { cell.textContent = sentence; }));
