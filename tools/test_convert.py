@@ -246,6 +246,27 @@ class Metadata(Folder):
                     self.assertEqual(len(found["clip.vision.image_grid_pinpoints"]), 72)
                 shutil.rmtree(self.out)
 
+    def test_frames_of_a_video(self):
+        told = {
+            ("llava_onevision", "hf", "video_preprocessor_config.json"): ({"num_frames": 16}, {"frames": 16, "pool_stride": 2}),
+            ("llava_onevision", "original", "config.json"): (
+                {"frames_upbound": 24, "mm_spatial_pool_stride": 3, "mm_newline_position": "grid"},
+                {"frames": 24, "pool_stride": 3, "newline": "grid", "pool_mode": "bilinear"}),
+            ("qwen2_vl", "hf", "video_preprocessor_config.json"): (
+                {"fps": 1.0, "min_frames": 2, "max_frames": 64}, {"fps": 1.0, "min_frames": 2, "max_frames": 64}),
+        }
+        for (name, layout, file), (given, expected) in told.items():
+            checkpoint = make_checkpoint(self.folder / f"{name}-{layout}", name, layout)
+            path = checkpoint / file
+            path.write_text(json.dumps(json.loads(path.read_text()) | given))
+            tower = ("--tower", f"{checkpoint}-tower") if layout == "original" else ()
+            _, mmproj = self.convert(checkpoint, *tower)
+            found = fields(mmproj)
+            for key, value in expected.items():
+                with self.subTest(family=name, layout=layout, key=key):
+                    self.assertEqual(found[f"illava.video.{key}"], value)
+            shutil.rmtree(self.out)
+
     def test_a_recommended_schedule(self):
         checkpoint = make_checkpoint(self.folder / "checkpoint", "llava")
         _, mmproj = self.convert(checkpoint, "--merge-vit", "3,4:6,6", "--merge-llm", "2:0.5", "--evaluated", "a test")

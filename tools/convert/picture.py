@@ -50,6 +50,20 @@ class Pictures:
 
 # The authors' code samples 32 frames, pools each 2 x 2 and puts one newline behind the last.
 _ONEVISION_VIDEO = {"frames": 32, "pool_stride": 2, "pool_mode": "bilinear", "newline": "one_token"}
+_FRAME_COUNTS = ("num_frames", "frames_upbound", "max_frames_num")
+
+
+def _onevision_video(told: dict) -> dict:
+    """The authors' numbers, with those of a configuration that has its own."""
+    video = dict(_ONEVISION_VIDEO)
+    counts = [told[name] for name in _FRAME_COUNTS if isinstance(told.get(name), int) and told[name] > 0]
+    if counts:
+        video["frames"] = counts[0]
+    for key, name, kind in (("pool_stride", "mm_spatial_pool_stride", int), ("pool_mode", "mm_spatial_pool_mode", str),
+                            ("newline", "mm_newline_position", str)):
+        if told.get(name):
+            video[key] = kind(told[name])
+    return video
 
 
 def normalisation(processor: dict) -> tuple[list[float] | None, list[float] | None]:
@@ -83,7 +97,9 @@ def hf_pictures(family: str, checkpoint: Checkpoint, config, processor: dict, to
     pinpoints = _checked([(int(w), int(h)) for h, w in listed], tower, str(checkpoint.folder))
     if family == "llava_onevision":
         ratio = checkpoint.json("processor_config.json").get("vision_aspect_ratio", config.vision_aspect_ratio)
-        return Pictures(ratio, pinpoints, "spatial_unpad", [0, 0, 0], resample, video=dict(_ONEVISION_VIDEO))
+        # Only a processor that was saved with a number of frames has it.
+        video = _onevision_video(checkpoint.json("video_preprocessor_config.json"))
+        return Pictures(ratio, pinpoints, "spatial_unpad", [0, 0, 0], resample, video=video)
     return Pictures("anyres", pinpoints, "spatial_unpad", [0, 0, 0], resample)
 
 
@@ -109,11 +125,7 @@ def original_pictures(family: str, checkpoint: Checkpoint, tower: Tower) -> Pict
     """From the authors' configuration; a list of pinpoints there is (width, height)."""
     config, where = checkpoint.config, str(checkpoint.folder)
     ratio = config.get("image_aspect_ratio") or "square"
-    video = {}
-    if family == "llava_onevision":
-        video = {**_ONEVISION_VIDEO, "pool_stride": int(config.get("mm_spatial_pool_stride") or 2),
-                 "pool_mode": str(config.get("mm_spatial_pool_mode") or "bilinear"),
-                 "newline": str(config.get("mm_newline_position") or "one_token")}
+    video = _onevision_video(config) if family == "llava_onevision" else {}
     if not ratio.startswith("anyres"):
         if ratio not in ("pad", "square"):
             raise Problem(f"{where}: image_aspect_ratio {ratio} is not supported; pad, anyres and anyres_max_N are")

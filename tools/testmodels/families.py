@@ -23,6 +23,9 @@ def write_keys(writer, family: str, tower: Tower) -> None:
     if family == "qwen2_vl":
         writer.add_uint32("clip.vision.image_min_pixels", 56 * 56)
         writer.add_uint32("clip.vision.image_max_pixels", 28 * 28 * 16384)
+        writer.add_float32("illava.video.fps", 2.0)
+        writer.add_uint32("illava.video.min_frames", 4)
+        writer.add_uint32("illava.video.max_frames", 768)
         return
     aspect = {"llava": "pad", "llava_next": "anyres", "llava_onevision": "anyres_max_9"}[family]
     writer.add_array("clip.vision.feature_layer", [tower.stored])
@@ -36,6 +39,8 @@ def write_keys(writer, family: str, tower: Tower) -> None:
     writer.add_string("clip.vision.mm_patch_merge_type", "spatial_unpad")
     if family == "llava_onevision":
         writer.add_uint32("illava.vision.anyres_max_tiles", 9)
+        writer.add_uint32("illava.video.frames", 32)
+        writer.add_uint32("illava.video.pool_stride", 2)
 
 
 def more_tensors(family: str, tower: Tower) -> list[Tensor]:

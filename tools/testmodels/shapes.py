@@ -55,6 +55,7 @@ class Pair:
     tower: Tower
     decoder: Decoder
     seed: int
+    family: str | None = None  # whose keys a converted file has; None as older files are
 
 
 # The three small pairs have an output matrix of their own: with a tied one a random
@@ -83,6 +84,13 @@ PAIRS = {
         Tower("siglip", 80, 8, 256, 4, 4, 512, 1e-6, 256, 256),
         Decoder("qwen2", 256, 3, 4, 2, 512, 384, 4096, 1e6, 1e-6, tied=True),
         seed=4,
+    ),
+    # LLaVA-OneVision's 27 x 27 patches, and layers enough for each preset, at a small width.
+    "onevision-27": Pair(
+        Tower("siglip", 216, 8, 32, 2, 9, 64, 1e-6, 32, 32),
+        Decoder("qwen2", 32, 10, 2, 1, 64, 384, 8192, 1e6, 1e-6, tied=False),
+        seed=5,
+        family="llava_onevision",
     ),
 }
 
