@@ -4,7 +4,7 @@ mod binary;
 
 use std::fs;
 
-use binary::{illava, scratch};
+use binary::{frames, illava, pair, scratch};
 use serde_json::Value;
 
 fn bench(extra: &[&str]) -> binary::Outcome {
@@ -61,5 +61,35 @@ fn one_table_one_json_one_picture() {
 fn what_it_cannot_do_is_said_before_the_model_loads() {
     bench(&["--plot", "bars.bmp"]).fails(2, "--plot bars.bmp: give a file that ends in .png or .svg");
     bench(&["--image", "no-such.png"]).fails(1, "no-such.png");
+    bench(&["--video", "no-such.mp4"]).fails(1, "no-such.mp4");
     bench(&["--against", "fastest"]).fails(2, "fastest");
+}
+
+#[test]
+fn a_video_is_measured_as_pictures_are() {
+    let folder = frames("bench-frames", 6);
+    let json = scratch("bench-video.json");
+    let measure = |name: &str, extra: &[&str]| -> Value {
+        let mut args = vec!["bench".to_owned()];
+        args.extend(pair(name));
+        let fixed = ["--rounds", "1", "--warm-up", "0", "-n", "2", "--video", &folder, "--json", &json];
+        args.extend(fixed.iter().chain(extra).map(|arg| (*arg).to_owned()));
+        let outcome = illava(&args);
+        assert_eq!(outcome.code, 0, "{name}: {}", outcome.stderr);
+        serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap()
+    };
+    let tokens = |outcome: &Value| outcome["visual"].as_u64().unwrap();
+    // 7 x 7 cells of each frame pooled to 4 x 4, and a newline; nobody asked for a schedule: the video's.
+    let found = measure("hf-llava_onevision-f32", &[]);
+    let [off, on] = found["outcomes"].as_array().unwrap().as_slice() else { panic!("two: {found}") };
+    assert_eq!((tokens(off), on["name"].as_str()), (6 * 16 + 1, Some("video")));
+    for part in ["preprocess", "encoder", "prefill", "generate"] {
+        assert!(on["samples"][0][part].as_f64().unwrap() > 0.0, "{part}");
+    }
+    assert!(on["visual_kv"][1]["tokens"].as_u64() < off["visual_kv"][0]["tokens"].as_u64());
+    let found = measure("hf-llava_onevision-f32", &["--video-frames", "3"]);
+    assert_eq!(tokens(&found["outcomes"][0]), 3 * 16 + 1);
+    // One that takes no videos gets the frames as pictures.
+    let found = measure("hf-llava-f32", &["--video-frames", "2", "--merge", "off"]);
+    assert_eq!(tokens(&found["outcomes"][0]), 2 * 49);
 }

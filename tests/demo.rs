@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use illava::engine::{
-    Engine, FlashAttention, KvType, Limits, LoadSettings, Real, Sampling, Session, Sizing, Stop,
+    Engine, FlashAttention, KvType, Limits, LoadSettings, Real, Sampling, Session, Sizing, Stop, Weights,
 };
 use illava::media::{self, policy};
 use illava::prompt::{Message, Part, Role};
@@ -34,6 +34,7 @@ fn settings(folder: &Path) -> LoadSettings {
         gpu_layers: None,
         projector_offload: false,
         projector_repack: false,
+        weights: Weights::default(),
         flash_attention: FlashAttention::Auto,
         type_k: KvType::F16,
         type_v: KvType::F16,

@@ -4,7 +4,7 @@ mod binary;
 
 use std::fs;
 
-use binary::{Outcome, illava, pair, scratch};
+use binary::{Outcome, frames, illava, pair, scratch};
 use serde_json::Value;
 
 const DEMO: [&str; 4] = ["-m", "models/demo/text.gguf", "--mmproj", "models/demo/mmproj.gguf"];
@@ -146,4 +146,59 @@ fn sets_that_are_none() {
     eval(&DEMO, &["--set", &broken]).fails(1, "not a readable parquet file");
     eval(&DEMO, &["--set", "models/demo/questions.jsonl", "--metric", "best"])
         .fails(2, "choose exact, choice");
+}
+
+#[test]
+fn videos_of_a_set_are_shown() {
+    let folder = frames("eval-frames", 6);
+    let set = scratch("videos.jsonl");
+    let name = std::path::Path::new(&folder).file_name().unwrap().to_str().unwrap();
+    let list: Vec<String> = (0..3).map(|n| format!("{name}/frame{n}.png")).collect();
+    let line = |id: &str, video: Value| {
+        serde_json::json!({"id": id, "video": video, "question": "What happens?", "answer": "nothing"})
+            .to_string()
+            + "\n"
+    };
+    fs::write(
+        &set,
+        [
+            line("folder", name.into()),
+            line("list", list.clone().into()),
+            line("commas", list.join(",").into()),
+            line("missing", "no-such.mp4".into()),
+        ]
+        .concat(),
+    )
+    .unwrap();
+    let log = scratch("videos-log.jsonl");
+    let marks = |extra: &[&str]| -> Vec<Value> {
+        let _ = fs::remove_file(&log);
+        let model = pair("hf-llava_onevision-f32");
+        let model: Vec<&str> = model.iter().map(String::as_str).collect();
+        let outcome = eval(&model, &[&["--set", &set, "--log", &log, "-n", "2"], extra].concat());
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        fs::read_to_string(&log)
+            .unwrap()
+            .lines()
+            .skip(1)
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    let tokens = |records: &[Value], schedule: &str, id: &str| {
+        let found = records.iter().find(|r| r["schedule"] == schedule && r["item"] == id).unwrap();
+        found["cost"]["tokens"]["visual"].as_u64()
+    };
+    // 4 x 4 cells a frame, and a newline.
+    let records = marks(&[]);
+    for schedule in ["off", "video"] {
+        assert_eq!(tokens(&records, schedule, "folder"), Some(6 * 16 + 1), "{schedule}");
+        assert_eq!(tokens(&records, schedule, "list"), Some(3 * 16 + 1), "{schedule}");
+        assert_eq!(tokens(&records, schedule, "commas"), Some(3 * 16 + 1), "{schedule}");
+    }
+    let folder = records.iter().find(|r| r["item"] == "folder").unwrap();
+    assert!(folder["cost"]["ms"]["decode_media"].as_f64().unwrap() > 0.0);
+    let missing = records.iter().find(|r| r["item"] == "missing").unwrap();
+    assert!(missing["failure"].as_str().unwrap().contains("no-such.mp4"), "{missing}");
+    let records = marks(&["--video-frames", "2"]);
+    assert_eq!(tokens(&records, "off", "folder"), Some(2 * 16 + 1));
 }

@@ -5,7 +5,7 @@ mod binary;
 use std::fs;
 use std::path::Path;
 
-use binary::{illava, scratch};
+use binary::{frames, illava, pair, scratch};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 
@@ -78,4 +78,124 @@ fn without_a_picture_there_is_nothing_to_explain() {
         illava(&owned(&["explain", "-m", "models/demo/text.gguf", "--mmproj", "models/demo/mmproj.gguf"]));
     assert_eq!(outcome.code, 2);
     assert_eq!(outcome.stderr.trim(), "error: nothing to explain: give a picture with --image, or --video");
+}
+
+/// Two steps on a picture of 4 x 3 cells, by hand: the encoder merges cells 0 and 5 into 6, the decoder its row 3,
+/// which is cell 4, into row 7, which is cell 9.
+fn hand_made(picture: Option<&str>) -> Value {
+    let files: Vec<&str> = picture.into_iter().collect();
+    serde_json::json!({
+        "prompt": [{"tokens": [1, 2]}, {"span": 0, "n": 10}, {"tokens": [3]}],
+        "images": [{"index": 0, "width": 80, "height": 60, "tile": 0, "grid": [4, 3], "pixels": [0, 0, 80, 60]}],
+        "files": files,
+        "steps": [
+            {"half": "encoder", "image": 0, "tile": 0, "layer": 3, "n_in": 12, "n_out": 10,
+             "scores": [0.01, 0.5, 0.4, 0.3, 0.2, 0.02, 0.03, 0.6, 0.7, 0.8, 0.9, 1.0],
+             "kept": [1, 2, 3, 4, 6, 7, 8, 9, 10, 11], "merged": [0, 5, 6], "into": 6},
+            {"half": "decoder", "span": 0, "layer": 2, "n_in": 10, "n_out": 9,
+             "scores": [0.5, 0.4, 0.3, 0.01, 0.6, 0.7, 0.8, 0.02, 0.9, 1.0],
+             "kept": [0, 1, 2, 4, 5, 6, 7, 8, 9], "merged": [3, 7], "into": 7}
+        ]
+    })
+}
+
+/// Of each panel of a strip, whether each cell's middle and corners are covered.
+fn covered(strip: &Path, ground: Rgb<u8>, cells: (u32, u32), panel: (u32, u32)) -> Vec<Vec<bool>> {
+    let strip = image::open(strip).unwrap().to_rgb8();
+    let (width, height) = (panel.0 / cells.0, panel.1 / cells.1);
+    let panels = (strip.width() - 8) / (panel.0 + 8);
+    (0..panels)
+        .map(|i| {
+            let cell = |n: u32| {
+                let (left, top) = (8 + i * (panel.0 + 8) + n % cells.0 * width, 8 + n / cells.0 * height);
+                let all = |covered: bool| {
+                    (0..width).all(|x| {
+                        (0..height).all(|y| (*strip.get_pixel(left + x, top + y) != ground) == covered)
+                    })
+                };
+                assert!(all(true) || all(false), "panel {i}, cell {n}: covered in part");
+                all(true)
+            };
+            (0..cells.0 * cells.1).map(cell).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn a_trace_is_drawn_without_a_model() {
+    let ground = Rgb([10, 200, 30]);
+    let picture = scratch("explain-from.png");
+    RgbImage::from_pixel(80, 60, ground).save(&picture).unwrap();
+    let trace = scratch("explain-from.json");
+    let of = |steps: &[&[u32]]| -> Vec<Vec<bool>> {
+        steps.iter().map(|gone| (0..12).map(|cell| gone.contains(&cell)).collect()).collect()
+    };
+    // The picture is given, or named by the trace itself.
+    for (given, named) in [(true, false), (false, true)] {
+        fs::write(&trace, hand_made(named.then_some(picture.as_str())).to_string()).unwrap();
+        let out = scratch(&format!("explain-from-{given}"));
+        let mut args = vec!["explain", "--from", &trace, "--out", &out, "--panel-width", "80"];
+        if given {
+            args.extend(["--image", &picture]);
+        }
+        let outcome = illava(&owned(&args));
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+        let found = covered(&Path::new(&out).join("kept-1.png"), ground, (4, 3), (80, 60));
+        assert_eq!(found, of(&[&[], &[0, 5], &[0, 4, 5]]));
+        let page = fs::read_to_string(Path::new(&out).join("explain.html")).unwrap();
+        assert!(page.contains("data:image/png;base64,"));
+    }
+    // Without it, the cells stand on black.
+    fs::write(&trace, hand_made(None).to_string()).unwrap();
+    let out = scratch("explain-from-nothing");
+    let outcome = illava(&owned(&["explain", "--from", &trace, "--out", &out, "--panel-width", "80"]));
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let found = covered(&Path::new(&out).join("kept-1.png"), Rgb([0; 3]), (4, 3), (80, 60));
+    assert_eq!(found, of(&[&[], &[0, 5], &[0, 4, 5]]));
+}
+
+#[test]
+fn a_trace_that_is_none_or_of_something_else_is_refused() {
+    let (trace, picture) = (scratch("explain-wrong.json"), scratch("explain-wrong.png"));
+    RgbImage::new(60, 80).save(&picture).unwrap();
+    let explain = |extra: &[&str]| illava(&owned(&[&["explain", "--from", &trace], extra].concat()));
+    fs::write(&trace, "{}").unwrap();
+    explain(&[]).fails(1, "not a trace");
+    fs::write(&trace, hand_made(None).to_string()).unwrap();
+    explain(&["--image", &picture]).fails(1, "60x80 pixels, the trace is of a picture of 80x60");
+    explain(&["--image", &picture, "--image", &picture]).fails(2, "2 pictures and videos are given");
+}
+
+#[test]
+fn the_frames_of_a_video_lie_in_a_grid() {
+    let folder = frames("explain-frames", 5);
+    let out = scratch("explain-video");
+    let mut args = owned(&["explain", "--video", &folder, "--out", &out, "-n", "1", "--merge", "paper"]);
+    args.extend(pair("hf-llava_onevision-f32"));
+    let outcome = illava(&args);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let trace_path = Path::new(&out).join("trace.json");
+    let trace: illava::report::Trace =
+        serde_json::from_str(&fs::read_to_string(&trace_path).unwrap()).unwrap();
+    assert_eq!(
+        trace.images.iter().map(|tile| tile.frame).collect::<Vec<_>>(),
+        (0..5).map(Some).collect::<Vec<_>>()
+    );
+    // Five frames of 96 x 72 lie three across and two down.
+    let strip = |folder: &str| image::open(Path::new(folder).join("kept-1.png")).unwrap().to_rgb8();
+    let drawn = strip(&out);
+    let panels = illava::report::fates(&trace)[0].stages.len() as u32;
+    assert_eq!(drawn.width(), panels * (288 + 8) + 8);
+    let frame = image::open(Path::new(&folder).join("frame0.png")).unwrap().to_rgb8();
+    for (column, row) in [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)] {
+        let pixel = drawn.get_pixel(8 + column * 96 + 48, 8 + row * 72 + 36);
+        assert_eq!(pixel, frame.get_pixel(48, 36), "frame at {column}, {row}");
+    }
+    assert_eq!(drawn.get_pixel(8 + 2 * 96 + 48, 8 + 72 + 36).0, [0; 3], "no sixth frame");
+    // The trace alone draws the same.
+    let again = scratch("explain-video-again");
+    let from = trace_path.display().to_string();
+    let outcome = illava(&owned(&["explain", "--from", &from, "--out", &again]));
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    assert_eq!(strip(&again), drawn);
 }

@@ -6,7 +6,7 @@ mod binary;
 
 use std::fs;
 
-use binary::{ask, illava, pair, picture, scratch};
+use binary::{ask, frames, illava, model, pair, picture, scratch};
 use serde_json::Value;
 
 fn inspect(name: &str, extra: &[&str]) -> Value {
@@ -62,13 +62,54 @@ fn inspect_counts_any_picture() {
     illava(&args).fails(2, "--size 20x");
 }
 
+/// A copy of a pair's projector in which nobody finds what was called `names`.
+fn without(name: &str, names: &[&str]) -> String {
+    let mut bytes = fs::read(model(name, "mmproj.gguf")).unwrap();
+    for gone in names {
+        let places: Vec<usize> =
+            (0..bytes.len() - gone.len()).filter(|&at| bytes[at..].starts_with(gone.as_bytes())).collect();
+        assert!(!places.is_empty(), "{name} has {gone}");
+        places.into_iter().for_each(|at| bytes[at] = b'_');
+    }
+    let path = scratch(&format!("{name}-without-{}.gguf", names.join("+")));
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
 #[test]
 fn old_files_say_what_they_lack() {
+    let convert = "convert the model again with tools/convert.py";
+    let picture = picture("shapes.png", 96, 72);
+    for (name, gone, lines) in [
+        ("hf-llava_next-f32", &["v.image_newline"][..], &["no newline row"][..]),
+        ("hf-llava_next-f32", &["clip.vision.image_grid_pinpoints"], &["names no resolutions"]),
+        ("hf-llava_next-f32", &["illava.vision.class_token"], &["class token in llama.cpp's order"]),
+        ("hf-llava_next-f32", &["illava.vision."], &["class token", "tanh approximation"]),
+        (
+            "hf-llava_next-f32",
+            &["illava.vision.", "clip.vision.image_grid_pinpoints", "v.image_newline"],
+            &["class token", "cuts and resizes pictures by its own rules, and its projector"],
+        ),
+        ("hf-llava-f32", &["illava.vision."], &["class token", "cuts and resizes pictures"]),
+        ("hf-llava_onevision-f32", &["illava."], &["tanh approximation"]),
+        ("hf-qwen2_vl-f32", &["illava."], &["cuts and resizes pictures"]),
+    ] {
+        let projector = without(name, gone);
+        let text = model(name, "text.gguf");
+        let args = ["run", "-m", &text, "-mm", &projector, "--image", &picture, "-p", "hi", "-n", "1"];
+        let outcome = illava(&args.map(ToString::to_string));
+        assert_eq!(outcome.code, 0, "{name} without {gone:?}: {}", outcome.stderr);
+        let said: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains(convert)).collect();
+        assert_eq!(said.len(), lines.len(), "{name} without {gone:?}: {said:?}");
+        for (line, part) in said.iter().zip(lines) {
+            assert!(line.starts_with("note: ") && line.contains(part), "`{part}` is not in: {line}");
+        }
+    }
+    // As the first converters made them: `inspect` says the same.
     let found = inspect("clip-llama-f32", &[]);
-    let missing = found["projector"]["missing"][0].as_str().unwrap();
-    assert!(missing.contains("class token") && missing.contains("convert"), "{missing}");
-    let outcome = ask("clip-llama-f32", &["-n", "1"]);
-    outcome.exits(0, "class token");
+    let missing = found["projector"]["missing"].as_array().unwrap();
+    assert_eq!(missing.len(), 2, "{missing:?}");
+    assert!(missing.iter().all(|line| line.as_str().unwrap().contains(convert)), "{missing:?}");
 }
 
 #[test]
@@ -97,13 +138,7 @@ fn several_pictures_are_shown_whole() {
 
 #[test]
 fn a_video_is_one_span() {
-    let folder = std::path::PathBuf::from(scratch("video-frames"));
-    fs::create_dir_all(&folder).unwrap();
-    for n in 0..8 {
-        fs::copy(picture(&format!("frame-{n}.png"), 96, 72 + n), folder.join(format!("frame{n}.png")))
-            .unwrap();
-    }
-    let folder = folder.display().to_string();
+    let folder = frames("video-frames", 8);
     let run = |name: &str, extra: &[&str]| -> (Value, Value) {
         let (report, trace) =
             (scratch(&format!("video-{name}.json")), scratch(&format!("video-{name}-trace.json")));
@@ -134,4 +169,99 @@ fn a_video_is_one_span() {
     // A model without videos takes the frames as pictures, and says so.
     let (_, trace) = run("hf-llava-f32", &["--merge", "off"]);
     assert_eq!(spans(&trace), 8);
+}
+
+#[test]
+fn the_base_view_has_the_papers_counts() {
+    let found = report("onevision-27-f32", &["--merge", "paper", "--image-max-tokens", "729"]);
+    let tokens = &found["tokens"];
+    assert_eq!((tokens["visual"].as_u64(), tokens["visual_after_encoder"].as_u64()), (Some(729), Some(361)));
+    let kv = tokens["visual_kv"].as_array().unwrap();
+    let held: Vec<Option<u64>> = kv.iter().map(|segment| segment["tokens"].as_u64()).collect();
+    assert_eq!(held, [Some(361), Some(253)]);
+    assert_eq!(found["merge"]["vit_r"], serde_json::json!([92, 92, 92, 92]));
+    assert_eq!(found["merge"]["llm_r"], serde_json::json!([108]));
+    // The same square is what the reference makes a grid of.
+    let args = ["--merge", "paper", "--image-max-tokens", "729", "--grid", "reference"];
+    assert_eq!(report("onevision-27-f32", &args)["tokens"]["visual_after_encoder"], 361);
+}
+
+/// A copy of a pair's projector in which a whole number is another one.
+fn with_number(name: &str, key: &str, number: u32) -> String {
+    let mut bytes = fs::read(model(name, "mmproj.gguf")).unwrap();
+    let at = bytes.windows(key.len()).position(|part| part == key.as_bytes()).expect("the key is there");
+    // Behind the key stand the value's type and the value.
+    let value = at + key.len() + 4;
+    bytes[value..value + 4].copy_from_slice(&number.to_le_bytes());
+    let path = scratch(&format!("{name}-{key}-{number}.gguf"));
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn the_file_says_which_frames() {
+    let folder = frames("frames-by-file", 8);
+    let name = "hf-llava_onevision-f32";
+    let text = model(name, "text.gguf");
+    let visual = |projector: &str, extra: &[&str]| {
+        let report = format!("{projector}.json");
+        let fixed = ["run", "-m", &text, "-mm", projector, "-p", "hi", "-n", "1", "--merge", "off"];
+        let rest = ["--video", &folder, "--report", &report];
+        let args: Vec<String> = [&fixed[..], &rest, extra].concat().iter().map(ToString::to_string).collect();
+        let outcome = illava(&args);
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        let report: Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
+        report["tokens"]["visual"].as_u64().unwrap()
+    };
+    // 7 x 7 cells: 4 x 4 pooled by two, 3 x 3 by three.
+    let five = with_number(name, "illava.video.frames", 5);
+    assert_eq!(visual(&five, &[]), 5 * 16 + 1);
+    assert_eq!(visual(&five, &["--video-frames", "7"]), 7 * 16 + 1, "who asks is heard first");
+    assert_eq!(visual(&with_number(name, "illava.video.pool_stride", 3), &[]), 8 * 9 + 1);
+
+    let inspect = |projector: &str| {
+        illava(&["inspect", "-m", &text, "-mm", projector].map(ToString::to_string).to_vec())
+    };
+    let shown = inspect(&five).stdout;
+    assert!(shown.contains("5 frames at even distances, each pooled 2x2"), "{shown}");
+    inspect(&with_number(name, "illava.video.frames", 0)).fails(1, "illava.video.frames is 0");
+}
+
+#[test]
+fn few_saved_rows_are_said() {
+    let folder = frames("frames-few-rows", 4);
+    let advice = "--grid reference keeps the saving";
+    let run = |extra: &[&str]| {
+        let mut args = vec!["run".to_owned()];
+        args.extend(pair("onevision-27-f32"));
+        let fixed = ["-p", "hi", "-n", "1", "--video", &folder, "--merge", "paper"];
+        args.extend(fixed.iter().chain(extra).map(|arg| (*arg).to_owned()));
+        let outcome = illava(&args);
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        outcome.stderr
+    };
+    assert!(run(&[]).contains(advice), "faithful");
+    assert!(!run(&["--grid", "reference"]).contains(advice), "reference");
+    let found = inspect("onevision-27-f32", &["--grid", "reference"]);
+    let video = found["pictures"].as_array().unwrap().iter().position(|p| p.get("frames").is_some()).unwrap();
+    let paper = found["presets"].as_array().unwrap().iter().find(|p| p["name"] == "paper").unwrap();
+    // 19 x 19 survivors pooled to 10 x 10.
+    assert_eq!(paper["pictures"][video]["tokens_after_encoder"], 32 * 100 + 1);
+    assert_eq!(paper["pictures"][video]["estimated"], false);
+}
+
+#[test]
+fn weights_are_in_memory_once_or_mapped() {
+    // Q4_0 is laid out anew on most processors; whatever is done on loading, the model answers.
+    let name = "siglip-qwen2-wide-q4_0";
+    for extra in
+        [&["--no-repack"][..], &["--load-mode", "mmap"], &["--load-mode", "none"], &["-nr", "-lm", "none"]]
+    {
+        let outcome = ask(name, extra);
+        assert_eq!(outcome.code, 0, "{extra:?}: {}", outcome.stderr);
+        assert!(!outcome.stdout.trim().is_empty(), "{extra:?}");
+    }
+    ask(name, &["--load-mode", "lazy"]).fails(2, "--load-mode lazy: choose auto, none or mmap");
+    let repacked = |name: &str| inspect(name, &[])["text"]["repacked_bytes"].as_u64().unwrap();
+    assert_eq!(repacked("siglip-qwen2-f32"), 0, "nothing is to be gained for F32");
 }

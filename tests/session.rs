@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use illava::engine::{
     Engine, FlashAttention, Grammar, KvType, Limits, LoadSettings, Real, Sampling, Session, Sizing, Stop,
+    Weights,
 };
 use illava::media::Pixels;
 use illava::prompt::{Message, Part, Role};
@@ -30,6 +31,7 @@ fn settings(name: &str) -> LoadSettings {
         gpu_layers: None,
         projector_offload: false,
         projector_repack: false,
+        weights: Weights::default(),
         // Exact arithmetic, so that two ways to the same numbers agree in their greedy tokens.
         flash_attention: FlashAttention::Off,
         type_k: KvType::F32,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use illava::engine::{self, FlashAttention, KvType, LoadSettings, Real, Session, Sizing, Stop};
+use illava::engine::{self, FlashAttention, KvType, LoadSettings, Real, Session, Sizing, Stop, Weights};
 use illava::error::Kind;
 use illava::media::Pixels;
 use illava::prompt::{Message, Part, Role};
@@ -166,6 +166,7 @@ impl Alone {
             gpu_layers: None,
             projector_offload: false,
             projector_repack: false,
+            weights: Weights::default(),
             flash_attention: FlashAttention::Off,
             type_k: KvType::F32,
             type_v: KvType::F32,

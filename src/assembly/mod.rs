@@ -27,8 +27,8 @@ pub enum Arrangement {
         /// Above 1.1^2 times this many tiles' cells the grid is shrunk to about that many.
         max_tiles: Option<u32>,
     },
-    /// Frames, each shrunk to half its sides; one newline at the end.
-    Video,
+    /// Frames, each with sides shrunk by `stride`; one newline at the end.
+    Video { stride: u32 },
 }
 
 /// The tokens of one tile: token i stands on cell `kept[i]` = row * across + column.
@@ -119,11 +119,11 @@ pub fn rows(arrangement: Arrangement, tiles: &[Survivors], newline: bool) -> Vec
             rows.extend(anyres::rows(rest, grid, picture, max_tiles));
             rows
         }
-        Arrangement::Video => {
+        Arrangement::Video { stride } => {
             let frame = |(i, tile): (usize, &Survivors)| {
-                let half = (tile.cells.0.div_ceil(2), tile.cells.1.div_ceil(2));
+                let pooled = (tile.cells.0.div_ceil(stride.max(1)), tile.cells.1.div_ceil(stride.max(1)));
                 let cell = |x, y| tile.token_at(y * tile.cells.0 + x).map(|token| (i, token));
-                pool::shrink(tile.cells, half, cell).into_iter().flatten().flatten().collect::<Vec<_>>()
+                pool::shrink(tile.cells, pooled, cell).into_iter().flatten().flatten().collect::<Vec<_>>()
             };
             let mut rows: Vec<Row> = tiles.iter().enumerate().flat_map(frame).collect();
             rows.push(Row::Newline);
@@ -198,13 +198,14 @@ mod tests {
     #[test]
     fn frames_shrink_by_half() {
         let full = Survivors::all((27, 27));
-        let count = rows(Arrangement::Video, &vec![full; 3], true).len();
-        assert_eq!(count, 3 * 14 * 14 + 1, "OneVision's 196 tokens a frame and one newline");
+        let count = |stride| rows(Arrangement::Video { stride }, &vec![full.clone(); 3], true).len();
+        assert_eq!(count(2), 3 * 14 * 14 + 1, "OneVision's 196 tokens a frame and one newline");
+        assert_eq!((count(3), count(1)), (3 * 9 * 9 + 1, 3 * 729 + 1));
         // Of a 4 x 4 frame two cells of the first and one of the last pooling cell are left.
         let sparse = Survivors { cells: (4, 4), kept: vec![0, 5, 15] };
         let share = |token| Share { tile: 0, token, weight: 0.5 };
         assert_eq!(
-            rows(Arrangement::Video, &[sparse], true),
+            rows(Arrangement::Video { stride: 2 }, &[sparse], true),
             [Row::Mean(vec![share(0), share(1)]), Row::Token { tile: 0, token: 2 }, Row::Newline]
         );
     }

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use super::{Measured, Outcome, Sample};
-use crate::engine::{CacheLayout, Demand, EncodedImage, Engine, Entry, Rows, Sampling, Sizing, end_position};
+use crate::engine::{
+    CacheLayout, Demand, EncodedImage, Engine, Entry, Rows, Sampling, Shown, Sizing, end_position,
+};
 use crate::error::{Error, Kind, Result};
-use crate::media::Pixels;
 use crate::prompt::{Chunk, Message, Part, Role};
 use crate::report::{self, VisualKv, milliseconds};
 use crate::schedule::{Schedule, Score, Subject};
@@ -13,7 +14,8 @@ use crate::schedule::{Schedule, Score, Subject};
 /// What every schedule has to do.
 #[derive(Debug)]
 pub struct Work<'a> {
-    pub pictures: &'a [Pixels],
+    /// What the spans show, in their order before the question.
+    pub shown: &'a [Shown],
     /// Words of the question; with the chat template around it, the prompt's text is a little longer.
     pub words: u32,
     /// Tokens generated, whatever the model would have ended with.
@@ -27,14 +29,14 @@ pub struct Work<'a> {
 /// comes second finds a warmer machine. `told` hears of each answer begun.
 ///
 /// # Errors
-/// A schedule the pictures cannot take, a prompt without place, the library's own.
+/// A schedule that what is shown cannot take, a prompt without place, the library's own.
 pub fn measure<E: Engine>(
     engine: &mut E,
     subjects: &[Subject],
     work: &Work,
     mut told: impl FnMut(u32, &str) -> Result<()>,
 ) -> Result<Measured> {
-    let parts = (0..work.pictures.len()).map(Part::Image);
+    let parts = (0..work.shown.len()).map(Part::Image);
     let words = vec!["one"; work.words as usize].join(" ");
     let message = Message { role: Role::User, parts: parts.chain([Part::Text(words)]).collect() };
     let chunks = engine.tokenize(&[message])?;
@@ -106,10 +108,11 @@ fn once<E: Engine>(
     chunks: &[Chunk],
 ) -> Result<(Sample, Sizes)> {
     let mut sample = Sample::default();
+    let several = work.shown.iter().filter(|shown| shown.is_image()).count() > 1;
     let images = work
-        .pictures
+        .shown
         .iter()
-        .map(|pixels| engine.encode(pixels, schedule))
+        .map(|shown| engine.encode_span(&shown.visual(several), schedule))
         .collect::<Result<Vec<EncodedImage>>>()?;
     for image in &images {
         sample.preprocess += image.preprocess_ms;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-const SHORT: [(&str, &str); 12] = [
+const SHORT: [(&str, &str); 14] = [
     ("-mm", "--mmproj"),
     ("-hf", "--hf-repo"),
     ("-hfr", "--hf-repo"),
@@ -15,6 +15,8 @@ const SHORT: [(&str, &str); 12] = [
     ("-fa", "--flash-attn"),
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
+    ("-nr", "--no-repack"),
+    ("-lm", "--load-mode"),
 ];
 
 /// The arguments with those flags written out; what follows `--` is left alone.

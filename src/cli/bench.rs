@@ -2,9 +2,9 @@
 
 use super::flags::BenchFlags;
 use super::progress::Progress;
-use super::{interrupt, output, run, settings, subjects};
+use super::{interrupt, output, run, settings, subjects, video};
 use crate::bench::{self, Work};
-use crate::engine::Real;
+use crate::engine::{Real, Shown};
 use crate::error::{Error, Result};
 use crate::media::Pixels;
 
@@ -15,18 +15,24 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
     let load = settings::load(&flags.model, None)?;
     let choice = settings::choice(&flags.merge)?;
     let plot = flags.plot.as_deref().map(|path| Ok((path, output::plot_format(path)?))).transpose()?;
+    let wish = settings::frames(&flags.videos.frames)?;
     interrupt::install(load.stop)?;
-    let pictures = if flags.image.is_empty() {
-        vec![generated()]
-    } else {
-        flags.image.iter().map(|path| Ok(run::open(path)?.0)).collect::<Result<_>>()?
-    };
+    let mut shown =
+        flags.image.iter().map(|path| Ok(Shown::Image(run::open(path)?.0))).collect::<Result<Vec<_>>>()?;
+    let videos = flags.videos.video.iter().map(|what| video::open(what)).collect::<Result<Vec<_>>>()?;
+    if shown.is_empty() && videos.is_empty() {
+        shown.push(Shown::Image(generated()));
+    }
     let progress = Progress::new();
     let bar = progress.clone();
     let (mut engine, _) = Real::load(&load, move |stage| bar.loading(stage))?;
+    for source in &videos {
+        shown.extend(video::read(source, wish, &engine, load.stop)?.0);
+    }
+    let choice = video::choice(&choice, !videos.is_empty(), &engine);
     let subjects = subjects::subjects(&engine, &choice, &flags.against)?;
     let work = Work {
-        pictures: &pictures,
+        shown: &shown,
         words: flags.prompt_words,
         answer: flags.predict,
         rounds: flags.rounds,

@@ -6,8 +6,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::flags::EvalFlags;
 use super::progress::Progress;
-use super::{interrupt, output, settings, subjects};
-use crate::engine::{Limits, LoadSettings, Real, Sampling, Session, Sizing};
+use super::{interrupt, output, settings, subjects, video};
+use crate::engine::{Engine, Limits, LoadSettings, Real, Sampling, Session, Sizing};
 use crate::error::{Error, Kind, Result};
 use crate::eval::{self, Log, Metric, Runner, Set};
 use crate::plot::Format;
@@ -21,12 +21,18 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     if let Some(limit) = flags.limit {
         set.items.truncate(limit as usize);
     }
+    let frames = settings::frames(&flags.frames)?;
+    let videos = set.items.iter().any(|item| !item.videos.is_empty());
     let instruction = flags.instruction.as_deref().unwrap_or(eval::instruction(set.metric));
     interrupt::install(load.stop)?;
     let progress = Progress::new();
     let bar = progress.clone();
     let (engine, _) = Real::load(&load, move |stage| bar.loading(stage))?;
+    let choice = video::choice(&choice, videos, &engine);
     let subjects = subjects::subjects(&engine, &choice, &flags.against)?;
+    if videos && !engine.takes_videos() {
+        eprintln!("note: this model takes no videos; their frames go in as pictures");
+    }
     progress.clear();
 
     let mut log = match &flags.log {
@@ -40,7 +46,7 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     };
     let schedule = subjects[0].schedule.clone();
     let mut session = Session::new(engine, schedule, Sizing::Fit, load.stop);
-    let runner = Runner { set: &set, subjects: &subjects, limits: &limits, instruction };
+    let runner = Runner { set: &set, subjects: &subjects, limits: &limits, instruction, frames };
     let bar = answers_bar((set.items.len() * subjects.len()) as u64);
     let ran = runner.run(&mut session, &mut log, |done, record| {
         bar.set_position(done);
@@ -91,6 +97,11 @@ fn run_name(
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
     let schedules: Vec<String> =
         subjects.iter().map(|subject| format!("{}={:?}", subject.name, subject.schedule)).collect();
+    // Only where it says something: logs of sets without videos stay what they were.
+    let wish = match (flags.frames.video_fps, flags.frames.video_frames) {
+        (None, None) => String::new(),
+        asked => format!(" {asked:?}"),
+    };
     let text = format!(
         "{:?} {} {:?} {} {} {:?} {} {instruction:?} {} {}",
         load.text,
@@ -101,7 +112,7 @@ fn run_name(
         set.metric,
         set.items.len(),
         flags.predict,
-        schedules.join(" "),
+        schedules.join(" ") + &wish,
     );
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }

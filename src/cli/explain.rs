@@ -1,71 +1,173 @@
-//! `illava explain`: pictures of what was kept, one page that shows it step by step, and the numbers behind both.
+//! `illava explain`: pictures of what was kept, one page that shows it step by step, and the numbers behind both; of
+//! an answer made now, or of a trace.
 
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use image::RgbImage;
 
 use super::flags::ExplainFlags;
-use super::{output, run, settings};
-use crate::engine::Answer;
+use super::{output, run, settings, video};
+use crate::engine::Shown as Span;
 use crate::error::{Error, Kind, Result};
 use crate::explain::{self, Shown};
 use crate::media::Pixels;
-use crate::report;
+use crate::media::video::Sampling;
+use crate::report::{self, Fate, Report, Trace};
 
 /// Where merging does not depend on the question, any will do.
 const QUESTION: &str = "What is in the picture?";
 
 pub(super) fn explain(flags: &ExplainFlags) -> Result<()> {
+    if let Some(path) = &flags.from {
+        let trace = read(path)?;
+        let fates = report::fates(&trace);
+        let pictures = pictures_of(&fates, &trace, flags)?;
+        return write(flags, &fates, &pictures, None);
+    }
     let mut settings = settings::Run::new(&flags.run)?;
     if settings.images.is_empty() && settings.videos.is_empty() {
         return Err(Error::usage("nothing to explain: give a picture with --image, or --video"));
     }
     settings.prompt.get_or_insert_with(|| QUESTION.to_owned());
-    let (answer, pictures) = run::answered(&settings)?;
-    write(&flags.out, flags.panel_width, flags.run.prompt.as_deref(), &answer, &pictures)
-}
-
-fn write(
-    folder: &Path,
-    width: u32,
-    question: Option<&str>,
-    answer: &Answer,
-    pictures: &[Pixels],
-) -> Result<()> {
-    std::fs::create_dir_all(folder)
-        .map_err(|error| Error::new(Kind::File, format!("{}: {error}", folder.display())))?;
+    let (answer, seen) = run::answered(&settings)?;
     let fates = report::fates(&answer.trace);
-    let pictures: Vec<Option<RgbImage>> = fates
+    let pictures: Vec<Vec<RgbImage>> = fates
         .iter()
-        .map(|fate| {
-            let pixels = pictures.get(fate.index)?;
-            RgbImage::from_raw(pixels.width, pixels.height, pixels.rgb.clone())
+        .map(|fate| match seen.get(fate.index) {
+            Some(Span::Image(pixels)) => picture(pixels).into_iter().collect(),
+            Some(Span::Video(frames)) => frames.iter().filter_map(picture).collect(),
+            None => Vec::new(),
         })
         .collect();
+    write(flags, &fates, &pictures, Some(&answer.report))?;
+    for (name, json) in [
+        ("trace.json", serde_json::to_value(&answer.trace)),
+        ("report.json", serde_json::to_value(&answer.report)),
+    ] {
+        let path = flags.out.join(name);
+        let json = json.map_err(|error| Error::new(Kind::Native, format!("{name}: {error}")))?;
+        output::write_json(&path, &json)?;
+        say(&path)?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Trace> {
+    let failed = |reason: String| Error::new(Kind::File, format!("{}: {reason}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let trace: Trace = serde_json::from_str(&text)
+        .map_err(|error| failed(format!("not a trace of `illava run --trace` ({error})")))?;
+    if trace.images.is_empty() {
+        return Err(failed("no picture in this trace".into()));
+    }
+    Ok(trace)
+}
+
+/// What a trace is of: the pictures and videos given, in the order they had, else those it names itself as far as they
+/// are still there. Where there is none, cells are drawn on black.
+fn pictures_of(fates: &[Fate], trace: &Trace, flags: &ExplainFlags) -> Result<Vec<Vec<RgbImage>>> {
+    let given: Vec<OsString> = flags
+        .run
+        .image
+        .iter()
+        .map(|path| path.clone().into_os_string())
+        .chain(flags.run.videos.video.iter().cloned())
+        .collect();
+    if given.len() > fates.len() {
+        return Err(Error::usage(format!(
+            "{} pictures and videos are given, the trace is of {}",
+            given.len(),
+            fates.len()
+        )));
+    }
+    let mut pictures = Vec::new();
+    for (i, fate) in fates.iter().enumerate() {
+        let named = trace.files.get(fate.index).map(OsString::from);
+        pictures.push(match (given.get(i), named) {
+            (Some(what), _) => open(what, fate)?,
+            (None, Some(what)) => match open(&what, fate) {
+                Ok(found) => found,
+                Err(error) => {
+                    eprintln!("note: {error}; the cells are drawn without it");
+                    Vec::new()
+                }
+            },
+            (None, None) => Vec::new(),
+        });
+    }
+    Ok(pictures)
+}
+
+/// The picture of `fate`, or the frames that it is of.
+fn open(what: &OsStr, fate: &Fate) -> Result<Vec<RgbImage>> {
+    if !explain::is_film(fate) {
+        let (pixels, _) = run::open(Path::new(what))?;
+        if (pixels.width, pixels.height) != (fate.width, fate.height) {
+            return Err(Error::new(
+                Kind::Media,
+                format!(
+                    "{}: {}x{} pixels, the trace is of a picture of {}x{}",
+                    what.display(),
+                    pixels.width,
+                    pixels.height,
+                    fate.width,
+                    fate.height
+                ),
+            ));
+        }
+        return Ok(picture(&pixels).into_iter().collect());
+    }
+    let per_tile = fate.tiles.get(1).and_then(|tile| tile.frame).unwrap_or(1).max(1);
+    let count = u32::try_from(fate.tiles.len() * per_tile).unwrap_or(u32::MAX);
+    // Pairs of frames are Qwen2-VL's, whose authors round positions; LLaVA-OneVision's cut them.
+    let sampling = match per_tile {
+        1 => Sampling::Uniform { frames: count, multiple: 1 },
+        n => Sampling::Rate { fps: 1.0, min: count, max: count, multiple: u32::try_from(n).unwrap_or(1) },
+    };
+    let video = video::open(what)?.read(&sampling)?;
+    Ok(video.frames.iter().filter_map(|frame| picture(&frame.pixels)).collect())
+}
+
+fn picture(pixels: &Pixels) -> Option<RgbImage> {
+    RgbImage::from_raw(pixels.width, pixels.height, pixels.rgb.clone())
+}
+
+/// Strips, heat maps and the page; `pictures` are those of each fate, one or the frames of a video, or none.
+fn write(
+    flags: &ExplainFlags,
+    fates: &[Fate],
+    pictures: &[Vec<RgbImage>],
+    report: Option<&Report>,
+) -> Result<()> {
+    let folder = &flags.out;
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Error::new(Kind::File, format!("{}: {error}", folder.display())))?;
+    let drawn = fates.iter().zip(pictures).map(|(fate, pictures)| match explain::is_film(fate) {
+        true => explain::sheet(fate, pictures),
+        false => (fate.clone(), pictures.first().cloned()),
+    });
+    let (fates, pictures): (Vec<Fate>, Vec<Option<RgbImage>>) = drawn.unzip();
     for (fate, picture) in fates.iter().zip(&pictures) {
         for (name, shown) in [("kept", Shown::Kept), ("heat", Shown::Heat)] {
             let path = folder.join(format!("{name}-{}.png", fate.index + 1));
+            // A sheet of frames is shown larger, up to its own size.
+            let width = match explain::is_film(fate) {
+                true => fate.width.min(3 * flags.panel_width),
+                false => flags.panel_width,
+            };
             explain::strip(fate, picture.as_ref(), shown, width)
                 .save(&path)
                 .map_err(|error| Error::new(Kind::File, format!("{}: {error}", path.display())))?;
             say(&path)?;
         }
     }
-    let look = explain::Look { fates: &fates, pictures: &pictures, question, report: Some(&answer.report) };
+    let question = flags.run.prompt.as_deref();
+    let look = explain::Look { fates: &fates, pictures: &pictures, question, report };
     let page = folder.join("explain.html");
     std::fs::write(&page, explain::page(&look)?)
         .map_err(|error| Error::new(Kind::File, format!("{}: {error}", page.display())))?;
-    say(&page)?;
-    for (name, json) in [
-        ("trace.json", serde_json::to_value(&answer.trace)),
-        ("report.json", serde_json::to_value(&answer.report)),
-    ] {
-        let path = folder.join(name);
-        let json = json.map_err(|error| Error::new(Kind::Native, format!("{name}: {error}")))?;
-        output::write_json(&path, &json)?;
-        say(&path)?;
-    }
-    Ok(())
+    say(&page)
 }
 
 fn say(path: &Path) -> Result<()> {

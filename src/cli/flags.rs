@@ -1,11 +1,12 @@
 //! The command line as it is typed. What it means is worked out in `settings`.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use super::draw_flags::DrawFlags;
+use super::video_flags::{FrameFlags, VideoFlags};
+use super::weight_flags::WeightFlags;
 
 #[derive(Debug, Parser)]
 #[command(name = "illava", version, long_version = VERSION, about, arg_required_else_help = true)]
@@ -63,11 +64,8 @@ pub struct RunFlags {
     /// Picture to ask about; repeat it, or give a comma list
     #[arg(long, value_name = "FILE", value_delimiter = ',', help_heading = "Prompt")]
     pub image: Vec<PathBuf>,
-    /// Video to ask about: a file (read by ffmpeg), a folder of frames, or a comma list of frames; repeat it for several
-    #[arg(long, value_name = "FILE", help_heading = "Prompt")]
-    pub video: Vec<OsString>,
     #[command(flatten)]
-    pub frames: FrameFlags,
+    pub videos: VideoFlags,
     /// Question or instruction
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
     pub prompt: Option<String>,
@@ -92,21 +90,13 @@ pub struct RunFlags {
     pub trace: Option<PathBuf>,
 }
 
-/// Which frames of a video are taken.
-#[derive(Debug, Clone, Args)]
-pub struct FrameFlags {
-    /// Frames taken from each second of a video; without it, what the model's authors take
-    #[arg(long, value_name = "FPS", help_heading = "Prompt")]
-    pub video_fps: Option<f64>,
-    /// Frames taken from a video, at even distances; with --video-fps, at the most
-    #[arg(long, value_name = "N", help_heading = "Prompt")]
-    pub video_frames: Option<u32>,
-}
-
 #[derive(Debug, Args)]
 pub struct ExplainFlags {
     #[command(flatten)]
     pub run: RunFlags,
+    /// Show this trace instead of answering anew: no model is loaded; --image and --video give what it is of
+    #[arg(long, value_name = "TRACE.json", help_heading = "Prompt")]
+    pub from: Option<PathBuf>,
     /// Folder for the pictures, the page and the numbers
     #[arg(long, value_name = "FOLDER", default_value = "explain", help_heading = "Output")]
     pub out: PathBuf,
@@ -127,6 +117,8 @@ pub struct BenchFlags {
     /// Picture to encode; repeat it, or give a comma list [default: a generated one]
     #[arg(long, value_name = "FILE", value_delimiter = ',', help_heading = "Bench")]
     pub image: Vec<PathBuf>,
+    #[command(flatten)]
+    pub videos: VideoFlags,
     /// Words of the question
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Bench")]
     pub prompt_words: u32,
@@ -165,6 +157,8 @@ pub struct EvalFlags {
     /// Put after each question [default: by the metric]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Evaluation")]
     pub instruction: Option<String>,
+    #[command(flatten)]
+    pub frames: FrameFlags,
     /// The first N questions only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Evaluation")]
     pub limit: Option<u32>,
@@ -259,6 +253,8 @@ pub struct ModelFlags {
     /// Lay a quantised image encoder out anew for the CPU's fastest kernels, as is done with text models
     #[arg(long, help_heading = "Model")]
     pub mmproj_repack: bool,
+    #[command(flatten)]
+    pub weights: WeightFlags,
     /// Tokens of one picture at most, for models whose number follows its size: smaller, or fewer tiles
     #[arg(long, value_name = "N", env = "LLAMA_ARG_IMAGE_MAX_TOKENS", help_heading = "Model")]
     pub image_max_tokens: Option<u32>,
@@ -368,6 +364,9 @@ pub struct InspectFlags {
     /// Size of a picture in pixels instead of common ones, as 2000x1500; repeat it
     #[arg(long, value_name = "WxH")]
     pub size: Vec<String>,
+    /// What happens to the grid after the encoder: faithful or reference
+    #[arg(long, value_name = "GRID", default_value = "faithful")]
+    pub grid: String,
     /// Print JSON instead of tables
     #[arg(long)]
     pub json: bool,

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::flags::InspectFlags;
 use super::{model_files, output, settings};
-use crate::engine::{Inspection, PictureFacts, PresetFacts, TypeShare};
+use crate::engine::{Asked, Inspection, PictureFacts, PresetFacts, TypeShare};
 use crate::error::{Error, Kind, Result};
 use crate::media::policy::Limits;
 use crate::report::{self, Report};
@@ -17,17 +17,18 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
     }
     let type_k = settings::kv_type("-ctk", &flags.cache_type_k)?;
     let type_v = settings::kv_type("-ctv", &flags.cache_type_v)?;
+    let grid = settings::grid(&flags.grid)?;
     let sizes = flags.size.iter().map(|text| size(text)).collect::<Result<Vec<_>>>()?;
     let (text, projector) = model_files::find(flags.model.as_ref(), flags.mmproj.as_ref(), &flags.hub)?;
-    let found = Inspection::new(
-        &text,
-        &projector,
+    let asked = Asked {
         type_k,
         type_v,
-        flags.image_max_tokens,
-        flags.mmproj_repack,
-        &sizes,
-    )?;
+        image_max_tokens: flags.image_max_tokens,
+        repack: flags.mmproj_repack,
+        sizes: &sizes,
+        grid,
+    };
+    let found = Inspection::new(&text, &projector, &asked)?;
     if flags.json {
         return output::write_json(Path::new("-"), &found);
     }
@@ -64,6 +65,15 @@ fn show(found: &Inspection) -> String {
     fact("text model", format!("{} ({}, {})", found.model.text, found.model.arch, found.model.text_type));
     fact("", format!("{} layers, {} wide, context {}", text.layers, text.n_embd, text.context_trained));
     fact("", types(&text.types));
+    if text.repacked_bytes > 0 {
+        fact(
+            "",
+            format!(
+                "{} laid out anew for this CPU on loading; --no-repack maps the file instead",
+                bytes(text.repacked_bytes)
+            ),
+        );
+    }
     fact("", format!("chat template: {}; merges: {}", yes(text.has_chat_template), yes(text.can_merge)));
     fact(
         "projector",
@@ -88,6 +98,9 @@ fn show(found: &Inspection) -> String {
         fact("", format!("repacked: {} of {}", bytes(projector.repacked_bytes), bytes(projector.bytes)));
     }
     fact("pictures", projector.cuts.clone());
+    if let Some(rule) = &projector.videos {
+        fact("videos", rule.clone());
+    }
     for line in &projector.missing {
         fact("missing", line.clone());
     }
@@ -154,7 +167,15 @@ fn show(found: &Inspection) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    format!("{facts}\n\n{merging}\n")
+    let merged = || found.presets.iter().flat_map(|preset| &preset.pictures);
+    let mut notes = String::new();
+    if merged().any(|merged| merged.estimated) {
+        notes += "~ depends on the picture; here survivors are spread evenly\n";
+    }
+    if merged().any(|merged| merged.kept_by_pooling) {
+        notes += "cells that are pooled or capped seldom lose all their parts, so few rows are saved there; --grid reference keeps the saving\n";
+    }
+    format!("{facts}\n\n{merging}\n{notes}")
 }
 
 fn row(preset: &PresetFacts, i: usize, picture: &PictureFacts) -> [String; 7] {

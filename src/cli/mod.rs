@@ -23,6 +23,8 @@ mod shell;
 mod slot_flags;
 mod subjects;
 mod video;
+mod video_flags;
+mod weight_flags;
 mod worker;
 mod worker_flags;
 

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use super::progress::Progress;
 use super::{chat, interrupt, output, settings, video};
-use crate::engine::{Answer, Engine, Finish, Real, Session, Sizing};
+use crate::engine::{Answer, Engine, Finish, Real, Session, Shown, Sizing};
 use crate::error::{Error, Result};
 use crate::media::{self, policy};
 use crate::prompt::{Message, Part, Role};
-use crate::report::milliseconds;
-use crate::schedule::{self, Schedule};
+use crate::report::{Trace, milliseconds};
+use crate::schedule::{self, Grid, Schedule};
 
 /// Cells where nothing says how long a conversation gets.
 const CHAT_CELLS: u32 = 4096;
@@ -31,25 +31,26 @@ pub(super) fn run(settings: &settings::Run) -> Result<()> {
     }
 }
 
-/// The answer to the prompt, which must be there, and the pictures it is about; nothing is shown.
-pub(super) fn answered(settings: &settings::Run) -> Result<(Answer, Vec<media::Pixels>)> {
-    let mut pictures = Vec::new();
-    let (mut session, mut parts) = begin(settings, false, |pixels| pictures.push(pixels.clone()))?;
+/// The answer to the prompt, which must be there, and what its spans show; nothing is printed.
+pub(super) fn answered(settings: &settings::Run) -> Result<(Answer, Vec<Shown>)> {
+    let mut seen = Vec::new();
+    let (mut session, mut parts) = begin(settings, false, |shown| seen.push(shown.clone()))?;
     parts.extend(settings.prompt.clone().map(Part::Text));
     let progress = Progress::new();
     progress.say("answering".into());
-    let answer = session.answer(&conversation(settings, parts), &settings.limits, &mut |_| ())?;
+    let mut answer = session.answer(&conversation(settings, parts), &settings.limits, &mut |_| ())?;
+    name_files(settings, &mut answer.trace);
     match answer.finish {
         Finish::Interrupted => Err(Error::interrupted()),
-        _ => Ok((answer, pictures)),
+        _ => Ok((answer, seen)),
     }
 }
 
-/// Loads the pair and encodes the pictures, each of which is handed to `seen` first.
+/// Loads the pair and encodes pictures and videos, each of which is handed to `seen` first.
 fn begin(
     settings: &settings::Run,
     interactive: bool,
-    mut seen: impl FnMut(&media::Pixels),
+    mut seen: impl FnMut(&Shown),
 ) -> Result<(Session<Real>, Vec<Part>)> {
     interrupt::install(settings.load.stop)?;
     // Pictures first: a misspelt path should not cost the time a model takes to load.
@@ -62,8 +63,8 @@ fn begin(
         return Err(Error::interrupted());
     }
     // A schedule that nobody asked for by name may not fit this model.
-    let schedule =
-        choose(&engine, &video::choice(settings, &engine)).or_else(|_| choose(&engine, &settings.choice))?;
+    let choice = video::choice(&settings.choice, !settings.videos.is_empty(), &engine);
+    let schedule = choose(&engine, &choice).or_else(|_| choose(&engine, &settings.choice))?;
     let sizing = sizing(settings, interactive, engine.facts().pair.n_ctx_train);
     progress.clear();
     // Without a picture there is nothing to merge.
@@ -82,13 +83,30 @@ fn begin(
         }
         let progress = Progress::new();
         progress.say(format!("encoding picture {} of {count}", i + 1));
-        seen(&pixels);
-        parts.push(Part::Image(session.add_image(pixels, decode_ms)?));
+        let shown = Shown::Image(pixels);
+        seen(&shown);
+        parts.push(Part::Image(session.add_shown(shown, decode_ms)?));
     }
     for source in &videos {
         parts.extend(video::add(&mut session, source, settings, &mut seen)?);
     }
+    advise(&session, &parts);
     Ok((session, parts))
+}
+
+/// One line where merging in the encoder saves hardly any rows of the decoder.
+fn advise(session: &Session<Real>, parts: &[Part]) {
+    let shares = parts.iter().find_map(|part| match part {
+        Part::Image(number) => session.image(*number)?.plan.kept_by_pooling(),
+        Part::Text(_) => None,
+    });
+    if let Some((encoder, rows)) = shares.filter(|_| session.schedule().grid == Grid::Faithful) {
+        eprintln!(
+            "note: the encoder keeps {:.0} % of its tokens, but the prompt {:.0} % of its rows, since cells that are pooled or capped seldom lose all their parts; --grid reference keeps the saving",
+            100.0 * encoder,
+            100.0 * rows
+        );
+    }
 }
 
 /// The schedule that the flags mean for the loaded pair.
@@ -118,12 +136,23 @@ fn conversation(settings: &settings::Run, parts: Vec<Part>) -> Vec<Message> {
 }
 
 fn once(session: &mut Session<Real>, settings: &settings::Run, parts: Vec<Part>) -> Result<()> {
-    let answer = stream(session, settings, &conversation(settings, parts))?;
+    let mut answer = stream(session, settings, &conversation(settings, parts))?;
+    name_files(settings, &mut answer.trace);
     output::say("\n")?;
     write(settings, &answer)?;
     match answer.finish {
         Finish::Interrupted => Err(Error::interrupted()),
         _ => Ok(()),
+    }
+}
+
+/// Says in the trace what was shown, unless a video went in as many pictures.
+fn name_files(settings: &settings::Run, trace: &mut Trace) {
+    let images = settings.images.iter().map(|path| path.display().to_string());
+    let videos = settings.videos.iter().map(|what| what.to_string_lossy().into_owned());
+    let files: Vec<String> = images.chain(videos).collect();
+    if trace.images.last().is_some_and(|tile| tile.index + 1 == files.len()) {
+        trace.files = files;
     }
 }
 

@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::flags::{FrameFlags, MergeFlags, ModelFlags, RunFlags, SamplingFlags};
-use super::model_files;
+use super::flags::{MergeFlags, ModelFlags, RunFlags, SamplingFlags};
+use super::video_flags::FrameFlags;
+use super::{model_files, weight_flags};
 use crate::engine::{FlashAttention, Grammar, KvType, Limits, LoadSettings, Sampling, Stop};
 use crate::error::{Error, Result};
 use crate::media::policy::VideoLimits;
-use crate::media::video::Sampling as FrameSampling;
+use crate::media::video::Wish;
 use crate::schedule::{Amount, Choice, Grid, Half, MergeFlag, Score, parse_amounts, parse_layers};
 
 /// What `run` does.
@@ -21,7 +22,7 @@ pub struct Run {
     pub cells: Option<u32>,
     pub images: Vec<PathBuf>,
     pub videos: Vec<OsString>,
-    pub frames: FrameWish,
+    pub frames: Wish,
     pub prompt: Option<String>,
     pub system: Option<String>,
     pub report: Option<PathBuf>,
@@ -33,7 +34,7 @@ impl Run {
     /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
     pub fn new(flags: &RunFlags) -> Result<Self> {
         let (choice, limits) = (choice(&flags.merge)?, limits(&flags.sampling)?);
-        let frames = FrameWish::new(&flags.frames)?;
+        let frames = frames(&flags.videos.frames)?;
         Ok(Self {
             load: load(&flags.model, flags.chat_template.clone())?,
             choice,
@@ -41,7 +42,7 @@ impl Run {
             // llama.cpp takes 0 for the model's own size; here that is what fits.
             cells: flags.model.ctx_size.filter(|&n| n > 0),
             images: flags.image.clone(),
-            videos: flags.video.clone(),
+            videos: flags.videos.video.clone(),
             frames,
             prompt: flags.prompt.clone(),
             system: flags.system_prompt.clone(),
@@ -51,28 +52,15 @@ impl Run {
     }
 }
 
-/// How many frames of a video a person wants, where not as the model's authors take them.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct FrameWish {
-    fps: Option<f64>,
-    frames: Option<u32>,
-}
-
-impl FrameWish {
-    fn new(flags: &FrameFlags) -> Result<Self> {
-        let most = VideoLimits::default().max_frames;
-        if let Some(fps) = flags.video_fps.filter(|fps| !(*fps > 0.0 && *fps <= 1000.0)) {
-            return Err(Error::usage(format!("--video-fps {fps}: give a number above 0 and up to 1000")));
-        }
-        let frames = flags.video_frames.map(|n| positive("--video-frames", n, most)).transpose()?;
-        Ok(Self { fps: flags.video_fps, frames })
+/// # Errors
+/// [`crate::error::Kind::Usage`] for numbers out of bounds.
+pub(super) fn frames(flags: &FrameFlags) -> Result<Wish> {
+    let most = VideoLimits::default().max_frames;
+    if let Some(fps) = flags.video_fps.filter(|fps| !(*fps > 0.0 && *fps <= 1000.0)) {
+        return Err(Error::usage(format!("--video-fps {fps}: give a number above 0 and up to 1000")));
     }
-
-    /// The model's own way of sampling, with these wishes.
-    #[must_use]
-    pub fn over(self, custom: FrameSampling) -> FrameSampling {
-        custom.with(self.fps, self.frames)
-    }
+    let frames = flags.video_frames.map(|n| positive("--video-frames", n, most)).transpose()?;
+    Ok(Wish { fps: flags.video_fps, frames })
 }
 
 /// # Errors
@@ -93,6 +81,7 @@ pub(super) fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<
         gpu_layers: gpu_layers(flags.gpu_layers.as_deref())?,
         projector_offload: !flags.no_mmproj_offload,
         projector_repack: flags.mmproj_repack,
+        weights: weight_flags::weights(&flags.weights)?,
         flash_attention: flash_attention(&flags.flash_attn)?,
         type_k: kv_type("-ctk", &flags.cache_type_k)?,
         type_v: kv_type("-ctv", &flags.cache_type_v)?,
@@ -178,12 +167,18 @@ pub(super) fn choice(flags: &MergeFlags) -> Result<Choice> {
             "last-token" => Score::LastToken,
             other => return Err(Error::usage(format!("--score {other}: choose image or last-token"))),
         },
-        grid: match flags.grid.as_str() {
-            "faithful" => Grid::Faithful,
-            "reference" => Grid::Reference,
-            other => return Err(Error::usage(format!("--grid {other}: choose faithful or reference"))),
-        },
+        grid: grid(&flags.grid)?,
     })
+}
+
+/// # Errors
+/// [`crate::error::Kind::Usage`] with the two there are.
+pub(super) fn grid(name: &str) -> Result<Grid> {
+    match name {
+        "faithful" => Ok(Grid::Faithful),
+        "reference" => Ok(Grid::Reference),
+        other => Err(Error::usage(format!("--grid {other}: choose faithful or reference"))),
+    }
 }
 
 fn keep_list(text: &str) -> Result<Vec<Amount>> {
@@ -291,9 +286,8 @@ mod tests {
             settings(&["--video", "a.mp4", "--video", "b,c", "--video-fps", "1", "--video-frames", "16"])
                 .unwrap();
         assert_eq!(run.videos, ["a.mp4", "b,c"].map(OsString::from));
-        let expected = FrameSampling::Rate { fps: 1.0, min: 4, max: 16, multiple: 2 };
-        assert_eq!(run.frames.over(FrameSampling::QWEN2VL), expected);
-        assert_eq!(settings(&[]).unwrap().frames.over(FrameSampling::ONEVISION), FrameSampling::ONEVISION);
+        assert_eq!(run.frames, Wish { fps: Some(1.0), frames: Some(16) });
+        assert_eq!(settings(&[]).unwrap().frames, Wish::default());
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! Videos of `run` and of a chat: from what a person names to parts of the prompt.
+//! Videos: from what a person names to what a model is shown.
 
 use std::ffi::OsStr;
 use std::time::Instant;
 
 use super::progress::Progress;
 use super::settings;
-use crate::engine::{Engine, Real, Session, usual_choice, usual_frames};
+use crate::engine::{Engine, Real, Session, Shown, Stop, usual_choice};
 use crate::error::{Error, Result};
 use crate::media::Pixels;
 use crate::media::policy::VideoLimits;
-use crate::media::video::Source;
+use crate::media::video::{Source, Wish};
 use crate::prompt::Part;
 use crate::report::milliseconds;
 use crate::schedule::Choice;
@@ -19,30 +19,23 @@ pub(super) fn open(what: &OsStr) -> Result<Source> {
     Source::open(what, VideoLimits::default())
 }
 
-/// What is chosen where nobody asks for a schedule.
-pub(super) fn choice(settings: &settings::Run, engine: &Real) -> Choice {
-    if settings.videos.is_empty() || !engine.takes_videos() {
-        return settings.choice.clone();
+/// The schedule that is chosen where nobody asks for one: with `videos` as in [`usual_choice`].
+pub(super) fn choice(asked: &Choice, videos: bool, engine: &Real) -> Choice {
+    match videos && engine.takes_videos() {
+        true => usual_choice(asked, engine.facts()),
+        false => asked.clone(),
     }
-    usual_choice(&settings.choice, engine.facts())
 }
 
-/// Reads the frames that the model's authors take and has them encoded as one video; for a model without videos each
-/// as a picture, which is handed to `seen` first.
-pub(super) fn add(
-    session: &mut Session<Real>,
-    source: &Source,
-    settings: &settings::Run,
-    seen: &mut dyn FnMut(&Pixels),
-) -> Result<Vec<Part>> {
+/// The frames that the model's authors take, or that `wish` names: one span, or for a model without videos a picture
+/// each; and the milliseconds they took.
+pub(super) fn read(source: &Source, wish: Wish, engine: &Real, stop: Stop) -> Result<(Vec<Shown>, f64)> {
     let progress = Progress::new();
     progress.say(format!("reading {}", source.name()));
     let begin = Instant::now();
-    let engine = session.engine();
-    let takes_videos = engine.takes_videos();
-    let read = source.read(&settings.frames.over(usual_frames(engine.facts(), takes_videos)));
+    let read = source.read(&wish.over(engine.video_sampling()));
     // Ctrl-C ends ffmpeg too, which then has only half a story to tell.
-    if settings.load.stop.is_asked() {
+    if stop.is_asked() {
         return Err(Error::interrupted());
     }
     let video = read?;
@@ -51,22 +44,34 @@ pub(super) fn add(
     if let Some(line) = &video.remark {
         eprintln!("note: {line}");
     }
-    let count = video.frames.len();
-    if takes_videos {
-        let progress = Progress::new();
-        progress.say(format!("encoding {count} frames"));
-        let frames = video.frames.into_iter().map(|frame| frame.pixels).collect();
-        return Ok(vec![Part::Image(session.add_video(frames, decode_ms)?)]);
+    if !engine.takes_videos() {
+        let (count, name) = (video.frames.len(), &video.name);
+        eprintln!("note: this model takes no videos; {count} frames of {name} go in as pictures");
     }
-    eprintln!("note: this model takes no videos; {count} frames of {} go in as pictures", video.name);
+    let frames: Vec<Pixels> = video.frames.into_iter().map(|frame| frame.pixels).collect();
+    Ok((Shown::frames(frames, engine.takes_videos()), decode_ms))
+}
+
+/// Reads a video and encodes it; each span is handed to `seen` first.
+pub(super) fn add(
+    session: &mut Session<Real>,
+    source: &Source,
+    settings: &settings::Run,
+    seen: &mut dyn FnMut(&Shown),
+) -> Result<Vec<Part>> {
+    let (spans, decode_ms) = read(source, settings.frames, session.engine(), settings.load.stop)?;
+    let count = spans.len();
     #[allow(clippy::cast_precision_loss)]
     let share_ms = decode_ms / count as f64;
     let mut parts = Vec::with_capacity(count);
-    for (i, frame) in video.frames.into_iter().enumerate() {
+    for (i, shown) in spans.into_iter().enumerate() {
         let progress = Progress::new();
-        progress.say(format!("encoding frame {} of {count}", i + 1));
-        seen(&frame.pixels);
-        parts.push(Part::Image(session.add_image(frame.pixels, share_ms)?));
+        progress.say(match &shown {
+            Shown::Video(frames) => format!("encoding {} frames", frames.len()),
+            Shown::Image(_) => format!("encoding frame {} of {count}", i + 1),
+        });
+        seen(&shown);
+        parts.push(Part::Image(session.add_shown(shown, share_ms)?));
     }
     Ok(parts)
 }

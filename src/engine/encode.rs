@@ -68,6 +68,10 @@ impl Encoder<'_> {
                 Inputs::Library(_) => Vec::new(),
                 Inputs::Cuts(cuts) => cuts.iter().map(|cut| cut.area).collect(),
             },
+            frames_per_tile: match visual {
+                Visual::Video(frames) => frames.len().div_ceil(plans.len().max(1)),
+                Visual::Image(_) | Visual::OneOfSeveral(_) => 0,
+            },
             extent: 0,
             steps: encoded
                 .iter_mut()

@@ -29,6 +29,9 @@ pub struct EncodedImage {
     /// [tiles] the part of the picture each shows, in its pixels: left, top, right, bottom; empty
     /// where the library cut the picture.
     pub areas: Vec<[f64; 4]>,
+    /// Frames of a video that each tile takes; 0 for a picture.
+    #[serde(default)]
+    pub frames_per_tile: usize,
     /// Positions the span takes up.
     pub extent: i32,
     /// Steps with their tile.
@@ -105,6 +108,7 @@ pub(super) mod tests {
             times: Vec::new(),
             places: Vec::new(),
             areas: Vec::new(),
+            frames_per_tile: 0,
             extent: i32::try_from(tokens).unwrap(),
             steps: Vec::new(),
             preprocess_ms: 1.0,

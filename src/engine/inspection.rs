@@ -11,10 +11,10 @@ use crate::assembly::{self, Arrangement, Survivors};
 use crate::error::Result;
 use crate::media::Pixels;
 use crate::native::{
-    FlashAttention, Gguf, KvType, LoadOptions, TextModel, Vision, VisionInfo, VisionOptions,
+    FlashAttention, Gguf, KvType, LoadOptions, TextModel, Vision, VisionInfo, VisionOptions, Weights,
 };
 use crate::report;
-use crate::schedule::{Choice, MergeFlag, Plan, Preset, Recommended, Shape, TilePlan, select};
+use crate::schedule::{Choice, Grid, MergeFlag, Plan, Preset, Recommended, Shape, TilePlan, select};
 
 /// Everything `inspect` says.
 #[derive(Debug, Serialize)]
@@ -37,6 +37,8 @@ pub struct TextFacts {
     pub n_embd: u32,
     pub context_trained: u32,
     pub types: Vec<TypeShare>,
+    /// Of the weights, those that the CPU makes a copy of for its fastest kernels (without `--no-repack`).
+    pub repacked_bytes: u64,
     pub has_chat_template: bool,
     pub can_merge: bool,
 }
@@ -63,6 +65,8 @@ pub struct ProjectorFacts {
     /// How pictures are cut before the encoder.
     pub cuts: String,
     pub takes_videos: bool,
+    /// Which frames of a video are taken and what becomes of them.
+    pub videos: Option<String>,
     /// One line for each thing the model needs and the file lacks, with what that costs.
     pub missing: Vec<String>,
 }
@@ -121,25 +125,31 @@ pub struct MergedFacts {
     pub tokens_after_encoder: u32,
     pub visual_kv: Vec<report::VisualKv>,
     pub kv_bytes: u64,
+    /// Whether pooling or a cap keeps most of the rows that merging in the encoder could save.
+    pub kept_by_pooling: bool,
 }
 
 /// Sizes that pictures commonly have; a fixed-size encoder shows the first only.
 const SIZES: [(u32, u32); 5] = [(336, 336), (640, 480), (1024, 768), (1280, 720), (1920, 1080)];
 
+/// What is to be known of a pair.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub type_k: KvType,
+    pub type_v: KvType,
+    pub image_max_tokens: Option<u32>,
+    /// Whether the image encoder is loaded repacked.
+    pub repack: bool,
+    /// Of pictures, in pixels; without any, common ones.
+    pub sizes: &'a [(u32, u32)],
+    pub grid: Grid,
+}
+
 impl Inspection {
-    /// `sizes` of pictures in pixels; without any, common ones.
-    ///
     /// # Errors
     /// Files that are missing, damaged or of the other kind; a KV type the heads cannot take.
-    pub fn new(
-        text: &Path,
-        projector: &Path,
-        type_k: KvType,
-        type_v: KvType,
-        image_max_tokens: Option<u32>,
-        repack: bool,
-        sizes: &[(u32, u32)],
-    ) -> Result<Self> {
+    pub fn new(text: &Path, projector: &Path, asked: &Asked<'_>) -> Result<Self> {
+        let Asked { type_k, type_v, image_max_tokens, repack, sizes, grid } = *asked;
         let pair = Pair::open(text, projector)?;
         let bytes_per_token = pair.kv.bytes(0, pair.n_layer, type_k, type_v)?;
         let options = VisionOptions {
@@ -150,9 +160,10 @@ impl Inspection {
             repack,
         };
         let mut vision = Vision::load(projector, &options)?;
-        let can_merge =
-            TextModel::load(text, &LoadOptions { gpu_layers: Some(0), without_weights: true }, |_| ())?
-                .can_merge();
+        let unloaded =
+            LoadOptions { gpu_layers: Some(0), without_weights: true, weights: Weights::default() };
+        let model = TextModel::load(text, &unloaded, |_| ())?;
+        let can_merge = model.can_merge();
         let info = vision.info().clone();
         let shape = pair.shape(&info, can_merge);
         let (processor, missing) =
@@ -160,7 +171,7 @@ impl Inspection {
         let sizes = if sizes.is_empty() { &SIZES } else { sizes };
         let pictures = pictures(&mut vision, &processor, &shape, bytes_per_token, sizes)?;
         let kv = |from: u32, to: u32| pair.kv.bytes(from, to, type_k, type_v);
-        let presets = presets(&pair, &shape, &pictures, !processor.newline.is_empty(), &kv)?;
+        let presets = presets(&pair, &shape, &pictures, grid, !processor.newline.is_empty(), &kv)?;
         Ok(Self {
             matches: pair.check_widths(&info).is_ok(),
             text: TextFacts {
@@ -169,6 +180,7 @@ impl Inspection {
                 n_embd: pair.n_embd,
                 context_trained: pair.n_ctx_train,
                 types: pair.text_types,
+                repacked_bytes: model.repacked_bytes(),
                 has_chat_template: pair.has_chat_template,
                 can_merge,
             },
@@ -205,7 +217,8 @@ fn projector_facts(
         repacked_bytes: info.repacked_bytes,
         types,
         cuts: processor.describe(),
-        takes_videos: processor.takes_videos(),
+        takes_videos: processor.video_sampling().is_some(),
+        videos: processor.describe_videos(),
         missing,
     }
 }
@@ -316,31 +329,44 @@ fn count(n: usize) -> u32 {
 
 /// Rows of the span with every tile's survivors spread evenly over its cells, and whether that is
 /// an estimate: which cells survive decides what lies in the padding and what shares a pooled cell.
-fn merged_rows(picture: &PictureFacts, plans: &[TilePlan], group: u32, newline: bool) -> (u32, bool) {
+fn merged_rows(
+    picture: &PictureFacts,
+    plans: &[TilePlan],
+    group: u32,
+    grid: Grid,
+    newline: bool,
+) -> Result<(u32, bool)> {
+    let merged = plans.iter().any(|plan| plan.steps.iter().any(|step| step.r > 0));
+    let gridded = matches!(picture.arrangement, Arrangement::Anyres { .. } | Arrangement::Video { .. });
+    let relabel = merged && gridded && grid == Grid::Reference;
     let spread = |tile: &[u32; 2], plan: &TilePlan| {
+        if relabel {
+            return assembly::relabelled(plan.tokens);
+        }
         let cells = cells(tile, group);
         let all = u64::from(cells.0 * cells.1);
         let kept = (0..plan.tokens)
             .map(|i| u32::try_from(u64::from(i) * all / u64::from(plan.tokens.max(1))).unwrap_or(0));
-        Survivors { cells, kept: kept.collect() }
+        Ok(Survivors { cells, kept: kept.collect() })
     };
-    let survivors: Vec<Survivors> = picture.tiles.iter().zip(plans).map(|(t, p)| spread(t, p)).collect();
-    let merged = plans.iter().any(|plan| plan.steps.iter().any(|step| step.r > 0));
-    let gridded = matches!(picture.arrangement, Arrangement::Anyres { .. } | Arrangement::Video);
-    (count(assembly::rows(picture.arrangement, &survivors, newline).len()), merged && gridded)
+    let survivors =
+        picture.tiles.iter().zip(plans).map(|(t, p)| spread(t, p)).collect::<Result<Vec<Survivors>>>()?;
+    let rows = count(assembly::rows(picture.arrangement, &survivors, newline).len());
+    Ok((rows, merged && gridded && !relabel))
 }
 
 fn presets(
     pair: &Pair,
     shape: &Shape,
     pictures: &[PictureFacts],
+    grid: Grid,
     newline: bool,
     kv: &dyn Fn(u32, u32) -> Result<u64>,
 ) -> Result<Vec<PresetFacts>> {
     let own = pair.recommended.iter().map(|_| MergeFlag::Model);
     own.chain(Preset::ALL.into_iter().map(MergeFlag::Preset))
         .map(|flag| {
-            let choice = Choice { merge: Some(flag), ..Choice::default() };
+            let choice = Choice { merge: Some(flag), grid, ..Choice::default() };
             let mut facts = PresetFacts {
                 name: flag.name(),
                 vit_layers: Vec::new(),
@@ -362,7 +388,7 @@ fn presets(
             for picture in pictures {
                 let patches: Vec<u32> = picture.tiles.iter().map(|[x, y]| x * y).collect();
                 let planned = Plan::encoder(&schedule, shape, &patches).and_then(|tiles| {
-                    let (tokens, estimated) = merged_rows(picture, &tiles, shape.group, newline);
+                    let (tokens, estimated) = merged_rows(picture, &tiles, shape.group, grid, newline)?;
                     Ok((Plan::of_span(&schedule, shape, tiles, picture.tokens, tokens)?, estimated))
                 });
                 match planned {
@@ -389,6 +415,7 @@ fn merged(plan: &Plan, kv: &dyn Fn(u32, u32) -> Result<u64>) -> Result<MergedFac
             .map(|tile| tile.steps.iter().map(|step| step.r).collect())
             .unwrap_or_default(),
         llm_r: plan.decoder_r(),
+        kept_by_pooling: plan.kept_by_pooling().is_some(),
         estimated: false,
         tokens_after_encoder: plan.tokens,
         visual_kv: plan

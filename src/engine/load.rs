@@ -8,7 +8,7 @@ use super::processor::Processor;
 use super::real::Real;
 use super::stop::Stop;
 use crate::error::{Error, Result};
-use crate::native::{FlashAttention, Gguf, KvType, LoadOptions, TextModel, Vision, VisionOptions};
+use crate::native::{FlashAttention, Gguf, KvType, LoadOptions, TextModel, Vision, VisionOptions, Weights};
 use crate::prompt::{Detected, Template};
 use crate::report::milliseconds;
 
@@ -26,6 +26,8 @@ pub struct LoadSettings {
     pub projector_offload: bool,
     /// Whether the image encoder's weights are laid out anew for the CPU's fastest kernels.
     pub projector_repack: bool,
+    /// Where the text model's weights lie, as far as they stay on the CPU.
+    pub weights: Weights,
     pub flash_attention: FlashAttention,
     pub type_k: KvType,
     pub type_v: KvType,
@@ -69,7 +71,11 @@ impl Real {
         pair.check_widths(vision.info())?;
         let text = TextModel::load(
             &settings.text,
-            &LoadOptions { gpu_layers: settings.gpu_layers, without_weights: false },
+            &LoadOptions {
+                gpu_layers: settings.gpu_layers,
+                without_weights: false,
+                weights: settings.weights,
+            },
             move |share| {
                 progress(Loading::Text(share));
             },

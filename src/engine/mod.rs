@@ -6,6 +6,7 @@
 
 mod encode;
 mod encoded;
+mod film;
 mod header;
 mod inspection;
 mod kv_shape;
@@ -23,7 +24,7 @@ mod tally;
 mod visual;
 
 pub use encoded::EncodedImage;
-pub use inspection::{Inspection, MergedFacts, PictureFacts, PresetFacts};
+pub use inspection::{Asked, Inspection, MergedFacts, PictureFacts, PresetFacts};
 pub use kv_shape::KvShape;
 pub use load::{LoadSettings, Loading};
 pub use pair::{Facts, Pair, TypeShare};
@@ -32,14 +33,15 @@ pub use rows::{Entry, Rows, end_position};
 pub use session::{Answer, Finish, Limits, Session};
 pub use sizing::{CacheLayout, Demand, Sizing};
 pub use stop::Stop;
-pub use visual::{Source, Visual, usual_choice, usual_frames};
+pub use visual::{Shown, Visual, usual_choice};
 
 pub use crate::native::{
-    FlashAttention, Grammar, KvType, MAX_SEQUENCES, MergeStep, Penalties, Sampling, SegmentInfo,
+    FlashAttention, Grammar, KvType, LoadMode, MAX_SEQUENCES, MergeStep, Penalties, Sampling, SegmentInfo,
+    Weights,
 };
 
 use crate::error::{Error, Kind, Result};
-use crate::media::Pixels;
+use crate::media::{Pixels, video};
 use crate::prompt::{Chunk, Message};
 use crate::schedule::Schedule;
 
@@ -70,9 +72,14 @@ pub trait Engine {
         false
     }
 
+    /// Which frames the model's authors take of a video; `None` where [`Visual::Video`] cannot be encoded.
+    fn video_sampling(&self) -> Option<video::Sampling> {
+        None
+    }
+
     /// Whether [`Visual::Video`] can be encoded.
     fn takes_videos(&self) -> bool {
-        false
+        self.video_sampling().is_some()
     }
 
     /// Messages to token ids and picture places.

@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use super::film::{Film, Treatment};
 use super::visual::Visual;
 use crate::assembly::{self, Arrangement, Survivors};
 use crate::error::{Error, Kind, Result};
+use crate::media::video::Sampling;
 use crate::media::{Filter, Pixels, views};
 use crate::native::{Gguf, VisionInfo};
 
@@ -27,15 +29,6 @@ enum Cutting {
     },
     /// Resized to whole patch groups (Qwen2-VL).
     Dynamic { pixels: (u64, u64) },
-}
-
-/// How a family takes videos.
-#[derive(Debug, Clone, PartialEq)]
-enum Film {
-    /// Frames as pictures of their own, pooled (LLaVA-OneVision).
-    Frames,
-    /// Pairs of frames; pixels of a frame, least and most, and of the whole video (Qwen2-VL).
-    Pairs { pixels: (u64, u64), total: u64 },
 }
 
 /// One input of the encoder.
@@ -74,10 +67,6 @@ pub(super) struct Processor {
     /// The newline row; empty where the file has none.
     pub newline: Vec<f32>,
 }
-
-/// Bounds of Qwen2-VL's release where a file names none: pixels of a frame, and of the video.
-const FRAME_PIXELS: (u64, u64) = (128 * 28 * 28, 768 * 28 * 28);
-const VIDEO_PIXELS: u64 = 128_000 * 28 * 28 / 10 * 9;
 
 impl Processor {
     /// Reads what `file` says; `n_embd` is the text model's width, `max_tokens` bounds the rows of a
@@ -132,11 +121,17 @@ impl Processor {
         if vision.class_token && file.string("illava.vision.class_token").as_deref() != Some("first") {
             remarks.push(format!("{name}: has its class token in llama.cpp's order, so the first patch is dropped and the class token takes the last one's place; convert the model again with tools/convert.py to have it as published"));
         }
+        remarks.extend(unsaid(file, &name, cutting == Cutting::Library));
         let cutting = match cutting {
             Cutting::Anyres { pinpoints, .. } if pinpoints.is_empty() => Cutting::Library,
             other => other,
         };
-        let film = film(file, &cutting, vision);
+        let mut pooled = matches!(cutting, Cutting::Anyres { max_tiles: Some(_), .. });
+        if let Some(what) = Film::unknown(file).filter(|_| pooled && !vision.mrope) {
+            remarks.push(format!("{name}: {what}, so a video's frames go in as single pictures"));
+            pooled = false;
+        }
+        let film = Film::read(file, vision.mrope, pooled).map_err(&bad)?;
         Ok((
             Self {
                 cutting,
@@ -159,17 +154,19 @@ impl Processor {
         matches!(self.cutting, Cutting::Anyres { max_tiles: Some(_), .. })
     }
 
-    pub(super) fn takes_videos(&self) -> bool {
-        self.film.is_some()
+    /// Which frames of a video are taken; `None` where videos are not.
+    pub(super) fn video_sampling(&self) -> Option<Sampling> {
+        self.film.as_ref().map(|film| film.sampling)
     }
 
-    /// Frames of the video that `inspect` shows: what LLaVA-OneVision samples, or eight seconds at
-    /// Qwen2-VL's two a second; `None` where videos are not taken.
+    /// What `inspect` says of videos.
+    pub(super) fn describe_videos(&self) -> Option<String> {
+        self.film.as_ref().map(Film::describe)
+    }
+
+    /// Frames of the video that `inspect` shows, one of eight seconds; `None` where videos are not taken.
     pub(super) fn usual_frames(&self) -> Option<usize> {
-        self.film.as_ref().map(|film| match film {
-            Film::Frames => 32,
-            Film::Pairs { .. } => 16,
-        })
+        self.video_sampling().map(|sampling| sampling.frames_of(8.0))
     }
 
     /// What `inspect` calls the way pictures are cut.
@@ -272,7 +269,7 @@ impl Processor {
     fn video(&self, frames: &[&Pixels]) -> Result<Prepared> {
         let resize =
             |frame: &Pixels, size: (u32, u32)| crate::media::resize(frame, size.0, size.1, self.filter);
-        match (&self.film, frames.first()) {
+        match (self.film.as_ref().map(|film| film.treatment), frames.first()) {
             (_, None) => {
                 Err(Error::new(Kind::Media, "a video without frames; give one that shows something"))
             }
@@ -280,7 +277,7 @@ impl Processor {
                 Kind::Model,
                 "this model takes no videos; give single frames with --image, or take a LLaVA-OneVision or Qwen2-VL pair",
             )),
-            (Some(Film::Frames), _) => {
+            (Some(Treatment::Frames { stride }), _) => {
                 let cut = |frame: &&Pixels| {
                     Ok(Cut {
                         first: resize(frame, (self.side, self.side))?,
@@ -289,9 +286,9 @@ impl Processor {
                     })
                 };
                 let cuts = frames.iter().map(cut).collect::<Result<Vec<_>>>()?;
-                Ok(Prepared { cuts, arrangement: Arrangement::Video })
+                Ok(Prepared { cuts, arrangement: Arrangement::Video { stride } })
             }
-            (Some(Film::Pairs { pixels, total }), Some(shape)) => {
+            (Some(Treatment::Pairs { pixels, total }), Some(shape)) => {
                 // Each frame's even share of the whole, two frames making one patch in time.
                 let share = total * 2 / frames.len() as u64;
                 let most = pixels.1.min(share).max(pixels.0 * 21 / 20);
@@ -315,6 +312,27 @@ impl Processor {
     pub(super) fn normalised(&self, picture: &Pixels) -> Vec<f32> {
         views::normalised(picture, self.mean, self.std)
     }
+}
+
+/// What other converters leave unsaid; a schedule that was evaluated with the pair was so with the pair as it is.
+fn unsaid(file: &Gguf, name: &str, library_cuts: bool) -> Option<String> {
+    let says = |key: &str| file.string(key).is_some();
+    if says("illava.vision.family") || says("illava.merge.evaluated") {
+        return None;
+    }
+    let mut costs = Vec::new();
+    if library_cuts {
+        costs.push("llama.cpp cuts and resizes pictures by its own rules");
+    }
+    if !says("illava.vision.projector_activation") {
+        costs.push("its projector takes the tanh approximation of GELU, up to 5e-4 off");
+    }
+    (!costs.is_empty()).then(|| {
+        format!(
+            "{name}: does not say how its model is run (illava.vision.*), so {}; convert the model again with tools/convert.py to have it as published",
+            costs.join(", and ")
+        )
+    })
 }
 
 fn whole(picture: &Pixels) -> [f64; 4] {
@@ -371,17 +389,4 @@ fn cutting(
             )));
         }
     })
-}
-
-fn film(file: &Gguf, cutting: &Cutting, vision: &VisionInfo) -> Option<Film> {
-    if vision.mrope {
-        let bound = |name: &str| file.u32(&format!("illava.video.{name}")).map(u64::from);
-        let least = bound("min_pixels").unwrap_or(FRAME_PIXELS.0);
-        let most = bound("max_pixels").unwrap_or(FRAME_PIXELS.1).max(least);
-        return Some(Film::Pairs {
-            pixels: (least, most),
-            total: bound("total_pixels").unwrap_or(VIDEO_PIXELS),
-        });
-    }
-    matches!(cutting, Cutting::Anyres { max_tiles: Some(_), .. }).then_some(Film::Frames)
 }

@@ -7,7 +7,7 @@ use super::pair::Facts;
 use super::processor::Processor;
 use super::{CacheLayout, EncodedImage, Engine, LoadSettings, Rows, Visual};
 use crate::error::{Error, Kind, Result};
-use crate::media::Pixels;
+use crate::media::{Pixels, video};
 use crate::native::{
     Context, ContextOptions, Grammar, MergeStep, Prefill, Sampler, Sampling, SegmentInfo, TextModel, Vision,
 };
@@ -154,8 +154,8 @@ impl Engine for Real {
         self.processor.counts_pictures()
     }
 
-    fn takes_videos(&self) -> bool {
-        self.processor.takes_videos()
+    fn video_sampling(&self) -> Option<video::Sampling> {
+        self.processor.video_sampling()
     }
 
     fn tokenize(&self, messages: &[Message]) -> Result<Vec<Chunk>> {

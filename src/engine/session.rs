@@ -8,7 +8,7 @@ use super::sizing::{CacheLayout, Demand, Sizing};
 use super::stop::Stop;
 use super::stream::Letters;
 use super::tally::{Subject, Tally};
-use super::{EncodedImage, Engine, Grammar, MergeStep, Sampling, Source};
+use super::{EncodedImage, Engine, Grammar, MergeStep, Sampling, Shown};
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::prompt::{Chunk, Message};
@@ -54,7 +54,7 @@ pub struct Session<E> {
     stop: Stop,
     images: Vec<EncodedImage>,
     /// Kept so that another schedule can encode them again.
-    sources: Vec<Source>,
+    sources: Vec<Shown>,
     /// Pictures that are still to come with the ones there are.
     expected: usize,
     /// Whether the pictures were encoded as ones of several.
@@ -90,6 +90,11 @@ impl<E: Engine> Session<E> {
         &self.engine
     }
 
+    /// A picture or video by its number.
+    pub fn image(&self, number: usize) -> Option<&EncodedImage> {
+        self.images.get(number)
+    }
+
     pub fn schedule(&self) -> &Schedule {
         &self.schedule
     }
@@ -105,7 +110,7 @@ impl<E: Engine> Session<E> {
     /// # Errors
     /// A schedule it cannot take, or the library's own.
     pub fn add_image(&mut self, pixels: Pixels, decode_ms: f64) -> Result<usize> {
-        let pictures = self.sources.iter().filter(|source| matches!(source, Source::Image(_))).count();
+        let pictures = self.sources.iter().filter(|source| source.is_image()).count();
         let several = pictures + self.expected.max(1) > 1;
         if several && !self.several && pictures > 0 && self.engine.counts_pictures() {
             let again = self.encode_all(true, &self.schedule.clone())?;
@@ -113,7 +118,7 @@ impl<E: Engine> Session<E> {
         }
         self.several = several;
         self.expected = self.expected.saturating_sub(1);
-        self.add(Source::Image(pixels), several, decode_ms)
+        self.add(Shown::Image(pixels), several, decode_ms)
     }
 
     /// Encodes the frames of a video, which took `decode_ms` to become pixels, and returns its
@@ -122,10 +127,21 @@ impl<E: Engine> Session<E> {
     /// # Errors
     /// As [`Session::add_image`]; a model that takes no videos.
     pub fn add_video(&mut self, frames: Vec<Pixels>, decode_ms: f64) -> Result<usize> {
-        self.add(Source::Video(frames), self.several, decode_ms)
+        self.add(Shown::Video(frames), self.several, decode_ms)
     }
 
-    fn add(&mut self, source: Source, several: bool, decode_ms: f64) -> Result<usize> {
+    /// Encodes either.
+    ///
+    /// # Errors
+    /// As [`Session::add_image`] and [`Session::add_video`].
+    pub fn add_shown(&mut self, shown: Shown, decode_ms: f64) -> Result<usize> {
+        match shown {
+            Shown::Image(pixels) => self.add_image(pixels, decode_ms),
+            Shown::Video(frames) => self.add_video(frames, decode_ms),
+        }
+    }
+
+    fn add(&mut self, source: Shown, several: bool, decode_ms: f64) -> Result<usize> {
         let image = self.engine.encode_span(&source.visual(several), &self.schedule)?;
         if self.stop.is_asked() {
             return Err(Error::interrupted());

@@ -163,6 +163,7 @@ impl Subject<'_> {
                 tile: i,
                 grid: [tile.grid.0, tile.grid.1],
                 pixels: image.tile_area(i),
+                frame: (image.frames_per_tile > 0).then_some(i * image.frames_per_tile),
             });
         }
         for (tile, s) in &image.steps {

@@ -2,7 +2,6 @@
 
 use super::pair::Facts;
 use crate::media::Pixels;
-use crate::media::video::Sampling;
 use crate::schedule::{Choice, MergeFlag, Preset};
 
 /// Something to look at.
@@ -27,36 +26,36 @@ impl Visual<'_> {
     }
 }
 
-/// What a span is made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+/// The pixels that a span is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shown {
     Image(Pixels),
-    /// The frames of a video, in order.
     Video(Vec<Pixels>),
 }
 
-impl Source {
-    /// As it is shown in a conversation with one picture or `several`.
+impl Shown {
+    /// What the encoder is given; `several` says whether the conversation shows more than one picture.
     #[must_use]
     pub fn visual(&self, several: bool) -> Visual<'_> {
         match self {
-            Source::Image(pixels) if several => Visual::OneOfSeveral(pixels),
-            Source::Image(pixels) => Visual::Image(pixels),
-            Source::Video(frames) => Visual::Video(frames.iter().collect()),
+            Shown::Image(pixels) if several => Visual::OneOfSeveral(pixels),
+            Shown::Image(pixels) => Visual::Image(pixels),
+            Shown::Video(frames) => Visual::Video(frames.iter().collect()),
         }
     }
-}
 
-/// What a model gets that was not trained on videos: few frames, since each costs a picture.
-const AS_PICTURES: Sampling = Sampling::Uniform { frames: 8, multiple: 1 };
+    #[must_use]
+    pub fn is_image(&self) -> bool {
+        matches!(self, Shown::Image(_))
+    }
 
-/// The frames that the model's authors take of a video; with `takes_videos` as [`super::Engine::takes_videos`].
-#[must_use]
-pub fn usual_frames(facts: &Facts, takes_videos: bool) -> Sampling {
-    match takes_videos {
-        true if facts.n_pos > 1 => Sampling::QWEN2VL,
-        true => Sampling::ONEVISION,
-        false => AS_PICTURES,
+    /// Frames as the model takes them: as one video, or each as a picture where it takes none.
+    #[must_use]
+    pub fn frames(frames: Vec<Pixels>, takes_videos: bool) -> Vec<Self> {
+        match takes_videos {
+            true => vec![Shown::Video(frames)],
+            false => frames.into_iter().map(Shown::Image).collect(),
+        }
     }
 }
 

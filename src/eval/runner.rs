@@ -4,8 +4,10 @@ use std::time::Instant;
 
 use super::log::{Cost, Log, Record};
 use super::{Item, Metric, Set, metric};
-use crate::engine::{Engine, Finish, Limits, Session};
+use crate::engine::{Engine, Finish, Limits, Session, Shown};
 use crate::error::{Error, Kind, Result};
+use crate::media::policy::VideoLimits;
+use crate::media::video::{Source, Wish};
 use crate::prompt::{Message, Part, Role};
 use crate::report::milliseconds;
 use crate::schedule::Subject;
@@ -18,6 +20,8 @@ pub struct Runner<'a> {
     pub limits: &'a Limits,
     /// Put after each question.
     pub instruction: &'a str,
+    /// Which frames of a video are taken.
+    pub frames: Wish,
 }
 
 impl Runner<'_> {
@@ -68,11 +72,26 @@ impl Runner<'_> {
         session.clear();
         session.set_schedule(subject.schedule.clone())?;
         let mut parts = Vec::new();
+        session.expect_images(item.pictures.len());
         for picture in &item.pictures {
             let start = Instant::now();
             let pixels = picture.pixels(&item.id)?;
             let decode_ms = milliseconds(start);
             parts.push(Part::Image(session.add_image(pixels, decode_ms)?));
+        }
+        for video in &item.videos {
+            let start = Instant::now();
+            let engine = session.engine();
+            let sampling = self.frames.over(engine.video_sampling());
+            let takes_videos = engine.takes_videos();
+            let read = Source::open(video, VideoLimits::default())?.read(&sampling)?;
+            let frames = read.frames.into_iter().map(|frame| frame.pixels).collect();
+            let spans = Shown::frames(frames, takes_videos);
+            #[allow(clippy::cast_precision_loss)]
+            let share_ms = start.elapsed().as_secs_f64() * 1000.0 / spans.len() as f64;
+            for shown in spans {
+                parts.push(Part::Image(session.add_shown(shown, share_ms)?));
+            }
         }
         parts.push(Part::Text(metric::prompt(item, self.instruction)));
         let answer = session.answer(&[Message { role: Role::User, parts }], self.limits, &mut |_| ())?;

@@ -1,11 +1,13 @@
 //! What was kept, to look at: a strip of panels for each picture, the attention it received, and one page that shows
 //! both step by step.
 
+mod film;
 mod page;
 mod palette;
 mod panel;
 mod strip;
 
+pub use film::{is_film, sheet};
 pub use page::{Look, page};
 pub use strip::{Shown, strip};
 

@@ -97,6 +97,7 @@ mod tests {
                 columns: 1,
                 rows: 1,
                 pixels: None,
+                frame: None,
                 cells: vec![Cell { gone: 0, into: None, scores: Vec::new() }],
             }],
         };

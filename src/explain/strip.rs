@@ -64,9 +64,10 @@ pub fn strip(fate: &Fate, picture: Option<&RgbImage>, shown: Shown, width: u32) 
 }
 
 /// Tiles that are drawn over one copy of the picture: the fine ones together, then the base view alone. Tiles whose
-/// place is not known are each drawn alone.
+/// place is not known are each drawn alone, and the frames of a video all together, side by side.
 fn views(fate: &Fate) -> Vec<Vec<&TileFate>> {
     match fate.tiles.as_slice() {
+        frames @ [first, ..] if first.frame.is_some() => vec![frames.iter().collect()],
         [base, fine @ ..] if !fine.is_empty() && fine.iter().all(|tile| tile.pixels.is_some()) => {
             vec![fine.iter().collect(), vec![base]]
         }
@@ -130,6 +131,7 @@ mod tests {
                 columns: 3,
                 rows: 2,
                 pixels: Some([0.0, 0.0, 30.0, 20.0]),
+                frame: None,
                 cells: vec![
                     cell(0, 0.2),
                     cell(0, 0.9),
@@ -178,6 +180,7 @@ mod tests {
             columns: 1,
             rows: 4,
             pixels: Some([0.0, -10.0, 30.0, 30.0]),
+            frame: None,
             cells: vec![cell(1), cell(0), cell(1), cell(1)],
         };
         let picture = RgbImage::from_pixel(30, 20, Rgb([0, 0, 200]));

@@ -91,6 +91,16 @@ impl Gguf {
     /// Bytes of tensor data by type, the largest first.
     #[must_use]
     pub fn types(&self) -> Vec<TypeBytes> {
+        let mut types: Vec<TypeBytes> = self
+            .bytes_by_type()
+            .into_iter()
+            .map(|(kind, bytes)| TypeBytes { name: super::kv_type::type_name(kind), bytes })
+            .collect();
+        types.sort_by_key(|t| std::cmp::Reverse(t.bytes));
+        types
+    }
+
+    pub(super) fn bytes_by_type(&self) -> BTreeMap<sys::ggml_type, u64> {
         let mut by_type: BTreeMap<sys::ggml_type, u64> = BTreeMap::new();
         for id in self.tensors() {
             // SAFETY: the context is alive and the id below the count.
@@ -102,12 +112,7 @@ impl Gguf {
             };
             *by_type.entry(kind).or_default() += bytes as u64;
         }
-        let mut types: Vec<TypeBytes> = by_type
-            .into_iter()
-            .map(|(kind, bytes)| TypeBytes { name: super::kv_type::type_name(kind), bytes })
-            .collect();
-        types.sort_by_key(|t| std::cmp::Reverse(t.bytes));
-        types
+        by_type
     }
 
     /// The values of a small tensor of one row, in F32, F16 or BF16; `None` if there is none of that name.

@@ -1,13 +1,15 @@
 //! A loaded text model and its vocabulary.
 
+use std::ffi::c_void;
 use std::path::Path;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use llama_cpp_2::model::LlamaModel;
-use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_sys_2 as sys;
 
+use super::gguf::Gguf;
 use crate::error::{Error, Kind, Result};
 
 /// How the weights are loaded.
@@ -17,6 +19,27 @@ pub struct LoadOptions {
     pub gpu_layers: Option<u32>,
     /// Only the architecture and its numbers: enough to ask what the model can do, not to run it.
     pub without_weights: bool,
+    pub weights: Weights,
+}
+
+/// Where weights lie that stay on the CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Weights {
+    /// As they are stored, instead of in the layout of the CPU's fastest kernels.
+    pub no_repack: bool,
+    pub mode: LoadMode,
+}
+
+/// How weights come from the file to the CPU's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LoadMode {
+    /// Mapped; read where the CPU lays them out anew, since the mapping would be a second copy.
+    #[default]
+    Auto,
+    /// Read into memory of the process's own.
+    Read,
+    /// Mapped, so that the system can drop pages and read them again.
+    Map,
 }
 
 /// A text model. Clones share the weights.
@@ -25,30 +48,56 @@ pub struct TextModel {
     inner: Arc<LlamaModel>,
 }
 
+unsafe extern "C" fn told<F: FnMut(f32)>(share: f32, progress: *mut c_void) -> bool {
+    // SAFETY: `TextModel::load` passes a pointer to its own `F`, which outlives the call that loads.
+    unsafe { (*progress.cast::<F>())(share) };
+    true
+}
+
 impl TextModel {
     /// Loads the weights at `path`; `progress` is given 0 to 1.
     ///
     /// # Errors
     /// [`Kind::File`] with the library's reason.
-    pub fn load(path: &Path, options: &LoadOptions, mut progress: impl FnMut(f32) + 'static) -> Result<Self> {
-        let backend = super::backend()?;
-        let mut params = LlamaModelParams::default();
+    pub fn load<F: FnMut(f32)>(path: &Path, options: &LoadOptions, mut progress: F) -> Result<Self> {
+        super::backend()?;
+        let (name, weights) = (super::c_path(path)?, options.weights);
+        // SAFETY: takes nothing, returns plain values.
+        let mut params = unsafe { sys::llama_model_default_params() };
         if let Some(layers) = options.gpu_layers {
-            params = params.with_n_gpu_layers(layers);
+            params.n_gpu_layers = i32::try_from(layers).unwrap_or(i32::MAX);
         }
-        if options.without_weights {
-            params = params.with_no_alloc(true);
-        }
-        let params = params.with_progress_callback(move |share| {
-            progress(share);
-            true
-        });
+        params.no_alloc = options.without_weights;
+        params.use_extra_bufts = !weights.no_repack;
+        params.load_mode = match weights.mode {
+            // What is not allocated cannot be mapped.
+            _ if options.without_weights => sys::LLAMA_LOAD_MODE_NONE,
+            LoadMode::Read => sys::LLAMA_LOAD_MODE_NONE,
+            LoadMode::Map => sys::LLAMA_LOAD_MODE_MMAP,
+            LoadMode::Auto if !weights.no_repack && is_repacked(path)? => sys::LLAMA_LOAD_MODE_NONE,
+            LoadMode::Auto => sys::LLAMA_LOAD_MODE_AUTO,
+        };
+        params.progress_callback = Some(told::<F>);
+        params.progress_callback_user_data = (&raw mut progress).cast();
         super::log::clear_error();
-        let inner = LlamaModel::load_from_file(backend, path, &params).map_err(|_| {
+        // SAFETY: the path ends in zero; `params` points to nothing but the callback's data, and all live
+        // until the call returns.
+        let model = unsafe { sys::llama_model_load_from_file(name.as_ptr(), params) };
+        let model = NonNull::new(model).ok_or_else(|| {
             let reason = super::log::last_error().unwrap_or_else(|| "llama.cpp gives no reason".into());
             Error::new(Kind::File, format!("{}: cannot be loaded as a text model ({reason})", path.display()))
         })?;
+        // SAFETY: `LlamaModel` is `repr(transparent)` over a `NonNull` of the same type and owns what it
+        // points to, as this pointer, which nobody else has, wants to be owned.
+        let inner = unsafe { std::mem::transmute::<NonNull<sys::llama_model>, LlamaModel>(model) };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Bytes of the weights that the CPU lays out for its fastest kernels, a copy of what is in the file.
+    #[must_use]
+    pub fn repacked_bytes(&self) -> u64 {
+        // SAFETY: the model is alive.
+        unsafe { sys::illava_model_repacked_bytes(self.as_ptr()) }
     }
 
     /// `LlamaModel` hides its pointer but is `repr(transparent)` over it (its pointer type is a
@@ -181,4 +230,22 @@ impl TextModel {
     fn known(&self, token: i32) -> Option<LlamaToken> {
         (0..self.n_vocab()).contains(&token).then_some(LlamaToken(token))
     }
+}
+
+/// Whether the CPU would lay most of the file's weights out anew.
+fn is_repacked(path: &Path) -> Result<bool> {
+    // SAFETY: takes nothing.
+    if unsafe { sys::llama_supports_gpu_offload() } {
+        // Weights may go elsewhere; the library knows how they get there.
+        return Ok(false);
+    }
+    let file = Gguf::open(path)?;
+    let (mut repacked, mut all) = (0, 0);
+    for (kind, bytes) in file.bytes_by_type() {
+        all += bytes;
+        let number = i32::try_from(kind).unwrap_or(-1);
+        // SAFETY: takes a number, and refuses those that are no type.
+        repacked += if unsafe { sys::illava_cpu_repacks(number) } { bytes } else { 0 };
+    }
+    Ok(repacked * 2 > all)
 }

@@ -38,6 +38,9 @@ pub struct TileFate {
     pub rows: u32,
     /// The part of the picture it shows: left, top, right, bottom.
     pub pixels: Option<[f64; 4]>,
+    /// Of a video: the first frame it shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<usize>,
     /// [rows * columns], row by row.
     pub cells: Vec<Cell>,
 }
@@ -133,7 +136,14 @@ fn empty(image: &ImageTile, steps: &[&Step], stages: usize) -> (TileFate, Vec<us
     let (columns, rows) = (across / side, down / side);
     let n = columns as usize * rows as usize;
     let cell = Cell { gone: 0, into: None, scores: vec![None; stages] };
-    let tile = TileFate { tile: image.tile, columns, rows, pixels: image.pixels, cells: vec![cell; n] };
+    let tile = TileFate {
+        tile: image.tile,
+        columns,
+        rows,
+        pixels: image.pixels,
+        frame: image.frame,
+        cells: vec![cell; n],
+    };
     (tile, (0..n).collect())
 }
 
@@ -228,7 +238,15 @@ mod tests {
     }
 
     fn tile(grid: [u32; 2]) -> ImageTile {
-        ImageTile { index: 0, width: 60, height: 40, tile: 0, grid, pixels: Some([0.0, 0.0, 60.0, 40.0]) }
+        ImageTile {
+            index: 0,
+            width: 60,
+            height: 40,
+            tile: 0,
+            grid,
+            pixels: Some([0.0, 0.0, 60.0, 40.0]),
+            frame: None,
+        }
     }
 
     #[test]
@@ -241,6 +259,7 @@ mod tests {
                 // Rows 0..4 are the cells 0, 2, 4, 5.
                 step(Half::Decoder, 2, &[0.9, 0.2, 0.8, 0.3], &[0, 2, 3], &[1, 3]),
             ],
+            ..Trace::default()
         };
         let [fate] = fates(&trace).try_into().unwrap();
         assert_eq!(fate.stages.iter().map(|stage| stage.left).collect::<Vec<_>>(), [6, 4, 3]);
@@ -261,6 +280,7 @@ mod tests {
             prompt: vec![PromptPart::Span { span: 0, n: 2, cells: None }],
             images: vec![tile([6, 2])],
             steps: vec![step(Half::Encoder, 1, &[0.1, 0.2, 0.3], &[1, 2], &[0, 1])],
+            ..Trace::default()
         };
         let fate = &fates(&trace)[0];
         assert_eq!((fate.tiles[0].columns, fate.tiles[0].rows), (3, 1));
@@ -276,6 +296,7 @@ mod tests {
                 step(Half::Encoder, 1, &[0.5; 12], &[4, 5, 6, 7, 8, 9, 10, 11], &[0, 1, 2, 3, 4]),
                 step(Half::Decoder, 1, &[0.1, 0.9], &[1], &[0, 1]),
             ],
+            ..Trace::default()
         };
         let fate = &fates(&trace)[0];
         assert_eq!(fate.stages.iter().map(|stage| stage.left).collect::<Vec<_>>(), [12, 8, 4]);
@@ -293,6 +314,7 @@ mod tests {
             }],
             images: vec![tile([1, 1]), second],
             steps: vec![step(Half::Decoder, 2, &[0.4, 0.1, 0.3, 0.2], &[0, 2, 3], &[1, 3])],
+            ..Trace::default()
         };
         let fate = &fates(&trace)[0];
         assert_eq!(fate.tiles[1].cells[0].gone, 1);
@@ -306,6 +328,7 @@ mod tests {
             prompt: vec![PromptPart::Span { span: 0, n: 3, cells: None }],
             images: vec![tile([1, 1]), ImageTile { tile: 1, ..tile([2, 1]) }],
             steps: vec![step(Half::Decoder, 2, &[0.4, 0.1, 0.3], &[0, 2], &[1, 2])],
+            ..Trace::default()
         };
         assert!(fates(&trace)[0].tiles.iter().flat_map(|tile| &tile.cells).all(|cell| cell.gone == 0));
     }

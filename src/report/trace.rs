@@ -8,6 +8,9 @@ pub struct Trace {
     pub prompt: Vec<PromptPart>,
     pub images: Vec<ImageTile>,
     pub steps: Vec<Step>,
+    /// What was shown, in the order of `images`' numbers, as a person named it; empty where nobody did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
 }
 
 /// Token ids, or a visual span with the number of tokens it brings.
@@ -40,8 +43,11 @@ pub struct ImageTile {
     pub grid: [u32; 2],
     /// The part of the picture that the tile shows: left, top, right, bottom. It reaches beyond
     /// the picture where the tile is padded; absent where the tiling does not tell.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixels: Option<[f64; 4]>,
+    /// Of a video: the frame it shows, the first of them where it takes several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,11 +62,11 @@ pub enum Half {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     pub half: Half,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tile: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub span: Option<usize>,
     pub layer: u32,
     pub n_in: u32,
@@ -105,8 +111,10 @@ mod tests {
                 tile: 0,
                 grid: [27, 27],
                 pixels: Some([0.0, -80.0, 640.0, 560.0]),
+                frame: None,
             }],
             steps: vec![step],
+            files: Vec::new(),
         };
         let value = serde_json::to_value(&trace).unwrap();
         assert_eq!(value["prompt"], serde_json::json!([{"tokens": [1, 2]}, {"span": 0, "n": 361}]));

@@ -46,6 +46,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The shares of tokens that the encoder and of rows that the span keep, where the span keeps much more: cells
+    /// that are pooled, or interpolated to a cap, seldom lose all that they are made of.
+    #[must_use]
+    pub fn kept_by_pooling(&self) -> Option<(f64, f64)> {
+        let patches: u32 = self.tiles.iter().map(|tile| tile.patches).sum();
+        let removed: u32 = self.tiles.iter().flat_map(|tile| &tile.steps).map(|step| step.r).sum();
+        let encoder = 1.0 - f64::from(removed) / f64::from(patches.max(1));
+        let rows = f64::from(self.tokens) / f64::from(self.tokens_unmerged.max(1));
+        (removed > 0 && rows - encoder > 0.25).then_some((encoder, rows))
+    }
+
     /// The plan for a picture whose tiles have `patches` patches each.
     ///
     /// # Errors

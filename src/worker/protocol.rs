@@ -365,8 +365,10 @@ mod tests {
                 tile: 0,
                 grid: [2, 2],
                 pixels: None,
+                frame: None,
             }],
             steps: Vec::new(),
+            files: Vec::new(),
         };
         passes(&Event::Done(Box::new(Done {
             id: 1,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::protocol::{self, Generate};
 use crate::engine::slots::{Draw, Job, Loaded, Picture};
-use crate::engine::{Grammar, Penalties, Sampling, Source, usual_choice};
+use crate::engine::{Grammar, Penalties, Sampling, Shown, usual_choice};
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::prompt::{Message, Part};
@@ -30,7 +30,8 @@ impl Resolver {
     /// # Errors
     /// What the requester can mend; with the tokens of the prompt and of a slot where it is too long.
     pub(super) fn job(&self, request: Generate) -> Result<Job> {
-        let film = self.loaded.takes_videos && request.pictures.iter().any(|one| one.frames.is_some());
+        let film =
+            self.loaded.video_sampling.is_some() && request.pictures.iter().any(|one| one.frames.is_some());
         let schedule = self.schedule(request.merge.as_ref(), film)?;
         self.check_length(&request.messages)?;
         let prompt = self.loaded.tokenize(&request.messages)?;
@@ -140,10 +141,10 @@ fn picture(i: usize, picture: protocol::Picture, several: bool) -> Result<Pictur
     }
     let pixels = |rgb| Pixels { width, height, rgb, remark: None };
     let source = match picture.frames {
-        None => Source::Image(pixels(picture.rgb)),
+        None => Shown::Image(pixels(picture.rgb)),
         Some(frames) => {
             let frames = picture.rgb.chunks_exact(bytes / frames as usize);
-            Source::Video(frames.map(|frame| pixels(frame.to_vec())).collect())
+            Shown::Video(frames.map(|frame| pixels(frame.to_vec())).collect())
         }
     };
     let several = several && picture.frames.is_none();
@@ -171,10 +172,10 @@ mod tests {
             decode_ms: 0.0,
         };
         let one = picture(0, of(2, 1, None, 6), true).unwrap();
-        assert!(one.several && matches!(&*one.source, Source::Image(pixels) if pixels.rgb.len() == 6));
+        assert!(one.several && matches!(&*one.source, Shown::Image(pixels) if pixels.rgb.len() == 6));
         let film = picture(0, of(2, 1, Some(3), 18), true).unwrap();
         assert!(!film.several, "a video is no picture");
-        let Source::Video(frames) = &*film.source else { panic!("no video") };
+        let Shown::Video(frames) = &*film.source else { panic!("no video") };
         assert_eq!((frames.len(), frames[2].rgb[0], frames[2].rgb.len()), (3, 12, 6));
         for wrong in [
             of(2, 1, None, 5),

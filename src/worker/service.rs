@@ -10,8 +10,9 @@ use super::resolve::Resolver;
 use crate::engine::slots::{
     EncodeJob, Encoded, Encoder, Loaded, Output, SequenceDecoder, Settings, Sizes, Slots, Store,
 };
-use crate::engine::{LoadSettings, Loading, Real, usual_frames};
+use crate::engine::{LoadSettings, Loading, Real};
 use crate::error::{Error, Kind, Result};
+use crate::media::video::Wish;
 use crate::report;
 use crate::schedule::{Choice, MergeFlag, Preset, select};
 
@@ -225,8 +226,8 @@ impl Service {
             merge_layers: self.resolver.merge_layers.clone(),
             default_schedule: self.resolver.default.name.clone(),
             presets: presets.collect(),
-            takes_videos: loaded.takes_videos,
-            video_frames: usual_frames(facts, loaded.takes_videos),
+            takes_videos: loaded.video_sampling.is_some(),
+            video_frames: Wish::default().over(loaded.video_sampling),
             chat_template: loaded.template.source().to_owned(),
             bos_text: loaded.model.bos_text(),
             eos_text: loaded.model.eos_text(),

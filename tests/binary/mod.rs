@@ -121,3 +121,14 @@ pub fn picture(name: &str, width: u32, height: u32) -> String {
     std::fs::rename(&temporary, &path).expect("a test picture");
     path
 }
+
+/// A folder of `count` frames.
+pub fn frames(name: &str, count: u32) -> String {
+    let folder = PathBuf::from(scratch(name));
+    std::fs::create_dir_all(&folder).expect("a folder for frames");
+    for n in 0..count {
+        let frame = picture(&format!("{name}-{n}.png"), 96, 72);
+        std::fs::copy(frame, folder.join(format!("frame{n}.png"))).expect("a frame");
+    }
+    folder.display().to_string()
+}

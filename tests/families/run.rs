@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use illava::engine::{
-    EncodedImage, Engine, Entry, FlashAttention, KvType, LoadSettings, MergeStep, Real, Rows, Stop,
+    EncodedImage, Engine, Entry, FlashAttention, KvType, LoadSettings, MergeStep, Real, Rows, Stop, Weights,
 };
 use illava::native::{Context, ContextOptions, Gguf, LoadOptions, Prefill, TextModel};
 
@@ -50,6 +50,7 @@ impl Pair {
             gpu_layers: Some(0),
             projector_offload: false,
             projector_repack: false,
+            weights: Weights::default(),
             flash_attention: setting.flash_attention,
             type_k: kv,
             type_v: kv,

@@ -188,6 +188,12 @@ LLAMA_API bool illava_model_can_merge(const struct llama_model * model);
 // M-RoPE models take 4 position rows per call, others 1.
 LLAMA_API int32_t illava_model_n_pos(const struct llama_model * model);
 
+// Whether the CPU makes a copy of matrices of this ggml_type on loading, in the layout of its fastest kernels. A file
+// that is mapped as well is then in memory twice.
+LLAMA_API bool     illava_cpu_repacks(int32_t type);
+// Bytes of the weights that were, or for a model loaded without its data would be, laid out so.
+LLAMA_API uint64_t illava_model_repacked_bytes(const struct llama_model * model);
+
 struct illava_segment {
     size_t   size;
     int32_t  il_begin, il_end; // half-open

@@ -5,7 +5,7 @@ use std::sync::mpsc::Receiver;
 
 use super::pictures::Key;
 use super::store::Store;
-use crate::engine::{EncodedImage, Engine, Source};
+use crate::engine::{EncodedImage, Engine, Shown};
 use crate::error::Result;
 use crate::schedule::Schedule;
 
@@ -13,7 +13,7 @@ use crate::schedule::Schedule;
 #[derive(Debug)]
 pub struct EncodeJob {
     pub ticket: u64,
-    pub source: Arc<Source>,
+    pub source: Arc<Shown>,
     /// Shown among other pictures, to a model that then shows it otherwise.
     pub several: bool,
     pub schedule: Schedule,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::pictures::{Key, decoded_key, encoded_key};
 use crate::engine::rows::Entry;
 use crate::engine::tally::Tally;
-use crate::engine::{EncodedImage, Grammar, MergeStep, Penalties, Sampling, Source};
+use crate::engine::{EncodedImage, Grammar, MergeStep, Penalties, Sampling, Shown};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Chunk;
 use crate::report::milliseconds;
@@ -44,7 +44,7 @@ pub struct Draw {
 /// A decoded picture or video, and what it is known by.
 pub struct Picture {
     pub key: Key,
-    pub source: Arc<Source>,
+    pub source: Arc<Shown>,
     /// One of several, for a model that then shows it otherwise.
     pub several: bool,
     pub decode_ms: f64,
@@ -75,7 +75,7 @@ pub(super) struct Request {
 /// A picture of a request.
 pub(super) struct Seen {
     /// Until its prefill begins.
-    pub source: Option<Arc<Source>>,
+    pub source: Option<Arc<Shown>>,
     pub several: bool,
     /// What its encoding is known by, and what it leaves in the decoder's cache.
     pub encoded: Key,

@@ -6,6 +6,7 @@ use super::{Decoder, Draw, Drawn, From, servable_layers};
 use crate::engine::real::Vocabulary;
 use crate::engine::{CacheLayout, Engine, Facts, LoadSettings, MergeStep, Real, Rows, SegmentInfo};
 use crate::error::{Error, Kind, Result};
+use crate::media::video;
 use crate::native::{Next, Prefill, Sampler, Schemas, Sequences, TextModel};
 use crate::prompt::{self, Chunk, Message, Template, Tokenizer};
 use crate::schedule::{Plan, Schedule};
@@ -32,9 +33,9 @@ pub struct Loaded {
     pub template: Template,
     pub vocabulary: Vocabulary,
     pub settings: LoadSettings,
-    /// As [`Engine::counts_pictures`] and [`Engine::takes_videos`].
+    /// As [`Engine::counts_pictures`] and [`Engine::video_sampling`].
     pub counts_pictures: bool,
-    pub takes_videos: bool,
+    pub video_sampling: Option<video::Sampling>,
 }
 
 impl Loaded {
@@ -48,7 +49,7 @@ impl Loaded {
             template: template.clone(),
             settings: settings.clone(),
             counts_pictures: engine.counts_pictures(),
-            takes_videos: engine.takes_videos(),
+            video_sampling: engine.video_sampling(),
         }
     }
 

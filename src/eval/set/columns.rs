@@ -78,7 +78,7 @@ pub fn item(row: &impl Row, number: usize) -> Result<(Item, Metric), String> {
         (None, _) => number.to_string(),
     };
     let category = first(&["category", "type", "subfield"]).unwrap_or_default();
-    Ok((Item { id, category, pictures, question, options, answers }, metric))
+    Ok((Item { id, category, pictures, videos: Vec::new(), question, options, answers }, metric))
 }
 
 fn options(row: &impl Row) -> Vec<String> {

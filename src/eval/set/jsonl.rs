@@ -1,8 +1,9 @@
 //! Our own layout: one JSON object a line, pictures as paths beside the file.
 //!
 //! `{"id": "7", "image": "a.png", "question": "...", "answer": "..."}`; `images`, `answers`, `options` as lists, `kind`
-//! or `category`, `metric`.
+//! or `category`, `metric`; `video`: a file, a folder of frames or a list of them.
 
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -17,6 +18,7 @@ struct Line {
     image: Option<String>,
     #[serde(default)]
     images: Vec<String>,
+    video: Option<Video>,
     question: String,
     #[serde(default)]
     options: Vec<String>,
@@ -32,6 +34,36 @@ struct Line {
 enum Text {
     Text(String),
     Number(serde_json::Number),
+}
+
+/// A file or a folder; or frames.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Video {
+    Path(String),
+    Frames(Vec<String>),
+}
+
+impl Video {
+    /// As [`crate::media::video::Source::open`] takes it, every path beside the set.
+    fn beside(self, folder: &Path) -> OsString {
+        let beside = |name: &str| folder.join(name).into_os_string();
+        match self {
+            // One name may itself be a list.
+            Self::Path(name) if name.contains(',') && !folder.join(&name).exists() => {
+                Self::Frames(name.split(',').map(str::to_owned).collect()).beside(folder)
+            }
+            Self::Path(name) => beside(&name),
+            Self::Frames(names) => {
+                let mut list: Vec<OsString> = names.iter().map(|name| beside(name)).collect();
+                if let [_] = list.as_slice() {
+                    // A list of one frame, not a video file.
+                    list.push(OsString::new());
+                }
+                list.join(OsStr::new(","))
+            }
+        }
+    }
 }
 
 impl From<Text> for String {
@@ -71,6 +103,7 @@ pub fn read(path: &Path) -> Result<(Vec<Item>, Metric), String> {
                 .chain(line.images)
                 .map(|name| Picture::File(folder.join(name)))
                 .collect(),
+            videos: line.video.into_iter().map(|video| video.beside(folder)).collect(),
             question: line.question,
             options: line.options,
             answers,
@@ -103,6 +136,22 @@ mod tests {
             ("1", "2", "count")
         );
         assert_eq!((items[1].id.as_str(), items[1].pictures.len(), items[1].answers.len()), ("7", 2, 2));
+    }
+
+    #[test]
+    fn videos_are_beside_the_set() {
+        let line = |video: &str| format!("{{\"video\": {video}, \"question\": \"a\", \"answer\": \"b\"}}\n");
+        let text = [r#""a.mp4""#, r#"["f1.png", "f2.png"]"#, r#""f1.png,f2.png""#, r#"["f1.png"]"#]
+            .map(line)
+            .concat();
+        let (items, _) = read_text(&text).unwrap();
+        let shown: Vec<String> =
+            items.iter().map(|item| item.videos[0].to_string_lossy().into_owned()).collect();
+        let folder = shown[0].strip_suffix("a.mp4").unwrap();
+        assert_eq!(shown[1], format!("{folder}f1.png,{folder}f2.png"));
+        assert_eq!(shown[2], shown[1]);
+        assert_eq!(shown[3], format!("{folder}f1.png,"));
+        assert!(items.iter().all(|item| item.pictures.is_empty() && item.videos.len() == 1));
     }
 
     #[test]

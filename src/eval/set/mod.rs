@@ -5,6 +5,7 @@ mod jsonl;
 mod parquet;
 mod tsv;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub struct Item {
     /// Shown apart in tables; empty where the set has none.
     pub category: String,
     pub pictures: Vec<Picture>,
+    /// Files, folders of frames or comma lists of them.
+    pub videos: Vec<OsString>,
     pub question: String,
     pub options: Vec<String>,
     /// All that count as right.

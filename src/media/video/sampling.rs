@@ -13,7 +13,26 @@ pub enum Sampling {
     Rate { fps: f64, min: u32, max: u32, multiple: u32 },
 }
 
+/// What a person asks for, where not what the model's authors take.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Wish {
+    /// Frames a second.
+    pub fps: Option<f64>,
+    /// Frames in all; with `fps`, at the most.
+    pub frames: Option<u32>,
+}
+
+impl Wish {
+    /// The rule by which a model gets frames whose authors' rule is `custom`, if it takes videos at all.
+    #[must_use]
+    pub fn over(self, custom: Option<Sampling>) -> Sampling {
+        custom.unwrap_or(Sampling::AS_PICTURES).with(self.fps, self.frames)
+    }
+}
+
 impl Sampling {
+    /// What a model gets that was not trained on videos: few frames, since each costs a picture.
+    pub const AS_PICTURES: Self = Self::Uniform { frames: 8, multiple: 1 };
     pub const ONEVISION: Self = Self::Uniform { frames: 32, multiple: 1 };
     pub const QWEN2VL: Self = Self::Rate { fps: 2.0, min: 4, max: 768, multiple: 2 };
 
@@ -80,6 +99,12 @@ impl Sampling {
     pub fn of_stills(&self, count: usize) -> Vec<usize> {
         let (Self::Uniform { frames: most, .. } | Self::Rate { max: most, .. }) = *self;
         spread(count, count.min((most as usize).max(1)), f64::floor)
+    }
+
+    /// Frames of a video of `seconds` whose own frames are more than the rule wants.
+    #[must_use]
+    pub fn frames_of(&self, seconds: f64) -> usize {
+        self.of_file(1 << 20, f64::from(1 << 20) / seconds).len()
     }
 
     /// Frames a second that pictures without times are taken to have.
@@ -157,6 +182,12 @@ mod tests {
             assert_eq!(base.with(fps, frames), expected);
         }
         assert_eq!(Sampling::QWEN2VL.with(None, Some(9)).of_file(100, 25.0).len(), 8);
+        assert_eq!(
+            Wish { fps: None, frames: Some(3) }.over(None),
+            Sampling::Uniform { frames: 3, multiple: 1 }
+        );
+        assert_eq!(Wish::default().over(Some(Sampling::QWEN2VL)), Sampling::QWEN2VL);
+        assert_eq!((Sampling::QWEN2VL.frames_of(8.0), Sampling::ONEVISION.frames_of(8.0)), (16, 32));
     }
 
     #[test]

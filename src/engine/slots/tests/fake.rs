@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::engine::encoded::tests::picture as encoded_picture;
 use crate::engine::pair::{Facts, Pair};
 use crate::engine::slots::*;
-use crate::engine::{EncodedImage, KvShape, Penalties, Sampling, Source};
+use crate::engine::{EncodedImage, KvShape, Penalties, Sampling, Shown};
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::native::VisionInfo;
@@ -64,7 +64,7 @@ pub fn job(id: u64, prompt: &str, length: u32) -> Job {
 /// A picture that brings `tokens`; with none it cannot be encoded.
 pub fn picture(content: u8, tokens: u32) -> Picture {
     let pixels = Pixels { width: tokens, height: 1, rgb: Vec::new(), remark: None };
-    Picture { key: [content; 32], source: Arc::new(Source::Image(pixels)), several: false, decode_ms: 1.0 }
+    Picture { key: [content; 32], source: Arc::new(Shown::Image(pixels)), several: false, decode_ms: 1.0 }
 }
 
 #[derive(Default)]

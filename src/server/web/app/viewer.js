@@ -3,7 +3,6 @@
 // Cividis in nine stops: even in lightness, and the same to every kind of colour vision.
 const CIVIDIS = ['#00224e', '#123570', '#3b496c', '#575d6d', '#707173', '#8a8678', '#a59c74', '#c3b369', '#e1cc55', '#fee838'];
 const WIDEST = 1024; // canvas pixels: enough for the column, small enough for a phone
-const FRAME_WIDEST = 320; // a video has many beside each other
 
 function colour(share) {
   const at = Math.min(Math.max(share, 0), 1) * (CIVIDIS.length - 1);
@@ -37,21 +36,20 @@ export function stageName({ half, layer }) {
 /**
  * Canvases for `fate` ({ index, width, height, stages, tiles }, see src/report/fate.rs) over `picture` (something a
  * canvas can draw, or null: the cells alone). Fine tiles share one canvas; the base view beside them has its own. The
- * frames of a video all show the same area, and each has its own.
+ * frames of a video, side by side in one picture, share one too.
  * `tell(sentence)` is called when a cell is pointed at.
  */
 export function viewers(fate, picture, tell) {
+  if (fate.tiles.some((tile) => tile.frame !== undefined)) return [viewer(fate, fate.tiles, picture, tell)];
   const [base, ...fine] = fate.tiles;
-  const frames = fine.length > 0 && fine.every((tile) => `${tile.pixels}` === `${base.pixels}`);
-  if (frames) return fate.tiles.map((tile) => viewer(fate, [tile], picture, tell, FRAME_WIDEST));
   if (fine.length > 0 && fine.every((tile) => tile.pixels)) {
     return [viewer(fate, fine, picture, tell), viewer(fate, [base], picture, tell)];
   }
   return fate.tiles.map((tile) => viewer(fate, [tile], picture, tell));
 }
 
-function viewer(fate, tiles, picture, tell, widest = WIDEST) {
-  const scale = Math.min(1, widest / fate.width);
+function viewer(fate, tiles, picture, tell) {
+  const scale = Math.min(1, WIDEST / fate.width);
   const canvas = document.createElement('canvas');
   canvas.width = Math.max(1, Math.round(fate.width * scale));
   canvas.height = Math.max(1, Math.round(fate.height * scale));

@@ -1,0 +1,34 @@
+//! Where the text model's weights lie.
+
+use clap::Args;
+
+use crate::engine::{LoadMode, Weights};
+use crate::error::{Error, Result};
+
+#[derive(Debug, Clone, Args)]
+pub struct WeightFlags {
+    /// Leave the text model's weights as they are stored: mapped from the file, where the system can drop and reread them, instead of a copy for the CPU's fastest kernels (short: -nr)
+    #[arg(long, env = "LLAMA_ARG_NO_REPACK", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Model")]
+    pub no_repack: bool,
+    /// How the text model comes into memory: mmap (mapped), none (read), or auto (mapped, unless the CPU makes a copy of it) (short: -lm)
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "auto",
+        env = "LLAMA_ARG_LOAD_MODE",
+        help_heading = "Model"
+    )]
+    pub load_mode: String,
+}
+
+/// # Errors
+/// [`crate::error::Kind::Usage`] with the modes there are.
+pub(super) fn weights(flags: &WeightFlags) -> Result<Weights> {
+    let mode = match flags.load_mode.as_str() {
+        "auto" => LoadMode::Auto,
+        "none" => LoadMode::Read,
+        "mmap" => LoadMode::Map,
+        other => return Err(Error::usage(format!("--load-mode {other}: choose auto, none or mmap"))),
+    };
+    Ok(Weights { no_repack: flags.no_repack, mode })
+}
