@@ -15,27 +15,18 @@ median and range. Writes a Markdown table to standard output and one JSON file t
 import argparse
 import datetime
 import json
-import random
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from measure import machine, models, table
+from measure.bitmap import noise
 from measure.rounds import Goal, Row
 
 ROOT = Path(__file__).resolve().parent.parent
 QUESTION = "What is in this picture, and what is it made of?"
 SECOND = "Which colours does it have, and where?"
-
-
-def picture(path: Path, seed: int, side: int) -> Path:
-    """Noise in a format that needs no library."""
-    pixels = random.Random(seed).randbytes(side * side * 3)
-    header = b"BM" + (54 + len(pixels)).to_bytes(4, "little") + bytes(4) + (54).to_bytes(4, "little")
-    header += (40).to_bytes(4, "little") + side.to_bytes(4, "little") * 2 + (1).to_bytes(2, "little") + (24).to_bytes(2, "little")
-    path.write_bytes(header + bytes(24) + pixels)
-    return path
 
 
 class Benchmark:
@@ -60,7 +51,7 @@ class Benchmark:
     def second_question(self) -> list[float]:
         ratios = []
         for turn in range(self.args.rounds):
-            image = str(picture(self.folder / "same.bmp", 100 + turn, self.side))
+            image = str(noise(self.folder / "same.bmp", 100 + turn, self.side, self.side))
             ask = {"image": image, "max_tokens": 2, "merge": "paper"}
             # One slot: the second waits for the first, which is no part of its own time.
             reports = self.batch([ask | {"prompt": QUESTION}, ask | {"prompt": SECOND}], 1)
@@ -75,7 +66,7 @@ class Benchmark:
         times: dict[str, list[float]] = {"off": [], "paper": []}
         for turn in range(-1, self.args.rounds):  # the first is the warm-up
             for merge in list(times)[:: 1 if turn % 2 == 0 else -1]:
-                images = [str(picture(self.folder / f"{i}.bmp", i, self.side)) for i in range(8)]
+                images = [str(noise(self.folder / f"{i}.bmp", i, self.side, self.side)) for i in range(8)]
                 requests = [
                     {"image": image, "prompt": QUESTION, "max_tokens": self.args.tokens, "merge": merge} for image in images
                 ]
