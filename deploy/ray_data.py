@@ -1,6 +1,6 @@
-"""Asks one question about every picture of a folder, through a running server, with Ray Data.
+"""Asks one question about every picture of a folder, through a running server, with Ray Data's HTTP request processor.
 
-    pip install "ray[data]" requests
+    pip install -r deploy/ray_data-requirements.txt
     illava serve -m text.gguf -mm mmproj.gguf -np 8
     python deploy/ray_data.py PICTURES "What is in the picture?" answers [--server URL] [--key KEY]
 
@@ -9,52 +9,35 @@ The answers are JSON lines: path, answer, tokens, error. A picture that cannot b
 
 import argparse
 import base64
-import time
 
 import ray
 import requests
+from ray.data.llm import HttpRequestProcessorConfig, build_processor
 
 
-class Ask:
-    """Asks about one picture at a time; Ray runs as many of these as the server has slots."""
+def asking(question):
+    """A row with a picture's bytes to the request about it."""
 
-    def __init__(self, server, key, question):
-        self.url = f"{server}/v1/chat/completions"
-        self.session = requests.Session()
-        if key:
-            self.session.headers["Authorization"] = f"Bearer {key}"
-        self.question = question
-
-    def __call__(self, row):
+    def preprocess(row):
         picture = base64.b64encode(row["bytes"]).decode()
-        body = {
-            "messages": [{
-                "role": "user",
-                "content": [
-                    {"type": "image_url", "image_url": {"url": f"data:;base64,{picture}"}},
-                    {"type": "text", "text": self.question},
-                ],
-            }],
-            "temperature": 0,
-            "max_tokens": 256,
-        }
-        result = {"path": row["path"], "answer": None, "tokens": None, "error": None}
-        try:
-            reply = self.ask(body)
-        except (requests.RequestException, RuntimeError) as error:
-            return result | {"error": str(error)}
-        return result | {"answer": reply["choices"][0]["message"]["content"], "tokens": reply["usage"]["total_tokens"]}
+        content = [
+            {"type": "image_url", "image_url": {"url": f"data:;base64,{picture}"}},
+            {"type": "text", "text": question},
+        ]
+        body = {"messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 256}
+        return {"path": row["path"], "payload": body}
 
-    def ask(self, body, patience=120):
-        """Comes back as often as the server says so: it is loading, or its queue is full."""
-        end = time.monotonic() + patience
-        while True:
-            reply = self.session.post(self.url, json=body, timeout=600)
-            if reply.ok:
-                return reply.json()
-            if reply.status_code not in (429, 503) or time.monotonic() > end:
-                raise RuntimeError(reply.json()["error"]["message"])
-            time.sleep(float(reply.headers.get("Retry-After", 1)))
+    return preprocess
+
+
+def answer(row):
+    """A row with the server's reply to a line of the output."""
+    reply = row["http_response"]
+    line = {"path": row["path"], "answer": None, "tokens": None, "error": None}
+    # Rows of one batch have the fields of all of them.
+    if reply.get("error") is not None:
+        return line | {"error": reply["error"]["message"]}
+    return line | {"answer": reply["choices"][0]["message"]["content"], "tokens": reply["usage"]["total_tokens"]}
 
 
 def main():
@@ -66,22 +49,26 @@ def main():
     parser.add_argument("--key")
     given = parser.parse_args()
 
-    props = requests.get(
-        f"{given.server}/props",
-        headers={"Authorization": f"Bearer {given.key}"} if given.key else {},
-        timeout=10,
-    )
+    headers = {"Authorization": f"Bearer {given.key}"} if given.key else {}
+    props = requests.get(f"{given.server}/props", headers=headers, timeout=10)
     props.raise_for_status()
-    slots = props.json()["total_slots"]
-    data = ray.data.read_binary_files(given.pictures, include_paths=True)
-    answers = data.map(
-        Ask,
-        fn_constructor_args=(given.server, given.key, given.question),
-        concurrency=slots,
-        # The work is the server's.
-        num_cpus=0.1,
+    processor = build_processor(
+        HttpRequestProcessorConfig(
+            url=f"{given.server}/v1/chat/completions",
+            headers=headers,
+            # Each of these has one request under way.
+            concurrency=props.json()["total_slots"],
+            batch_size=8,
+            # While the server loads, or its queue is full: the pause doubles each time.
+            max_retries=8,
+            # The work is the server's.
+            http_request_stage={"num_cpus": 0.1},
+        ),
+        preprocess=asking(given.question),
+        postprocess=answer,
     )
-    answers.write_json(given.answers)
+    pictures = ray.data.read_binary_files(given.pictures, include_paths=True)
+    processor(pictures).write_json(given.answers)
 
 
 if __name__ == "__main__":
