@@ -18,10 +18,12 @@ pub struct Setting {
     kv: &'static str,
 }
 
-/// Flash attention rounds keys and values to f16, so that the F32 run goes without it. transformers runs the
-/// weights as they are, so what F16 files round off is in their error, too.
-pub const SETTINGS: [Setting; 2] = [
+/// What F16 files round off is in their error, since transformers runs the weights as they are; in f32 caches and
+/// without flash attention that is all there is, 1.3e-3 at the most. Both round keys and values to f16 besides, which
+/// makes up to 6e-3 of it: as people run the files, and as the library does without us.
+pub const SETTINGS: [Setting; 3] = [
     Setting { weights: "f32", tolerance: 1e-4, flash_attention: FlashAttention::Off, kv: "f32" },
+    Setting { weights: "f16", tolerance: 5e-3, flash_attention: FlashAttention::Off, kv: "f32" },
     Setting { weights: "f16", tolerance: 6e-3, flash_attention: FlashAttention::On, kv: "f16" },
 ];
 
@@ -153,7 +155,7 @@ pub fn assert_steps(actual: &[Vec<f32>], expected: &[f32], greedy: &[i32], setti
         let norm: f64 = expected.iter().map(|&b| square(f64::from(b))).sum();
         let distance = (error / norm).sqrt();
         let limit = setting.tolerance;
-        let what = format!("{name} {} step {i}", setting.weights);
+        let what = format!("{name} {} kv {} step {i}", setting.weights, setting.kv);
         assert!(distance <= limit, "{what}: relative error {distance:.1e}, allowed {limit:.0e}");
         let best = (0..vocabulary).max_by(|&a, &b| actual[a].total_cmp(&actual[b])).expect("a vocabulary");
         assert_eq!(i32::try_from(best).expect("a token"), greedy[i], "{what}: the token chosen");
