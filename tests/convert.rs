@@ -97,7 +97,7 @@ fn prefill(model: &TextModel, prompt: &[i32]) -> (Context, Vec<f32>) {
     let mut positions: Vec<i32> = (0..axes).flat_map(|_| 0..n).collect();
     positions.resize(model.n_pos() * prompt.len(), 0);
     let rows =
-        Prefill { tokens: prompt, embeddings: &[], positions: &positions, spans: &[], last_token: false };
+        Prefill { tokens: prompt, embeddings: &[], positions: &positions, spans: &[], ..Prefill::default() };
     context.prefill(&rows).expect("the prompt is prefilled");
     let logits = context.logits().expect("logits").to_vec();
     (context, logits)

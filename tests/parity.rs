@@ -1,5 +1,5 @@
 //! Values against two independent computations of the same weights: the float64 reference of
-//! tools/reference.py (merging, every step) and Hugging Face transformers (merging off).
+//! tools/reference.py (merging and the strategies it is compared with, every step) and Hugging Face transformers (merging off).
 //!
 //! The expected values are in tests/fixtures with the scripts that made them; the models come from
 //! tools/make_model.py, in ILLAVA_TEST_MODELS or target/test-models.
@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use illava::native::{
-    Context, ContextOptions, FlashAttention, KvType, LoadOptions, MergeStep, Picture, Prefill, TextModel,
-    Vision, VisionOptions,
+    Context, ContextOptions, EncodeOptions, FlashAttention, KvType, LoadOptions, MergeStep, Picture, Prefill,
+    Strategy, TextModel, Vision, VisionOptions,
 };
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -23,8 +23,15 @@ struct Index {
 #[derive(Deserialize)]
 struct Case {
     name: String,
-    /// Only in the comparison with transformers.
+    /// Where a file has cases of several pairs.
     pair: Option<String>,
+    #[serde(default)]
+    strategy: String,
+    #[serde(default)]
+    seed: u64,
+    /// [visual tokens] how many original ones each stands for, by strategies that count them.
+    #[serde(default)]
+    sizes: Vec<f32>,
     #[serde(rename = "type")]
     weights: Option<String>,
     pixels: String,
@@ -68,8 +75,10 @@ struct Step {
     layer: u32,
     kept: Vec<i32>,
     merged: Vec<i32>,
-    into: i32,
-    scores: String,
+    into: Option<i32>,
+    #[serde(default)]
+    groups: Vec<Vec<i32>>,
+    scores: Option<String>,
     residual: Option<String>,
 }
 
@@ -198,12 +207,9 @@ fn assert_close(actual: &[f32], expected: &[f32], tolerance: f64, what: &str) {
 fn assert_step(actual: &MergeStep, expected: &Step, fixture: &Fixture, setting: &Setting, what: &str) {
     let what = format!("{what}, {} layer {}", expected.half, expected.layer);
     assert_eq!(actual.layer, expected.layer, "{what}");
-    assert_close(
-        &actual.scores,
-        fixture.tensor(&expected.scores),
-        setting.tolerance,
-        &format!("{what}: scores"),
-    );
+    if let Some(scores) = &expected.scores {
+        assert_close(&actual.scores, fixture.tensor(scores), setting.tolerance, &format!("{what}: scores"));
+    }
     assert_eq!(actual.kept, expected.kept, "{what}: kept");
     let (mut actual_merged, mut expected_merged) = (actual.merged.clone(), expected.merged.clone());
     if setting.weights == "f16" {
@@ -212,6 +218,7 @@ fn assert_step(actual: &MergeStep, expected: &Step, fixture: &Fixture, setting: 
     }
     assert_eq!(actual_merged, expected_merged, "{what}: merged");
     assert_eq!(actual.into, expected.into, "{what}: into");
+    assert_eq!(actual.groups, expected.groups, "{what}: groups");
 }
 
 /// Positions as llama.cpp lays them out, [n_pos, rows]: those the case names; else a line, or for M-RoPE the full
@@ -242,8 +249,10 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
 
     let picture = pair.picture(fixture, case);
     let steps: Vec<(u32, u32)> = case.encoder.iter().map(|merge| (merge.layer, merge.r)).collect();
-    let encoded =
-        pair.vision.encode(&picture, 0, &steps, case.grid == "reference", 1).expect("the picture is encoded");
+    let strategy = strategy(case);
+    let options =
+        EncodeOptions { steps: &steps, strategy, reference_grid: case.grid == "reference", threads: 1 };
+    let encoded = pair.vision.encode(&picture, 0, &options).expect("the picture is encoded");
     assert_eq!(encoded.steps.len(), encoder.len(), "{what}: encoder steps");
     for (actual, expected) in encoded.steps.iter().zip(encoder) {
         assert_step(actual, expected, fixture, setting, what);
@@ -251,6 +260,7 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
     if !case.cells.is_empty() {
         assert_eq!(encoded.kept, case.cells, "{what}: cells");
     }
+    assert_eq!(encoded.sizes, case.sizes, "{what}: sizes");
     // The CPU evaluates GELU through an f16 table; the F32 expectation knows it.
     let embeddings = if setting.weights == "f32" { &case.embeddings_table } else { &case.embeddings };
     if let Some(name) = embeddings {
@@ -271,12 +281,21 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
     embeddings.extend(&encoded.embeddings);
     embeddings.resize(tokens.len() * n_embd, 0.0);
     let amounts = case.decoder.iter().map(|merge| merge.r).collect();
+    let mut sizes = Vec::new();
+    if !encoded.sizes.is_empty() {
+        sizes.resize(case.before.len(), 1.0);
+        sizes.extend(&encoded.sizes);
+        sizes.resize(tokens.len(), 1.0);
+    }
     let rows = Prefill {
         tokens: &tokens,
         embeddings: &embeddings,
         positions: &positions(case, pair.text.n_pos(), encoded.cells, tokens.len()),
         spans: &[(case.before.len(), n_visual, amounts)],
         last_token: case.score == "last-token",
+        // It acts before the decoder only.
+        strategy: if strategy == Strategy::Prumerge { Strategy::Merge } else { strategy },
+        sizes: &sizes,
     };
 
     let mut context = pair.context(case, setting, ubatch);
@@ -306,6 +325,20 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
         position += 1;
         context.decode(i32::try_from(best).expect("a token"), position).expect("one more token");
         actual = context.logits().expect("logits").to_vec();
+    }
+}
+
+fn strategy(case: &Case) -> Strategy {
+    match case.strategy.as_str() {
+        // A picture that is shown smaller loses nothing after that.
+        "" | "merge" | "downsample" => Strategy::Merge,
+        "prune" => Strategy::Prune,
+        "random" => Strategy::Random(case.seed),
+        "bipartite" => Strategy::Bipartite,
+        "kmeans" => Strategy::Kmeans,
+        "greedy" => Strategy::Greedy,
+        "prumerge" => Strategy::Prumerge,
+        other => panic!("no strategy called {other}"),
     }
 }
 
@@ -339,6 +372,30 @@ fn clip_llama_merges_as_the_reference_does() {
 #[test]
 fn qwen2vl_merges_as_the_reference_does() {
     against_reference("qwen2vl");
+}
+
+#[test]
+fn strategies_decide_as_the_reference_does() {
+    let fixture = Fixture::load("strategies.json");
+    let mut ran = Vec::new();
+    for name in ["siglip-qwen2", "clip-llama", "qwen2vl"] {
+        for setting in &SETTINGS {
+            let mut pair = Pair::load(name, setting);
+            let cases = fixture.index.cases.iter().filter(|case| case.pair.as_deref() == Some(name));
+            for case in cases.filter(|case| case.weights.as_deref().is_none_or(|w| w == setting.weights)) {
+                for ubatch in [256, 32] {
+                    let what = format!("{} {} ubatch {ubatch}", setting.weights, case.name);
+                    run(&mut pair, &fixture, case, setting, ubatch, &what);
+                }
+                ran.push((name, case.strategy.as_str()));
+            }
+        }
+    }
+    let in_both = ["prune", "random", "bipartite", "kmeans", "greedy", "prumerge"];
+    for pair in ["siglip-qwen2", "qwen2vl"] {
+        assert!(in_both.iter().all(|strategy| ran.contains(&(pair, strategy))), "{pair}: {ran:?}");
+    }
+    assert!(ran.contains(&("siglip-qwen2", "downsample")) && ran.contains(&("clip-llama", "downsample")));
 }
 
 #[test]

@@ -18,6 +18,7 @@ from reference_model.arithmetic import EXACT
 from reference_model.decoder import Decoder, Prompt, grid_positions, sequential_positions
 from reference_model.encoder import Encoded, Encoder
 from reference_model.merge import Step
+from reference_model.strategies import Rule
 from reference_model.weights import Weights
 
 
@@ -29,6 +30,7 @@ class Schedule:
     decoder: dict[int, int] = field(default_factory=dict)
     score: str = "image"
     grid: str = "faithful"
+    rule: Rule = Rule()
 
 
 @dataclass
@@ -56,13 +58,13 @@ class Reference:
             positions = grid_positions(
                 len(before), encoded.cells, encoded.rows, encoded.columns, tail
             )
-        return Prompt(before, encoded.embeddings, after, positions, generated)
+        return Prompt(before, encoded.embeddings, after, positions, generated, encoded.sizes)
 
     def run(self, pixels: torch.Tensor, before: list[int], after: list[int], schedule: Schedule) -> Result:
         """`pixels` [ny, nx, 3], preprocessed; the span stands between the two token lists."""
-        encoded = self.encoder.encode(pixels, schedule.encoder, schedule.grid)
+        encoded = self.encoder.encode(pixels, schedule.encoder, schedule.grid, rule=schedule.rule)
         logits, steps = self.decoder.prefill(
-            self.prompt(encoded, before, after), schedule.decoder, schedule.score
+            self.prompt(encoded, before, after), schedule.decoder, schedule.score, schedule.rule
         )
         return Result(encoded, logits, encoded.steps + steps)
 

@@ -167,6 +167,23 @@ pub fn gather(rows: &[Row], tiles: &[Vec<f32>], newline: &[f32], width: usize) -
     out
 }
 
+/// How many original tokens each row stands for, from those of each tile's tokens: as many as its
+/// token, in a mean as many as its tokens do on average, so that an unmerged row stands for one.
+#[must_use]
+#[allow(clippy::cast_possible_truncation)]
+pub fn sizes(rows: &[Row], tiles: &[&[f32]]) -> Vec<f32> {
+    let of = |tile: usize, token: usize| f64::from(tiles[tile][token]);
+    rows.iter()
+        .map(|row| match row {
+            Row::Token { tile, token } => tiles[*tile][*token],
+            Row::Newline => 1.0,
+            Row::Mean(shares) => {
+                shares.iter().map(|share| share.weight * of(share.tile, share.token)).sum::<f64>() as f32
+            }
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,5 +246,6 @@ mod tests {
         ];
         let out = gather(&rows, &[vec![0.0, 4.0, 8.0, 0.0], vec![5.0, 6.0]], &[1.0, 2.0], 2);
         assert_eq!(out, [1.0, 2.0, 5.0, 6.0, 6.0, 1.0]);
+        assert_eq!(sizes(&rows, &[&[1.0, 3.0], &[7.0]]), [1.0, 7.0, 2.5]);
     }
 }

@@ -111,8 +111,8 @@ pub struct BenchFlags {
     pub model: ModelFlags,
     #[command(flatten)]
     pub merge: MergeFlags,
-    /// Another schedule to measure beside off and the one above; repeat it, or give a comma list
-    #[arg(long, value_name = "PRESET", value_delimiter = ',', help_heading = "Bench")]
+    /// Another schedule to measure beside off and the one above: a preset, a share as in --keep, a strategy, or one with the other as paper/random; repeat it, or give a comma list
+    #[arg(long, value_name = "PRESET|R[/STRATEGY]", value_delimiter = ',', help_heading = "Bench")]
     pub against: Vec<String>,
     /// Picture to encode; repeat it, or give a comma list [default: a generated one]
     #[arg(long, value_name = "FILE", value_delimiter = ',', help_heading = "Bench")]
@@ -148,8 +148,8 @@ pub struct EvalFlags {
     /// Question set: .jsonl, or .parquet and .tsv as public benchmarks come
     #[arg(long, value_name = "FILE", help_heading = "Evaluation")]
     pub set: PathBuf,
-    /// Schedules beside off and the one above: presets, or shares as in --keep; repeat it, or give a comma list
-    #[arg(long, value_name = "PRESET|R", value_delimiter = ',', help_heading = "Evaluation")]
+    /// Schedules beside off and the one above: a preset, a share as in --keep, a strategy, or one with the other as paper/random; repeat it, or give a comma list
+    #[arg(long, value_name = "PRESET|R[/STRATEGY]", value_delimiter = ',', help_heading = "Evaluation")]
     pub against: Vec<String>,
     /// How answers are marked: exact, choice, anls, relaxed, yes_no or vqa [default: by the set's columns]
     #[arg(long, value_name = "NAME", help_heading = "Evaluation")]
@@ -313,6 +313,8 @@ pub struct MergeFlags {
     /// What happens to the grid after the encoder: faithful or reference
     #[arg(long, value_name = "GRID", default_value = "faithful", help_heading = "Merging")]
     pub grid: String,
+    #[command(flatten)]
+    pub strategy: super::strategy_flags::StrategyFlags,
 }
 
 #[derive(Debug, Args)]
@@ -367,6 +369,8 @@ pub struct InspectFlags {
     /// What happens to the grid after the encoder: faithful or reference
     #[arg(long, value_name = "GRID", default_value = "faithful")]
     pub grid: String,
+    #[command(flatten)]
+    pub strategy: super::strategy_flags::StrategyFlags,
     /// Print JSON instead of tables
     #[arg(long)]
     pub json: bool,

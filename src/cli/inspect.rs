@@ -10,6 +10,7 @@ use crate::engine::{Asked, Inspection, PictureFacts, PresetFacts, TypeShare};
 use crate::error::{Error, Kind, Result};
 use crate::media::policy::Limits;
 use crate::report::{self, Report};
+use crate::schedule::Strategy;
 
 pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
     if let [a, b] = flags.reports.as_slice() {
@@ -27,6 +28,7 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
         repack: flags.mmproj_repack,
         sizes: &sizes,
         grid,
+        strategy: Strategy::parse(&flags.strategy.strategy, flags.strategy.strategy_seed)?,
     };
     let found = Inspection::new(&text, &projector, &asked)?;
     if flags.json {
@@ -134,7 +136,7 @@ fn show(found: &Inspection) -> String {
     let mut merging = table();
     merging.set_header([
         "picture",
-        "merge",
+        found.strategy,
         "encoder layers",
         "decoder layers",
         "tokens",

@@ -21,6 +21,7 @@ mod serve_flags;
 mod settings;
 mod shell;
 mod slot_flags;
+mod strategy_flags;
 mod subjects;
 mod video;
 mod video_flags;

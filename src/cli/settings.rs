@@ -11,7 +11,7 @@ use crate::engine::{FlashAttention, Grammar, KvType, Limits, LoadSettings, Sampl
 use crate::error::{Error, Result};
 use crate::media::policy::VideoLimits;
 use crate::media::video::Wish;
-use crate::schedule::{Amount, Choice, Grid, Half, MergeFlag, Score, parse_amounts, parse_layers};
+use crate::schedule::{Amount, Choice, Grid, Half, MergeFlag, Score, Strategy, parse_amounts, parse_layers};
 
 /// What `run` does.
 #[derive(Debug)]
@@ -168,6 +168,8 @@ pub(super) fn choice(flags: &MergeFlags) -> Result<Choice> {
             other => return Err(Error::usage(format!("--score {other}: choose image or last-token"))),
         },
         grid: grid(&flags.grid)?,
+        strategy: Strategy::parse(&flags.strategy.strategy, flags.strategy.strategy_seed)?,
+        strategy_seed: flags.strategy.strategy_seed,
     })
 }
 
@@ -265,6 +267,10 @@ mod tests {
                 Choice { llm: half(&[8], Amount::Count(108)), score: Score::LastToken, ..Choice::default() },
             ),
             (vec!["--grid", "reference"], Choice { grid: Grid::Reference, ..Choice::default() }),
+            (
+                vec!["--strategy", "random", "--strategy-seed", "7"],
+                Choice { strategy: Strategy::Random(7), strategy_seed: 7, ..Choice::default() },
+            ),
         ];
         for (args, expected) in cases {
             assert_eq!(settings(&args).unwrap().choice, expected, "{args:?}");
@@ -300,6 +306,7 @@ mod tests {
             (vec!["--llm-layers", "5", "--llm-keep", "0.5", "--llm-r", "3"], "cannot be used with"),
             (vec!["--score", "x"], "--score x"),
             (vec!["--grid", "x"], "--grid x"),
+            (vec!["--strategy", "x"], "--strategy x"),
             (vec!["-fa", "maybe"], "-fa maybe"),
             (vec!["-ctk", "q9"], "-ctk q9"),
             (vec!["-ngl", "some"], "-ngl some"),

@@ -7,9 +7,9 @@ use super::visual::Visual;
 use super::{EncodedImage, Facts, LoadSettings};
 use crate::assembly::{self, Arrangement, Survivors};
 use crate::error::{Error, Kind, Result};
-use crate::native::{Encoded, Picture, Tile, Vision};
+use crate::native::{EncodeOptions, Encoded, Picture, Tile, Vision};
 use crate::report::milliseconds;
-use crate::schedule::{Grid, Plan, Schedule};
+use crate::schedule::{Grid, Plan, Schedule, Strategy};
 
 /// What it takes to encode.
 pub(super) struct Encoder<'a> {
@@ -20,7 +20,7 @@ pub(super) struct Encoder<'a> {
 }
 
 /// The encoder's inputs.
-enum Inputs {
+pub(super) enum Inputs {
     /// Cut by the library.
     Library(Picture),
     Cuts(Vec<Cut>),
@@ -29,11 +29,20 @@ enum Inputs {
 impl Encoder<'_> {
     pub(super) fn encode(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
         let start = Instant::now();
-        let (inputs, arrangement) = self.inputs(visual)?;
-        let tiles = self.tiles(&inputs)?;
+        let (mut inputs, mut arrangement) = self.inputs(visual)?;
+        let mut tiles = self.tiles(&inputs)?;
+        let mut full = None;
+        if schedule.strategy == Strategy::Downsample {
+            let smaller = self.smaller(visual, inputs, &tiles, arrangement, schedule)?;
+            (inputs, arrangement, full) = (smaller.inputs, smaller.arrangement, Some(smaller.unmerged));
+            tiles = self.tiles(&inputs)?;
+        }
         let preprocess_ms = milliseconds(start);
         let patches: Vec<u32> = tiles.iter().map(|tile| tile.grid.0 * tile.grid.1).collect();
-        let plans = Plan::encoder(schedule, &self.facts.shape, &patches)?;
+        let plans = match full {
+            Some(_) => Plan::encoder(&Schedule::default(), &self.facts.shape, &patches)?,
+            None => Plan::encoder(schedule, &self.facts.shape, &patches)?,
+        };
         if self.facts.n_pos > 1 && tiles.len() != 1 && !matches!(visual, Visual::Video(_)) {
             return Err(Error::new(
                 Kind::Model,
@@ -46,7 +55,14 @@ impl Encoder<'_> {
                 return Err(Error::interrupted());
             }
             let steps: Vec<(u32, u32)> = plan.steps.iter().map(|step| (step.layer, step.r)).collect();
-            let out = self.tile(&inputs, i, &steps, schedule.grid)?;
+            let options = EncodeOptions {
+                steps: &steps,
+                // Every tile has a draw of its own.
+                strategy: super::strategy::native(schedule.strategy, i),
+                reference_grid: schedule.grid == Grid::Reference,
+                threads: self.settings.threads_batch,
+            };
+            let out = self.tile(&inputs, i, &options)?;
             if out.n_tokens != plan.tokens {
                 return Err(Error::new(
                     Kind::Native,
@@ -64,6 +80,8 @@ impl Encoder<'_> {
             cells: Vec::new(),
             times: Vec::new(),
             places: Vec::new(),
+            sizes: Vec::new(),
+            strategy: schedule.strategy,
             areas: match &inputs {
                 Inputs::Library(_) => Vec::new(),
                 Inputs::Cuts(cuts) => cuts.iter().map(|cut| cut.area).collect(),
@@ -90,7 +108,8 @@ impl Encoder<'_> {
             None
         };
         let (tokens_unmerged, tokens) = self.assemble(&mut image, encoded, arrangement, schedule.grid)?;
-        image.plan = Plan::of_span(schedule, &self.facts.shape, plans, tokens_unmerged, tokens)?;
+        image.plan =
+            Plan::of_span(schedule, &self.facts.shape, plans, full.unwrap_or(tokens_unmerged), tokens)?;
         image.extent = i32::try_from(extent.unwrap_or(tokens)).unwrap_or(i32::MAX);
         Ok(image)
     }
@@ -122,11 +141,9 @@ impl Encoder<'_> {
         }
     }
 
-    fn tile(&mut self, inputs: &Inputs, i: usize, steps: &[(u32, u32)], grid: Grid) -> Result<Encoded> {
-        let reference = grid == Grid::Reference;
-        let threads = self.settings.threads_batch;
+    fn tile(&mut self, inputs: &Inputs, i: usize, options: &EncodeOptions<'_>) -> Result<Encoded> {
         let cut = match inputs {
-            Inputs::Library(picture) => return self.vision.encode(picture, i, steps, reference, threads),
+            Inputs::Library(picture) => return self.vision.encode(picture, i, options),
             Inputs::Cuts(cuts) => &cuts[i],
         };
         let (width, height) = (cut.first.width, cut.first.height);
@@ -138,7 +155,7 @@ impl Encoder<'_> {
                 self.vision.picture_from_frames(&first, &second, width, height)?
             }
         };
-        self.vision.encode(&picture, 0, steps, reference, threads)
+        self.vision.encode(&picture, 0, options)
     }
 
     /// Cells and times of every token, for (t, h, w) positions.
@@ -186,6 +203,7 @@ impl Encoder<'_> {
                     tiles.flat_map(|(i, tile)| (0..tile.kept.len()).map(move |t| Some(cell(i, t)))).collect();
             }
             let tokens = encoded.iter().map(|tile| tile.n_tokens).sum();
+            image.sizes = encoded.iter().flat_map(|tile| tile.sizes.iter().copied()).collect();
             image.embeddings = encoded.into_iter().flat_map(|tile| tile.embeddings).collect();
             return Ok((unmerged, tokens));
         }
@@ -203,6 +221,10 @@ impl Encoder<'_> {
         let rows = assembly::rows(arrangement, &survivors, !newline.is_empty());
         image.places =
             rows.iter().map(|row| row.weightiest().map(|(tile, token)| cell(tile, token))).collect();
+        if encoded.iter().all(|tile| !tile.sizes.is_empty()) {
+            let sizes: Vec<&[f32]> = encoded.iter().map(|tile| tile.sizes.as_slice()).collect();
+            image.sizes = assembly::sizes(&rows, &sizes);
+        }
         let embeddings: Vec<Vec<f32>> = encoded.into_iter().map(|tile| tile.embeddings).collect();
         let width = self.facts.pair.n_embd as usize;
         image.embeddings = assembly::gather(&rows, &embeddings, newline, width);

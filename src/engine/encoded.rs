@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::native::{MergeStep, Tile};
-use crate::schedule::Plan;
+use crate::schedule::{Plan, Strategy};
 
 /// The embeddings of one picture with all its tiles, or of one video with all its frames, and how
 /// they came to be.
@@ -32,6 +32,10 @@ pub struct EncodedImage {
     /// Frames of a video that each tile takes; 0 for a picture.
     #[serde(default)]
     pub frames_per_tile: usize,
+    /// [plan.tokens] original tokens that each row stands for; empty where the strategy keeps no count.
+    pub sizes: Vec<f32>,
+    /// What its tokens were taken away by, and will be in the decoder.
+    pub strategy: Strategy,
     /// Positions the span takes up.
     pub extent: i32,
     /// Steps with their tile.
@@ -51,10 +55,12 @@ impl EncodedImage {
     /// Bytes it takes in memory, near enough to bound a cache by.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let steps =
-            self.steps.iter().map(|(_, step)| step.scores.len() + step.kept.len() + step.merged.len());
-        let words =
-            self.embeddings.len() + 2 * self.cells.len() + 4 * self.places.len() + steps.sum::<usize>();
+        let steps = self.steps.iter().map(|(_, step)| {
+            let grouped: usize = step.groups.iter().map(|group| group.len() + 6).sum();
+            step.scores.len() + step.kept.len() + step.merged.len() + grouped
+        });
+        let rows = self.embeddings.len() + 2 * self.cells.len() + 4 * self.places.len() + self.sizes.len();
+        let words = rows + steps.sum::<usize>();
         4 * words as u64 + size_of::<Self>() as u64
     }
 
@@ -109,6 +115,8 @@ pub(super) mod tests {
             places: Vec::new(),
             areas: Vec::new(),
             frames_per_tile: 0,
+            sizes: Vec::new(),
+            strategy: Strategy::Merge,
             extent: i32::try_from(tokens).unwrap(),
             steps: Vec::new(),
             preprocess_ms: 1.0,

@@ -14,7 +14,9 @@ use crate::native::{
     FlashAttention, Gguf, KvType, LoadOptions, TextModel, Vision, VisionInfo, VisionOptions, Weights,
 };
 use crate::report;
-use crate::schedule::{Choice, Grid, MergeFlag, Plan, Preset, Recommended, Shape, TilePlan, select};
+use crate::schedule::{
+    Choice, Grid, MergeFlag, Plan, Preset, Recommended, Shape, Strategy, TilePlan, select,
+};
 
 /// Everything `inspect` says.
 #[derive(Debug, Serialize)]
@@ -27,6 +29,8 @@ pub struct Inspection {
     pub kv: KvFacts,
     pub recommended: Option<RecommendedFacts>,
     pub pictures: Vec<PictureFacts>,
+    /// What the presets below do with the tokens that go.
+    pub strategy: &'static str,
     pub presets: Vec<PresetFacts>,
 }
 
@@ -143,13 +147,14 @@ pub struct Asked<'a> {
     /// Of pictures, in pixels; without any, common ones.
     pub sizes: &'a [(u32, u32)],
     pub grid: Grid,
+    pub strategy: Strategy,
 }
 
 impl Inspection {
     /// # Errors
     /// Files that are missing, damaged or of the other kind; a KV type the heads cannot take.
     pub fn new(text: &Path, projector: &Path, asked: &Asked<'_>) -> Result<Self> {
-        let Asked { type_k, type_v, image_max_tokens, repack, sizes, grid } = *asked;
+        let Asked { type_k, type_v, image_max_tokens, repack, sizes, grid, strategy } = *asked;
         let pair = Pair::open(text, projector)?;
         let bytes_per_token = pair.kv.bytes(0, pair.n_layer, type_k, type_v)?;
         let options = VisionOptions {
@@ -171,7 +176,8 @@ impl Inspection {
         let sizes = if sizes.is_empty() { &SIZES } else { sizes };
         let pictures = pictures(&mut vision, &processor, &shape, bytes_per_token, sizes)?;
         let kv = |from: u32, to: u32| pair.kv.bytes(from, to, type_k, type_v);
-        let presets = presets(&pair, &shape, &pictures, grid, !processor.newline.is_empty(), &kv)?;
+        let presets =
+            presets(&pair, &shape, &pictures, (grid, strategy), !processor.newline.is_empty(), &kv)?;
         Ok(Self {
             matches: pair.check_widths(&info).is_ok(),
             text: TextFacts {
@@ -189,6 +195,7 @@ impl Inspection {
             recommended: pair.recommended.map(recommended_facts),
             model: pair.model,
             pictures,
+            strategy: strategy.name(),
             presets,
         })
     }
@@ -359,14 +366,14 @@ fn presets(
     pair: &Pair,
     shape: &Shape,
     pictures: &[PictureFacts],
-    grid: Grid,
+    (grid, strategy): (Grid, Strategy),
     newline: bool,
     kv: &dyn Fn(u32, u32) -> Result<u64>,
 ) -> Result<Vec<PresetFacts>> {
     let own = pair.recommended.iter().map(|_| MergeFlag::Model);
     own.chain(Preset::ALL.into_iter().map(MergeFlag::Preset))
         .map(|flag| {
-            let choice = Choice { merge: Some(flag), grid, ..Choice::default() };
+            let choice = Choice { merge: Some(flag), grid, strategy, ..Choice::default() };
             let mut facts = PresetFacts {
                 name: flag.name(),
                 vit_layers: Vec::new(),
@@ -382,7 +389,10 @@ fn presets(
                     return Ok(facts);
                 }
             };
-            facts.vit_layers = schedule.encoder.steps.iter().map(|(layer, _)| *layer).collect();
+            facts.vit_layers = match strategy {
+                Strategy::Prumerge => vec![shape.vit_layers_run],
+                _ => schedule.encoder.steps.iter().map(|(layer, _)| *layer).collect(),
+            };
             facts.llm_layers = schedule.merge_layers();
             facts.remark.clone_from(&schedule.remark);
             for picture in pictures {

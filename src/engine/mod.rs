@@ -4,6 +4,7 @@
 //! [`Engine`] is what a loaded pair can do, one call per stage; [`Session`] is the conversation
 //! on top of any engine: what is cached, what has to be computed, when to stop, what to report.
 
+mod downsample;
 mod encode;
 mod encoded;
 mod film;
@@ -19,6 +20,7 @@ mod session;
 mod sizing;
 pub mod slots;
 mod stop;
+mod strategy;
 mod stream;
 mod tally;
 mod visual;

@@ -53,7 +53,7 @@ pub(super) struct Prepared {
 pub(super) struct Processor {
     cutting: Cutting,
     film: Option<Film>,
-    filter: Filter,
+    pub filter: Filter,
     mean: [f32; 3],
     std: [f32; 3],
     /// Pixels of an encoder input's side, where that is fixed.
@@ -211,8 +211,7 @@ impl Processor {
                 one(crate::media::resize(picture, self.side, self.side, self.filter)?, whole(picture))
             }
             Cutting::Pad => {
-                let (square, area) =
-                    views::padded_square(picture, self.side, self.mean_colour(), self.filter)?;
+                let (square, area) = self.padded(picture, self.side)?;
                 one(square, area)
             }
             Cutting::Dynamic { pixels } => {
@@ -260,9 +259,14 @@ impl Processor {
         pinpoints.iter().copied().filter(fits).collect()
     }
 
+    /// A picture padded to a square with the mean colour, `side` pixels across, and the part of it that shows.
+    pub(super) fn padded(&self, picture: &Pixels, side: u32) -> Result<(Pixels, [f64; 4])> {
+        views::padded_square(picture, side, self.mean_colour(), self.filter)
+    }
+
     /// One view of a picture among several.
     fn view(&self, picture: &Pixels) -> Result<Prepared> {
-        let (first, area) = views::padded_square(picture, self.side, self.mean_colour(), self.filter)?;
+        let (first, area) = self.padded(picture, self.side)?;
         Ok(Prepared { cuts: vec![Cut { first, second: None, area }], arrangement: Arrangement::View })
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::encode::Encoder;
 use super::pair::Facts;
 use super::processor::Processor;
+use super::strategy::in_decoder;
 use super::{CacheLayout, EncodedImage, Engine, LoadSettings, Rows, Visual};
 use crate::error::{Error, Kind, Result};
 use crate::media::{Pixels, video};
@@ -181,6 +182,8 @@ impl Engine for Real {
             positions: &rows.positions,
             spans: &rows.spans,
             last_token: last_token_score,
+            strategy: in_decoder(rows.strategy),
+            sizes: &rows.sizes,
         };
         self.open_context()?.prefill(&call)
     }

@@ -1,6 +1,7 @@
 //! The rows of a prefill: tokens, embeddings and positions, text and pictures mixed.
 
 use super::EncodedImage;
+use crate::schedule::Strategy;
 
 /// One item of the sequence as the decoder holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,10 @@ pub struct Rows {
     pub positions: Vec<i32>,
     /// First row, number of rows, tokens removed at each merge layer.
     pub spans: Vec<(usize, usize, Vec<u32>)>,
+    /// What they are removed by: that of the pictures.
+    pub strategy: Strategy,
+    /// [rows] original tokens that each row stands for; empty: one each.
+    pub sizes: Vec<f32>,
 }
 
 impl Rows {
@@ -64,6 +69,11 @@ impl Rows {
                     let n = image.plan.tokens as usize;
                     let first = rows.tokens.len();
                     rows.spans.push((first, n, image.plan.decoder_r()));
+                    rows.strategy = image.strategy;
+                    if !image.sizes.is_empty() {
+                        rows.sizes.resize(first, 1.0);
+                        rows.sizes.extend_from_slice(&image.sizes);
+                    }
                     rows.embeddings.resize(first * n_embd, 0.0);
                     rows.embeddings.extend_from_slice(&image.embeddings);
                     rows.tokens.resize(first + n, -1);
@@ -79,6 +89,9 @@ impl Rows {
                 }
             }
             position += entry.extent(images);
+        }
+        if !rows.sizes.is_empty() {
+            rows.sizes.resize(rows.tokens.len(), 1.0);
         }
         if !rows.embeddings.is_empty() {
             rows.embeddings.resize(rows.tokens.len() * n_embd, 0.0);
@@ -109,6 +122,17 @@ mod tests {
         assert_eq!(rows.spans, [(1, 3, vec![2])]);
         assert_eq!(rows.embeddings, [0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!(end_position(&entries, &images), 6);
+    }
+
+    #[test]
+    fn sizes_stand_beside_the_rows() {
+        let counted =
+            EncodedImage { sizes: vec![2.0, 1.0, 3.0], strategy: Strategy::Greedy, ..picture(3, 1) };
+        let entries = [Entry::Token(7), Entry::Image(0), Entry::Token(8), Entry::Image(1), Entry::Token(9)];
+        let rows = Rows::new(&entries, &[counted.clone(), picture(2, 1)], 0, 2, 1);
+        assert_eq!(rows.sizes, [1.0, 2.0, 1.0, 3.0, 1.0, 1.0, 1.0, 1.0]);
+        let rows = Rows::new(&entries[..2], &[counted], 0, 2, 1);
+        assert_eq!((rows.sizes, rows.strategy), (vec![1.0, 2.0, 1.0, 3.0], Strategy::Greedy));
     }
 
     #[test]

@@ -96,15 +96,24 @@ impl Subject<'_> {
         let llm = first.map(|plan| plan.decoder.as_slice()).unwrap_or_default();
         let llm = llm.iter().filter(|step| llm_layers.contains(&step.layer));
         report::Merge {
-            strategy: if self.schedule.is_off() { "off".into() } else { "merge".into() },
+            strategy: self.strategy(),
             schedule: self.schedule.name.clone(),
-            vit_layers: self.schedule.encoder.steps.iter().map(|(layer, _)| *layer).collect(),
+            vit_layers: match self.schedule.budget {
+                // What acts once has its layer from the plan.
+                Some(_) => vit.iter().map(|step| step.layer).collect(),
+                None => self.schedule.encoder.steps.iter().map(|(layer, _)| *layer).collect(),
+            },
             vit_r: vit.iter().map(|step| step.r).collect(),
             llm_r: llm.map(|step| step.r).collect(),
             llm_layers,
+            strategy_seed: self.schedule.strategy.seed(),
             score: self.schedule.score.name().into(),
             grid: self.schedule.grid.name().into(),
         }
+    }
+
+    fn strategy(&self) -> String {
+        if self.schedule.is_off() { "off".into() } else { self.schedule.strategy.name().into() }
     }
 
     fn bytes(&self, tally: &Tally) -> report::Bytes {
@@ -126,7 +135,7 @@ impl Subject<'_> {
     }
 
     pub(super) fn trace(&self) -> Trace {
-        let mut trace = Trace::default();
+        let mut trace = Trace { strategy: self.strategy(), ..Trace::default() };
         let mut tokens = Vec::new();
         let mut spans = 0;
         for entry in self.prompt {
@@ -167,33 +176,33 @@ impl Subject<'_> {
             });
         }
         for (tile, s) in &image.steps {
-            trace.steps.push(step(report::Half::Encoder, s, Some(number), Some(*tile), None));
+            let step = report::Step {
+                image: Some(number),
+                tile: Some(*tile),
+                ..self.step(report::Half::Encoder, s)
+            };
+            trace.steps.push(step);
         }
         for s in self.decoder_steps.get(number).into_iter().flatten() {
-            trace.steps.push(step(report::Half::Decoder, s, None, None, Some(span)));
+            trace.steps.push(report::Step { span: Some(span), ..self.step(report::Half::Decoder, s) });
         }
     }
-}
 
-fn step(
-    half: report::Half,
-    s: &MergeStep,
-    image: Option<usize>,
-    tile: Option<usize>,
-    span: Option<usize>,
-) -> report::Step {
-    report::Step {
-        half,
-        image,
-        tile,
-        span,
-        layer: s.layer,
-        n_in: s.n_in,
-        n_out: s.n_out,
-        scores: s.scores.clone(),
-        kept: s.kept.clone(),
-        merged: s.merged.clone(),
-        into: s.into,
+    fn step(&self, half: report::Half, s: &MergeStep) -> report::Step {
+        report::Step {
+            half,
+            image: None,
+            tile: None,
+            span: None,
+            layer: s.layer,
+            n_in: s.n_in,
+            n_out: s.n_out,
+            scores: s.scores.clone(),
+            kept: s.kept.clone(),
+            merged: s.merged.clone(),
+            into: s.into,
+            groups: self.schedule.strategy.merges_by_groups().then(|| s.groups.clone()),
+        }
     }
 }
 

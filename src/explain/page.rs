@@ -91,6 +91,7 @@ mod tests {
             index: 0,
             width: 2,
             height: 2,
+            strategy: "merge".into(),
             stages: vec![Stage { half: None, layer: 0, left: 1 }],
             tiles: vec![TileFate {
                 tile: 0,

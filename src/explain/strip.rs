@@ -122,6 +122,7 @@ mod tests {
             index: 0,
             width: 30,
             height: 20,
+            strategy: "merge".into(),
             stages: vec![
                 Stage { half: None, layer: 0, left: 6 },
                 Stage { half: Some(Half::Encoder), layer: 3, left: 5 },

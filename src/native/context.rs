@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use llama_cpp_sys_2 as sys;
 
 use super::model::TextModel;
-use super::step::{self, MergeStep};
+use super::step::{self, MergeStep, Strategy};
 use super::{FlashAttention, KvType};
 use crate::error::{Error, Kind, Result};
 
@@ -44,7 +44,7 @@ pub struct SegmentInfo {
 }
 
 /// Rows of one sequence for [`Context::prefill`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Prefill<'a> {
     /// One for each row; below 0 where the row is an embedding.
     pub tokens: &'a [i32],
@@ -56,6 +56,10 @@ pub struct Prefill<'a> {
     pub spans: &'a [(usize, usize, Vec<u32>)],
     /// Score by the call's last row instead of the span's own rows.
     pub last_token: bool,
+    /// Not [`Strategy::Prumerge`].
+    pub strategy: Strategy,
+    /// [rows] original tokens that each row stands for; empty: one each.
+    pub sizes: &'a [f32],
 }
 
 /// A context. It keeps its model alive.
@@ -151,6 +155,7 @@ impl Context {
         let any_embedding = rows.tokens.iter().any(|&token| token < 0);
         let fits = rows.positions.len() == n * self.model.n_pos()
             && (!any_embedding || rows.embeddings.len() == n * n_embd)
+            && (rows.sizes.is_empty() || rows.sizes.len() == n)
             && rows.spans.iter().all(|(first, len, r)| first + len <= n && r.len() >= self.n_cuts)
             && rows.tokens.iter().all(|&token| token < self.model.n_vocab());
         if !fits {
@@ -184,6 +189,9 @@ impl Context {
         params.score = if rows.last_token { sys::ILLAVA_SCORE_LAST_TOKEN } else { sys::ILLAVA_SCORE_IMAGE };
         params.logits_last = true;
         params.keep_residual = keep_residual;
+        params.strategy = rows.strategy.raw();
+        params.seed = rows.strategy.seed();
+        params.sizes = if rows.sizes.is_empty() { std::ptr::null() } else { rows.sizes.as_ptr() };
         call(self.ptr.as_ptr(), &params)
     }
 

@@ -30,8 +30,8 @@ pub use model::{LoadMode, LoadOptions, TextModel, Weights};
 pub use quantize::quantize;
 pub use sampler::{Grammar, Penalties, Sampler, Sampling, Schemas};
 pub use sequences::{MAX_SEQUENCES, Next, Sequences};
-pub use step::MergeStep;
-pub use vision::{Encoded, Picture, Tile, Vision, VisionInfo, VisionOptions};
+pub use step::{MergeStep, Strategy};
+pub use vision::{EncodeOptions, Encoded, Picture, Tile, Vision, VisionInfo, VisionOptions};
 
 use crate::error::{Error, Kind, Result};
 

@@ -3,22 +3,57 @@
 use llama_cpp_sys_2 as sys;
 use serde::{Deserialize, Serialize};
 
-/// One merge step. Indices name original tokens: patches of the tile (2x2 groups where whole
-/// groups merge) in the encoder, rows of the span in the decoder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One step. Indices name original tokens: patches of the tile (2x2 groups where whole groups are
+/// the unit) in the encoder, rows of the span in the decoder.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct MergeStep {
     /// Which span of the call; 0 in the encoder.
     pub span: usize,
     pub layer: u32,
     pub n_in: u32,
     pub n_out: u32,
-    /// [n_in], in the order of the tokens that entered.
+    /// [n_in], in the order of the tokens that entered; empty where the strategy looks at no attention.
     pub scores: Vec<f32>,
-    /// [n_out], ascending; includes `into`.
+    /// [n_out], ascending.
     pub kept: Vec<i32>,
-    /// [r + 1], least attended first.
+    /// [r + 1], least attended first, the last being `into`; [r], the tokens that went, where nothing is.
     pub merged: Vec<i32>,
-    pub into: i32,
+    /// The survivor that took up all that went, with [`Strategy::Merge`].
+    pub into: Option<i32>,
+    /// Groups of two tokens and more: those that went, ascending, then the survivor.
+    pub groups: Vec<Vec<i32>>,
+}
+
+/// What becomes of the tokens that go. The numbers are those of `illava-strategy.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strategy {
+    #[default]
+    Merge,
+    Prune,
+    /// With the seed of the draw.
+    Random(u64),
+    Bipartite,
+    Kmeans,
+    Greedy,
+    Prumerge,
+}
+
+impl Strategy {
+    pub(super) fn raw(self) -> sys::illava_strategy {
+        match self {
+            Strategy::Merge => sys::ILLAVA_STRATEGY_MERGE,
+            Strategy::Prune => sys::ILLAVA_STRATEGY_PRUNE,
+            Strategy::Random(_) => sys::ILLAVA_STRATEGY_RANDOM,
+            Strategy::Bipartite => sys::ILLAVA_STRATEGY_BIPARTITE,
+            Strategy::Kmeans => sys::ILLAVA_STRATEGY_KMEANS,
+            Strategy::Greedy => sys::ILLAVA_STRATEGY_GREEDY,
+            Strategy::Prumerge => sys::ILLAVA_STRATEGY_PRUMERGE,
+        }
+    }
+
+    pub(super) fn seed(self) -> u64 {
+        if let Strategy::Random(seed) = self { seed } else { 0 }
+    }
 }
 
 pub(super) fn empty() -> sys::illava_step {
@@ -32,23 +67,34 @@ pub(super) fn empty() -> sys::illava_step {
 /// `raw` was filled by the library and the object it came from is still alive.
 pub(super) unsafe fn copy(raw: &sys::illava_step) -> MergeStep {
     let count = |n: i32| usize::try_from(n).unwrap_or(0);
-    let n_merged = if raw.merged.is_null() { 0 } else { count(raw.n_in - raw.n_out + 1) };
-    // SAFETY: the header gives the lengths of the three arrays: n_in, n_out and r + 1.
-    let (scores, kept, merged) = unsafe {
+    // SAFETY: the header gives the lengths of the first five arrays; the members are as many as
+    // the lengths of the groups add up to.
+    let (scores, kept, merged, lengths, members) = unsafe {
+        let lengths = super::copied(raw.group_lengths, count(raw.n_groups));
+        let n_members = lengths.iter().map(|&n| count(n)).sum();
         (
-            super::copied(raw.scores, count(raw.n_in)),
+            super::copied(raw.scores, count(raw.n_scores)),
             super::copied(raw.kept, count(raw.n_out)),
-            super::copied(raw.merged, n_merged),
+            super::copied(raw.merged, count(raw.n_merged)),
+            lengths,
+            super::copied(raw.group_members, n_members),
         )
     };
+    let mut rest = members.as_slice();
+    let groups = lengths.iter().map(|&n| {
+        let (group, behind) = rest.split_at(count(n));
+        rest = behind;
+        group.to_vec()
+    });
     MergeStep {
         span: count(raw.span),
         layer: raw.layer.unsigned_abs(),
         n_in: raw.n_in.unsigned_abs(),
         n_out: raw.n_out.unsigned_abs(),
+        groups: groups.collect(),
         scores,
         kept,
         merged,
-        into: raw.into,
+        into: (raw.into >= 0).then_some(raw.into),
     }
 }

@@ -7,7 +7,7 @@ use llama_cpp_sys_2 as sys;
 use serde::{Deserialize, Serialize};
 
 use super::FlashAttention;
-use super::step::{self, MergeStep};
+use super::step::{self, MergeStep, Strategy};
 use crate::error::{Error, Kind, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,19 @@ pub struct VisionInfo {
     /// Of these, in the layout of the CPU's fastest kernels.
     pub repacked_bytes: u64,
     pub backend: String,
+    /// Of a fixed-size encoder: it takes smaller squares of whole patches, too.
+    pub takes_smaller: bool,
+}
+
+/// How a tile is encoded.
+#[derive(Debug, Clone, Copy)]
+pub struct EncodeOptions<'a> {
+    /// Layers, ascending, with the patches each removes.
+    pub steps: &'a [(u32, u32)],
+    pub strategy: Strategy,
+    /// Survivors are relabelled in order instead of keeping their places.
+    pub reference_grid: bool,
+    pub threads: u32,
 }
 
 /// A loaded encoder.
@@ -78,6 +91,8 @@ pub struct Encoded {
     pub embeddings: Vec<f32>,
     /// [n_tokens], ascending: the original output cell of each token, row * cells.0 + column.
     pub kept: Vec<i32>,
+    /// [n_tokens] original tokens that each stands for; empty where the strategy keeps no count.
+    pub sizes: Vec<f32>,
     /// Output cells without merging, across and down.
     pub cells: (u32, u32),
     pub steps: Vec<MergeStep>,
@@ -136,6 +151,7 @@ impl Vision {
             weight_bytes: raw.weight_bytes,
             repacked_bytes: raw.repacked_bytes,
             backend: super::from_array(&raw.backend),
+            takes_smaller: raw.takes_smaller,
         })
     }
 
@@ -249,20 +265,14 @@ impl Vision {
             .collect()
     }
 
-    /// Encodes one tile; `steps` are layers, ascending, with the patches each removes.
+    /// Encodes one tile.
     ///
     /// # Errors
     /// The library's own, for steps this encoder cannot take or memory it cannot get.
-    pub fn encode(
-        &mut self,
-        picture: &Picture,
-        tile: usize,
-        steps: &[(u32, u32)],
-        reference_grid: bool,
-        threads: u32,
-    ) -> Result<Encoded> {
+    pub fn encode(&mut self, picture: &Picture, tile: usize, options: &EncodeOptions<'_>) -> Result<Encoded> {
         let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-        let steps: Vec<sys::illava_merge_step> = steps
+        let steps: Vec<sys::illava_merge_step> = options
+            .steps
             .iter()
             .map(|&(layer, r)| sys::illava_merge_step { layer: number(layer), r: number(r) })
             .collect();
@@ -271,8 +281,11 @@ impl Vision {
         params.size = super::size_of::<sys::illava_encode_params>();
         params.steps = steps.as_ptr();
         params.n_steps = steps.len();
-        params.grid = if reference_grid { sys::ILLAVA_GRID_REFERENCE } else { sys::ILLAVA_GRID_FAITHFUL };
-        params.n_threads = number(threads);
+        params.grid =
+            if options.reference_grid { sys::ILLAVA_GRID_REFERENCE } else { sys::ILLAVA_GRID_FAITHFUL };
+        params.n_threads = number(options.threads);
+        params.strategy = options.strategy.raw();
+        params.seed = options.strategy.seed();
         let mut ptr = std::ptr::null_mut();
         // SAFETY: all handles are alive, the steps live until the call returns.
         super::check(unsafe {
@@ -304,6 +317,7 @@ impl VisionInfo {
             weight_bytes: 0,
             repacked_bytes: 0,
             backend: String::new(),
+            takes_smaller: false,
         }
     }
 }
@@ -331,13 +345,20 @@ impl Owned {
                 }
             })
             .collect::<Result<Vec<_>>>()?;
-        // SAFETY: the header gives the lengths: [n_tokens, n_embd] and [n_tokens].
-        let (embeddings, kept) =
-            unsafe { (super::copied(view.embd, n * view.n_embd as usize), super::copied(view.kept, n)) };
+        // SAFETY: the header gives the lengths: [n_tokens, n_embd], and [n_tokens] of the others, of
+        // which the last may be null.
+        let (embeddings, kept, sizes) = unsafe {
+            (
+                super::copied(view.embd, n * view.n_embd as usize),
+                super::copied(view.kept, n),
+                super::copied(view.sizes, n),
+            )
+        };
         Ok(Encoded {
             n_tokens: view.n_tokens,
             embeddings,
             kept,
+            sizes,
             cells: (view.cells_x, view.cells_y),
             steps,
             encoder_ms: view.encoder_ms,

@@ -15,6 +15,8 @@ pub struct Fate {
     /// Pixels of the picture as it was given, upright.
     pub width: u32,
     pub height: u32,
+    /// As in the trace.
+    pub strategy: String,
     /// Number 0 is before any step; then the encoder's, layer by layer, then the decoder's.
     pub stages: Vec<Stage>,
     pub tiles: Vec<TileFate>,
@@ -49,7 +51,7 @@ pub struct TileFate {
 pub struct Cell {
     /// The stage that merged it; 0 for a cell kept to the end.
     pub gone: usize,
-    /// Tile and cell that hold it since.
+    /// Tile and cell that hold it since; none where it was dropped.
     pub into: Option<(usize, usize)>,
     /// Attention received, for each stage but the first; `None` where the cell was not ranked.
     pub scores: Vec<Option<f32>>,
@@ -125,7 +127,8 @@ fn fate(trace: &Trace, index: usize, span: usize) -> Option<Fate> {
             .enumerate()
             .map(|(k, step)| stage(layers.len() + k + 1, Some(Half::Decoder), step.layer)),
     );
-    Some(Fate { index, width: first.width, height: first.height, stages, tiles })
+    let strategy = trace.strategy.clone();
+    Some(Fate { index, width: first.width, height: first.height, strategy, stages, tiles })
 }
 
 fn empty(image: &ImageTile, steps: &[&Step], stages: usize) -> (TileFate, Vec<usize>) {
@@ -155,8 +158,8 @@ fn encoder_step(tile: &mut TileFate, alive: &[usize], step: &Step, stage: usize)
             cell.scores[stage - 1] = Some(score);
         }
     }
-    let into = number(step.into).map(|cell| (tile.tile, cell));
-    for &gone in step.merged.iter().filter(|&&gone| gone != step.into) {
+    for gone in step.gone() {
+        let into = step.taken_up_by(gone).and_then(number).map(|cell| (tile.tile, cell));
         if let Some(cell) = number(gone).and_then(|gone| tile.cells.get_mut(gone)) {
             cell.gone = stage;
             cell.into = into;
@@ -176,8 +179,10 @@ fn decoder_step(tiles: &mut [TileFate], rows: &RowCells, alive: &[usize], step: 
         }
     }
     let row = |index: i32| usize::try_from(index).ok().and_then(|index| rows.get(index));
-    let into = row(step.into).and_then(|cells| cells.first()).map(|&(tile, cell)| (tiles[tile].tile, cell));
-    for &gone in step.merged.iter().filter(|&&gone| gone != step.into) {
+    let first = |cells: &Vec<(usize, usize)>| cells.first().copied();
+    for gone in step.gone() {
+        let into = step.taken_up_by(gone).and_then(row).and_then(first);
+        let into = into.map(|(tile, cell)| (tiles[tile].tile, cell));
         for &(tile, cell) in row(gone).into_iter().flatten() {
             tiles[tile].cells[cell].gone = stage;
             tiles[tile].cells[cell].into = into;
@@ -233,7 +238,8 @@ mod tests {
             scores: scores.to_vec(),
             kept: kept.to_vec(),
             merged: merged.to_vec(),
-            into: *merged.last().unwrap(),
+            into: merged.last().copied(),
+            groups: None,
         }
     }
 
@@ -252,6 +258,7 @@ mod tests {
     #[test]
     fn both_halves_of_one_tile() {
         let trace = Trace {
+            strategy: "merge".into(),
             prompt: vec![PromptPart::Span { span: 0, n: 4, cells: None }],
             images: vec![tile([3, 2])],
             steps: vec![
@@ -275,8 +282,32 @@ mod tests {
     }
 
     #[test]
+    fn dropped_cells_went_into_nothing_and_grouped_ones_into_their_own() {
+        let dropped = Step { into: None, ..step(Half::Encoder, 1, &[], &[0, 2], &[1, 3]) };
+        let groups = Some(vec![vec![3, 0], vec![1, 2]]);
+        let grouped = Step { groups, ..dropped.clone() };
+        for (name, one, into) in
+            [("prune", dropped, [None; 2]), ("kmeans", grouped, [Some((0, 2)), Some((0, 0))])]
+        {
+            let one = Step { n_in: 4, ..one };
+            let trace = Trace {
+                strategy: name.into(),
+                prompt: vec![PromptPart::Span { span: 0, n: 2, cells: None }],
+                images: vec![tile([2, 2])],
+                steps: vec![one],
+            };
+            let fate = &fates(&trace)[0];
+            let cells = &fate.tiles[0].cells;
+            assert_eq!(cells.iter().map(|cell| cell.gone).collect::<Vec<_>>(), [0, 1, 0, 1], "{name}");
+            assert_eq!([cells[1].into, cells[3].into], into, "{name}");
+            assert_eq!((fate.strategy.as_str(), cells[0].score(1)), (name, None));
+        }
+    }
+
+    #[test]
     fn groups_of_patches() {
         let trace = Trace {
+            strategy: "merge".into(),
             prompt: vec![PromptPart::Span { span: 0, n: 2, cells: None }],
             images: vec![tile([6, 2])],
             steps: vec![step(Half::Encoder, 1, &[0.1, 0.2, 0.3], &[1, 2], &[0, 1])],
@@ -290,6 +321,7 @@ mod tests {
     #[test]
     fn single_patches_make_rows_of_four() {
         let trace = Trace {
+            strategy: "merge".into(),
             prompt: vec![PromptPart::Span { span: 0, n: 2, cells: None }],
             images: vec![tile([4, 3])],
             steps: vec![
@@ -307,6 +339,7 @@ mod tests {
     fn tiles_and_newlines() {
         let second = ImageTile { tile: 1, ..tile([2, 1]) };
         let trace = Trace {
+            strategy: "merge".into(),
             prompt: vec![PromptPart::Span {
                 span: 0,
                 n: 4,
@@ -325,6 +358,7 @@ mod tests {
     #[test]
     fn tiles_without_places_tell_the_encoder_only() {
         let trace = Trace {
+            strategy: "merge".into(),
             prompt: vec![PromptPart::Span { span: 0, n: 3, cells: None }],
             images: vec![tile([1, 1]), ImageTile { tile: 1, ..tile([2, 1]) }],
             steps: vec![step(Half::Decoder, 2, &[0.4, 0.1, 0.3], &[0, 2], &[1, 2])],

@@ -45,7 +45,11 @@ pub struct Model {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Merge {
+    /// What became of the tokens that went; "off" where none did.
     pub strategy: String,
+    /// Of `random`'s draw.
+    #[serde(default)]
+    pub strategy_seed: u32,
     /// The preset, "custom" or "off".
     pub schedule: String,
     pub vit_layers: Vec<u32>,
@@ -138,6 +142,7 @@ pub(crate) mod tests {
             },
             merge: Merge {
                 strategy: "merge".into(),
+                strategy_seed: 0,
                 schedule: "paper".into(),
                 vit_layers: vec![3],
                 vit_r: vec![92],

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Trace {
+    /// What the steps did with the tokens that went; `off` without any.
+    #[serde(default)]
+    pub strategy: String,
     /// In order.
     pub prompt: Vec<PromptPart>,
     pub images: Vec<ImageTile>,
@@ -57,8 +60,8 @@ pub enum Half {
     Decoder,
 }
 
-/// One merge step. Indices name original tokens: of the tile's grid in the encoder, of the
-/// span's encoder output in the decoder.
+/// One step. Indices name original tokens: of the tile's grid in the encoder, of the span's encoder
+/// output in the decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     pub half: Half,
@@ -71,13 +74,32 @@ pub struct Step {
     pub layer: u32,
     pub n_in: u32,
     pub n_out: u32,
-    /// [n_in]
+    /// [n_in] attention received; empty where the strategy looks at none.
     pub scores: Vec<f32>,
     /// [n_out], ascending.
     pub kept: Vec<i32>,
-    /// [r + 1], least attended first.
+    /// By `merge`: [r + 1], least attended first, the last of which stays. By others: [r], those that went.
     pub merged: Vec<i32>,
-    pub into: i32,
+    /// By `merge`, the token that took up the others; `null` by others.
+    pub into: Option<i32>,
+    /// By strategies that merge by groups: those of two tokens and more, each with the survivor last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<Vec<i32>>>,
+}
+
+impl Step {
+    /// The tokens that went.
+    pub fn gone(&self) -> impl Iterator<Item = i32> + '_ {
+        self.merged.iter().copied().filter(|&token| Some(token) != self.into)
+    }
+
+    /// The survivor that took up a token that went; none where it was dropped.
+    #[must_use]
+    pub fn taken_up_by(&self, gone: i32) -> Option<i32> {
+        let groups = self.groups.as_deref().unwrap_or_default();
+        let group = groups.iter().find(|group| group.contains(&gone));
+        self.into.or_else(|| group.and_then(|group| group.last().copied()))
+    }
 }
 
 #[cfg(test)]
@@ -97,9 +119,11 @@ mod tests {
             scores: vec![0.5, 0.25, 0.25],
             kept: vec![0, 2],
             merged: vec![1, 2],
-            into: 2,
+            into: Some(2),
+            groups: None,
         };
         let trace = Trace {
+            strategy: "merge".into(),
             prompt: vec![
                 PromptPart::Tokens { tokens: vec![1, 2] },
                 PromptPart::Span { span: 0, n: 361, cells: None },
@@ -121,6 +145,34 @@ mod tests {
         assert_eq!(value["steps"][0]["half"], "decoder");
         assert_eq!(value["steps"][0].get("image"), None);
         assert_eq!(value["steps"][0]["into"], 2);
+        assert_eq!(value["steps"][0].get("groups"), None);
         assert_eq!(value["images"][0]["grid"], serde_json::json!([27, 27]));
+    }
+
+    #[test]
+    fn who_took_up_whom() {
+        let step = |into: Option<i32>, merged: &[i32], groups: Option<Vec<Vec<i32>>>| Step {
+            half: Half::Encoder,
+            image: Some(0),
+            tile: Some(0),
+            span: None,
+            layer: 1,
+            n_in: 9,
+            n_out: 6,
+            scores: Vec::new(),
+            kept: Vec::new(),
+            merged: merged.to_vec(),
+            into,
+            groups,
+        };
+        let taken = |step: &Step| -> Vec<(i32, Option<i32>)> {
+            step.gone().map(|gone| (gone, step.taken_up_by(gone))).collect()
+        };
+        let merge = step(Some(4), &[7, 2, 4], None);
+        assert_eq!(taken(&merge), [(7, Some(4)), (2, Some(4))]);
+        let pruned = step(None, &[7, 2], None);
+        assert_eq!(taken(&pruned), [(7, None), (2, None)]);
+        let grouped = step(None, &[0, 2, 7], Some(vec![vec![2, 1], vec![0, 7, 8]]));
+        assert_eq!(taken(&grouped), [(0, Some(8)), (2, Some(1)), (7, Some(8))]);
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::preset::PresetHalf;
-use super::{Amount, Grid, HalfSchedule, Preset, Schedule, Score, Shape, layers};
+use super::{Amount, Grid, HalfSchedule, Preset, Schedule, Score, Shape, Strategy, layers, strategy};
 use crate::error::{Error, Kind, Result};
 
 /// The value of `--merge`.
@@ -70,6 +70,9 @@ pub struct Choice {
     pub llm: Option<Half>,
     pub score: Score,
     pub grid: Grid,
+    pub strategy: Strategy,
+    /// Of chance, also for what stands beside this ([`Choice::against`]).
+    pub strategy_seed: u32,
 }
 
 /// The schedule of `choice` on a model of `shape`.
@@ -147,7 +150,7 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
         schedule.decoder = by_hand_half(half, "--llm-layers", "--llm-r")?;
     }
     check_layers(&schedule, shape)?;
-    Ok(schedule)
+    strategy::apply(schedule, choice, shape)
 }
 
 fn check_flags(choice: &Choice) -> Result<()> {

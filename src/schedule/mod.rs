@@ -10,12 +10,14 @@ mod choice;
 mod layers;
 mod plan;
 mod preset;
+mod strategy;
 mod subject;
 
 pub use amount::{Amount, parse_amounts, parse_layers};
 pub use choice::{Choice, Half, MergeFlag, Recommended, select};
 pub use plan::{Plan, Segment, Step, TilePlan, not_cut};
 pub use preset::Preset;
+pub use strategy::Strategy;
 pub use subject::Subject;
 
 use serde::{Deserialize, Serialize};
@@ -96,6 +98,10 @@ pub struct Schedule {
     pub keep: Option<f64>,
     pub score: Score,
     pub grid: Grid,
+    pub strategy: Strategy,
+    /// For a strategy that acts once, the schedule whose number of tokens it is held to; both
+    /// halves are then empty.
+    pub budget: Option<Box<Schedule>>,
     /// One line for stderr when nobody has tried this schedule on this kind of model.
     pub remark: Option<String>,
 }
@@ -103,7 +109,7 @@ pub struct Schedule {
 impl Schedule {
     #[must_use]
     pub fn is_off(&self) -> bool {
-        self.encoder.steps.is_empty() && self.decoder.steps.is_empty()
+        self.encoder.steps.is_empty() && self.decoder.steps.is_empty() && self.budget.is_none()
     }
 
     /// The decoder layers at which a context has to be cut, ascending.

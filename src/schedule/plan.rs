@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::amount::round;
-use super::{Amount, HalfSchedule, Schedule, Shape};
+use super::{Amount, HalfSchedule, Schedule, Shape, Strategy};
 use crate::error::{Error, Kind, Result};
 
 /// One merge step with its counts.
@@ -75,6 +75,9 @@ impl Plan {
     /// As [`Plan::new`].
     pub fn encoder(schedule: &Schedule, shape: &Shape, patches: &[u32]) -> Result<Vec<TilePlan>> {
         let group = shape.group.max(1);
+        if let Some(base) = &schedule.budget {
+            return patches.iter().map(|&n| Self::at_once(schedule.strategy, base, shape, n)).collect();
+        }
         let budget = Budget::new(schedule);
         patches
             .iter()
@@ -87,6 +90,19 @@ impl Plan {
                 Ok(TilePlan { patches: n, steps, tokens: left / group })
             })
             .collect()
+    }
+
+    /// One tile by a strategy that acts once: as many tokens as `base` leaves of the tile in the
+    /// deepest decoder layers.
+    fn at_once(strategy: Strategy, base: &Schedule, shape: &Shape, patches: u32) -> Result<TilePlan> {
+        let group = shape.group.max(1);
+        let plan = Self::new(base, shape, &[patches])?;
+        let tokens = plan.segments.last().map_or(plan.tokens, |segment| segment.tokens);
+        let steps = match strategy {
+            Strategy::Downsample => Vec::new(),
+            _ => vec![step(shape.vit_layers_run, patches - tokens * group, patches)],
+        };
+        Ok(TilePlan { patches, steps, tokens })
     }
 
     /// The whole plan, once it is known that `tokens` rows enter the decoder, where without merging

@@ -10,13 +10,8 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Named after what was asked for: the preset and, if there is one, the share to keep.
     #[must_use]
     pub fn new(schedule: Schedule) -> Self {
-        let name = match schedule.keep {
-            Some(keep) => format!("{} keep {keep}", schedule.name),
-            None => schedule.name.clone(),
-        };
-        Self { name, schedule }
+        Self { name: schedule.label(), schedule }
     }
 }

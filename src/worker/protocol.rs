@@ -354,6 +354,7 @@ mod tests {
             }],
         }));
         let trace = Trace {
+            strategy: "merge".into(),
             prompt: vec![
                 report::PromptPart::Tokens { tokens: vec![1, 2] },
                 report::PromptPart::Span { span: 0, n: 4, cells: None },

@@ -53,5 +53,5 @@ fn assert_step(step: &MergeStep, expected: &Step, name: &str) {
     let what = format!("{name}: span {}, tile {:?}, layer {}", expected.span, expected.tile, expected.layer);
     assert_eq!(step.layer, expected.layer, "{what}");
     assert_eq!(step.kept, expected.kept, "{what}: kept");
-    assert_eq!(step.into, expected.into, "{what}: into");
+    assert_eq!(step.into, Some(expected.into), "{what}: into");
 }

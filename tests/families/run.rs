@@ -129,7 +129,7 @@ impl Pair {
             embeddings: &rows.embeddings,
             positions: &rows.positions,
             spans: &rows.spans,
-            last_token: false,
+            ..Prefill::default()
         };
         let steps = context.prefill(&call).expect("the prompt is prefilled");
         let mut position = rows.positions[rows.tokens.len() - 1];

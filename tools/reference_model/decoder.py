@@ -14,6 +14,7 @@ import torch
 
 from .arithmetic import EXACT, Arithmetic, frequencies, heads, rms_norm, rotate
 from .merge import Step, merge
+from .strategies import Inputs, Rule, reduce
 from .weights import Weights
 
 
@@ -22,6 +23,7 @@ class Prompt:
     """Token ids around one visual span and the span's embeddings [n, width].
 
     `generated` are tokens that follow the prompt: they take no part in any score.
+    `sizes` [n] is how many original tokens each of the span's stands for; None is one each.
     `positions` [rows, 3] are (t, h, w); without M-RoPE the three are equal.
     """
 
@@ -30,6 +32,7 @@ class Prompt:
     after: list[int]
     positions: torch.Tensor
     generated: list[int] = field(default_factory=list)
+    sizes: torch.Tensor | None = None
 
 
 def sequential_positions(before: int, span: int, after: int) -> torch.Tensor:
@@ -95,9 +98,11 @@ class Decoder:
         return self._linear(out, f"{name}.attn_output"), weights
 
     def prefill(
-        self, prompt: Prompt, schedule: dict[int, int], score: str = "image"
+        self, prompt: Prompt, schedule: dict[int, int], score: str = "image", rule: Rule = Rule()
     ) -> tuple[torch.Tensor, list[Step]]:
         """Logits after the last token, and the steps. `schedule` maps K to r."""
+        sizes = torch.ones(len(prompt.span)) if prompt.sizes is None else prompt.sizes
+        sizes = sizes.double()
         table = self.w["token_embd.weight"]
         x = torch.cat([table[prompt.before], prompt.span.double(), table[prompt.after + prompt.generated]])
         angles = self._angles(prompt.positions)
@@ -108,23 +113,22 @@ class Decoder:
             if r > 0:
                 end = first + len(alive)
                 scores = self._scores(weights, first, end, score, len(prompt.generated))
-                span, kept, chosen = merge(x[first:end], scores, r)
+                step = Step("decoder", layer, len(alive), scores, [], [], None)
+                if rule.name == "merge":
+                    span, kept, chosen = merge(x[first:end], scores, r)
+                    step.into = alive[chosen[-1]]
+                else:
+                    step.inputs = Inputs(x[first:end], scores, sizes, r, 1, layer)
+                    span, kept, chosen, groups, sizes = reduce(rule, x[first:end], step.inputs)
+                    step.groups = [[alive[i] for i in group] for group in groups]
                 x = torch.cat([x[:first], span, x[end:]])
                 rows = [*range(first), *(first + i for i in kept), *range(end, len(angles))]
                 angles = angles[rows]
-                steps.append(
-                    Step(
-                        half="decoder",
-                        layer=layer,
-                        n_in=len(alive),
-                        scores=scores,
-                        kept=[alive[i] for i in kept],
-                        merged=[alive[i] for i in chosen],
-                        into=alive[chosen[-1]],
-                        residual=span,
-                    )
-                )
-                alive = [alive[i] for i in kept]
+                step.kept = [alive[i] for i in kept]
+                step.merged = [alive[i] for i in chosen]
+                step.residual = span
+                steps.append(step)
+                alive = step.kept
             out, weights = self._attention(self._norm(x, f"blk.{layer}.attn_norm"), layer, angles)
             x = x + out
             normed = self._norm(x, f"blk.{layer}.ffn_norm")

@@ -13,12 +13,14 @@ and lets four consecutive survivors form a group.
 """
 
 from dataclasses import dataclass
+from math import isqrt
 from typing import Callable
 
 import torch
 
 from .arithmetic import EXACT, Arithmetic, frequencies, heads, layer_norm, rotate
 from .merge import Step, merge
+from .strategies import Inputs, Rule, reduce
 from .weights import Weights
 
 GROUP = 4
@@ -36,6 +38,17 @@ class Encoded:
     rows: int
     columns: int
     steps: list[Step]
+    # Original tokens that each embedding stands for, by rules that count them.
+    sizes: torch.Tensor | None = None
+
+
+class State:
+    """The patches on their way: who is alive, where they stand, how many each stands for."""
+
+    def __init__(self, alive: list[int], angles: torch.Tensor | None, unit: int, rule: Rule):
+        self.alive, self.angles, self.unit, self.rule = alive, angles, unit, rule
+        self.sizes = torch.ones(len(alive), dtype=torch.float64)
+        self.steps: list[Step] = []
 
 
 class Encoder:
@@ -109,6 +122,7 @@ class Encoder:
         grid: str = "faithful",
         accept: Callable[[Step], bool] = lambda step: True,
         second_frame: torch.Tensor | None = None,
+        rule: Rule = Rule(),
     ) -> Encoded | None:
         """Runs the tower and the projector.
 
@@ -116,7 +130,10 @@ class Encoder:
         Qwen2-VL grids r is a multiple of 4. Step indices name patches of the
         image (groups with `faithful` Qwen2-VL), row by row of the grid for
         LLaVA and in the order of groups for Qwen2-VL. The first step that
-        `accept` refuses ends the run with None.
+        `accept` refuses ends the run with None. `rule` says what becomes of
+        them; `prumerge` acts once, behind the last layer, which is the layer
+        `self.layers`. A picture smaller than the tower's own has its positions
+        interpolated.
         """
         rows, columns = pixels.shape[0] // self.patch, pixels.shape[1] // self.patch
         x = self._patches(pixels, second_frame)
@@ -131,67 +148,94 @@ class Encoder:
             token = self.w["v.class_embd"][None]
             x = torch.cat([x, token] if self.class_token == "last" else [token, x])
         if not self.qwen:
-            x = x + self.w["v.position_embd.weight"]
+            x = x + self._positions(rows, columns)
         if "v.pre_ln.weight" in self.w:
             x = self._norm(x, "v.pre_ln")
 
         unit = GROUP if self.qwen and grid == "faithful" else 1
-        alive = list(range(rows * columns // unit))
-        steps = []
+        state = State(list(range(rows * columns // unit)), angles, unit, rule)
         for layer in range(self.layers):
-            r = schedule.get(layer, 0)
-            x, alive, angles = self._block(x, layer, r, alive, angles, unit, steps)
-            if r > 0 and not accept(steps[-1]):
+            x, refused = self._block(x, layer, schedule, state, accept)
+            if refused:
                 return None
 
-        embeddings, cells = self._project(x, alive, unit, rows, columns)
+        embeddings, cells = self._project(x, state.alive, unit, rows, columns)
+        sizes = state.sizes if rule.groups and state.steps else None
         if self.qwen:
             rows, columns = rows // 2, columns // 2
-        return Encoded(embeddings, cells, rows, columns, steps)
+            sizes = sizes.reshape(-1, GROUP // unit).mean(1) if sizes is not None else None
+        return Encoded(embeddings, cells, rows, columns, state.steps, sizes)
 
-    def _block(self, x, layer, r, alive, angles, unit, steps):
+    def _positions(self, rows: int, columns: int) -> torch.Tensor:
+        table = self.w["v.position_embd.weight"]
+        first = 1 if self.has_class and self.class_token == "first" else 0
+        count = len(table) - (1 if self.has_class else 0)
+        if rows * columns == count:
+            return table
+        side = isqrt(count)
+        grid = table[first : first + count].T.reshape(1, -1, side, side)
+        size = (rows, columns)
+        grid = torch.nn.functional.interpolate(grid, size, mode="bicubic", align_corners=False)
+        return torch.cat([table[:first], grid.reshape(table.shape[1], -1).T, table[first + count :]])
+
+    def _block(self, x, layer, schedule, state, accept):
         name = f"v.blk.{layer}"
         normed = self._norm(x, f"{name}.ln1")
         q, k, v = (heads(self._linear(normed, f"{name}.attn_{p}"), self.heads) for p in "qkv")
-        if angles is not None:
-            q, k = rotate(q, angles, interleaved=False), rotate(k, angles, interleaved=False)
+        if state.angles is not None:
+            q = rotate(q, state.angles, interleaved=False)
+            k = rotate(k, state.angles, interleaved=False)
         out, weights = self.math.attention(q, k, v)
         x = x + self._linear(out, f"{name}.attn_out")
-        if r > 0:
-            x, alive, angles = self._merge(x, layer, r, alive, angles, unit, weights, steps)
+        refused = False
+        if schedule.get(layer, 0) > 0:
+            x = self._merge(x, layer, schedule[layer], state, k, weights)
+            refused = not accept(state.steps[-1])
         hidden = self.activation(self._linear(self._norm(x, f"{name}.ln2"), f"{name}.ffn_up"))
-        return x + self._linear(hidden, f"{name}.ffn_down"), alive, angles
+        x = x + self._linear(hidden, f"{name}.ffn_down")
+        # Behind the last layer, by its attention and keys.
+        if layer + 1 == self.layers and schedule.get(self.layers, 0) > 0:
+            x = self._merge(x, self.layers, schedule[self.layers], state, k, weights)
+            refused = refused or not accept(state.steps[-1])
+        return x, refused
 
-    def _merge(self, x, layer, r, alive, angles, unit, weights, steps):
+    def _merge(self, x, layer, r, state, keys, weights):
         received = weights.mean(dim=(0, 1))
+        features = keys.mean(dim=0)
         token = None
         if self.has_class:
             at = len(x) - 1 if self.class_token == "last" else 0
+            if state.rule.name == "prumerge":
+                received = weights[:, at].mean(dim=0)
             token = x[at : at + 1]
             patches = [i for i in range(len(x)) if i != at]
-            x, received = x[patches], received[patches]
+            x, received, features = x[patches], received[patches], features[patches]
+        unit, alive = state.unit, state.alive
         if r % unit:
             raise ValueError(f"r = {r} is not a multiple of the group of {unit}")
         units = x.reshape(-1, unit, x.shape[1])
         scores = received.reshape(-1, unit).mean(1)
-        units, kept, chosen = merge(units, scores, r // unit)
-        steps.append(
-            Step(
-                half="encoder",
-                layer=layer,
-                n_in=len(alive),
-                scores=scores,
-                kept=[alive[i] for i in kept],
-                merged=[alive[i] for i in chosen],
-                into=alive[chosen[-1]],
-            )
-        )
-        if angles is not None:
-            angles = angles.reshape(-1, unit, angles.shape[1])[kept].flatten(0, 1)
+        step = Step("encoder", layer, len(alive), scores, [], [], None)
+        if state.rule.name == "merge":
+            units, kept, chosen = merge(units, scores, r // unit)
+            step.into = alive[chosen[-1]]
+        else:
+            # Keys that turn with their place do not tell what is alike; the tokens themselves do.
+            features = features if state.angles is None else units.flatten(1)
+            step.inputs = Inputs(features, scores, state.sizes, r // unit, 0, layer)
+            units, kept, chosen, groups, state.sizes = reduce(state.rule, units, step.inputs)
+            step.groups = [[alive[i] for i in group] for group in groups]
+        step.kept = [alive[i] for i in kept]
+        step.merged = [alive[i] for i in chosen]
+        state.steps.append(step)
+        state.alive = step.kept
+        if state.angles is not None:
+            angles = state.angles.reshape(-1, unit, state.angles.shape[1])
+            state.angles = angles[kept].flatten(0, 1)
         x = units.flatten(0, 1)
         if token is not None:
             x = torch.cat([x, token] if self.class_token == "last" else [token, x])
-        return x, [alive[i] for i in kept], angles
+        return x
 
     def _project(self, x, alive, unit, rows, columns) -> tuple[torch.Tensor, list[int]]:
         if self.qwen:

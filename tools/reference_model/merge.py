@@ -6,14 +6,17 @@ sum_k (r + 1 - k) X[m_k] / sum_k (r + 1 - k); it replaces X[m_r] in place and
 m_0 ... m_{r-1} disappear. Survivors keep their order.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 
 @dataclass
 class Step:
-    """What one step did. `kept`, `merged` and `into` are original indices."""
+    """What one step did. `kept`, `merged`, `into` and `groups` are original indices.
+
+    By another rule than `merge` nothing is `into`, and `merged` are the tokens that went.
+    """
 
     half: str
     layer: int
@@ -21,8 +24,10 @@ class Step:
     scores: torch.Tensor
     kept: list[int]
     merged: list[int]
-    into: int
+    into: int | None
     residual: torch.Tensor | None = None
+    groups: list[list[int]] = field(default_factory=list)
+    inputs: object = None
 
     @property
     def n_out(self) -> int:

@@ -9,6 +9,7 @@
 #ifndef ILLAVA_H
 #define ILLAVA_H
 
+#include "illava-strategy.h"
 #include "llama.h"
 
 #include <stdbool.h>
@@ -74,6 +75,7 @@ struct illava_vision_info {
     uint64_t weight_bytes;
     uint64_t repacked_bytes; // of weight_bytes; 0 without `repack`, on a GPU, or without a kernel for the type
     char     backend[32];
+    bool     takes_smaller;  // of a fixed-size encoder: tiles of fewer pixels, a square of whole patches
 };
 
 LLAMA_API enum illava_status illava_vision_load(
@@ -107,7 +109,7 @@ LLAMA_API enum illava_status illava_image_tile(
         const struct illava_vision * vision, const struct illava_image * image, size_t tile, struct illava_tile * out);
 
 struct illava_merge_step {
-    int32_t layer; // counted from 0
+    int32_t layer; // counted from 0; n_layer_run, behind the last one, for ILLAVA_STRATEGY_PRUMERGE
     int32_t r;     // tokens (patches) this step removes; 0 is the identity
 };
 
@@ -123,6 +125,8 @@ struct illava_encode_params {
     enum illava_grid                 grid;
     int32_t                          n_threads;
     bool                             composed_score; // score by stock ops even where the fused op exists (tests)
+    enum illava_strategy             strategy;
+    uint64_t                         seed;      // of ILLAVA_STRATEGY_RANDOM
 };
 
 // Output tokens of a tile of grid_x x grid_y patches under the given steps: a function of shape alone.
@@ -135,18 +139,24 @@ LLAMA_API enum illava_status illava_encode(
         const struct illava_encode_params * params, struct illava_encoded ** out);
 LLAMA_API void               illava_encoded_free(struct illava_encoded * encoded);
 
-// One merge step as it happened. All indices name original tokens: patches of the tile for an encoder step
+// One step as it happened. All indices name original tokens: patches of the tile for an encoder step
 // (2x2 groups for ILLAVA_GRID_FAITHFUL with group 4), rows of the span for a decoder step.
 struct illava_step {
     size_t          size;
-    int32_t         span;   // decoder: which span of the call; encoder: 0
+    int32_t         span;     // decoder: which span of the call; encoder: 0
     int32_t         layer;
     int32_t         n_in;
     int32_t         n_out;
-    const float   * scores; // [n_in], in the order of the tokens that entered the step
-    const int32_t * kept;   // [n_out], ascending; includes `into`
-    const int32_t * merged; // [r + 1], least attended first; the last is `into`
-    int32_t         into;   // the survivor whose value became the merged vector
+    const float   * scores;   // [n_scores], in the order of the tokens that entered the step
+    const int32_t * kept;     // [n_out], ascending
+    const int32_t * merged;   // [n_merged]. ILLAVA_STRATEGY_MERGE: [r + 1], least attended first, the last is `into`, which
+                              // stays. Otherwise the r that went: least attended first, as drawn, or ascending
+    int32_t         into;     // the survivor whose value became the merged vector; -1 with another strategy
+    int32_t         n_scores; // n_in, or 0 where the strategy looks at no attention
+    int32_t         n_merged;
+    int32_t         n_groups; // of two tokens and more; 0 unless the strategy merges by groups
+    const int32_t * group_lengths; // [n_groups]
+    const int32_t * group_members; // group after group: those that went, ascending, then the survivor
 };
 
 struct illava_encoded_view {
@@ -158,6 +168,7 @@ struct illava_encoded_view {
     size_t          n_steps;
     double          encoder_ms;
     double          projector_ms;
+    const float   * sizes;        // [n_tokens] original tokens that each stands for; NULL where the strategy keeps no count
 };
 LLAMA_API enum illava_status illava_encoded_get(const struct illava_encoded * encoded, struct illava_encoded_view * out);
 LLAMA_API enum illava_status illava_encoded_step(const struct illava_encoded * encoded, size_t i, struct illava_step * out);
@@ -231,6 +242,9 @@ struct illava_prefill_params {
     bool                       logits_last; // compute logits of the last row; read with llama_get_logits_ith(ctx, -1)
     bool                       keep_residual; // keep each step's merged residual for illava_trace_residual (tests)
     bool                       composed_score;
+    enum illava_strategy       strategy; // not ILLAVA_STRATEGY_PRUMERGE
+    uint64_t                   seed;     // of ILLAVA_STRATEGY_RANDOM
+    const float              * sizes;    // [n_rows] original tokens that each row stands for; NULL: one each
 };
 
 struct illava_trace;

@@ -165,6 +165,7 @@ static void check_prefill_params(const illava_prefill_params * params) {
     if (score != ILLAVA_SCORE_IMAGE && score != ILLAVA_SCORE_LAST_TOKEN) {
         illava_fail(ILLAVA_BAD_ARG, "score %d: 0 (image) or 1 (last token)", score);
     }
+    illava_check_strategy(&params->strategy, ILLAVA_STRATEGY_GREEDY);
 }
 
 static illava_trace * take_trace(illava_prefill_run & run) {
@@ -224,17 +225,7 @@ static const llama_merge_step & step_of(const illava_trace * trace, size_t i) {
 
 illava_status illava_trace_step(const illava_trace * trace, size_t i, illava_step * out) {
     return illava_guard([&] {
-        illava_check_size("illava_step", out->size, sizeof(*out));
-
-        const auto & step = step_of(trace, i);
-        out->span   = step.span;
-        out->layer  = step.layer;
-        out->n_in   = step.scores.size();
-        out->n_out  = step.kept.size();
-        out->scores = step.scores.data();
-        out->kept   = step.kept.data();
-        out->merged = step.merged.data();
-        out->into   = step.into;
+        illava_show_step(step_of(trace, i), out);
     });
 }
 

@@ -7,7 +7,7 @@
 
 llama_prefill_rows::llama_prefill_rows(
         const illava_prefill_params & params, size_t n_cuts, int32_t n_pos, int32_t n_embd) :
-    n_rows(params.n_rows), n_pos(n_pos), n_embd(n_embd),
+    n_rows(params.n_rows), n_pos(n_pos), n_embd(n_embd), strategy(params.strategy), seed(params.seed),
     tokens(params.tokens, params.tokens + params.n_rows),
     pos(params.pos, params.pos + size_t(n_pos)*params.n_rows) {
     if (params.embd && std::any_of(tokens.begin(), tokens.end(), [](llama_token t) { return t < 0; })) {
@@ -16,7 +16,7 @@ llama_prefill_rows::llama_prefill_rows(
 
     rows.resize(n_rows);
     for (int32_t i = 0; i < n_rows; ++i) {
-        rows[i] = { i, -1 };
+        rows[i] = { i, -1, params.sizes ? params.sizes[i] : 1.0f };
     }
     for (size_t s = 0; s < params.n_spans; ++s) {
         const auto & span = params.spans[s];
@@ -132,6 +132,58 @@ llama_ubatch llama_prefill_rows::ubatch(
     return res;
 }
 
+std::vector<int32_t> llama_prefill_rows::reduce(row * of, float * x, int32_t n, int32_t r, llama_merge_step & step) const {
+    std::vector<int32_t> names(n);
+    for (int32_t i = 0; i < n; ++i) {
+        names[i] = of[i].index - spans[of[i].span].first;
+    }
+    std::vector<int32_t> kept;
+
+    if (strategy == ILLAVA_STRATEGY_MERGE || strategy == ILLAVA_STRATEGY_PRUNE) {
+        auto plan = illava_make_plan(step.scores.data(), n, r);
+        if (strategy == ILLAVA_STRATEGY_MERGE) {
+            illava_merge_rows(x, n_embd, plan.order, x + size_t(plan.order.back())*n_embd);
+            step.into = names[plan.order.back()];
+        } else {
+            plan.order.pop_back(); // the first of those that stay
+        }
+        kept        = std::move(plan.kept);
+        step.merged = std::move(plan.order);
+    } else if (strategy == ILLAVA_STRATEGY_RANDOM) {
+        step.merged = illava_random_order(seed, 1, step.layer, n);
+        kept.assign(step.merged.begin() + r, step.merged.end());
+        std::sort(kept.begin(), kept.end());
+        step.merged.resize(r);
+    } else {
+        std::vector<float> sizes(n);
+        for (int32_t i = 0; i < n; ++i) {
+            sizes[i] = of[i].size;
+        }
+        illava_tokens tokens = { size_t(n), size_t(n_embd), x };
+        tokens.sizes = sizes.data();
+
+        const auto groups = illava_make_groups(strategy, tokens, r);
+        kept = illava_survivors(groups.into);
+
+        std::vector<float> means(kept.size()*n_embd);
+        illava_merge_groups(x, n_embd, groups.into, groups.weights.data(), kept, 0, kept.size(), means.data());
+        const auto stands_for = illava_group_sizes(groups.into, sizes.data(), kept);
+        for (size_t g = 0; g < kept.size(); ++g) {
+            std::memcpy(x + size_t(kept[g])*n_embd, means.data() + g*n_embd, n_embd*sizeof(float));
+            of[kept[g]].size = stands_for[g];
+        }
+        for (int32_t i = 0; i < n; ++i) {
+            if (groups.into[i] != i) {
+                step.merged.push_back(i);
+            }
+        }
+        step.groups = illava_list_groups(groups.into, names);
+    }
+    for (int32_t i : kept)            { step.kept.push_back(names[i]); }
+    for (int32_t & i : step.merged)   { i = names[i]; }
+    return kept;
+}
+
 void llama_prefill_rows::merge(
         size_t cut, int32_t layer, int32_t n_head, illava_score score, const std::vector<double> & sums,
         bool keep_residual, std::vector<llama_merge_step> & steps) {
@@ -153,27 +205,21 @@ void llama_prefill_rows::merge(
             llama_merge_step step;
             step.span  = span;
             step.layer = layer;
-            step.scores.resize(n);
-            for (size_t i = 0; i < n; ++i) {
-                step.scores[i] = float(sums[first + i]/(n_head*queries));
+            step.n_in  = n;
+            for (size_t i = 0; i < n && wants_scores(); ++i) {
+                step.scores.push_back(float(sums[first + i]/(n_head*queries)));
             }
 
-            float * x    = residual.data() + first*n_embd;
-            auto    plan = illava_make_plan(step.scores.data(), n, r);
-            illava_merge_rows(x, n_embd, plan.order, x + size_t(plan.order.back())*n_embd);
+            float *    x    = residual.data() + first*n_embd;
+            const auto kept = reduce(rows.data() + first, x, n, r, step);
 
             std::fill(alive.begin() + first, alive.begin() + last, false);
-            for (int32_t i : plan.kept) {
+            for (int32_t i : kept) {
                 alive[first + i] = true;
                 if (keep_residual) {
                     step.residual.insert(step.residual.end(), x + size_t(i)*n_embd, x + size_t(i + 1)*n_embd);
                 }
             }
-
-            const auto original = [&](int32_t i) { return rows[first + i].index - spans[span].first; };
-            for (int32_t i : plan.kept)  { step.kept  .push_back(original(i)); }
-            for (int32_t i : plan.order) { step.merged.push_back(original(i)); }
-            step.into = step.merged.back();
 
             steps.push_back(std::move(step));
         }

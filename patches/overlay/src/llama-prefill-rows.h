@@ -3,23 +3,15 @@
 
 #pragma once
 
-#include "illava.h"
+#include "illava-step.h"
 #include "llama-batch.h"
 #include "llama-segment.h"
 
 #include <cstdint>
 #include <vector>
 
-// One merge step as it happened. Indices name rows of the span as it entered the call.
-struct llama_merge_step {
-    int32_t span;
-    int32_t layer;
-    int32_t into;
-
-    std::vector<float>   scores;   // [n_in]
-    std::vector<int32_t> kept;     // [n_out]
-    std::vector<int32_t> merged;   // [r + 1]
-    std::vector<float>   residual; // [n_out, n_embd], only if the call keeps it
+struct llama_merge_step : illava_step_trace {
+    std::vector<float> residual; // [n_out, n_embd], only if the call keeps it
 };
 
 // consecutive rows that go through the graph together
@@ -60,10 +52,14 @@ public:
     // equal_seqs: how a cache with several streams wants its ubatches
     llama_ubatch ubatch(const llama_prefill_chunk & chunk, llama_seq_id seq_id, bool equal_seqs, bool output_last) const;
 
+    // whether the strategy ranks by attention
+    bool wants_scores() const { return illava_strategy_scores(strategy); }
+
     // the residual stream after a segment becomes the input of the next
     void enter_next(std::vector<float> residual_next) { residual = std::move(residual_next); }
 
-    // Folds the least attended rows of every span at merge layer number `cut`. sums: attention received by each row.
+    // Takes what goes from every span at merge layer number `cut`, by the call's strategy. sums: attention received by
+    // each row, where the strategy ranks by it.
     void merge(
             size_t cut, int32_t layer, int32_t n_head, illava_score score, const std::vector<double> & sums,
             bool keep_residual, std::vector<llama_merge_step> & steps);
@@ -72,11 +68,18 @@ private:
     struct row {
         int32_t index; // in the call
         int32_t span;  // -1: text
+        float   size;  // original tokens it stands for
     };
+
+    // What becomes of n rows x of one span; returns the rows that stay, ascending, and sets their values and sizes.
+    std::vector<int32_t> reduce(row * of, float * x, int32_t n, int32_t r, llama_merge_step & step) const;
 
     const int32_t n_rows;
     const int32_t n_pos;
     const int32_t n_embd;
+
+    const enum illava_strategy strategy;
+    const uint64_t             seed;
 
     std::vector<llama_token>        tokens; // [n_rows]
     std::vector<float>              embd;   // [n_rows, n_embd], or empty

@@ -162,7 +162,8 @@ void illava_prefill_run::enter_segment() {
     const auto & kv     = static_cast<const llama_kv_segments &>(*ctx.memory);
     const auto   layers = kv.layers(i_segment);
 
-    scored = !layers.last && rows.merges_at(i_segment);
+    merges = !layers.last && rows.merges_at(i_segment);
+    scored = merges && rows.wants_scores();
     chunks = rows.cut(ctx.cparams.n_ubatch, scored, score);
 
     out .assign(layers.last ? 0 : rows.size()*ctx.model.hparams.n_embd, 0.0f);
@@ -259,7 +260,7 @@ void illava_prefill_run::leave_segment() {
         return;
     }
     rows.enter_next(std::move(out));
-    if (scored) {
+    if (merges) {
         rows.merge(i_segment, layers.end, ctx.model.hparams.n_head(layers.end - 1), score, sums, keep_residual, steps);
     }
     i_segment++;

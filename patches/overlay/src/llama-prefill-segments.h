@@ -52,7 +52,8 @@ private:
     // the segment under way
     size_t                           i_segment = 0;
     size_t                           i_chunk   = 0;
-    bool                             scored    = false;
+    bool                             merges    = false; // at its end
+    bool                             scored    = false; // for that
     std::vector<llama_prefill_chunk> chunks;
     std::vector<int32_t>             row_of_cell; // scores come back by cell
     std::vector<float>               out;         // [rows, n_embd] the residual stream after it

@@ -44,6 +44,7 @@ impl Fake {
             weight_bytes: 10,
             repacked_bytes: 0,
             backend: "CPU".into(),
+            takes_smaller: false,
         };
         let pair = Pair {
             arch: "fake".into(),
@@ -148,10 +149,7 @@ impl Engine for Fake {
             layer: 2,
             n_in: *n as u32,
             n_out: *n as u32 - r.first().copied().unwrap_or(0),
-            scores: Vec::new(),
-            kept: Vec::new(),
-            merged: Vec::new(),
-            into: 0,
+            ..MergeStep::default()
         };
         Ok(rows.spans.iter().enumerate().map(step).collect())
     }

@@ -17,7 +17,8 @@ pub type Key = [u8; 32];
 pub(super) fn encoded_key(content: &Key, several: bool, schedule: &Schedule) -> Key {
     // A budget is spread over both halves, so that each depends on the other.
     let decoder = schedule.keep.map(|keep| (keep, &schedule.decoder));
-    let schedule = format!("{:?}", (&schedule.encoder, schedule.grid, decoder));
+    let by = (&schedule.strategy, &schedule.budget);
+    let schedule = format!("{:?}", (&schedule.encoder, schedule.grid, decoder, by));
     if several {
         digest(&[content, schedule.as_bytes(), b"several"])
     } else {
@@ -103,7 +104,7 @@ impl Pictures {
 mod tests {
     use super::*;
     use crate::engine::encoded::tests::picture;
-    use crate::schedule::{Amount, Grid, HalfSchedule, Score};
+    use crate::schedule::{Amount, Grid, HalfSchedule, Score, Strategy};
 
     #[test]
     fn the_least_recently_used_goes_first() {
@@ -138,6 +139,9 @@ mod tests {
             Schedule { encoder: half(3), ..base.clone() },
             Schedule { grid: Grid::Reference, ..base.clone() },
             Schedule { keep: Some(0.5), ..base.clone() },
+            Schedule { strategy: Strategy::Random(1), ..base.clone() },
+            Schedule { strategy: Strategy::Random(2), ..base.clone() },
+            Schedule { budget: Some(Box::default()), ..base.clone() },
         ] {
             assert_ne!(encoded(&base), encoded(&other));
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Decoder, Draw, Drawn, From, servable_layers};
 use crate::engine::real::Vocabulary;
+use crate::engine::strategy::in_decoder;
 use crate::engine::{CacheLayout, Engine, Facts, LoadSettings, MergeStep, Real, Rows, SegmentInfo};
 use crate::error::{Error, Kind, Result};
 use crate::media::video;
@@ -153,6 +154,8 @@ impl Decoder for SequenceDecoder {
             positions: &rows.positions,
             spans: &rows.spans,
             last_token: last_token_score,
+            strategy: in_decoder(rows.strategy),
+            sizes: &rows.sizes,
         };
         self.sequences.begin(slot, &call)
     }

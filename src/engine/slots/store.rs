@@ -1,6 +1,6 @@
 //! Encoded pictures on disk: one file each, checked when it is read.
 //!
-//! A file is the magic `ILLAVAE1`, the BLAKE3 hash of the rest (32 bytes), and the picture as
+//! A file is the magic `ILLAVAE2`, the BLAKE3 hash of the rest (32 bytes), and the picture as
 //! MessagePack. Its name is the hexadecimal hash of the picture's key and of what encodes it. A
 //! file that is damaged, of another version or of another name's content is removed and the
 //! picture encoded anew. Nothing here can fail a request: what cannot be written is not kept.
@@ -13,7 +13,7 @@ use super::pictures::Key;
 use crate::engine::EncodedImage;
 use crate::error::{Error, Kind, Result};
 
-const MAGIC: &[u8; 8] = b"ILLAVAE1";
+const MAGIC: &[u8; 8] = b"ILLAVAE2";
 const ENDING: &str = "illava";
 
 /// A folder of encoded pictures, bounded by its bytes.

@@ -1,14 +1,15 @@
 //! The field `merge` of a request: the command line's flags as an object.
 //!
 //! `"off"`, `"paper"` ... alone is the preset; an object has `preset` (or `off`), `keep`,
-//! `vit_layers` with `vit_r`, `llm_layers` with `llm_r` or `llm_keep`, `score` and `grid`.
+//! `vit_layers` with `vit_r`, `llm_layers` with `llm_r` or `llm_keep`, `score`, `grid`, `strategy`
+//! and `strategy_seed`.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::error::{ApiError, ApiResult};
 use crate::error::Error;
-use crate::schedule::{Amount, Choice, Grid, Half, MergeFlag, Score, parse_amounts, parse_layers};
+use crate::schedule::{Amount, Choice, Grid, Half, MergeFlag, Score, Strategy, parse_amounts, parse_layers};
 
 #[derive(Debug, Deserialize)]
 struct Merge {
@@ -22,6 +23,8 @@ struct Merge {
     llm_keep: Option<Value>,
     score: Option<String>,
     grid: Option<String>,
+    strategy: Option<String>,
+    strategy_seed: Option<u32>,
 }
 
 /// `None` is the server's own schedule.
@@ -61,6 +64,12 @@ pub fn choice(value: &Value) -> ApiResult<Option<Choice>> {
         Some("reference") => Grid::Reference,
         Some(_) => return Err(ApiError::invalid("merge.grid: use faithful or reference")),
     };
+    if let Some(name) = &merge.strategy {
+        choice.strategy = Strategy::parse(name, merge.strategy_seed.unwrap_or(0)).map_err(|_| {
+            let names = Strategy::ALL.map(Strategy::name).join(", ");
+            ApiError::invalid(format!("merge.strategy: use one of {names}"))
+        })?;
+    }
     Ok(Some(choice))
 }
 
@@ -138,7 +147,11 @@ mod tests {
             (json!(false), Some(off.clone())),
             (json!({ "off": true }), Some(off)),
             (json!({ "keep": 0.35 }), Some(Choice { keep: Some(0.35), ..Choice::default() })),
-            (json!({ "preset": "paper", "keep": 0.5 }), Some(Choice { keep: Some(0.5), ..paper })),
+            (json!({ "preset": "paper", "keep": 0.5 }), Some(Choice { keep: Some(0.5), ..paper.clone() })),
+            (
+                json!({ "preset": "paper", "strategy": "random", "strategy_seed": 7 }),
+                Some(Choice { strategy: Strategy::Random(7), ..paper }),
+            ),
             (
                 json!({ "vit_layers": [5, 6], "vit_r": 92 }),
                 Some(Choice { vit: vit(vec![Amount::Count(92)]), ..Choice::default() }),
@@ -179,6 +192,7 @@ mod tests {
             (json!({ "llm_layers": [5], "llm_keep": 0.5, "llm_r": 5 }), "exclude"),
             (json!({ "score": "x" }), "merge.score"),
             (json!({ "grid": "x" }), "merge.grid"),
+            (json!({ "strategy": "x" }), "merge.strategy"),
         ] {
             let error = choice(&value).unwrap_err().body()["message"].as_str().unwrap().to_owned();
             assert!(error.contains(part), "{value}: {error}");

@@ -4,6 +4,7 @@
 
 #include "ggml-backend.h"
 #include "illava-merge.h"
+#include "../../src/illava-step.h"
 
 #include <vector>
 
@@ -21,14 +22,6 @@ struct illava_clip_parts {
 };
 illava_clip_parts illava_clip_get_parts(const clip_ctx * ctx);
 
-// One merge step as read back. Indices are original ones: units of the first layer.
-struct illava_step_trace {
-    int32_t              layer;
-    std::vector<float>   scores; // [units in], mean over heads, queries and rows of the unit
-    std::vector<int32_t> kept;   // [units out], ascending
-    std::vector<int32_t> merged; // [units merged], least attended first
-};
-
 // Watches one clip_encode(): times the encoder and the projector apart, and reads the merge steps back.
 class illava_probe {
   public:
@@ -43,11 +36,15 @@ class illava_probe {
     void after(ggml_cgraph * gf);                              // the graph is computed
 
     std::vector<illava_step_trace> steps;
+    std::vector<float>             sizes; // [units left] original ones that each stands for; empty: nobody asked
     double encoder_ms   = 0;
     double projector_ms = 0;
 
   private:
     static bool on_node(ggml_tensor * node, bool ask, void * self);
+
+    void draw(ggml_cgraph * gf) const;
+    std::vector<float> read_scores(ggml_cgraph * gf, const illava_merge_step & step, int64_t rows) const;
 
     illava_merge_schedule_ptr schedule;
     int64_t                   n_rows;

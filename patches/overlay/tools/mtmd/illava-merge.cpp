@@ -3,6 +3,7 @@
 #include "ggml-illava.h"
 #include "../../src/illava-status.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <numeric>
 
@@ -19,15 +20,19 @@ int64_t illava_merge_tokens_left(const illava_merge_schedule_ptr & schedule, int
     return schedule ? n_tokens - n_removed(*schedule) / schedule->rows_per_token : n_tokens;
 }
 
-void illava_merge_check(const illava_merge_schedule & schedule, int64_t n_rows, int32_t n_layer) {
-    const int32_t unit = schedule.unit_rows;
+void illava_merge_check(const illava_merge_schedule & schedule, int64_t n_rows) {
+    const int32_t unit  = schedule.unit_rows;
+    const bool    after = schedule.strategy == ILLAVA_STRATEGY_PRUMERGE;
+    const int32_t first = after ? schedule.n_layer : 0;
+    const int32_t final = after ? schedule.n_layer : schedule.n_layer - 1;
 
     int64_t left = n_rows;
     int32_t last = -1;
 
     for (const auto & step : schedule.steps) {
-        if (step.layer < 0 || step.layer >= n_layer) {
-            illava_fail(ILLAVA_BAD_ARG, "merge layer %d: the image encoder runs layers 0 to %d", step.layer, n_layer - 1);
+        if (step.layer < first || step.layer > final) {
+            illava_fail(ILLAVA_BAD_ARG, "merge layer %d: the image encoder runs layers 0 to %d%s", step.layer, schedule.n_layer - 1,
+                after ? ", and this strategy acts once behind the last, which is named by the number after it" : "");
         }
         if (step.layer <= last) {
             illava_fail(ILLAVA_BAD_ARG, "merge layer %d follows layer %d: layers must ascend", step.layer, last);
@@ -53,6 +58,14 @@ illava_merge_names::illava_merge_names(int32_t layer) {
     snprintf(scores, sizeof(scores), "illava_scores-%d", layer);
     snprintf(kept,   sizeof(kept),   "illava_kept-%d",   layer);
     snprintf(order,  sizeof(order),  "illava_order-%d",  layer);
+    snprintf(groups, sizeof(groups), "illava_groups-%d", layer);
+}
+
+std::vector<int32_t> illava_merge_drawn(const illava_merge_schedule & schedule, const illava_merge_step & step, int64_t n) {
+    auto order = illava_random_order(schedule.seed, 0, step.layer, n);
+    order.erase(order.begin(), order.begin() + step.r / schedule.unit_rows);
+    std::sort(order.begin(), order.end());
+    return order;
 }
 
 // Keeps the tensor's memory until the caller has read it. A view shares its source's memory, so the source is
@@ -78,8 +91,24 @@ const illava_merge_step * illava_merger::step_at(int il) const {
 
 void illava_merger::attend(
         ggml_context * ctx, int il, ggml_tensor * q, ggml_tensor * k, ggml_tensor * mask, float scale) {
-    if (!step_at(il)) {
+    const int at = step_at(il) ? il : il + 1 == schedule->n_layer ? schedule->n_layer : -1;
+    if (!step_at(at)) {
         return;
+    }
+    attended = at;
+    keys     = k;
+    if (illava_strategy_scores(schedule->strategy)) {
+        scores = score(ctx, q, k, mask, scale);
+        keep(scores, illava_merge_names(at).scores);
+    }
+}
+
+ggml_tensor * illava_merger::score(
+        ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * mask, float scale) const {
+    if (schedule->strategy == ILLAVA_STRATEGY_PRUMERGE && schedule->protected_rows > 0) {
+        // where there is a class token, what it looks at decides
+        q = ggml_view_3d(ctx, q, q->ne[0], 1, q->ne[2], q->nb[1], q->nb[2], (q->ne[1] - 1) * q->nb[1]);
+        GGML_ASSERT(!mask);
     }
     const bool fused = !schedule->composed_score &&
         (!schedule->backend || illava_backend_has_score(schedule->backend, q, k, mask));
@@ -96,10 +125,7 @@ void illava_merger::attend(
         received = ggml_sum_rows(ctx, received);
         received = ggml_reshape_1d(ctx, received, n_rows / schedule->unit_rows);
     }
-    keep(received, illava_merge_names(il).scores);
-
-    scores = received;
-    scored = il;
+    return received;
 }
 
 ggml_tensor * illava_merger::merge(ggml_context * ctx, int il, ggml_tensor * x, int64_t & n_pos) {
@@ -107,7 +133,7 @@ ggml_tensor * illava_merger::merge(ggml_context * ctx, int il, ggml_tensor * x, 
     if (!step) {
         return x;
     }
-    GGML_ASSERT(scored == il && "attend() comes first");
+    GGML_ASSERT(attended == il && "attend() comes first");
     GGML_ASSERT(ggml_is_contiguous(x) && x->ne[1] == n_pos);
 
     const int64_t n_embd      = x->ne[0];
@@ -116,14 +142,12 @@ ggml_tensor * illava_merger::merge(ggml_context * ctx, int il, ggml_tensor * x, 
     const int64_t n_in        = x->ne[1] - n_protected;
     const int64_t n_out       = n_in - step->r;
 
-    plan   = illava_build_plan(ctx, scores, step->r / unit);
-    merged = il;
-    keep(plan.kept,  illava_merge_names(il).kept);
-    keep(plan.order, illava_merge_names(il).order);
+    merged  = il;
+    n_units = n_in / unit;
 
     // one unit is one row of [unit * n_embd]: patch k of a group meets patch k of the others
-    ggml_tensor * units = ggml_view_2d(ctx, x, n_embd * unit, n_in / unit, x->nb[1] * unit, 0);
-    ggml_tensor * y     = illava_build_merge(ctx, units, plan);
+    ggml_tensor * units = ggml_view_2d(ctx, x, n_embd * unit, n_units, x->nb[1] * unit, 0);
+    ggml_tensor * y     = reduce(ctx, *step, units);
     y = ggml_reshape_2d(ctx, y, n_embd, n_out);
 
     if (n_protected > 0) {
@@ -133,19 +157,53 @@ ggml_tensor * illava_merger::merge(ggml_context * ctx, int il, ggml_tensor * x, 
     return y;
 }
 
+ggml_tensor * illava_merger::reduce(ggml_context * ctx, const illava_merge_step & step, ggml_tensor * units) {
+    const illava_merge_names names(step.layer);
+    const int64_t r     = step.r / schedule->unit_rows;
+    const int64_t n_out = n_units - r;
+
+    switch (schedule->strategy) {
+        case ILLAVA_STRATEGY_MERGE:
+        case ILLAVA_STRATEGY_PRUNE: {
+            const illava_plan_tensors plan = illava_build_plan(ctx, scores, r);
+            kept = plan.kept;
+            keep(plan.kept,  names.kept);
+            keep(plan.order, names.order);
+            return schedule->strategy == ILLAVA_STRATEGY_MERGE
+                ? illava_build_merge(ctx, units, plan)
+                : ggml_get_rows(ctx, units, kept);
+        }
+        case ILLAVA_STRATEGY_RANDOM:
+            // chance needs nothing of the picture: the probe fills it in
+            kept = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n_out);
+            ggml_set_name(kept, names.kept);
+            ggml_set_input(kept);
+            return ggml_get_rows(ctx, units, kept);
+        default:
+            break;
+    }
+    const auto & request = schedule->requests[&step - schedule->steps.data()];
+    ggml_tensor * features = schedule->rotary_keys ? units : keys;
+    ggml_tensor * weighing = schedule->strategy == ILLAVA_STRATEGY_PRUMERGE ? scores : nullptr;
+    ggml_tensor * groups   = illava_build_groups(ctx, &request, features, n_units, weighing, sizes);
+    keep(groups, names.groups);
+    kept  = illava_build_survivors  (ctx, groups, n_out);
+    sizes = illava_build_group_sizes(ctx, groups, sizes, n_out);
+    return illava_build_group_means(ctx, units, groups, n_out);
+}
+
 ggml_tensor * illava_merger::positions(ggml_context * ctx, int il, ggml_tensor * pos) const {
     if (merged != il) {
         return pos;
     }
-    const int64_t unit    = schedule->unit_rows;
-    const int64_t n_units = scores->ne[0];
-    const int64_t n_kept  = plan.kept->ne[0];
+    const int64_t unit   = schedule->unit_rows;
+    const int64_t n_kept = kept->ne[0];
 
     // The four sections are gathered alike. Not by ggml_repeat: CUDA repeats no integers, and the node would
     // go to the CPU and back.
-    ggml_tensor * kept = ggml_concat(ctx, plan.kept, plan.kept, 1);
-    kept = ggml_concat(ctx, kept, kept, 1);
-    ggml_tensor * rows = ggml_get_rows(ctx, ggml_reshape_3d(ctx, pos, unit, n_units, 4), kept);
+    ggml_tensor * sections = ggml_concat(ctx, kept, kept, 1);
+    sections = ggml_concat(ctx, sections, sections, 1);
+    ggml_tensor * rows = ggml_get_rows(ctx, ggml_reshape_3d(ctx, pos, unit, n_units, 4), sections);
     return ggml_reshape_1d(ctx, rows, 4 * n_kept * unit);
 }
 

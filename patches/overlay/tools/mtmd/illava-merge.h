@@ -9,6 +9,7 @@
 
 #include "ggml.h"
 #include "illava-graph.h"
+#include "illava-groups-graph.h"
 
 #include <cstdint>
 #include <memory>
@@ -17,12 +18,19 @@
 struct illava_merge_schedule {
     std::vector<illava_merge_step> steps; // layers strictly ascending, r > 0, counted in rows of the tower (patches)
 
+    enum illava_strategy strategy = ILLAVA_STRATEGY_MERGE;
+    uint64_t             seed     = 0; // of chance
+    int32_t              n_layer  = 0; // that the tower runs; a step at this one stands behind the last of them
+
     int32_t unit_rows      = 1;     // consecutive rows merged as one unit: 4 for whole 2x2 groups
     int32_t rows_per_token = 1;     // rows the projector makes one output token of
     int32_t protected_rows = 0;     // trailing rows (the class token) that are neither scored nor merged
+    bool    rotary_keys    = false; // keys turn with their place, so that they do not tell what is alike
     bool    composed_score = false; // score by stock operations even where the backend has the fused one
 
     ggml_backend_t backend = nullptr; // the tower's, which decides; null counts as one with the fused score
+
+    std::vector<illava_group_request> requests; // [steps] of a strategy that merges by groups: its nodes point here
 };
 
 using illava_merge_schedule_ptr = std::shared_ptr<const illava_merge_schedule>;
@@ -31,9 +39,12 @@ using illava_merge_schedule_ptr = std::shared_ptr<const illava_merge_schedule>;
 int64_t illava_merge_rows_left  (const illava_merge_schedule_ptr & schedule, int64_t n_rows);
 int64_t illava_merge_tokens_left(const illava_merge_schedule_ptr & schedule, int64_t n_tokens);
 
-// Throws illava_error (ILLAVA_BAD_ARG) when a tower that runs n_layer blocks over n_rows patches cannot take the
-// schedule; the sentence says which step and which limit.
-void illava_merge_check(const illava_merge_schedule & schedule, int64_t n_rows, int32_t n_layer);
+// Throws illava_error (ILLAVA_BAD_ARG) when the tower cannot take the schedule over n_rows patches; the sentence says
+// which step and which limit.
+void illava_merge_check(const illava_merge_schedule & schedule, int64_t n_rows);
+
+// The units that chance leaves of the n that enter a step, ascending.
+std::vector<int32_t> illava_merge_drawn(const illava_merge_schedule & schedule, const illava_merge_step & step, int64_t n);
 
 // Names of a step's result tensors in the graph, for reading them back.
 struct illava_merge_names {
@@ -42,6 +53,7 @@ struct illava_merge_names {
     char scores[GGML_MAX_NAME]; // f32 [units in]: sum over heads, queries and the unit's rows
     char kept  [GGML_MAX_NAME]; // i32 [units out]
     char order [GGML_MAX_NAME]; // i32 [units merged], least attended first
+    char groups[GGML_MAX_NAME]; // f32 [units in, 2], see illava-groups-graph.h
 };
 
 // One per graph under construction. A layer calls attend() with what it gave to attention and, after the attention
@@ -50,11 +62,15 @@ class illava_merger {
   public:
     explicit illava_merger(illava_merge_schedule_ptr schedule);
 
-    // q: [d, n_rows, n_head], k: [d, n_rows, n_head_kv], both permuted as attention takes them.
+    // q: [d, n_rows, n_head], k: [d, n_rows, n_head_kv], both permuted as attention takes them. The class token's row
+    // is the last.
     void attend(ggml_context * ctx, int il, ggml_tensor * q, ggml_tensor * k, ggml_tensor * mask, float scale);
 
     // x: [n_embd, n_rows] -> [n_embd, rows left]; n_pos follows.
     ggml_tensor * merge(ggml_context * ctx, int il, ggml_tensor * x, int64_t & n_pos);
+
+    // The same behind the last layer.
+    ggml_tensor * finish(ggml_context * ctx, ggml_tensor * x, int64_t & n_pos) { return merge(ctx, schedule->n_layer, x, n_pos); }
 
     // M-RoPE positions, i32 [4 * n_rows] section by section -> those of the rows that layer il left.
     ggml_tensor * positions(ggml_context * ctx, int il, ggml_tensor * pos) const;
@@ -62,12 +78,20 @@ class illava_merger {
   private:
     const illava_merge_step * step_at(int il) const;
 
+    ggml_tensor * score(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * mask, float scale) const;
+
+    // units: [unit's floats, n] -> [unit's floats, n - r]; sets kept
+    ggml_tensor * reduce(ggml_context * ctx, const illava_merge_step & step, ggml_tensor * units);
+
     illava_merge_schedule_ptr schedule;
 
-    int                 scored = -1;         // the layer `scores` belongs to
-    ggml_tensor       * scores = nullptr;
-    int                 merged = -1;         // the layer `plan` belongs to
-    illava_plan_tensors plan   = { nullptr, nullptr };
+    int           attended = -1;      // the layer whose step `keys` and `scores` are for
+    ggml_tensor * keys     = nullptr;
+    ggml_tensor * scores   = nullptr; // where the strategy ranks by attention
+    ggml_tensor * sizes    = nullptr; // f32 [units], after a step by groups
+    int           merged   = -1;      // the layer `kept` belongs to
+    int64_t       n_units  = 0;       // that entered it
+    ggml_tensor * kept     = nullptr; // i32 [units left]
 };
 
 // Null without a schedule: the graph is then built by upstream's lines alone.

@@ -1,6 +1,7 @@
 #include "illava-clip.h"
 
 #include <cstring>
+#include <numeric>
 
 // The first node that takes a projector weight ("mm." in every projector of upstream) has the encoder's result as its
 // other operand.
@@ -39,7 +40,21 @@ void illava_probe::before(ggml_backend_sched_t sched_in, ggml_cgraph * gf) {
     if (encoder_out) {
         ggml_backend_sched_set_eval_callback(sched, on_node, this);
     }
+    if (schedule && schedule->strategy == ILLAVA_STRATEGY_RANDOM) {
+        draw(gf);
+    }
     t_begin_us = ggml_time_us();
+}
+
+void illava_probe::draw(ggml_cgraph * gf) const {
+    int64_t n_units = n_rows / schedule->unit_rows;
+    for (const auto & step : schedule->steps) {
+        const auto kept = illava_merge_drawn(*schedule, step, n_units);
+        ggml_tensor * tensor = ggml_graph_get_tensor(gf, illava_merge_names(step.layer).kept);
+        GGML_ASSERT(tensor && ggml_nelements(tensor) == (int64_t) kept.size());
+        ggml_backend_tensor_set(tensor, kept.data(), 0, kept.size() * sizeof(int32_t));
+        n_units = (int64_t) kept.size();
+    }
 }
 
 template <typename T>
@@ -64,31 +79,67 @@ void illava_probe::after(ggml_cgraph * gf) {
     }
 
     int64_t rows = n_rows;
-    std::vector<int32_t> original; // of the units that enter a step; empty: the identity
+    std::vector<int32_t> original(n_rows / schedule->unit_rows); // of the units that enter a step
+    std::iota(original.begin(), original.end(), 0);
 
     for (const auto & step : schedule->steps) {
         const illava_merge_names names(step.layer);
 
         illava_step_trace trace;
         trace.layer  = step.layer;
-        trace.scores = read<float>  (gf, names.scores);
-        trace.kept   = read<int32_t>(gf, names.kept);
-        trace.merged = read<int32_t>(gf, names.order);
-
-        // every row of the set asks, the class token too
-        const double n_summed = (double) n_head * (double) (rows + schedule->protected_rows) * schedule->unit_rows;
-        for (float & score : trace.scores) {
-            score = (float) (score / n_summed);
+        trace.n_in   = (int32_t) original.size();
+        trace.into   = -1;
+        if (illava_strategy_scores(schedule->strategy)) {
+            trace.scores = read_scores(gf, step, rows);
         }
-        if (!original.empty()) {
-            for (auto * indices : { &trace.kept, &trace.merged }) {
-                for (int32_t & index : *indices) {
-                    index = original.at(index);
+        switch (schedule->strategy) {
+            case ILLAVA_STRATEGY_MERGE:
+            case ILLAVA_STRATEGY_PRUNE:
+                trace.kept   = read<int32_t>(gf, names.kept);
+                trace.merged = read<int32_t>(gf, names.order);
+                if (schedule->strategy == ILLAVA_STRATEGY_MERGE) {
+                    trace.into = original.at(trace.merged.back());
+                } else {
+                    trace.merged.pop_back(); // the first of those that stay
                 }
+                break;
+            case ILLAVA_STRATEGY_RANDOM:
+                trace.kept   = illava_merge_drawn(*schedule, step, trace.n_in);
+                trace.merged = illava_random_order(schedule->seed, 0, step.layer, trace.n_in);
+                trace.merged.resize(step.r / schedule->unit_rows);
+                break;
+            default: {
+                const auto into = illava_read_into(read<float>(gf, names.groups).data(), trace.n_in);
+                trace.kept   = illava_survivors(into);
+                trace.groups = illava_list_groups(into, original);
+                for (int32_t i = 0; i < trace.n_in; i++) {
+                    if (into[i] != i) {
+                        trace.merged.push_back(i);
+                    }
+                }
+                sizes = illava_group_sizes(into, sizes.empty() ? nullptr : sizes.data(), trace.kept);
+            }
+        }
+        for (auto * indices : { &trace.kept, &trace.merged }) {
+            for (int32_t & index : *indices) {
+                index = original.at(index);
             }
         }
         original = trace.kept;
         rows    -= step.r;
         steps.push_back(std::move(trace));
     }
+}
+
+std::vector<float> illava_probe::read_scores(ggml_cgraph * gf, const illava_merge_step & step, int64_t rows) const {
+    std::vector<float> scores = read<float>(gf, illava_merge_names(step.layer).scores);
+
+    // every row of the set asks, the class token too; where it alone asks, it is the only one
+    const bool   class_asks = schedule->strategy == ILLAVA_STRATEGY_PRUMERGE && schedule->protected_rows > 0;
+    const double queries    = class_asks ? 1.0 : (double) (rows + schedule->protected_rows);
+    const double n_summed   = (double) n_head * queries * schedule->unit_rows;
+    for (float & score : scores) {
+        score = (float) (score / n_summed);
+    }
+    return scores;
 }

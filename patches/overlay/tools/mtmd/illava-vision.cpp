@@ -34,6 +34,10 @@ int32_t illava_vision::group() const {
     return is_qwen() ? hparams().n_merge * hparams().n_merge : 1;
 }
 
+bool illava_vision::takes_smaller() const {
+    return model().proj_type == PROJECTOR_TYPE_MLP || model().proj_type == PROJECTOR_TYPE_MLP_NORM;
+}
+
 const char * illava_vision::why_no_merge() const {
     if (model().proj_type == PROJECTOR_TYPE_QWEN25VL || hparams().n_wa_pattern > 0) {
         return "its window attention fixes which tokens share a window, so none may leave";
@@ -145,6 +149,7 @@ illava_status illava_vision_describe(const illava_vision * vision, illava_vision
         info->mrope        = vision->is_qwen();
         info->weight_bytes = vision->parts.weight_bytes;
         info->repacked_bytes = vision->parts.repacked_bytes;
+        info->takes_smaller  = vision->takes_smaller();
     });
 }
 
@@ -174,9 +179,11 @@ static void check_side(uint32_t nx, uint32_t ny) {
 static void check_tile(const illava_vision & vision, uint32_t nx, uint32_t ny) {
     const clip_hparams & hparams = vision.hparams();
     if (!vision.is_qwen()) {
-        if (nx != (uint32_t) hparams.image_size || ny != nx) {
-            illava_fail(ILLAVA_BAD_ARG, "a tile of %u x %u pixels: this encoder takes %d x %d", nx, ny,
-                hparams.image_size, hparams.image_size);
+        const uint32_t side    = hparams.image_size;
+        const bool     smaller = vision.takes_smaller() && nx > 0 && nx < side && nx % hparams.patch_size == 0;
+        if (ny != nx || (nx != side && !smaller)) {
+            illava_fail(ILLAVA_BAD_ARG, "a tile of %u x %u pixels: this encoder takes %u x %u%s", nx, ny, side, side,
+                vision.takes_smaller() ? ", or a smaller square of whole patches" : "");
         }
         return;
     }
@@ -306,6 +313,7 @@ static illava_merge_schedule_ptr make_schedule(
     if (grid != ILLAVA_GRID_FAITHFUL && grid != ILLAVA_GRID_REFERENCE) {
         illava_fail(ILLAVA_BAD_ARG, "grid = %d: 0 (faithful) or 1 (reference)", grid);
     }
+    const enum illava_strategy strategy = illava_check_strategy(&params.strategy, ILLAVA_STRATEGY_PRUMERGE);
     if (params.n_steps == 0) {
         return nullptr;
     }
@@ -316,11 +324,15 @@ static illava_merge_schedule_ptr make_schedule(
     schedule->rows_per_token = vision.group();
     schedule->unit_rows      = grid == ILLAVA_GRID_FAITHFUL ? vision.group() : 1;
     schedule->protected_rows = vision.model().class_embedding ? 1 : 0;
+    schedule->strategy       = strategy;
+    schedule->seed           = params.seed;
+    schedule->n_layer        = vision.n_layer_run();
+    schedule->rotary_keys    = vision.is_qwen();
     schedule->composed_score = params.composed_score;
     schedule->backend        = vision.parts.backend;
 
     // a step of r = 0 is checked like any other and then leaves no node behind
-    illava_merge_check(*schedule, n_patches, vision.n_layer_run());
+    illava_merge_check(*schedule, n_patches);
     auto & steps = schedule->steps;
     steps.erase(std::remove_if(steps.begin(), steps.end(), [](const illava_merge_step & step) { return step.r == 0; }), steps.end());
     if (steps.empty()) {
@@ -328,6 +340,11 @@ static illava_merge_schedule_ptr make_schedule(
     }
     if (const char * reason = vision.why_no_merge()) {
         illava_fail(ILLAVA_UNSUPPORTED, "the image encoder (%s) cannot merge tokens: %s", vision.projector.c_str(), reason);
+    }
+    if (illava_strategy_groups(strategy)) {
+        for (const auto & step : steps) {
+            schedule->requests.push_back({ strategy, step.r / schedule->unit_rows });
+        }
     }
     return schedule;
 }
@@ -368,6 +385,16 @@ static std::vector<int32_t> kept_cells(
     std::vector<int32_t> cells(n_tokens);
     std::iota(cells.begin(), cells.end(), 0);
     return cells;
+}
+
+// Original tokens that each output token stands for, from those of the units.
+static std::vector<float> token_sizes(const illava_merge_schedule & schedule, const std::vector<float> & sizes) {
+    const int32_t units = schedule.rows_per_token / schedule.unit_rows;
+    std::vector<float> tokens(sizes.size() / units, 0.0f);
+    for (size_t i = 0; i < sizes.size(); i++) {
+        tokens[i / units] += sizes[i] / (float) units;
+    }
+    return tokens;
 }
 
 illava_status illava_encode(
@@ -423,6 +450,9 @@ illava_status illava_encode(
                     (long long) grid_x, (long long) grid_y, line.c_str());
             }
             encoded->steps        = std::move(probe.steps);
+            if (!probe.sizes.empty()) {
+                encoded->sizes = token_sizes(*pixels.merge, probe.sizes);
+            }
             encoded->encoder_ms   = probe.encoder_ms;
             encoded->projector_ms = probe.projector_ms;
         }
@@ -449,6 +479,7 @@ illava_status illava_encoded_get(const illava_encoded * encoded, illava_encoded_
         out->n_steps      = encoded->steps.size();
         out->encoder_ms   = encoded->encoder_ms;
         out->projector_ms = encoded->projector_ms;
+        out->sizes        = encoded->sizes.empty() ? nullptr : encoded->sizes.data();
     });
 }
 
@@ -456,18 +487,9 @@ illava_status illava_encoded_step(const illava_encoded * encoded, size_t i, illa
     return illava_guard([&] {
         require(encoded, "encoded");
         require(out, "out");
-        illava_check_size("illava_step", out->size, sizeof(*out));
         if (i >= encoded->steps.size()) {
             illava_fail(ILLAVA_BAD_ARG, "step %zu: the tile went through %zu", i, encoded->steps.size());
         }
-        const illava_step_trace & step = encoded->steps[i];
-        out->span   = 0;
-        out->layer  = step.layer;
-        out->n_in   = (int32_t) step.scores.size();
-        out->n_out  = (int32_t) step.kept.size();
-        out->scores = step.scores.data();
-        out->kept   = step.kept.data();
-        out->merged = step.merged.data();
-        out->into   = step.merged.back();
+        illava_show_step(encoded->steps[i], out);
     });
 }

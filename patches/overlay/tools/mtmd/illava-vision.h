@@ -34,6 +34,8 @@ struct illava_vision {
     int32_t n_layer_run() const;
     // Patches that make one output token.
     int32_t group() const;
+    // Whether the positions of a fixed-size encoder can be interpolated for a smaller picture.
+    bool takes_smaller() const;
     // Why this encoder cannot merge, or null if it can.
     const char * why_no_merge() const;
 };
@@ -48,6 +50,7 @@ struct illava_encoded {
     uint32_t                       cells_x, cells_y;
     std::vector<float>             embd; // [n_tokens, n_embd]
     std::vector<int32_t>           kept; // [n_tokens]
+    std::vector<float>             sizes; // [n_tokens], or empty
     std::vector<illava_step_trace> steps;
     double                         encoder_ms, projector_ms;
 };

@@ -104,10 +104,7 @@ impl Decoder for Fake {
             layer: 2,
             n_in: u32::try_from(*n).unwrap(),
             n_out: u32::try_from(*n).unwrap() - r[0],
-            scores: Vec::new(),
-            kept: Vec::new(),
-            merged: Vec::new(),
-            into: 0,
+            ..MergeStep::default()
         };
         Ok(Some(spans.map(step).collect()))
     }
@@ -344,6 +341,7 @@ fn facts() -> Facts {
             weight_bytes: 10,
             repacked_bytes: 0,
             backend: "CPU".into(),
+            takes_smaller: false,
         },
         shape: Shape {
             vit_layers: 4,

@@ -129,7 +129,8 @@ function viewer(fate, tiles, picture, tell) {
     if (!gone) parts.push('kept to the end');
     else {
       const where = !into ? '' : into[0] === tile.tile ? ` into ${place(into[1])}` : ` into a cell of tile ${into[0] + 1}`;
-      parts.push(`merged at step ${gone} (${stageName(fate.stages[gone])})${where}`);
+      const verb = ['prune', 'random'].includes(fate.strategy) ? 'dropped' : 'merged';
+      parts.push(`${verb} at step ${gone} (${stageName(fate.stages[gone])})${where}`);
     }
     return `${parts.join('; ')}.`;
   };

@@ -1,0 +1,283 @@
+// Which tokens form a group: pairs, clusters, and the nearest of the most attended.
+
+#include "illava-directions.h"
+
+#include "ggml-impl.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace {
+
+constexpr int n_iterations = 5;
+
+std::vector<illava_direction> begin_with(const illava_directions & tokens) {
+    std::vector<illava_direction> all;
+    all.reserve(tokens.n);
+    for (size_t i = 0; i < tokens.n; i++) {
+        all.emplace_back(tokens.at(i), tokens.d, tokens.size[i]);
+    }
+    return all;
+}
+
+std::vector<int32_t> identity(size_t n) {
+    std::vector<int32_t> all(n);
+    std::iota(all.begin(), all.end(), 0);
+    return all;
+}
+
+// Who went into one that went itself, goes where that one went.
+void follow(std::vector<int32_t> & into) {
+    for (int32_t & to : into) {
+        while (into[to] != to) {
+            to = into[to];
+        }
+    }
+}
+
+// ToMe: the tokens are dealt to A and B in turn, each of A finds the most similar of B, and the pairs most alike merge
+// into their token of B. One round takes at most half; where more must go, there is another among those left.
+std::vector<int32_t> bipartite(const illava_directions & tokens, size_t r) {
+    std::vector<illava_direction> sums  = begin_with(tokens);
+    std::vector<int32_t>          into  = identity(tokens.n);
+    std::vector<int32_t>          alive = into;
+
+    struct pair {
+        double  similarity;
+        int32_t a, b;
+    };
+    while (r > 0) {
+        std::vector<pair> pairs;
+        for (size_t i = 0; i < alive.size(); i += 2) {
+            pair best = { illava_unlike - 1.0, alive[i], -1 };
+            for (size_t j = 1; j < alive.size(); j += 2) {
+                const double similarity = illava_cosine(sums[alive[i]], sums[alive[j]]);
+                if (similarity > best.similarity) {
+                    best.similarity = similarity;
+                    best.b          = alive[j];
+                }
+            }
+            pairs.push_back(best);
+        }
+        std::stable_sort(pairs.begin(), pairs.end(), [](const pair & x, const pair & y) { return x.similarity > y.similarity; });
+
+        pairs.resize(std::min(r, alive.size() / 2));
+        r -= pairs.size();
+        for (const pair & p : pairs) {
+            into[p.a] = p.b;
+            sums[p.b].add(sums[p.a]);
+        }
+        for (const pair & p : pairs) {
+            sums[p.b].measure();
+        }
+        alive.erase(std::remove_if(alive.begin(), alive.end(), [&](int32_t i) { return into[i] != i; }), alive.end());
+    }
+    follow(into);
+    return into;
+}
+
+// The most similar pair of all merges into the larger of the two, r times.
+std::vector<int32_t> greedy(const illava_directions & tokens, size_t r) {
+    std::vector<illava_direction> sums  = begin_with(tokens);
+    std::vector<double>           sizes = tokens.size;
+    std::vector<int32_t>          into  = identity(tokens.n);
+    std::vector<int32_t>          alive = into;
+
+    // of each token the most similar of those behind it
+    std::vector<int32_t> partner(tokens.n, -1);
+    std::vector<double>  closest(tokens.n, illava_unlike - 1.0);
+    const auto look = [&](int32_t i) {
+        partner[i] = -1;
+        closest[i] = illava_unlike - 1.0;
+        for (auto at = std::upper_bound(alive.begin(), alive.end(), i); at != alive.end(); ++at) {
+            const double similarity = illava_cosine(sums[i], sums[*at]);
+            if (similarity > closest[i]) {
+                closest[i] = similarity;
+                partner[i] = *at;
+            }
+        }
+    };
+    for (int32_t i : alive) {
+        look(i);
+    }
+    for (; r > 0; r--) {
+        const int32_t a = *std::max_element(alive.begin(), alive.end(), [&](int32_t i, int32_t j) { return closest[i] < closest[j]; });
+        const int32_t b = partner[a];
+        const int32_t stays = sizes[b] > sizes[a] ? b : a;
+        const int32_t goes  = stays == a ? b : a;
+
+        into[goes] = stays;
+        sums[stays].add(sums[goes]);
+        sums[stays].measure();
+        sizes[stays] += sizes[goes];
+        alive.erase(std::lower_bound(alive.begin(), alive.end(), goes));
+        for (int32_t i : alive) {
+            if (i == stays || partner[i] == stays || partner[i] == goes) {
+                look(i);
+            } else if (i < stays) {
+                const double similarity = illava_cosine(sums[i], sums[stays]);
+                if (similarity > closest[i] || (similarity == closest[i] && stays < partner[i])) {
+                    closest[i] = similarity;
+                    partner[i] = stays;
+                }
+            }
+        }
+    }
+    follow(into);
+    return into;
+}
+
+// Lloyd's iterations on the sphere, from tokens at even distances. A cluster that loses its last token is given the
+// one that fits worst where it is.
+std::vector<int32_t> kmeans(const illava_directions & tokens, size_t r) {
+    const size_t n = tokens.n;
+    const size_t k = n - r;
+
+    std::vector<illava_direction> centres;
+    for (size_t g = 0; g < k; g++) {
+        centres.emplace_back(tokens.at(g * n / k), tokens.d, 1.0);
+    }
+    std::vector<size_t> cluster(n);
+    std::vector<double> fit(n);
+    for (int iteration = 0; iteration < n_iterations; iteration++) {
+        std::vector<size_t> members(k, 0);
+        for (size_t i = 0; i < n; i++) {
+            fit[i] = illava_unlike - 1.0;
+            for (size_t g = 0; g < k; g++) {
+                const double similarity = illava_cosine(tokens.at(i), centres[g]);
+                if (similarity > fit[i]) {
+                    fit[i]     = similarity;
+                    cluster[i] = g;
+                }
+            }
+            members[cluster[i]]++;
+        }
+        for (size_t g = 0; g < k; g++) {
+            if (members[g] > 0) {
+                continue;
+            }
+            size_t worst = n;
+            for (size_t i = 0; i < n; i++) {
+                if (members[cluster[i]] > 1 && (worst == n || fit[i] < fit[worst])) {
+                    worst = i;
+                }
+            }
+            members[cluster[worst]]--;
+            cluster[worst] = g;
+            members[g]     = 1;
+        }
+        centres.assign(k, illava_direction(tokens.d));
+        for (size_t i = 0; i < n; i++) {
+            centres[cluster[i]].add(tokens.at(i), tokens.size[i]);
+        }
+        for (auto & centre : centres) {
+            centre.measure();
+        }
+    }
+
+    // a cluster stands where the token nearest its centre stood
+    std::vector<int32_t> nearest(k, -1);
+    for (size_t i = 0; i < n; i++) {
+        fit[i] = illava_cosine(tokens.at(i), centres[cluster[i]]);
+        int32_t & best = nearest[cluster[i]];
+        if (best < 0 || fit[i] > fit[best]) {
+            best = int32_t(i);
+        }
+    }
+    std::vector<int32_t> into(n);
+    for (size_t i = 0; i < n; i++) {
+        into[i] = nearest[cluster[i]];
+    }
+    return into;
+}
+
+// Between the two values nearest to the place, in proportion.
+double quantile(const std::vector<float> & sorted, double share) {
+    const double place = share * double(sorted.size() - 1);
+    const size_t below = size_t(place);
+    const size_t above = std::min(below + 1, sorted.size() - 1);
+    return sorted[below] + (place - double(below)) * (double(sorted[above]) - sorted[below]);
+}
+
+// The tokens that stay of n, m in number: those whose score lies further above the third quartile than one and a half
+// times the distance of the quartiles, the highest m if there are more; if fewer, of the others some at even distances.
+std::vector<bool> outliers(const float * scores, size_t n, size_t m) {
+    std::vector<float> sorted(scores, scores + n);
+    for (float & score : sorted) {
+        score = std::isnan(score) ? 0.0f : score;
+    }
+    const std::vector<float> value = sorted;
+    std::sort(sorted.begin(), sorted.end());
+    const double q1    = quantile(sorted, 0.25);
+    const double q3    = quantile(sorted, 0.75);
+    const double bound = q3 + 1.5 * (q3 - q1);
+
+    std::vector<int32_t> high, rest;
+    for (size_t i = 0; i < n; i++) {
+        (value[i] > bound ? high : rest).push_back(int32_t(i));
+    }
+    if (high.size() > m) {
+        std::stable_sort(high.begin(), high.end(), [&](int32_t a, int32_t b) { return value[a] > value[b]; });
+        high.resize(m);
+    }
+    std::vector<bool> stays(n, false);
+    for (int32_t i : high) {
+        stays[i] = true;
+    }
+    const size_t more = m - high.size();
+    for (size_t j = 0; j < more; j++) {
+        stays[rest[(2 * j + 1) * rest.size() / (2 * more)]] = true;
+    }
+    return stays;
+}
+
+std::vector<int32_t> into_nearest(const illava_directions & tokens, const std::vector<bool> & stays) {
+    std::vector<int32_t>          survivors;
+    std::vector<illava_direction> sums;
+    for (size_t i = 0; i < tokens.n; i++) {
+        if (stays[i]) {
+            survivors.push_back(int32_t(i));
+            sums.emplace_back(tokens.at(i), tokens.d, 1.0);
+        }
+    }
+    std::vector<int32_t> into = identity(tokens.n);
+    for (size_t i = 0; i < tokens.n; i++) {
+        if (stays[i]) {
+            continue;
+        }
+        double closest = illava_unlike - 1.0;
+        for (size_t j = 0; j < survivors.size(); j++) {
+            const double similarity = illava_cosine(tokens.at(i), sums[j]);
+            if (similarity > closest) {
+                closest = similarity;
+                into[i] = survivors[j];
+            }
+        }
+    }
+    return into;
+}
+
+} // namespace
+
+illava_groups illava_make_groups(enum illava_strategy strategy, const illava_tokens & tokens, size_t r) {
+    GGML_ASSERT(r < tokens.n);
+    const illava_directions directions(tokens);
+
+    illava_groups groups;
+    groups.weights.assign(directions.size.begin(), directions.size.end());
+    switch (strategy) {
+        case ILLAVA_STRATEGY_BIPARTITE: groups.into = bipartite(directions, r); break;
+        case ILLAVA_STRATEGY_KMEANS:    groups.into = kmeans   (directions, r); break;
+        case ILLAVA_STRATEGY_GREEDY:    groups.into = greedy   (directions, r); break;
+        case ILLAVA_STRATEGY_PRUMERGE:
+            groups.into = into_nearest(directions, outliers(tokens.scores, tokens.n, tokens.n - r));
+            for (size_t i = 0; i < tokens.n; i++) {
+                // attention that vanishes or is no number still leaves a token a part in its mean
+                const float smallest = 1e-30f;
+                groups.weights[i] = tokens.scores[i] > smallest ? tokens.scores[i] : smallest;
+            }
+            break;
+        default: GGML_ABORT("strategy %d merges no groups", int(strategy));
+    }
+    return groups;
+}

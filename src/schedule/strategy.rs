@@ -1,0 +1,245 @@
+//! What becomes of the tokens that a schedule takes away: the method of the paper, and what it is
+//! compared with at the same number of tokens. docs/strategies.md says what each does.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Choice, HalfSchedule, MergeFlag, Schedule, Score, Shape};
+use crate::error::{Error, Kind, Result};
+
+/// The value of `--strategy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Strategy {
+    /// The least attended become one.
+    #[default]
+    Merge,
+    /// The least attended are dropped.
+    Prune,
+    /// Tokens are drawn and dropped; the seed of the draw.
+    Random(u32),
+    /// ToMe: the most similar pairs of two alternating halves merge.
+    Bipartite,
+    /// Five iterations of k-means.
+    Kmeans,
+    /// The most similar pair merges, again and again.
+    Greedy,
+    /// Behind the encoder: outliers of the attention stay, the others merge into the nearest.
+    Prumerge,
+    /// Nothing merges: the picture is shown smaller.
+    Downsample,
+}
+
+impl Strategy {
+    pub const ALL: [Strategy; 8] = [
+        Strategy::Merge,
+        Strategy::Prune,
+        Strategy::Random(0),
+        Strategy::Bipartite,
+        Strategy::Kmeans,
+        Strategy::Greedy,
+        Strategy::Prumerge,
+        Strategy::Downsample,
+    ];
+
+    /// With its name, `seed` being that of `random`.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] with the names there are.
+    pub fn parse(name: &str, seed: u32) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|strategy| strategy.name() == name);
+        found.map(|strategy| strategy.with_seed(seed)).ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|strategy| strategy.name()).collect();
+            Error::usage(format!("--strategy {name}: choose {}", names.join(", ")))
+        })
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::Merge => "merge",
+            Strategy::Prune => "prune",
+            Strategy::Random(_) => "random",
+            Strategy::Bipartite => "bipartite",
+            Strategy::Kmeans => "kmeans",
+            Strategy::Greedy => "greedy",
+            Strategy::Prumerge => "prumerge",
+            Strategy::Downsample => "downsample",
+        }
+    }
+
+    #[must_use]
+    pub fn seed(self) -> u32 {
+        if let Strategy::Random(seed) = self { seed } else { 0 }
+    }
+
+    fn with_seed(self, seed: u32) -> Self {
+        if let Strategy::Random(_) = self { Strategy::Random(seed) } else { self }
+    }
+
+    /// Whether all that goes, goes in one place between the picture and the decoder, so that a
+    /// schedule only says how much.
+    #[must_use]
+    pub fn acts_once(self) -> bool {
+        matches!(self, Strategy::Prumerge | Strategy::Downsample)
+    }
+
+    /// Whether what it leaves is told by groups of tokens.
+    #[must_use]
+    pub fn merges_by_groups(self) -> bool {
+        matches!(self, Strategy::Bipartite | Strategy::Kmeans | Strategy::Greedy | Strategy::Prumerge)
+    }
+
+    fn ranks_by_attention(self) -> bool {
+        matches!(self, Strategy::Merge | Strategy::Prune | Strategy::Prumerge)
+    }
+}
+
+impl Choice {
+    /// A schedule beside this one, as `--against` names it: a preset, a share as in `--keep`, a
+    /// strategy, or one of the first two with a strategy, `paper/random`.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] with the names there are.
+    pub fn against(&self, text: &str) -> Result<Choice> {
+        let seed = self.strategy_seed;
+        if Strategy::ALL.iter().any(|strategy| strategy.name() == text) {
+            return Ok(Choice { strategy: Strategy::parse(text, seed)?, ..self.clone() });
+        }
+        let (what, strategy) = match text.split_once('/') {
+            Some((what, name)) => (what, Strategy::parse(name, seed)?),
+            None => (text, Strategy::default()),
+        };
+        Ok(match what.parse::<f64>() {
+            Ok(keep) => Choice { keep: Some(keep), strategy, ..self.clone() },
+            Err(_) => Choice { merge: Some(MergeFlag::parse(what)?), strategy, ..Choice::default() },
+        })
+    }
+}
+
+impl Schedule {
+    /// The schedule's name with its budget and its strategy, where they are not the usual.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let keep = self.keep.map(|keep| format!(" keep {keep}")).unwrap_or_default();
+        match self.strategy {
+            Strategy::Merge => format!("{}{keep}", self.name),
+            strategy => format!("{}{keep}/{}", self.name, strategy.name()),
+        }
+    }
+}
+
+/// `schedule` by the strategy of `choice`.
+///
+/// # Errors
+/// [`Kind::Usage`] for a strategy that has nothing to do, or less than it was told.
+pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape) -> Result<Schedule> {
+    let strategy = choice.strategy;
+    let refuse = |reason: String| Err(Error::usage(format!("--strategy {}: {reason}", strategy.name())));
+    if strategy == Strategy::Merge {
+        return Ok(schedule);
+    }
+    if schedule.is_off() {
+        return refuse("nothing is to go with --merge off; say how much, for example --merge paper".into());
+    }
+    if choice.score == Score::LastToken && !(strategy.ranks_by_attention() && !strategy.acts_once()) {
+        return refuse("the decoder's attention decides nothing, so leave out --score last-token".into());
+    }
+    if !strategy.acts_once() {
+        return Ok(Schedule { strategy, ..schedule });
+    }
+    if choice.llm.is_some() {
+        return refuse(
+            "it acts before the decoder, so --llm-layers would do nothing; give the amount with --vit-* or --keep"
+                .into(),
+        );
+    }
+    if strategy == Strategy::Prumerge && !shape.vit_can_merge {
+        return Err(Error::new(
+            Kind::Model,
+            "--strategy prumerge: the encoder's architecture has no merge points, and it acts behind the encoder",
+        ));
+    }
+    Ok(Schedule {
+        strategy,
+        encoder: HalfSchedule::default(),
+        decoder: HalfSchedule::default(),
+        budget: Some(Box::new(schedule.clone())),
+        keep: schedule.keep,
+        ..schedule
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::choice::tests::so400m;
+    use super::super::{Amount, Half, Preset, select};
+    use super::*;
+
+    fn paper(strategy: Strategy) -> Choice {
+        Choice { merge: Some(MergeFlag::Preset(Preset::Paper)), strategy, ..Choice::default() }
+    }
+
+    #[test]
+    fn names_and_seeds() {
+        for strategy in Strategy::ALL {
+            assert_eq!(Strategy::parse(strategy.name(), 0).unwrap(), strategy);
+        }
+        assert_eq!(Strategy::parse("random", 7).unwrap(), Strategy::Random(7));
+        assert_eq!(Strategy::parse("greedy", 7).unwrap().seed(), 0);
+        let error = Strategy::parse("best", 0).unwrap_err().to_string();
+        assert!(error.contains("--strategy best: choose merge, prune, random"), "{error}");
+    }
+
+    #[test]
+    fn what_stands_beside() {
+        let base = Choice { keep: Some(0.5), strategy_seed: 3, ..paper(Strategy::Merge) };
+        let cases = [
+            ("image", Choice { merge: Some(MergeFlag::Preset(Preset::Image)), ..Choice::default() }),
+            ("0.25", Choice { keep: Some(0.25), ..base.clone() }),
+            ("prune", Choice { strategy: Strategy::Prune, ..base.clone() }),
+            ("paper/random", paper(Strategy::Random(3))),
+            ("0.25/kmeans", Choice { keep: Some(0.25), strategy: Strategy::Kmeans, ..base.clone() }),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(base.against(text).unwrap(), expected, "{text}");
+        }
+        for (text, part) in [("best", "--merge best"), ("paper/best", "--strategy best")] {
+            assert!(base.against(text).unwrap_err().to_string().contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn strategies_that_act_once_know_only_how_much() {
+        for strategy in [Strategy::Prumerge, Strategy::Downsample] {
+            let schedule = select(&paper(strategy), &so400m(), None).unwrap();
+            assert!(schedule.merge_layers().is_empty() && !schedule.is_off());
+            assert_eq!(schedule.budget.as_ref().unwrap().merge_layers(), [2]);
+            assert_eq!(schedule.label(), format!("paper/{}", strategy.name()));
+        }
+        let prune = select(&paper(Strategy::Prune), &so400m(), None).unwrap();
+        assert_eq!((prune.merge_layers(), prune.budget), (vec![2], None));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_in_one_line() {
+        let llm = Some(Half { layers: vec![2], amounts: vec![Amount::Count(9)] });
+        let last = |strategy| Choice { score: Score::LastToken, ..paper(strategy) };
+        let off = Choice { merge: Some(MergeFlag::Off), ..paper(Strategy::Greedy) };
+        let cases = [
+            (off, "nothing is to go"),
+            (Choice { llm: llm.clone(), ..paper(Strategy::Prumerge) }, "acts before the decoder"),
+            (Choice { llm, ..paper(Strategy::Downsample) }, "acts before the decoder"),
+            (last(Strategy::Random(0)), "--score last-token"),
+            (last(Strategy::Kmeans), "--score last-token"),
+            (last(Strategy::Downsample), "--score last-token"),
+        ];
+        for (choice, part) in cases {
+            let error = select(&choice, &so400m(), None).unwrap_err();
+            assert!(error.to_string().contains(part) && !error.to_string().contains('\n'), "{error}");
+        }
+        assert!(select(&last(Strategy::Prune), &so400m(), None).is_ok());
+        let fixed = Shape { vit_can_merge: false, ..so400m() };
+        let half = Some(Half { layers: vec![2], amounts: vec![Amount::Count(9)] });
+        let choice = Choice { llm: half, strategy: Strategy::Prumerge, ..Choice::default() };
+        assert!(select(&choice, &fixed, None).is_err());
+    }
+}

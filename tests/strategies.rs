@@ -1,0 +1,190 @@
+//! The strategies that merging is compared with, through the real binary on the demo pair: equal numbers of tokens,
+//! reports and traces that say what was done, and one clear line for what makes no sense.
+
+mod binary;
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use binary::{Outcome, illava, pair, scratch};
+use serde_json::Value;
+
+const DEMO: [&str; 4] = ["-m", "models/demo/text.gguf", "--mmproj", "models/demo/mmproj.gguf"];
+const SCENE: &str = "models/demo/images/scene.png";
+
+fn call(command: &str, model: &[&str], rest: &[&str]) -> Outcome {
+    illava(&[&[command], model, rest].concat().iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+fn json(path: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Report and trace of one short answer.
+fn answered(name: &str, flags: &[&str]) -> (Value, Value) {
+    let (report, trace) =
+        (scratch(&format!("strategy-{name}-r.json")), scratch(&format!("strategy-{name}-t.json")));
+    let rest = [
+        "--image",
+        SCENE,
+        "-p",
+        "what is there",
+        "--temp",
+        "0",
+        "-n",
+        "4",
+        "--report",
+        &report,
+        "--trace",
+        &trace,
+    ];
+    let outcome = call("run", &DEMO, &[&rest, flags].concat());
+    assert_eq!(outcome.code, 0, "{name}: {}", outcome.stderr);
+    (json(&report), json(&trace))
+}
+
+fn indices(value: &Value) -> Vec<i64> {
+    value.as_array().unwrap().iter().map(|index| index.as_i64().unwrap()).collect()
+}
+
+#[test]
+fn all_leave_equally_many() {
+    let file = scratch("strategies-bench.json");
+    let against = "prune,random,bipartite,kmeans,greedy,prumerge,downsample,0.25/random,paper/prune";
+    let rest = [
+        "--rounds",
+        "1",
+        "--warm-up",
+        "0",
+        "-n",
+        "2",
+        "--image",
+        SCENE,
+        "--against",
+        against,
+        "--json",
+        &file,
+    ];
+    let outcome = call("bench", &DEMO, &rest);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let value = json(&file);
+    let counts: BTreeMap<&str, (u64, u64)> = value["outcomes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|outcome| {
+            let deepest =
+                outcome["visual_kv"].as_array().unwrap().last().unwrap()["tokens"].as_u64().unwrap();
+            let counts = (outcome["visual_after_encoder"].as_u64().unwrap(), deepest);
+            assert_eq!(outcome["visual"], 196, "{outcome}");
+            (outcome["name"].as_str().unwrap(), counts)
+        })
+        .collect();
+    assert_eq!(counts["model"], (172, 86));
+    for name in ["prune", "random", "bipartite", "kmeans", "greedy"] {
+        assert_eq!(counts[format!("model/{name}").as_str()], (172, 86), "{name}");
+    }
+    assert_eq!(counts["model/prumerge"], (86, 86), "once, by the whole budget");
+    assert_eq!(counts["model/downsample"], (81, 81), "9x9 is the square nearest to 86");
+    assert_eq!(counts["model keep 0.25/random"].1, 49);
+    assert_eq!(counts.len(), 11, "{counts:?}");
+}
+
+#[test]
+fn reports_and_traces_say_what_was_done() {
+    let mut kept = BTreeMap::new();
+    for name in ["merge", "prune", "random", "kmeans", "prumerge", "downsample"] {
+        let (report, trace) = answered(name, &["--strategy", name, "--strategy-seed", "3"]);
+        assert_eq!(report["merge"]["strategy"], name);
+        assert_eq!(report["merge"]["strategy_seed"], if name == "random" { 3 } else { 0 });
+        assert_eq!(trace["strategy"], name);
+        let steps = trace["steps"].as_array().unwrap();
+        assert_eq!(steps.is_empty(), name == "downsample");
+        for step in steps {
+            let (n_in, n_out) = (step["n_in"].as_u64().unwrap(), step["n_out"].as_u64().unwrap());
+            let removed = usize::try_from(n_in - n_out).unwrap();
+            let merged = indices(&step["merged"]);
+            assert_eq!(indices(&step["kept"]).len() as u64, n_out);
+            assert_eq!(merged.len(), removed + usize::from(name == "merge"), "{name}");
+            assert_eq!(step["into"].is_null(), name != "merge", "{name}");
+            let ranks = ["merge", "prune", "prumerge"].contains(&name);
+            assert_eq!(
+                step["scores"].as_array().unwrap().len() as u64,
+                if ranks { n_in } else { 0 },
+                "{name}"
+            );
+            match step.get("groups") {
+                None => assert!(["merge", "prune", "random"].contains(&name), "{name}"),
+                Some(groups) => {
+                    let groups: Vec<Vec<i64>> = groups.as_array().unwrap().iter().map(indices).collect();
+                    let gone: usize = groups.iter().map(|group| group.len() - 1).sum();
+                    assert_eq!(gone, removed, "{name}");
+                    let stays = indices(&step["kept"]);
+                    assert!(groups.iter().all(|group| stays.contains(group.last().unwrap())), "{name}");
+                }
+            }
+        }
+        if let Some(first) = steps.first() {
+            kept.insert(name, indices(&first["kept"]));
+        }
+    }
+    assert_eq!(kept["prune"], kept["merge"], "the same are kept");
+    let again = |seed| {
+        indices(&answered("again", &["--strategy", "random", "--strategy-seed", seed]).1["steps"][0]["kept"])
+    };
+    assert_eq!(again("3"), kept["random"], "a seed repeats");
+    assert_ne!(again("4"), kept["random"]);
+}
+
+#[test]
+fn explain_shows_where_each_cell_went() {
+    for (name, gone_into_something) in [("prune", false), ("greedy", true)] {
+        let out = scratch(&format!("strategies-explain-{name}"));
+        let rest = ["--image", SCENE, "-p", "what is there", "-n", "1", "--strategy", name, "--out", &out];
+        let outcome = call("explain", &DEMO, &rest);
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        let trace: illava::report::Trace =
+            serde_json::from_str(&fs::read_to_string(format!("{out}/trace.json")).unwrap()).unwrap();
+        let fate = &illava::report::fates(&trace)[0];
+        let gone: Vec<_> = fate.tiles[0].cells.iter().filter(|cell| cell.gone > 0).collect();
+        assert_eq!(gone.len(), 196 - 86, "{name}");
+        assert!(gone.iter().all(|cell| cell.into.is_some() == gone_into_something), "{name}");
+    }
+}
+
+#[test]
+fn smaller_pictures_of_a_model_that_takes_any_size() {
+    let pair = pair("qwen2vl-f32");
+    let file = scratch("strategies-qwen.json");
+    let rest = ["--rounds", "1", "--warm-up", "0", "-n", "2", "--merge", "qwen2vl", "--image", SCENE];
+    let rest = [&rest[..], &["--against", "downsample,prumerge,greedy", "--json", &file]].concat();
+    let outcome = call("bench", &pair.each_ref().map(String::as_str), &rest);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let value = json(&file);
+    let deepest = |i: usize| {
+        value["outcomes"][i]["visual_kv"].as_array().unwrap().last().unwrap()["tokens"].as_f64().unwrap()
+    };
+    assert!(deepest(1) < deepest(0) * 0.6, "{value}");
+    assert!(
+        (deepest(2) - deepest(1)).abs() <= deepest(1) * 0.1,
+        "downsample: {} for {}",
+        deepest(2),
+        deepest(1)
+    );
+    assert_eq!((deepest(3), deepest(4)), (deepest(1), deepest(1)));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let run = ["--image", SCENE, "-p", "x", "-n", "1"];
+    for (flags, part) in [
+        (&["--strategy", "best"][..], "--strategy best: choose merge, prune"),
+        (&["--strategy", "prune", "--merge", "off"], "nothing is to go"),
+        (&["--strategy", "kmeans", "--score", "last-token"], "--score last-token"),
+        (&["--strategy", "prumerge", "--llm-layers", "2", "--llm-r", "5"], "acts before the decoder"),
+        (&["--strategy", "downsample", "--llm-layers", "2", "--llm-r", "5"], "acts before the decoder"),
+    ] {
+        call("run", &DEMO, &[&run, flags].concat()).fails(2, part);
+    }
+    call("bench", &DEMO, &["--against", "paper/best"]).fails(2, "--strategy best");
+}
