@@ -111,8 +111,9 @@ impl Processor {
         };
         let mut remarks = Vec::new();
         let cutting = cutting(file, vision, resample.is_some(), &bad)?;
-        if let Cutting::Anyres { pinpoints, unpad, .. } = &cutting {
-            if pinpoints.is_empty() {
+        if let Cutting::Anyres { pinpoints, max_tiles, unpad } = &cutting {
+            // A file of ours that bounds its tiles and lists none means it: one view.
+            if pinpoints.is_empty() && max_tiles.is_none() {
                 remarks.push(format!("{name}: names no resolutions (clip.vision.image_grid_pinpoints), so only the whole picture is shown, at {0}x{0} pixels, and details are lost; convert the model again with tools/convert.py", vision.image_size));
             } else if *unpad && newline.is_empty() {
                 remarks.push(format!("{name}: has no newline row (v.image_newline), so nothing marks where a row of the picture ends, and answers about places get worse; convert the model again with tools/convert.py"));
@@ -123,7 +124,7 @@ impl Processor {
         }
         remarks.extend(unsaid(file, &name, cutting == Cutting::Library));
         let cutting = match cutting {
-            Cutting::Anyres { pinpoints, .. } if pinpoints.is_empty() => Cutting::Library,
+            Cutting::Anyres { pinpoints, max_tiles: None, .. } if pinpoints.is_empty() => Cutting::Library,
             other => other,
         };
         let mut pooled = matches!(cutting, Cutting::Anyres { max_tiles: Some(_), .. });
@@ -175,6 +176,7 @@ impl Processor {
             Cutting::Library => "as llama.cpp does".to_owned(),
             Cutting::Square => "squeezed into a square".to_owned(),
             Cutting::Pad => "padded to a square".to_owned(),
+            Cutting::Anyres { pinpoints, .. } if pinpoints.is_empty() => "the whole alone".to_owned(),
             Cutting::Anyres { pinpoints, max_tiles: Some(most), .. } => {
                 format!(
                     "the whole and tiles (anyres, {} shapes), cells of {most} tiles at most",

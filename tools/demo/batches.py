@@ -1,15 +1,70 @@
-"""Endless batches of rendered pictures with their packed questions."""
+"""Endless batches of rendered pictures with their packed questions and their facts."""
+
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
-from . import scenes, tasks
+from . import dense, scenes, tasks
 from .vocabulary import ASSISTANT, END, PAD, encode
 
 IGNORED = -100
+PACKED = 144        # tokens of questions and answers behind a picture
+MOST_FACTS = 256    # texts that a batch is compared with
+FACT_TOKENS = 8
 
 
-def pack(questions, length, rng=None):
+@dataclass
+class Item:
+    """What one prompt shows: `views` is uint8 [pictures or frames, side, side, 3].
+
+    `shares` is how much of each patch things cover, None where there is no ground; `facts` are
+    all true ones, and some false.
+    """
+    views: np.ndarray
+    questions: list
+    shares: np.ndarray = None
+    facts: tuple = field(default=(frozenset(), ()))
+
+
+def scene_item(rng, g, most_questions=16):
+    most = 3 if rng.random() < 0.3 else 5
+    scene = scenes.random_scene(rng, most=most, smallest=g.smallest)
+    picture, covers = scenes.render_scene(scene, g.side)
+    questions = tasks.several(rng, lambda r: tasks.scene_question(r, scene), most_questions, 60)
+    return Item(picture[None], questions, scenes.shares(covers, g.grid), tasks.scene_facts(rng, scene))
+
+
+def dense_picture(rng, g):
+    which = rng.integers(8)
+    if which < 4:
+        return dense.random_page(rng, g, fine=which >= 2)
+    return dense.random_table(rng, g) if which < 6 else dense.random_chart(rng)
+
+
+def dense_item(rng, g, most_questions=16):
+    picture = dense_picture(rng, g)
+    questions = tasks.several(rng, lambda r: tasks.dense_question(r, picture), most_questions, 40)
+    return Item(dense.render(rng, picture, g.side)[None], questions, None, tasks.dense_facts(rng, picture))
+
+
+def pair_item(rng, g, most_questions=8):
+    pair = [scenes.random_scene(rng, 1, 4, smallest=g.smallest) for _ in range(2)]
+    if rng.random() < 0.4:      # something in common, so that "both" is an answer
+        shared = pair[0].things[0]
+        others = [t for t in pair[1].things if scenes.apart(t, shared)]
+        pair[1] = replace(pair[1], things=(shared, *others))
+    questions = tasks.several(rng, lambda r: tasks.pair_question(r, *pair), most_questions, 20)
+    return Item(np.stack([scenes.render_scene(s, g.side)[0] for s in pair]), questions)
+
+
+def video_item(rng, g, _=None):
+    frames, thing, direction = scenes.moving(rng, g.frames, g.smallest)
+    views = np.stack([scenes.render_scene(s, g.side)[0] for s in frames])
+    return Item(views, tasks.video_questions(thing, direction))
+
+
+def pack(questions, length=PACKED, rng=None):
     """Lays questions and answers side by side in `length` tokens, as far as they fit.
 
     Gives ids, targets (IGNORED where nothing is to be learned), segments (-1 is padding) and
@@ -20,7 +75,7 @@ def pack(questions, length, rng=None):
     positions, taken, at = np.zeros(length, np.int64), [], 0
     for q in questions:
         asked = [*encode(tasks.reworded(rng, q.text) if rng else q.text), ASSISTANT]
-        answer = [*encode(spoken(q)), END]
+        answer = [*encode(q.spoken), END]
         end = at + len(asked) + len(answer) - 1
         if end > length:
             continue
@@ -33,46 +88,51 @@ def pack(questions, length, rng=None):
     return ids, targets, segments, positions, taken
 
 
-def spoken(question):
-    """The answer as generated: words carry their leading space, characters have none."""
-    return question.answer if question.kind in tasks.PAGE_KINDS else " " + question.answer
+def stack(items, rng=None, length=PACKED):
+    """(tensors, [kinds of each item's questions]) of items with equally many views."""
+    packed = [pack(item.questions, length, rng) for item in items]
+    arrays = dict(zip(("ids", "targets", "segments", "positions"), zip(*(p[:4] for p in packed))))
+    batch = {name: torch.from_numpy(np.stack(value)) for name, value in arrays.items()}
+    batch["views"] = torch.from_numpy(np.stack([item.views for item in items]))
+    return batch, [[q.kind for q in p[4]] for p in packed]
+
+
+def facts(rng, items):
+    """Texts as ids [texts, FACT_TOKENS] and which of them are true of which item,
+    [items, texts]: the false ones of all items, and as many true ones as there is room for."""
+    texts = list(dict.fromkeys(text for item in items for text in item.facts[1]))[:MOST_FACTS // 2]
+    true = [sorted(item.facts[0]) for item in items]
+    room = (MOST_FACTS - len(texts)) // len(items)
+    for each in true:
+        texts += [each[i] for i in rng.permutation(len(each))[:room]]
+    texts = list(dict.fromkeys(texts))
+    ids = np.full((len(texts), FACT_TOKENS), PAD)
+    for row, text in zip(ids, texts):
+        tokens = encode(" " + text)
+        row[:len(tokens)] = tokens
+    holds = np.array([[text in item.facts[0] for text in texts] for item in items], np.float32)
+    return torch.from_numpy(ids), torch.from_numpy(holds)
 
 
 class Batches(torch.utils.data.IterableDataset):
-    """Pairs (scenes, pages) of batches, each a dict of tensors and the list of question kinds."""
+    """Lists of (batch, kinds): pictures alone, with their facts; and, if `several`, a pair or a
+    video in every step.  A quarter of the pictures alone are dense."""
 
-    def __init__(self, scene_count, page_count, length, seed, start):
-        self.counts, self.length, self.seed = (scene_count, page_count), length, (seed, start)
+    def __init__(self, geometry, size, several, seed, start):
+        self.g, self.size, self.several, self.seed = geometry, size, several, (seed, start)
 
     def __iter__(self):
         worker = torch.utils.data.get_worker_info()
         rng = np.random.default_rng((*self.seed, worker.id if worker else 0))
+        more = max(1, self.size // 8) if self.several else 0
+        crowd = max(1, (self.size - more) // 4)
         while True:
-            yield tuple(_stack([one(rng, self.length) for _ in range(count)])
-                        for one, count in zip((_scene, _page), self.counts))
-
-
-def _scene(rng, length):
-    scene = scenes.random_scene(rng, most=3) if rng.random() < 0.3 else scenes.random_scene(rng)
-    picture, covers = scenes.render_scene(scene)
-    shape, color, share = scenes.patch_labels(scene, covers)
-    questions = tasks.several(rng, lambda r: tasks.scene_question(r, scene), 16, 60)
-    return picture, (shape, color, np.zeros_like(shape)), share, pack(questions, length, rng)
-
-
-def _page(rng, length):
-    page = scenes.random_page(rng, 7 if rng.random() < 0.4 else 14)
-    none = np.zeros(scenes.GRID ** 2, np.int64)
-    questions = tasks.several(rng, lambda r: tasks.page_question(r, page), 16, 40)
-    labels = (none, none, scenes.page_labels(page))
-    return scenes.render_page(rng, page), labels, none.astype(np.float32), \
-        pack(questions, length, rng)
-
-
-def _stack(rows):
-    pictures, labels, shares, packed = zip(*rows)
-    ids, targets, segments, positions, taken = zip(*packed)
-    arrays = dict(pictures=pictures, labels=labels, shares=shares, ids=ids, targets=targets,
-                  segments=segments, positions=positions)
-    batch = {name: torch.from_numpy(np.stack(value)) for name, value in arrays.items()}
-    return batch, [[q.kind for q in questions] for questions in taken]
+            items = [scene_item(rng, self.g) for _ in range(self.size - more - crowd)]
+            items += [dense_item(rng, self.g) for _ in range(crowd)]
+            batch, kinds = stack(items, rng)
+            batch["facts"], batch["holds"] = facts(rng, items)
+            found = [(batch, kinds)]
+            if more:
+                one = (pair_item, video_item)[rng.integers(2)]
+                found.append(stack([one(rng, self.g) for _ in range(more)], rng))
+            yield found

@@ -1,132 +1,139 @@
-"""Writes the GGUF pair that llama.cpp runs as a LLaVA.
+"""Writes the pair that llama.cpp and illava run as a LLaVA-OneVision.
 
-`python -m demo.export CHECKPOINT ../models/demo --vit 2,3,4,5:12,12,12,12 --llm 1:0.5
+`python -m demo.export CHECKPOINT FOLDER --merge-vit 2,3,4,5:25,25,25,25 --merge-llm 2:0.7
  --evaluated SENTENCE`
+
+First the checkpoint as such models are released, in the layout of transformers; then that through
+the project's converter, so that the pair says of itself what a converted one says.
 """
 
 import argparse
+import json
+import tempfile
 from pathlib import Path
 
-import gguf
+from safetensors.torch import save_file
+
+from convert.pair import Job, convert
+from convert.recommend import Recommendation
 
 from . import vocabulary as v
 from .evaluate import load
-from .model import Schedule
-from .scenes import PATCH, SIDE
 
-_TOWER = {"norm1": "ln1", "norm2": "ln2", "q": "attn_q", "k": "attn_k", "v": "attn_v",
-          "out": "attn_out", "up": "ffn_up", "down": "ffn_down"}
-_TEXT = {"norm1": "attn_norm", "norm2": "ffn_norm", "q": "attn_q", "k": "attn_k", "v": "attn_v",
-         "out": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
+_TOWER = {"norm1": "layer_norm1", "norm2": "layer_norm2", "q": "self_attn.q_proj", "k": "self_attn.k_proj",
+          "v": "self_attn.v_proj", "out": "self_attn.out_proj", "up": "mlp.fc1", "down": "mlp.fc2"}
+_TEXT = {"norm1": "input_layernorm", "norm2": "post_attention_layernorm", "q": "self_attn.q_proj",
+         "k": "self_attn.k_proj", "v": "self_attn.v_proj", "out": "self_attn.o_proj", "gate": "mlp.gate_proj",
+         "up": "mlp.up_proj", "down": "mlp.down_proj"}
+_VISION = "vision_tower.vision_model."
+_LANGUAGE = "language_model.model."
+_FIXED = {"tower.patch.bias": _VISION + "embeddings.patch_embedding.bias",
+          "tower.position": _VISION + "embeddings.position_embedding.weight",
+          "project1": "multi_modal_projector.linear_1", "project2": "multi_modal_projector.linear_2",
+          "newline": "image_newline", "decoder.embedding.weight": _LANGUAGE + "embed_tokens.weight",
+          "decoder.norm.weight": _LANGUAGE + "norm.weight"}
+# The pre-tokenizer of Qwen2.
+_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+            r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+def released_name(name):
+    """The name of a weight in the layout of transformers."""
+    if name in _FIXED:
+        return _FIXED[name]
+    parts = name.split(".")
+    if parts[0] in _FIXED:
+        return f"{_FIXED[parts[0]]}.{parts[1]}"
+    if parts[0] == "tower":
+        return f"{_VISION}encoder.layers.{parts[2]}.{_TOWER[parts[3]]}.{parts[4]}"
+    return f"{_LANGUAGE}layers.{parts[2]}.{_TEXT[parts[3]]}.{parts[4]}"
+
+
+def write_checkpoint(model, folder):
+    """A checkpoint folder in the layout of transformers."""
+    g = model.geometry
+    weights = {}
+    for name, value in model.state_dict().items():
+        if name == "tower.patch.weight":
+            weights[_VISION + "embeddings.patch_embedding.weight"] = value.view(-1, 3, g.patch, g.patch)
+        else:
+            weights[released_name(name)] = value
+    save_file({name: value.contiguous() for name, value in weights.items()},
+              folder / "model.safetensors", {"format": "pt"})
+
+    def save(name, content):
+        (folder / name).write_text(json.dumps(content))
+
+    # No tiles: every picture is one view, as in the paper's own example of 729 tokens.
+    picture = {"image_processor_type": "LlavaOnevisionImageProcessor", "do_resize": True, "do_rescale": True,
+               "do_normalize": True, "do_convert_rgb": True, "do_pad": True, "image_mean": [0.5] * 3,
+               "image_std": [0.5] * 3, "resample": 3, "rescale_factor": 1 / 255,
+               "size": {"height": g.side, "width": g.side}, "image_grid_pinpoints": []}
+    save("preprocessor_config.json", picture)
+    save("processor_config.json", {"processor_class": "LlavaOnevisionProcessor", "num_image_tokens": g.tokens,
+                                   "vision_feature_select_strategy": "full",
+                                   "vision_aspect_ratio": "anyres_max_9"})
+    save("config.json", {
+        "architectures": ["LlavaOnevisionForConditionalGeneration"], "model_type": "llava_onevision",
+        "image_token_index": v.IDS["<image>"], "video_token_index": v.IDS["<video>"],
+        "projector_hidden_act": "gelu", "vision_feature_layer": -1, "vision_feature_select_strategy": "full",
+        "vision_aspect_ratio": "anyres_max_9", "image_grid_pinpoints": [], "tie_word_embeddings": True,
+        "torch_dtype": "float32",
+        "text_config": {
+            "model_type": "qwen2", "hidden_size": g.width, "intermediate_size": g.mlp,
+            "num_hidden_layers": g.layers, "num_attention_heads": g.heads, "num_key_value_heads": g.heads,
+            "rms_norm_eps": g.eps, "rope_theta": g.theta, "max_position_embeddings": 4096,
+            "vocab_size": v.SIZE, "hidden_act": "silu", "tie_word_embeddings": True,
+            "bos_token_id": None, "eos_token_id": v.END},
+        "vision_config": {
+            "model_type": "siglip_vision_model", "hidden_size": g.tower_width, "intermediate_size": g.tower_mlp,
+            "num_hidden_layers": g.tower_layers, "num_attention_heads": g.tower_heads, "image_size": g.side,
+            "patch_size": g.patch, "layer_norm_eps": g.eps, "hidden_act": "gelu_pytorch_tanh",
+            "vision_use_head": False},
+    })
+    _tokenizer(save)
+    (folder / "chat_template.jinja").write_text(v.CHAT_TEMPLATE)
+
+
+def _tokenizer(save):
+    split = {"type": "Split", "pattern": {"Regex": _PATTERN}, "behavior": "Isolated", "invert": False}
+    bytes_ = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    special = [{"id": v.ORDINARY + i, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
+                "normalized": False, "special": True} for i, token in enumerate(v.SPECIAL)]
+    save("tokenizer.json", {
+        "version": "1.0", "added_tokens": special, "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, bytes_]},
+        "post_processor": bytes_, "decoder": bytes_,
+        "model": {"type": "BPE", "byte_fallback": False, "ignore_merges": False, "unk_token": None,
+                  "vocab": {token: i for i, token in enumerate(v.TOKENS[:v.ORDINARY])},
+                  "merges": [list(pair) for pair in v.MERGES]}})
+    save("tokenizer_config.json", {
+        "tokenizer_class": "Qwen2Tokenizer", "add_bos_token": False, "bos_token": None,
+        "eos_token": "<|end|>", "pad_token": "<|pad|>", "model_max_length": 4096,
+        "added_tokens_decoder": {str(t["id"]): {"content": t["content"], "special": True} for t in special}})
+
+
+def export(model, folder, recommendation=Recommendation(), kind="f16"):
+    """Writes text.gguf and mmproj.gguf."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch)
+        write_checkpoint(model, source)
+        written = convert(Job(source, folder, "illava-demo", kind, kind, recommendation=recommendation))
+    for path, name in zip(written, ("text.gguf", "mmproj.gguf")):
+        path.replace(folder / name)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--vit", default="", help="encoder: layers:tokens removed, as 2,3:12,12")
-    parser.add_argument("--llm", default="", help="decoder: layers:shares kept, as 1:0.5")
-    parser.add_argument("--evaluated", required=True, help="by what the schedule was chosen")
+    parser.add_argument("--type", choices=("f32", "f16"), default="f16", help="of both files")
+    parser.add_argument("--merge-vit", help="encoder: layers:tokens removed, as 2,3:12,12")
+    parser.add_argument("--merge-llm", help="decoder: layers:shares kept, as 2:0.7")
+    parser.add_argument("--evaluated", help="by what the schedule was chosen")
     a = parser.parse_args()
-    model, _ = load(a.checkpoint)
-    weights = {name: t.float().numpy() for name, t in model.state_dict().items()}
-    schedule = Schedule(*_half(a.vit, int), *_half(a.llm, float))
-    for write, name in ((_text, "text"), (_projector, "mmproj")):
-        writer = write(a.folder / f"{name}.gguf", model.config, weights)
-        _recommend(writer, schedule, a.evaluated)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-
-
-def _half(text, number):
-    layers, amounts = text.split(":") if text else ("", "")
-    found = (tuple(int(x) for x in layers.split(",") if x),
-             tuple(number(x) for x in amounts.split(",") if x))
-    if len(found[0]) != len(found[1]):
-        raise SystemExit(f"{text}: as many amounts as layers are needed")
-    return found
-
-
-def _recommend(writer, schedule, evaluated):
-    """The schedule that `--merge model` takes; an empty half merges nothing there."""
-    for half, key, values in (("vit", "layers", schedule.vit_layers), ("vit", "r", schedule.vit_r),
-                              ("llm", "layers", schedule.llm_layers),
-                              ("llm", "keep", schedule.llm_keep)):
-        if values:      # GGUF arrays carry their element type, which an empty one has not
-            writer.add_array(f"illava.merge.{half}_{key}", list(values))
-    writer.add_string("illava.merge.evaluated", evaluated)
-
-
-def _text(path, c, weights):
-    w = gguf.GGUFWriter(path, "qwen2")
-    w.add_name("illava demo v0")
-    w.add_description("Answers questions about rendered shapes and pages; see its README.")
-    w.add_context_length(2048)
-    w.add_embedding_length(c.width)
-    w.add_block_count(c.layers)
-    w.add_feed_forward_length(c.mlp)
-    w.add_head_count(c.heads)
-    w.add_head_count_kv(c.heads)
-    w.add_rope_freq_base(c.theta)
-    w.add_layer_norm_rms_eps(c.eps)
-    w.add_file_type(gguf.LlamaFileType.ALL_F32)
-    normal, control, unused = (gguf.TokenType[n] for n in ("NORMAL", "CONTROL", "UNUSED"))
-    special = v.ORDINARY + len(v.SPECIAL)
-    w.add_tokenizer_model("gpt2")
-    w.add_tokenizer_pre("qwen2")
-    w.add_token_list(v.TOKENS)
-    w.add_token_types([normal] * v.ORDINARY + [control] * len(v.SPECIAL)
-                      + [unused] * (v.SIZE - special))
-    w.add_token_merges([" ".join(pair) for pair in v.MERGES])
-    w.add_eos_token_id(v.END)
-    w.add_pad_token_id(v.PAD)
-    w.add_add_bos_token(False)
-    w.add_chat_template(v.CHAT_TEMPLATE)
-    w.add_tensor("token_embd.weight", weights["decoder.embedding.weight"])
-    w.add_tensor("output_norm.weight", weights["decoder.norm.weight"])
-    for layer in range(c.layers):
-        _layer(w, weights, f"decoder.layers.{layer}.", f"blk.{layer}.", _TEXT)
-    return w
-
-
-def _projector(path, c, weights):
-    w = gguf.GGUFWriter(path, "clip")
-    w.add_name("illava demo v0")
-    w.add_file_type(gguf.LlamaFileType.ALL_F32)
-    for key, value in dict(has_vision_encoder=True, has_text_encoder=False,
-                           has_llava_projector=True, use_gelu=True, use_silu=False).items():
-        w.add_bool(f"clip.{key}", value)
-    w.add_string("clip.projector_type", "mlp")
-    # llama.cpp's LLaVA graph takes the output of the layer before the last; so one more is
-    # stored, a copy that is never run.
-    stored = c.tower_layers + 1
-    for key, value in dict(image_size=SIDE, patch_size=PATCH, embedding_length=c.tower_width,
-                           feed_forward_length=c.tower_mlp, block_count=stored,
-                           projection_dim=c.width).items():
-        w.add_uint32(f"clip.vision.{key}", value)
-    w.add_uint32("clip.vision.attention.head_count", c.tower_heads)
-    w.add_float32("clip.vision.attention.layer_norm_epsilon", c.eps)
-    w.add_array("clip.vision.image_mean", [0.5] * 3)
-    w.add_array("clip.vision.image_std", [0.5] * 3)
-    w.add_tensor("v.patch_embd.weight", weights["tower.patch.weight"].reshape(-1, 3, PATCH, PATCH))
-    w.add_tensor("v.patch_embd.bias", weights["tower.patch.bias"])
-    w.add_tensor("v.position_embd.weight", weights["tower.position"])
-    for layer in range(stored):
-        source = min(layer, c.tower_layers - 1)
-        _layer(w, weights, f"tower.layers.{source}.", f"v.blk.{layer}.", _TOWER)
-    for ours, theirs in (("project1", "mm.0"), ("project2", "mm.2")):
-        for part in ("weight", "bias"):
-            w.add_tensor(f"{theirs}.{part}", weights[f"{ours}.{part}"])
-    return w
-
-
-def _layer(writer, weights, ours, theirs, names):
-    for a, b in names.items():
-        for part in ("weight", "bias"):
-            if f"{ours}{a}.{part}" in weights:
-                writer.add_tensor(f"{theirs}{b}.{part}", weights[f"{ours}{a}.{part}"])
+    export(load(a.checkpoint)[0], a.folder, Recommendation.parse(a.merge_vit, a.merge_llm, a.evaluated), a.type)
 
 
 if __name__ == "__main__":

@@ -1,51 +1,13 @@
-"""The model: a SigLIP-like tower, a two-layer projector and a Qwen2-like decoder, in the forms
-that llama.cpp's `clip` (projector `mlp`) and `qwen2` graphs compute."""
+"""The model: a SigLIP tower, a two-layer projector and a Qwen2 decoder, arranged as
+LLaVA-OneVision arranges pictures and videos."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .merging import merge
-from .scenes import GRID, PATCH
 from .vocabulary import SIZE, USER
-
-TOKENS = GRID * GRID
-
-
-@dataclass(frozen=True)
-class Config:
-    tower_width: int = 96
-    tower_layers: int = 8
-    tower_heads: int = 3
-    tower_mlp: int = 256    # llama.cpp tells up from down by shape: must differ from the width
-    width: int = 128
-    layers: int = 4
-    heads: int = 4
-    mlp: int = 256
-    theta: float = 1e6
-    eps: float = 1e-6
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What merges where; layers count from 0.  `keep` is a share of a picture's tokens."""
-    vit_layers: tuple = ()
-    vit_r: tuple = ()
-    llm_layers: tuple = ()
-    llm_keep: tuple = ()
-
-    def tokens(self):
-        """Tokens in: the tower, after it, and after each decoder merge."""
-        counts = [TOKENS, TOKENS - sum(self.vit_r)]
-        for keep in self.llm_keep:
-            counts.append(counts[-1] - round(counts[-1] * (1 - keep)))
-        return counts
-
-
-OFF = Schedule()
 
 
 def split_heads(x, heads):
@@ -79,22 +41,20 @@ class TowerLayer(nn.Module):
 class Tower(nn.Module):
     def __init__(self, c):
         super().__init__()
-        self.patch = nn.Linear(3 * PATCH * PATCH, c.tower_width)
-        self.position = nn.Parameter(_sincos(c.tower_width) * 0.5)
+        self.grid = c.grid
+        self.patch = nn.Linear(3 * c.patch * c.patch, c.tower_width)
+        self.position = nn.Parameter(_sincos(c.grid, c.tower_width) * 0.5)
         self.layers = nn.ModuleList(TowerLayer(c) for _ in range(c.tower_layers))
 
-    def forward(self, pictures, schedule=OFF, scored=()):
+    def forward(self, pictures, scored=()):
         """Pictures, uint8 [B, H, W, 3], to tokens [B, N, width] and the attention received at
-        the layers in `scored`, {layer: [B, tokens there]}."""
-        x = self.patch(cut(pictures)) + self.position
-        removed = dict(zip(schedule.vit_layers, schedule.vit_r))
+        the layers in `scored`, {layer: [B, N]}."""
+        x = self.patch(cut(pictures, self.grid)) + self.position
         received = {}
         for number, layer in enumerate(self.layers):
-            x, score = layer.attend(x, number in removed or number in scored)
+            x, score = layer.attend(x, number in scored)
             if number in scored:
                 received[number] = score
-            if removed.get(number):
-                x, _ = merge(x, score, removed[number])
             x = layer.feed(x)
         return x, received
 
@@ -136,28 +96,20 @@ class Decoder(nn.Module):
         angles = (positions[..., None] * rates).repeat(1, 1, 2)[:, None]
         return angles.cos(), angles.sin()
 
-    def prefix(self, visual, schedule=OFF, scored=()):
-        """Runs `<|user|>` and the visual tokens [B, N, width].  Gives the keys and values of each
+    def prefix(self, visual, scored=()):
+        """Runs `<|user|>` and the visual rows [B, N, width].  Gives the keys and values of each
         layer, which is all that a question behind them sees, with the first text position, and
-        the image scores of the layers in `scored`, {layer: [B, tokens there]}."""
+        the image scores of the layers in `scored`, {layer: [B, N]}."""
         batch, n, _ = visual.shape
-        user = self.embedding.weight[USER].expand(batch, 1, -1)
+        user = self.embedding.weight[USER].expand(batch, 1, -1).to(visual.dtype)
         x = torch.cat([user, visual], 1)
-        positions = torch.arange(n + 1, device=x.device).expand(batch, -1)
-        keeps = dict(zip(schedule.llm_layers, schedule.llm_keep))
-        cache, score, received = [], None, {}
+        rotation = self.rotation(torch.arange(n + 1, device=x.device).expand(batch, -1))
+        cache, received = [], {}
         for number, layer in enumerate(self.layers):
-            if number in keeps:
-                r = round((x.shape[1] - 1) * (1 - keeps[number]))
-                merged, kept = merge(x[:, 1:], score, r)
-                x = torch.cat([x[:, :1], merged], 1)
-                positions = torch.cat([positions[:, :1], positions[:, 1:].gather(1, kept)], 1)
-            q, k, v = layer.project(x, self.rotation(positions))
+            q, k, v = layer.project(x, rotation)
             cache.append((k, v))
-            if number + 1 in keeps or number in scored:
-                score = causal_score(q, k)[:, 1:]
             if number in scored:
-                received[number] = score
+                received[number] = causal_score(q, k)[:, 1:]
             if number + 1 < len(self.layers):
                 y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
                 x = layer.finish(x, y)
@@ -184,31 +136,59 @@ class Decoder(nn.Module):
 
 
 class Llava(nn.Module):
-    def __init__(self, config=Config()):
+    def __init__(self, geometry):
         super().__init__()
-        c = self.config = config
+        c = self.geometry = geometry
         self.tower = Tower(c)
         self.project1 = nn.Linear(c.tower_width, c.width)
         self.project2 = nn.Linear(c.width, c.width)
+        self.newline = nn.Parameter(torch.randn(c.width) * 0.06)
         self.decoder = Decoder(c)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.7 / math.sqrt(module.in_features))
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise(self)
         for layer in (*self.tower.layers, *self.decoder.layers):
             layer.out.weight.data.mul_(0.2)     # a deep stack starts near the identity
             layer.down.weight.data.mul_(0.2)
         nn.init.normal_(self.decoder.embedding.weight, std=0.06)
 
     def projector(self, x):
-        return self.project2(F.gelu(self.project1(x), approximate="tanh"))
+        return self.project2(F.gelu(self.project1(x)))
+
+    def rows(self, tokens):
+        """The span's rows [B, rows, width] of the tower's tokens [B, views, N, tower width]: one
+        picture as it is; two, each with a newline behind; more are the frames of a video, each
+        interpolated to half its sides, with one newline at the end."""
+        views = tokens.shape[1]
+        x = self.projector(tokens)
+        newline = self.newline.to(x.dtype).expand(x.shape[0], 1, -1)
+        if views == 1:
+            return x[:, 0]
+        if views == 2:
+            return torch.cat([part for view in x.unbind(1) for part in (view, newline)], 1)
+        g, half = self.geometry.grid, self.geometry.pooled
+        grid = x.flatten(0, 1).transpose(1, 2).unflatten(2, (g, g))
+        small = F.interpolate(grid.float(), size=(half, half), mode="bilinear").to(x.dtype)
+        frames = small.flatten(2).transpose(1, 2).unflatten(0, (-1, views)).flatten(1, 2)
+        return torch.cat([frames, newline], 1)
+
+    def answer(self, rows, batch, scored=()):
+        """Logits at the positions with a target, and the decoder's image scores."""
+        prefix, scores = self.decoder.prefix(rows, scored)
+        hidden = self.decoder.read(prefix, batch["ids"], batch["positions"], batch["segments"])
+        return self.decoder.logits(hidden[batch["targets"] >= 0]), scores
 
 
-def cut(pictures):
-    """Pictures, uint8 [B, H, W, 3], to patches [B, N, 3 * PATCH * PATCH] in [-1, 1], each in the
+def initialise(model):
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.7 / math.sqrt(module.in_features))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def cut(pictures, grid):
+    """Pictures, uint8 [B, H, W, 3], to patches [B, N, 3 * patch * patch] in [-1, 1], each in the
     order (channel, y, x) of a convolution's weight."""
-    x = pictures.unflatten(2, (GRID, PATCH)).unflatten(1, (GRID, PATCH))
+    x = pictures.unflatten(2, (grid, -1)).unflatten(1, (grid, -1))
     return x.permute(0, 1, 3, 5, 2, 4).flatten(3).flatten(1, 2).float() / 127.5 - 1
 
 
@@ -228,9 +208,9 @@ def causal_score(q, k):
     return map_.softmax(-1)[:, :, 1:].mean((1, 2))
 
 
-def _sincos(width):
+def _sincos(grid, width):
     """Fixed sine and cosine positions of the grid, the start of the learned ones."""
     rates = 10000 ** -torch.linspace(0, 1, width // 4)
-    ys, xs = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
+    ys, xs = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
     x, y = xs.reshape(-1, 1) * rates, ys.reshape(-1, 1) * rates
     return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], 1)

@@ -1,36 +1,19 @@
-"""Renders the two kinds of picture: scenes of coloured shapes, and pages of characters.
+"""Renders scenes of coloured shapes.
 
-Lengths are in units of the model's own 112-pixel picture whatever size is rendered, so the same
-scene can be drawn at any resolution.
+Lengths are in units of a 112th of the picture whatever size is rendered, so the same scene can be
+drawn at any resolution.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .vocabulary import COLORS, GLYPHS, SHAPES
+from .vocabulary import COLORS, SHAPES
 
-SIDE = 112          # the model's picture, in pixels
-PATCH = 8
-GRID = SIDE // PATCH
-
-_RGB = {"red": (215, 35, 35), "green": (40, 170, 50), "blue": (40, 70, 220),
+UNIT = 112
+RGB = {"red": (215, 35, 35), "green": (40, 170, 50), "blue": (40, 70, 220),
         "yellow": (230, 215, 40), "purple": (150, 45, 180), "orange": (240, 135, 25),
         "white": (245, 245, 245), "cyan": (50, 205, 215)}
-
-# Five columns by seven rows each, in the order of vocabulary.GLYPHS.
-_FONT = """
-.###. ..#.. .###. .###. ...#. ##### ..##. ##### .###. .###. .###. .###. ##### ##### #...# #...# #.... ####. ##### #...#
-#...# .##.. #...# #...# ..##. #.... .#... ....# #...# #...# #...# #...# #.... #.... #...# #..#. #.... #...# ..#.. #...#
-#..## ..#.. ....# ....# .#.#. ####. #.... ...#. #...# #...# #...# #.... #.... #.... #...# #.#.. #.... #...# ..#.. .#.#.
-#.#.# ..#.. ..##. ..##. #..#. ....# ####. ..#.. .###. .#### ##### #.... ####. ####. ##### ##... #.... ####. ..#.. ..#..
-##..# ..#.. .#... ....# ##### ....# #...# ..#.. #...# ....# #...# #.... #.... #.... #...# #.#.. #.... #.... ..#.. .#.#.
-#...# ..#.. #.... #...# ...#. #...# #...# .#... #...# ...#. #...# #...# #.... #.... #...# #..#. #.... #.... ..#.. #...#
-.###. .###. ##### .###. ...#. .###. .###. .#... .###. .##.. #...# .###. ##### #.... #...# #...# ##### #.... ..#.. #...#
-"""
-_BITMAPS = np.array([[[c == "#" for c in glyph] for glyph in line.split()]
-                     for line in _FONT.strip().split("\n")], np.float32).transpose(1, 0, 2)
-
 
 @dataclass(frozen=True)
 class Thing:
@@ -46,7 +29,7 @@ class Thing:
 class Scene:
     things: tuple
     seed: int           # of the ground's texture and of the colours' small variations
-    sharpness: float    # edge steepness; 1 is a one-pixel ramp at 112 pixels
+    sharpness: float    # edge steepness; 1 is a ramp of one unit
 
 
 def random_scene(rng, fewest=1, most=5, smallest=7.0, largest=16.0):
@@ -58,26 +41,27 @@ def random_scene(rng, fewest=1, most=5, smallest=7.0, largest=16.0):
         if len(things) == wanted:
             break
         radius = rng.uniform(smallest, largest)
-        x, y = rng.uniform(radius + 1, SIDE - radius - 1, 2)
-        if any(max(abs(x - t.x), abs(y - t.y)) < radius + t.radius + 2 for t in things):
-            continue
+        x, y = rng.uniform(radius + 1, UNIT - radius - 1, 2)
         shape, color = SHAPES[rng.integers(len(SHAPES))], COLORS[rng.integers(len(COLORS))]
+        thing = Thing(shape, color, float(x), float(y), float(radius))
+        if not all(apart(thing, t) for t in things):
+            continue
         if related and things and rng.random() < 0.5:
             other = things[rng.integers(len(things))]
             shape, color = (other.shape, color) if rng.random() < 0.5 else (shape, other.color)
-        things.append(Thing(shape, color, float(x), float(y), float(radius)))
+        things.append(replace(thing, shape=shape, color=color))
     sharpness = 1.0 if rng.random() < 0.7 else float(rng.uniform(1, 4))
     return Scene(tuple(things), int(rng.integers(2**31)), sharpness)
 
 
-def render_scene(scene, side=SIDE):
+def render_scene(scene, side=UNIT):
     """The picture, uint8 [side, side, 3], and each thing's cover of every pixel, [n, side, side]."""
     rng = np.random.default_rng(scene.seed)
-    axis = ((np.arange(side, dtype=np.float32) + 0.5) * (SIDE / side) - 0.5).astype(np.float32)
+    axis = ((np.arange(side, dtype=np.float32) + 0.5) * (UNIT / side) - 0.5).astype(np.float32)
     xs, ys = axis[None, :], axis[:, None]
     picture = _ground(rng, xs, ys, side)
     covers = np.zeros((len(scene.things), side, side), np.float32)
-    edge = scene.sharpness * side / SIDE
+    edge = scene.sharpness * side / UNIT
     for cover, t in zip(covers, scene.things):
         columns = np.flatnonzero(np.abs(axis - t.x) < t.radius + 2)
         rows = np.flatnonzero(np.abs(axis - t.y) < t.radius + 2)
@@ -85,55 +69,39 @@ def render_scene(scene, side=SIDE):
         distance = _distance(t.shape, (axis[columns][None, :] - t.x) / t.radius,
                              (axis[rows][:, None] - t.y) / t.radius)
         cover[box] = np.clip(0.5 - distance * t.radius * edge, 0, 1)
-        color = np.array(_RGB[t.color]) * rng.uniform(0.85, 1.05) + rng.uniform(-8, 8, 3)
+        color = np.array(RGB[t.color]) * rng.uniform(0.85, 1.05) + rng.uniform(-8, 8, 3)
         picture[box] += (color.astype(np.float32) - picture[box]) * cover[box][..., None]
     return np.clip(picture, 0, 255).astype(np.uint8), covers
 
 
-def patch_labels(scene, covers):
-    """Per patch, row by row: shape and colour of the thing that covers it most, counted from 1
-    (0 is ground), and the covered share.  Three arrays of GRID * GRID."""
-    shape, color = np.zeros((2, GRID * GRID), np.int64)
-    share = np.zeros(GRID * GRID, np.float32)
-    if scene.things:
-        each = covers.reshape(-1, GRID, PATCH, GRID, PATCH).mean((2, 4)).reshape(-1, GRID * GRID)
-        top, share = each.argmax(0), each.max(0)
-        seen = share > 0.12
-        shape[seen] = np.array([SHAPES.index(t.shape) + 1 for t in scene.things])[top[seen]]
-        color[seen] = np.array([COLORS.index(t.color) + 1 for t in scene.things])[top[seen]]
-    return shape, color, share
+def shares(covers, grid):
+    """How much of each patch things cover, row by row: [grid * grid]."""
+    if not len(covers):
+        return np.zeros(grid * grid, np.float32)
+    step = covers.shape[1] // grid
+    each = covers.reshape(-1, grid, step, grid, step).mean((2, 4))
+    return each.max(0).reshape(-1).astype(np.float32)
 
 
-def random_page(rng, cells):
-    """A page of `cells` x `cells` characters (7 or 14): glyph indices, [cells, cells]."""
-    return rng.integers(0, len(GLYPHS), (cells, cells))
+def moving(rng, frames, smallest):
+    """A scene of one to three things, one of which moves: (scenes, the thing, direction)."""
+    scene = random_scene(rng, 1, 3, smallest=smallest, largest=12.0)
+    which = int(rng.integers(len(scene.things)))
+    thing = scene.things[which]
+    name, (dx, dy) = list(DIRECTIONS.items())[rng.integers(4)]
+    room = UNIT - 2 * thing.radius - 4
+    way = rng.uniform(0.45, 0.9) * room
+    start = thing.radius + 2 + rng.uniform(0, room - way)
+    others, found = scene.things[:which] + scene.things[which + 1:], []
+    for frame in range(frames):
+        along = start + way * frame / max(1, frames - 1)
+        at = along if dx + dy > 0 else UNIT - along
+        moved = replace(thing, x=at) if dx else replace(thing, y=at)
+        found.append(replace(scene, things=(*others, moved)))
+    return found, thing, name
 
 
-def render_page(rng, page):
-    """The page's picture, uint8 [SIDE, SIDE, 3]; `rng` gives ink, paper, jitter and noise."""
-    cells = len(page)
-    pitch, scale = SIDE // cells, 2 if cells == 7 else 1
-    free_x, free_y = (pitch - 5 * scale, pitch - 7 * scale)
-    bitmaps = _BITMAPS.repeat(scale, 1).repeat(scale, 2)
-    cover = np.zeros((SIDE, SIDE), np.float32)
-    shifts_x = rng.integers(0, min(free_x, 5) + 1, page.shape)
-    shifts_y = rng.integers(0, min(free_y, 2) + 1, page.shape)
-    for r in range(cells):
-        for c in range(cells):
-            top, left = r * pitch + shifts_y[r, c], c * pitch + shifts_x[r, c]
-            cover[top:top + 7 * scale, left:left + 5 * scale] = bitmaps[page[r, c]]
-    light, dark = rng.uniform(150, 255, 3), rng.uniform(0, 90, 3)
-    paper, ink = (light, dark) if rng.random() < 0.5 else (dark, light)
-    picture = paper.astype(np.float32) + cover[..., None] * (ink - paper).astype(np.float32)
-    if rng.random() < 0.5:
-        picture += rng.standard_normal((SIDE, SIDE, 1), np.float32) * rng.uniform(2, 10)
-    return np.clip(picture, 0, 255).astype(np.uint8)
-
-
-def page_labels(page):
-    """Per patch, the character it belongs to, counted from 1: [GRID * GRID]."""
-    step = GRID // len(page)
-    return (page + 1).repeat(step, 0).repeat(step, 1).reshape(-1)
+DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 
 def _ground(rng, xs, ys, side):
@@ -183,3 +151,8 @@ def _distance(shape, u, v):
     if shape == "ring":
         return np.abs(np.hypot(u, v) - 0.76) - 0.24
     return 0.75 * (au + av - 1.1)   # diamond
+
+
+def apart(a, b):
+    """Whether two things keep their distance."""
+    return max(abs(a.x - b.x), abs(a.y - b.y)) >= a.radius + b.radius + 2

@@ -1,16 +1,19 @@
-"""Questions about scenes and pages, with their one right answer."""
+"""Questions about pictures, with their one right answer, and the facts that a picture shows."""
 
 from dataclasses import dataclass
 
-from .scenes import SIDE
-from .vocabulary import COLORS, GLYPHS, NUMBERS, PLURALS, SHAPES
+from .dense import MOST, Chart, Page, Table
+from .scenes import UNIT
+from .vocabulary import COLORS, GLYPHS, NUMBERS, PLURALS, SHAPES, number
 
 # How often each kind is tried, the harder ones more; a kind that a scene cannot answer is passed
 # over, and a question is asked once.
-SCENE_KINDS = {"color": 1, "shape": 1, "count_color": 2, "count_shape": 4, "count_all": 4,
-               "presence": 2, "place": 2, "caption": 5}
-PAGE_KINDS = ("page7_row", "page7_cell", "page14_row", "page14_cell")
-KINDS = (*SCENE_KINDS, *PAGE_KINDS)
+SCENE_KINDS = {"color": 2, "shape": 2, "count_color": 2, "count_shape": 3, "count_all": 3,
+               "presence": 2, "place": 2, "relation": 5, "caption": 3}
+DENSE_KINDS = ("page_row", "page_cell", "fine_row", "fine_cell", "table_cell", "bar_height",
+               "bar_extreme")
+SEVERAL_KINDS = ("pair_more", "pair_which", "video_what", "video_way")
+KINDS = (*SCENE_KINDS, *DENSE_KINDS, *SEVERAL_KINDS)
 _WEIGHTED = [kind for kind, weight in SCENE_KINDS.items() for _ in range(weight)]
 
 
@@ -18,11 +21,21 @@ _WEIGHTED = [kind for kind, weight in SCENE_KINDS.items() for _ in range(weight)
 class Question:
     kind: str
     text: str
-    answer: str     # as the model writes it: words, or a row's characters
+    answer: str     # as the model writes it: words, or characters
+
+    @property
+    def spoken(self):
+        """The answer as generated: words carry their leading space, characters have none."""
+        characters = self.kind in ("page_row", "page_cell", "fine_row", "fine_cell", "table_cell")
+        return self.answer if characters else " " + self.answer
 
 
 def _pick(rng, items):
     return items[rng.integers(len(items))]
+
+
+def _article(color):
+    return "an" if color == "orange" else "a"
 
 
 def scene_question(rng, scene, kind=None):
@@ -32,16 +45,28 @@ def scene_question(rng, scene, kind=None):
     return asked and Question(kind, *asked)
 
 
-def page_question(rng, page, rows=0.4):
-    """A random question about a page; a share `rows` of them asks for a whole row."""
-    cells = len(page)
-    line, place = ("row", "column") if cells == 7 else ("line", "place")
-    r, c = rng.integers(cells, size=2)
-    if rng.random() < rows:
-        answer = "".join(GLYPHS[g] for g in page[r])
-        return Question(f"page{cells}_row", f"Read {line} {NUMBERS[r + 1]}", answer)
-    text = f"Read {line} {NUMBERS[r + 1]} {place} {NUMBERS[c + 1]}"
-    return Question(f"page{cells}_cell", text, GLYPHS[page[r, c]])
+def dense_question(rng, picture, kind=None):
+    """A random question about a page, a table or a chart."""
+    return {Page: _page, Table: _table, Chart: _chart}[type(picture)](rng, picture, kind)
+
+
+def pair_question(rng, first, second, kind=None):
+    """A random question about two scenes."""
+    if (kind or _pick(rng, ("pair_more", "pair_which"))) == "pair_more":
+        a, b = len(first.things), len(second.things)
+        answer = "both" if a == b else "first" if a > b else "second"
+        return Question("pair_more", "Which image has more objects?", answer)
+    there = [{(t.color, t.shape) for t in scene.things} for scene in (first, second)]
+    either = sorted(there[0] | there[1])
+    color, shape = _pick(rng, either) if rng.random() < 0.8 else (_pick(rng, COLORS), _pick(rng, SHAPES))
+    answer = {(1, 1): "both", (1, 0): "first", (0, 1): "second", (0, 0): "neither"}[
+        tuple(int((color, shape) in each) for each in there)]
+    return Question("pair_which", f"Which image has {_article(color)} {color} {shape}?", answer)
+
+
+def video_questions(thing, direction):
+    return [Question("video_what", "What moves?", f"{thing.color} {thing.shape}"),
+            Question("video_way", f"Which way does the {thing.shape} move?", direction)]
 
 
 def several(rng, ask, most, tries):
@@ -63,12 +88,12 @@ def reworded(rng, text):
     A page's characters are found by their distance from the question, so there a token more or
     less is a harder matter, and rarer.
     """
-    page = text.startswith("Read")
-    rare = 0.15 if page else 0.4
+    reads = text.startswith("Read")
+    rare = 0.1 if reads else 0.3
     if rng.random() < rare:
         text = text[0].lower() + text[1:]
     if rng.random() < rare:
-        text = text + "." if page else text[:-1]
+        text = text + "." if reads else text[:-1]
     if rng.random() < 0.3:
         text = text.replace(" are there", "")
     if rng.random() < rare:
@@ -128,23 +153,48 @@ def _presence(rng, things):
                 break
         else:
             return None
-    article = "an" if color == "orange" else "a"
-    return f"Is there {article} {color} {shape}?", "yes" if present else "no"
+    return f"Is there {_article(color)} {color} {shape}?", "yes" if present else "no"
+
+
+def _quarter(thing):
+    vertical = "top" if thing.y < UNIT / 2 else "bottom"
+    return f"{vertical} {'left' if thing.x < UNIT / 2 else 'right'}"
+
+
+def _in_a_quarter(thing):
+    return min(abs(thing.x - UNIT / 2), abs(thing.y - UNIT / 2)) > 5
+
+
+def _names(things):
+    """(how to call it, thing) for each way to name one thing and no other."""
+    named = [(f"the {t.shape}", t) for t in _unique(things, "shape")]
+    return named + [(f"the {t.color} object", t) for t in _unique(things, "color")]
 
 
 def _place(rng, things):
-    clear = [t for t in things if min(abs(t.x - SIDE / 2), abs(t.y - SIDE / 2)) > 5]
-    named = [(f"the {t.shape}", t) for t in _unique(things, "shape") if t in clear]
-    named += [(f"the {t.color} object", t) for t in _unique(things, "color") if t in clear]
+    named = [(name, t) for name, t in _names(things) if _in_a_quarter(t)]
     if not named:
         return None
     name, thing = _pick(rng, named)
-    vertical = "top" if thing.y < SIDE / 2 else "bottom"
-    return f"Where is {name}?", f"{vertical} {'left' if thing.x < SIDE / 2 else 'right'}"
+    return f"Where is {name}?", _quarter(thing)
+
+
+def _relation(rng, things):
+    """Two things at least twelve units apart along the axis that is asked about."""
+    named = [(name, t) for name, t in _names(things) if not name.endswith("object")]
+    if len(named) < 2:
+        return None
+    (one, a), (other, b) = (named[i] for i in rng.permutation(len(named))[:2])
+    along = [(a.x - b.x, "left of", "right of"), (a.y - b.y, "above", "below")]
+    distance, less, more = along[rng.integers(2)]
+    if abs(distance) < 12:
+        return None
+    words = (less, more)[rng.integers(2)]
+    return f"Is {one} {words} {other}?", "yes" if (distance < 0) == (words == less) else "no"
 
 
 def _caption(rng, things):
-    """At most three things, from left to right, at least ten pixels apart: one right answer."""
+    """At most three things, from left to right, at least ten units apart: one right answer."""
     row = sorted(things, key=lambda t: t.x)
     if len(row) > 3 or any(b.x - a.x < 10 for a, b in zip(row, row[1:])):
         return None
@@ -153,4 +203,74 @@ def _caption(rng, things):
 
 _SCENE = {"color": _color, "shape": _shape, "count_color": _count_color,
           "count_shape": _count_shape, "count_all": _count_all, "presence": _presence,
-          "place": _place, "caption": _caption}
+          "place": _place, "relation": _relation, "caption": _caption}
+
+
+def _page(rng, page, kind):
+    size, line, place = ("fine", "line", "place") if page.fine else ("page", "row", "column")
+    r, c = (int(n) for n in rng.integers(len(page.rows), size=2))
+    if (kind or _pick(rng, ("row", "cell", "cell"))).endswith("row"):
+        return Question(f"{size}_row", f"Read {line} {number(r + 1)}", page.rows[r])
+    text = f"Read {line} {number(r + 1)} {place} {number(c + 1)}"
+    return Question(f"{size}_cell", text, page.rows[r][c])
+
+
+def _table(rng, table, _):
+    r, c = rng.integers(len(table.lines)), rng.integers(len(table.columns))
+    return Question("table_cell", f"Read cell {table.lines[r]} {table.columns[c]}", table.cells[r][c])
+
+
+def _chart(rng, chart, kind):
+    if (kind or _pick(rng, ("bar_height", "bar_height", "bar_extreme"))) == "bar_height":
+        color, height = _pick(rng, chart.bars)
+        return Question("bar_height", f"How high is the {color} bar?", NUMBERS[height])
+    word = _pick(rng, ("highest", "lowest"))
+    answer = (max if word == "highest" else min)(chart.bars, key=lambda bar: bar[1])[0]
+    return Question("bar_extreme", f"What color is the {word} bar?", answer)
+
+
+def scene_facts(rng, scene):
+    """(every fact of the scene, some that are false of it): short texts about the whole picture,
+    as captions are.  None says in which patch something is."""
+    things = scene.things
+    true = {f"{_article(t.color)} {t.color} {t.shape}" for t in things}
+    for t in things:
+        if _in_a_quarter(t):
+            true |= {f"a {t.shape} {_quarter(t)}", f"{t.color} object {_quarter(t)}"}
+    for values, plural in (([t.color for t in things], lambda c: f"{c} objects"),
+                           ([t.shape for t in things], lambda s: PLURALS[SHAPES.index(s)])):
+        true |= {f"{NUMBERS[values.count(v)]} {plural(v)}" for v in set(values)}
+    true.add(f"{NUMBERS[len(things)]} objects")
+    false = []
+    for _ in range(8):
+        color, shape = _pick(rng, COLORS), _pick(rng, SHAPES)
+        if things and rng.random() < 0.5:
+            near = _pick(rng, things)
+            color, shape = (near.color, shape) if rng.random() < 0.5 else (color, near.shape)
+        quarter = f"{_pick(rng, ('top', 'bottom'))} {_pick(rng, ('left', 'right'))}"
+        false.append(_pick(rng, (f"{_article(color)} {color} {shape}", f"a {shape} {quarter}",
+                                 f"{color} object {quarter}",
+                                 f"{_pick(rng, NUMBERS[1:6])} {color} objects")))
+    return true, [text for text in false if text not in true]
+
+
+def dense_facts(rng, picture):
+    """The same for a page, a table or a chart; of a page, which characters a row has."""
+    if isinstance(picture, Page):
+        line = "line" if picture.fine else "row"
+        true = {f"{line} {number(r + 1)} {g}" for r, row in enumerate(picture.rows) for g in row}
+        false = [f"{line} {number(int(rng.integers(len(picture.rows))) + 1)} {_pick(rng, GLYPHS)}"
+                 for _ in range(16)]
+    elif isinstance(picture, Table):
+        true = {f"cell {r} {c} {text}" for r, row in zip(picture.lines, picture.cells)
+                for c, text in zip(picture.columns, row)}
+        true.add(f"{number(len(picture.lines))} row {number(len(picture.columns))} column")
+        false = [f"cell {_pick(rng, picture.lines)} {_pick(rng, picture.columns)} {rng.integers(100):02}"
+                 for _ in range(12)]
+    else:
+        true = {f"{color} bar {NUMBERS[height]}" for color, height in picture.bars}
+        true |= {f"highest bar {max(picture.bars, key=lambda b: b[1])[0]}",
+                 f"lowest bar {min(picture.bars, key=lambda b: b[1])[0]}"}
+        false = [f"{_pick(rng, picture.bars)[0]} bar {NUMBERS[rng.integers(1, MOST + 1)]}"
+                 for _ in range(8)]
+    return true, [text for text in false if text not in true]

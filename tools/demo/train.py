@@ -1,155 +1,168 @@
-"""Trains the pair.  From scratch: `python -m demo.train --out DIR`; the same command resumes, and
-SIGTERM saves before it ends."""
+"""Trains a pair from nothing: `python -m demo.train --out DIR`.  The same command resumes, and
+SIGTERM saves before it ends.
+
+Stage 1 trains the tower alone on texts about whole pictures.  It has to end with attention
+received that ranks things above ground in the layers where tokens merge, or training stops there.
+Stage 2 trains projector and decoder on questions, and the tower gently, as long as that holds.
+"""
 
 import argparse
+import json
 import os
 import signal
+import sys
 import time
 from collections import defaultdict, deque
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from . import losses
-from .batches import IGNORED, Batches
+from .attention import areas
+from .batches import FACT_TOKENS, Batches
+from .contrast import Contrast, ranked
+from .geometry import GEOMETRIES
+from .losses import answers
 from .model import Llava
 from .optimizer import Muon
 
-# Where attention received is held to rank things above ground: the tower's layers that merge, and
-# the decoder's layer whose scores a merge before the next one takes.
-TOWER_RANKED = (2, 3, 4, 5)
-DECODER_RANKED = (1,)
 
-
-def arguments():
-    p = argparse.ArgumentParser(description=__doc__)
+def arguments(given=None):
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and log")
-    p.add_argument("--init", type=Path, help="weights to start from, if --out has no checkpoint")
-    p.add_argument("--steps", type=int, default=40000)
-    p.add_argument("--batch", type=int, default=8, help="pictures a step; a quarter are pages")
+    p.add_argument("--geometry", choices=GEOMETRIES, default="small")
+    p.add_argument("--tower-steps", type=int, default=6000, help="of stage 1")
+    p.add_argument("--steps", type=int, default=40000, help="of stage 2")
+    p.add_argument("--batch", type=int, default=16, help="prompts a step")
+    p.add_argument("--seed", type=int, default=1)
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--workers", type=int, default=0, help="processes that render")
     p.add_argument("--matrix-rate", type=float, default=2e-3)
     p.add_argument("--rate", type=float, default=1e-3)
-    p.add_argument("--tower-scale", type=float, default=1.0, help="of the tower's rates")
-    p.add_argument("--decay", type=float, default=0.35, help="last share of steps, rate to 3 %%")
-    p.add_argument("--labels", type=float, default=0.5, help="weight of the patch labels")
-    p.add_argument("--ranking", type=float, default=1.0, help="weight of the ranking")
-    p.add_argument("--dropout", type=float, default=0.5,
-                   help="share of steps whose scenes lose a random part of their tokens")
-    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--tower-scale", type=float, default=0.1, help="of the tower's rates in stage 2")
+    p.add_argument("--contrast", type=float, default=0.1, help="weight of stage 1's loss in stage 2")
+    p.add_argument("--decay", type=float, default=0.3, help="last share of a stage, rate to 3 %%")
+    p.add_argument("--gate", type=float, default=0.7,
+                   help="area that attention received has to keep in the layers that merge")
+    p.add_argument("--measure", type=int, default=250, help="steps between two looks at that")
     p.add_argument("--save-seconds", type=float, default=120)
-    return p.parse_args()
+    p.add_argument("--pause-file", type=Path, help="while it exists, training sleeps")
+    return p.parse_args(given)
 
 
 class Trainer:
     def __init__(self, a):
-        self.a = a
+        self.a, self.g = a, GEOMETRIES[a.geometry]
         torch.manual_seed(a.seed)
-        self.model = Llava().to(a.device)
-        self.labeller = nn.Linear(self.model.config.tower_width, sum(losses.LABELS)).to(a.device)
-        self.average = {n: p.detach().clone() for n, p in self.model.named_parameters()}
-        self.step, self.pictures, self.origin = 0, 0, "random weights"
-        matrix = {True: [], False: []}
-        other = {True: [], False: []}
-        for name, p in self.model.named_parameters():
-            inner = p.ndim == 2 and ("layers." in name or name.startswith("project"))
-            (matrix if inner else other)[name.startswith("tower.")].append(p)
-        other[False] += self.labeller.parameters()
-
-        def groups(split):
-            return [dict(params=split[tower], scale=a.tower_scale if tower else 1.0)
-                    for tower in (True, False)]
-
-        self.vectors = other[True] + other[False]
-        self.muon = Muon(groups(matrix), a.matrix_rate)
-        self.adam = torch.optim.AdamW(groups(other), a.rate, betas=(0.9, 0.95), weight_decay=0)
+        self.model = Llava(self.g).to(a.device)
+        self.contrast = Contrast(self.g, FACT_TOKENS).to(a.device)
+        self.step, self.frozen = 0, False
+        self.average = self.copy()
+        self.passed = None      # the tower that attended as it has to, when it was last looked at
+        self.optimise()
         self.checkpoint = a.out / "checkpoint.pt"
         if self.checkpoint.exists():
             self.load(torch.load(self.checkpoint, map_location=a.device))
-        elif a.init:
-            start = torch.load(a.init, map_location=a.device)
-            self.model.load_state_dict(start["weights"])
-            self.labeller.load_state_dict(start["labeller"])
-            self.average = {n: p.detach().clone() for n, p in self.model.named_parameters()}
-            self.origin = start["origin"]
+
+    def copy(self):
+        return {n: p.detach().clone() for n, p in self.model.named_parameters()}
+
+    @property
+    def first_stage(self):
+        return self.step < self.a.tower_steps
+
+    def optimise(self):
+        """Fresh optimisers for what this stage trains."""
+        split = defaultdict(list)
+        whole = [(f"model.{n}", p) for n, p in self.model.named_parameters()
+                 if not self.first_stage or n.startswith("tower.")]
+        whole += [(f"contrast.{n}", p) for n, p in self.contrast.named_parameters()]
+        for name, p in whole:
+            matrix = p.ndim == 2 and ("layers." in name or "project" in name)
+            split[matrix, name.startswith("model.tower.")].append(p)
+        self.vectors = split[False, True] + split[False, False]
+
+        def groups(matrix):
+            return [dict(params=split[matrix, tower], tower=tower) for tower in (True, False)]
+
+        self.muon = Muon(groups(True), self.a.matrix_rate)
+        self.adam = torch.optim.AdamW(groups(False), self.a.rate, betas=(0.9, 0.95), weight_decay=0)
 
     def load(self, state):
+        if state["geometry"] != self.g.name:
+            sys.exit(f"{self.checkpoint} is of the geometry {state['geometry']}, not {self.g.name}; "
+                     "give another --out")
+        self.step, self.frozen = state["step"], state["frozen"]
         self.model.load_state_dict(state["weights"])
-        self.labeller.load_state_dict(state["labeller"])
-        self.muon.load_state_dict(state["muon"])
-        self.adam.load_state_dict(state["adam"])
-        self.average = state["average"]
-        self.step, self.pictures, self.origin = (state[k] for k in ("step", "pictures", "origin"))
-        for optimizer in (self.muon, self.adam):
-            for group, scale in zip(optimizer.param_groups, (self.a.tower_scale, 1.0)):
-                group["scale"] = scale
+        self.contrast.load_state_dict(state["contrast"])
+        self.average, self.passed = state["average"], state["passed"]
+        if state["first_stage"] == self.first_stage:
+            self.optimise()
+            self.muon.load_state_dict(state["muon"])
+            self.adam.load_state_dict(state["adam"])
+        else:
+            self.optimise()
 
     def save(self):
         """Writes beside the checkpoint and renames, so that a kill never leaves half a file."""
-        state = dict(config=asdict(self.model.config), weights=self.model.state_dict(),
-                     average=self.average, labeller=self.labeller.state_dict(),
+        state = dict(geometry=self.g.name, weights=self.model.state_dict(), average=self.average,
+                     contrast=self.contrast.state_dict(), passed=self.passed, frozen=self.frozen,
                      muon=self.muon.state_dict(), adam=self.adam.state_dict(), step=self.step,
-                     pictures=self.pictures, origin=self.origin)
+                     first_stage=self.first_stage, seed=self.a.seed, batch=self.a.batch,
+                     tower_steps=self.a.tower_steps)
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(state, partial)
         os.replace(partial, self.checkpoint)
 
     def rates(self):
-        done = self.step / self.a.steps
-        decay = 1.0 if done < 1 - self.a.decay else max(0.03, (1 - done) / self.a.decay)
-        rate = decay * min(1.0, (self.step + 1) / 50)
+        first = self.first_stage
+        done, length = ((self.step, self.a.tower_steps) if first
+                        else (self.step - self.a.tower_steps, self.a.steps))
+        share = done / max(1, length)
+        rate = 1.0 if share < 1 - self.a.decay else max(0.03, (1 - share) / self.a.decay)
+        rate *= min(1.0, (done + 1) / 50)
         for optimizer, base in ((self.muon, self.a.matrix_rate), (self.adam, self.a.rate)):
             for group in optimizer.param_groups:
-                group["lr"] = base * rate * group["scale"]
-        return done
+                gentle = group["tower"] and not first
+                group["lr"] = base * rate * (self.a.tower_scale if gentle else 1.0)
 
-    def learn(self, batch, rank, dropout):
-        """The loss of one batch, its parts, and per question whether it was answered exactly."""
+    def learn(self, batch, noted):
+        """The loss of one batch; what is to be logged goes into `noted`."""
         batch = {k: v.to(self.a.device, non_blocking=True) for k, v in batch.items()}
-        model = self.model
-        tokens, received = model.tower(batch["pictures"], scored=TOWER_RANKED if rank else ())
-        seen, seen_shares = tokens, batch["shares"]
-        if dropout:
-            kept = random_part(tokens)
-            seen = tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[2]))
-            seen_shares = seen_shares.gather(1, kept)
-        prefix, scores = model.decoder.prefix(model.projector(seen),
-                                              scored=DECODER_RANKED if rank else ())
-        hidden = model.decoder.read(prefix, batch["ids"], batch["positions"], batch["segments"])
-        logits = model.decoder.logits(hidden[batch["targets"] != IGNORED])
-        answer, right = losses.answers(logits, batch)
-        loss, parts = answer, dict(answers=answer.item())
-        fading = self.a.labels * max(0.0, 1 - self.step / self.a.steps / 0.85)
-        if fading > 0:
-            label = losses.labels(self.labeller(tokens), batch)
-            loss, parts["labels"] = loss + fading * label, label.item()
-        if rank:
-            for name, found, shares in (("tower", received, batch["shares"]),
-                                        ("decoder", scores, seen_shares)):
-                order = losses.ranking(found, shares)
-                loss, parts[f"rank_{name}"] = loss + self.a.ranking * order, order.item()
-        return loss, parts, right
+        views = batch["views"]
+        tokens, _ = self.model.tower(views.flatten(0, 1))
+        tokens = tokens.unflatten(0, views.shape[:2])
+        loss, right = 0.0, None
+        if "facts" in batch and (self.first_stage or self.a.contrast > 0):
+            texts, logits = self.contrast(tokens[:, 0], batch["facts"], batch["holds"])
+            loss = loss + texts * (1.0 if self.first_stage else self.a.contrast)
+            noted["texts"].append(texts.item())
+            noted["texts ranked"].append(ranked(logits, batch["holds"]))
+        if not self.first_stage:
+            logits, _ = self.model.answer(self.model.rows(tokens), batch)
+            answer, right = answers(logits, batch)
+            loss = loss + answer
+            noted["answers"].append(answer.item())
+        return loss, right
 
-    def update(self, pair):
-        """One step on a pair of batches; yields what was learned for the log."""
+    def update(self, batches, noted, hits):
+        """One step."""
         self.rates()
-        noted = []
-        total = sum(len(batch["ids"]) for batch, _ in pair)
-        for (batch, kinds), scenes in zip(pair, (True, False)):
-            rank = scenes and self.a.ranking > 0 and self.step % 2 == 0
-            dropout = scenes and torch.rand(()).item() < self.a.dropout
-            loss, parts, right = self.learn(batch, rank, dropout)
+        self.model.tower.requires_grad_(self.first_stage or not self.frozen)
+        total = sum(len(batch["ids"]) for batch, _ in batches)
+        for batch, kinds in batches:
+            kind = torch.device(self.a.device).type
+            with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+                loss, right = self.learn(batch, noted)
             (loss * len(kinds) / total).backward()
-            noted.append((parts, kinds, right.tolist(), dropout))
+            for asked, row in zip(kinds, [] if right is None else right.tolist()):
+                for name, hit in zip(asked, row):
+                    hits[name].append(hit)
         nn.utils.clip_grad_norm_(self.vectors, 1.0)
-        self.muon.step()
-        self.adam.step()
-        self.muon.zero_grad()
-        self.adam.zero_grad()
+        for optimizer in (self.muon, self.adam):
+            optimizer.step()
+            optimizer.zero_grad()
         with torch.no_grad():
             # Tied embeddings drift into one common direction, which drowns the answers.
             embedding = self.model.decoder.embedding.weight
@@ -158,54 +171,72 @@ class Trainer:
             for name, p in self.model.named_parameters():
                 self.average[name].lerp_(p, 1 - keep)
         self.step += 1
-        self.pictures += total
-        return noted
+        if self.step == self.a.tower_steps:
+            self.optimise()
+
+    def gate(self):
+        """Areas of all layers, and whether the layers that merge pass.  In stage 2 a tower that
+        fails is put back to what last passed, and stays that way."""
+        tower, decoder = areas(self.model)
+        passes = min(tower[layer] for layer in self.g.gated) >= self.a.gate
+        if passes:
+            self.passed = {k: v.clone() for k, v in self.model.tower.state_dict().items()}
+        elif self.step > self.a.tower_steps and not self.frozen:
+            self.frozen = True
+            self.model.tower.load_state_dict(self.passed)
+            for name, value in self.passed.items():
+                if f"tower.{name}" in self.average:
+                    self.average[f"tower.{name}"].copy_(value)
+        return tower, decoder, passes
 
 
-def random_part(tokens):
-    """Indices, ascending, of a random 40 to 100 % of each picture's tokens; as many in each."""
-    batch, n, _ = tokens.shape
-    count = int((0.4 + 0.6 * torch.rand(()).item()) * n)
-    return torch.rand(batch, n, device=tokens.device).argsort(1)[:, :count].sort(1).values
-
-
-def main():
-    a = arguments()
+def run(a):
     torch.set_num_threads(a.threads)
     a.out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(a)
-    pages = max(1, a.batch // 4)
-    data = Batches(a.batch - pages, pages, 144, a.seed, trainer.step)
-    loader = iter(torch.utils.data.DataLoader(data, batch_size=None, num_workers=a.workers))
-    hits = defaultdict(lambda: deque(maxlen=400))
-    seen = defaultdict(lambda: deque(maxlen=200))
-    started, first, saved = time.time(), trainer.pictures, time.time()
+    end = a.tower_steps + a.steps
     stopping = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
-    while trainer.step < a.steps and not stopping:
-        for parts, kinds, right, dropout in trainer.update(next(loader)):
-            for name, value in parts.items():
-                seen[name].append(value)
-            if not dropout:
-                for picture, row in zip(kinds, right):
-                    for kind, hit in zip(picture, row):
-                        hits[kind].append(hit)
-        if trainer.step % 100 == 0 or trainer.step == a.steps:
-            report(a.out, trainer, seen, hits, (trainer.pictures - first) / (time.time() - started))
-        if time.time() - saved > a.save_seconds or trainer.step == a.steps or stopping:
+    hits = defaultdict(lambda: deque(maxlen=400))
+    noted = defaultdict(lambda: deque(maxlen=200))
+    loader, stage, saved = None, None, time.time()
+    started, first = time.time(), trainer.step
+    while trainer.step < end and not stopping:
+        if stage != trainer.first_stage:
+            stage = trainer.first_stage
+            data = Batches(trainer.g, a.batch, not stage, a.seed, trainer.step)
+            loader = iter(torch.utils.data.DataLoader(data, batch_size=None, num_workers=a.workers))
+        while a.pause_file and a.pause_file.exists() and not stopping:
+            time.sleep(2)
+        trainer.update(next(loader), noted, hits)
+        last_of_stage = trainer.step in (a.tower_steps, end)
+        if trainer.step % a.measure == 0 or last_of_stage:
+            tower, decoder, passes = trainer.gate()
+            speed = (trainer.step - first) * a.batch / (time.time() - started)
+            report(a.out, trainer, noted, hits, tower, decoder, passes, speed)
+            if trainer.step == a.tower_steps and not passes:
+                trainer.save()
+                sys.exit(f"the tower does not attend to things in layers {trainer.g.gated} (areas above, "
+                         f"{a.gate} is asked for): merging there would remove them; give more --tower-steps")
+        if time.time() - saved > a.save_seconds or last_of_stage or stopping:
             trainer.save()
             saved = time.time()
 
 
-def report(folder, trainer, seen, hits, speed):
+def report(folder, trainer, noted, hits, tower, decoder, passes, speed):
     def means(table):
-        return " ".join(f"{k} {sum(v) / len(v):.3f}" for k, v in sorted(table.items()))
+        return {k: round(sum(v) / len(v), 4) for k, v in sorted(table.items())}
 
-    line = f"step {trainer.step} {speed:.1f} pictures/s | {means(seen)} | {means(hits)}"
+    line = json.dumps({
+        "step": trainer.step, "stage": 1 if trainer.step <= trainer.a.tower_steps else 2,
+        "prompts_per_second": round(speed, 1), "losses": means(noted), "exact": means(hits),
+        "tower_areas": [round(float(v), 3) for v in tower],
+        "decoder_areas": [round(float(v), 3) for v in decoder],
+        "gate": bool(passes), "tower_frozen": trainer.frozen})
     print(line, flush=True)
-    with open(folder / "log.txt", "a") as log:
+    with open(folder / "log.jsonl", "a") as log:
         log.write(line + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    run(arguments())

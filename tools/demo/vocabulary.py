@@ -11,15 +11,16 @@ SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond")
 PLURALS = ("circles", "squares", "triangles", "stars", "crosses", "rings", "diamonds")
 COLORS = ("red", "green", "blue", "yellow", "purple", "orange", "white", "cyan")
 NUMBERS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen "
-           "fourteen").split()
+           "fourteen fifteen sixteen seventeen eighteen nineteen twenty").split()
 GLYPHS = "0123456789ACEFHKLPTX"
 
-_OPENERS = ("what", "where", "how", "is", "describe", "read")
+_OPENERS = ("what", "which", "where", "how", "is", "describe", "read")
 _WORDS = (*SHAPES, *PLURALS, *COLORS, *NUMBERS,
           *"color shape the object objects many are there a an image row column line place "
-           "yes no top bottom left right".split(), *_OPENERS)
-SPECIAL = ("<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<image>")
-SIZE = 544
+           "yes no top bottom left right of above below bar bars high highest lowest cell "
+           "has more first second both neither moves way does move up down video".split(), *_OPENERS)
+SPECIAL = ("<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<image>", "<video>")
+SIZE = 768
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}<|user|>"
@@ -59,8 +60,13 @@ TOKENS += SPECIAL
 if len(TOKENS) > SIZE:
     raise RuntimeError(f"{len(TOKENS)} tokens do not fit a vocabulary of {SIZE}")
 TOKENS += [f"<|unused{i}|>" for i in range(len(TOKENS), SIZE)]
-_IDS = {token: i for i, token in enumerate(TOKENS)}
-PAD, END, USER, ASSISTANT, IMAGE = (_IDS[s] for s in SPECIAL)
+IDS = {token: i for i, token in enumerate(TOKENS)}
+PAD, END, USER, ASSISTANT = (IDS[s] for s in SPECIAL[:4])
+
+
+def number(n):
+    """`n` up to 40 in words."""
+    return NUMBERS[n] if n <= 20 else f"twenty {NUMBERS[n - 20]}"
 
 
 def encode(text):
@@ -75,7 +81,7 @@ def encode(text):
             while end < len(text) and text[end].isalpha():
                 end += 1
         piece = "".join(BYTES[b] for b in text[start:end].encode())
-        ids += [_IDS[piece]] if piece in _IDS else [_IDS[symbol] for symbol in piece]
+        ids += [IDS[piece]] if piece in IDS else [IDS[symbol] for symbol in piece]
         start = end
     return ids
 
