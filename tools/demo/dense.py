@@ -138,4 +138,6 @@ def _chart(rng, chart, canvas, ink):
     wide = pitch * rng.uniform(0.5, 0.8)
     for number, (color, height) in enumerate(chart.bars):
         x = left + 2 + number * pitch + (pitch - wide) / 2
-        canvas[int(floor - height * unit):floor, int(x):int(x + wide)] = RGB[color]
+        top = int(floor - height * unit)
+        canvas[top:floor, int(x):int(x + wide)] = ink   # an edge, for a white bar on white paper
+        canvas[top + 1:floor, int(x) + 1:int(x + wide) - 1] = RGB[color]

@@ -52,7 +52,8 @@ def evaluate(subject, run, strategies, say=print):
         stem = re.sub(r"[^a-z0-9]+", "-", f"{run.key} {name}{' s' if strategies else ''}".lower())
         rows, log = subject.work / f"{stem}.json", subject.work / f"{stem}.log"
         against = ("--against", ",".join(run.strategies)) if strategies and run.strategies else ()
-        command = [subject.illava, "eval", *subject.model, *run.flags, *against, *subject.rest,
+        limit = ("--limit", str(run.limit)) if run.limit and "--limit" not in subject.rest else ()
+        command = [subject.illava, "eval", *subject.model, *run.flags, *against, *limit, *subject.rest,
                    "--set", str(path), "--log", str(log), "--json", str(rows)]
         say(f"{run.key}, {name}")
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

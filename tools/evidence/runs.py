@@ -6,6 +6,8 @@ has a difference, and times to compare with, from its own call.
 
 from dataclasses import dataclass
 
+# Where effects are tens of points, a part of the questions shows them.
+PART = 600
 STRATEGIES = ("prune", "random", "bipartite", "kmeans", "greedy", "prumerge", "downsample")
 
 
@@ -16,6 +18,8 @@ class Run:
     flags: tuple        # of `illava eval`
     # Strategies measured beside `merge` in the same call.
     strategies: tuple = ()
+    # Questions of each set that are asked, the first ones; None: all.
+    limit: int | None = None
 
     @property
     def key(self):
@@ -57,7 +61,7 @@ def runs(shape):
     # Table 6: where, at half of the tokens.
     places = [(vit[1],), vit[1:3], _four(0, shape.tower_layers), _four(1, shape.tower_layers),
               _four(2, shape.tower_layers), _four(shape.tower_layers - 4, shape.tower_layers)]
-    found += [Run("encoder layers", _names(layers), _encoder(layers, half))
+    found += [Run("encoder layers", _names(layers), _encoder(layers, half), limit=PART)
               for layers in dict.fromkeys(places) if len(layers) > 0]
     # Table 8: 300 to 169 of 361.
     found += [Run("decoder budgets", f"{kept / 361:.0%}", _decoder((llm,), kept / 361))
@@ -65,7 +69,8 @@ def runs(shape):
     # Table 9, at half of the tokens.
     last = shape.text_layers - 1
     places = dict.fromkeys([(1,), (2,), (last,), (1, 2), (2, 3) if last >= 3 else (last,)])
-    found += [Run("decoder layers", _names(layers), _decoder(layers, 0.5)) for layers in places if layers[-1] <= last]
+    found += [Run("decoder layers", _names(layers), _decoder(layers, 0.5), limit=PART)
+              for layers in places if layers[-1] <= last]
     # Tables 4, 7 and 3.  What acts once, before the decoder, takes no decoder layers by hand, so
     # that it is compared under a preset, whose decoder half counts as budget there.
     grouped = tuple(s for s in STRATEGIES if s not in ("downsample", "prumerge"))
