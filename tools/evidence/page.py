@@ -26,7 +26,7 @@ def page(results, words="", command=""):
     if command:
         lines += ["```sh", command.strip(), "```", ""]
     lines += [
-        f"Made by {results.get('version', 'illava')} from the results of {len(results['runs'])} runs of `illava eval`. "
+        f"Made by {results.get('version', 'illava')} from the results of {len(results['order'])} runs of `illava eval`. "
         "Accuracy and its difference against merging off in points, with 95 % bootstrap intervals, the difference "
         "question by question. Tokens: after the encoder, in the deepest decoder layers. Faster: medians of off over "
         "medians of the row, of the same answers in the same call. KV: the cache that is allocated, off and then the "
