@@ -70,6 +70,7 @@ mod tests {
             index: 0,
             width: 30,
             height: 20,
+            strategy: "merge".into(),
             stages: vec![Stage { half: None, layer: 0, left: 6 }],
             tiles: (0..3).map(tile).collect(),
         };

@@ -295,6 +295,7 @@ mod tests {
                 prompt: vec![PromptPart::Span { span: 0, n: 2, cells: None }],
                 images: vec![tile([2, 2])],
                 steps: vec![one],
+                files: Vec::new(),
             };
             let fate = &fates(&trace)[0];
             let cells = &fate.tiles[0].cells;
