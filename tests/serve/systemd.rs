@@ -40,8 +40,9 @@ fn ready_after_loading_alive_and_stopping() {
     );
     let heard = manager.hears("READY=1");
     assert_eq!(served.caller.get("/health").status, 200, "ready means that it answers");
-    assert!(heard[0].starts_with("STATUS=loading the model") || heard[0] == "WATCHDOG=1", "{heard:?}");
-    assert!(!heard.iter().any(|line| line == "STOPPING=1"), "{heard:?}");
+    // How much of the loading is heard depends on how long it takes.
+    let before = |line: &&String| line.starts_with("STATUS=loading the model") || *line == "WATCHDOG=1";
+    assert_eq!(heard.iter().filter(|line| !before(line)).collect::<Vec<_>>(), ["READY=1"]);
     manager.hears("STATUS=ready");
     manager.hears("WATCHDOG=1");
 

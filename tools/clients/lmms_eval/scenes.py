@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 DEMO = Path(__file__).resolve().parents[3] / "models" / "demo"
-# Of 1,435 questions about scenes every so many is asked: 36 of them, of every kind.
+# Of 1,435 questions about scenes every so many is asked: 36 of them.
 STEP = 40
 
 
