@@ -78,7 +78,7 @@ class Pipeline(unittest.TestCase):
     """On a tiny pair with random weights, whose numbers mean nothing."""
 
     def test_public_layouts_go_through_and_nothing_is_run_twice(self):
-        pair, sets = MODELS / "hf-llava_onevision-f32", ROOT / "tests/fixtures/eval"
+        pair, sets = MODELS / "siglip-qwen2-f32", ROOT / "tests/fixtures/eval"
         with tempfile.TemporaryDirectory() as name:
             results, written = Path(name) / "results.json", Path(name) / "evidence.md"
             given = ["-m", str(pair / "text.gguf"), "-mm", str(pair / "mmproj.gguf"), "--illava", ILLAVA,
