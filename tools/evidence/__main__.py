@@ -8,7 +8,6 @@ writes the page alone.  Needs nothing but Python and an `illava`.
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 
 from .evaluate import Subject, collect, split_set
@@ -46,9 +45,7 @@ def main(given=None):
     if a.page:
         results = json.loads(a.results.read_text())
         words = a.words.read_text() if a.words else ""
-        with tempfile.NamedTemporaryFile("w", dir=a.page.parent, delete=False) as partial:
-            partial.write(page(results, words))
-        Path(partial.name).replace(a.page)
+        a.page.write_text(page(results, words))
 
 
 if __name__ == "__main__":

@@ -58,14 +58,14 @@ def runs(shape):
     # The paper's Table 5: 576 to 225 of 729.
     found += [Run("encoder budgets", f"{n - removed} of {n}", _encoder(vit, removed))
               for removed in (n - round(n * kept / 729) for kept in (576, 425, 361, 225))]
+    # Table 8: 300 to 169 of 361.
+    found += [Run("decoder budgets", f"{kept / 361:.0%}", _decoder((llm,), kept / 361), limit=PART)
+              for kept in (300, 253, 225, 169)]
     # Table 6: where, at half of the tokens.
     places = [(vit[1],), _four(0, shape.tower_layers), _four(2, shape.tower_layers),
               _four(shape.tower_layers - 4, shape.tower_layers)]
     found += [Run("encoder layers", _names(layers), _encoder(layers, half), limit=PART)
               for layers in dict.fromkeys(places) if len(layers) > 0]
-    # Table 8: 300 to 169 of 361.
-    found += [Run("decoder budgets", f"{kept / 361:.0%}", _decoder((llm,), kept / 361), limit=PART)
-              for kept in (300, 253, 225, 169)]
     # Table 9, at half of the tokens.
     last = shape.text_layers - 1
     places = dict.fromkeys([(1,), (2,), (last,), (1, 2)])
