@@ -14,8 +14,8 @@ group the sum of its tokens'.
 most similar of B; the r most similar pairs merge. At most half can go in one
 round, so that more than half take several, over those that are left.
 `kmeans`: five iterations on the sphere from tokens at even distances; an empty
-cluster takes the token that fits worst into its own; a cluster stands where its
-most typical token stood.
+cluster takes the token that fits worst into its own; a cluster stands
+where the middle one of its tokens stood.
 `greedy`: the most similar pair of all merges into the larger, r times.
 `prumerge`: scores above Q3 + 1.5 (Q3 - Q1) stay, the others merge into the most
 similar of them with their scores for weights. Held to n - r: the highest, if
@@ -129,13 +129,11 @@ def kmeans(f, s, m, r):
                 cluster[min(movable, key=lambda i: (float(fit[i]), i))] = g
         member = torch.nn.functional.one_hot(torch.tensor(cluster), k).double()
         centres = member.T @ (u * m[:, None])
-    fit = alike(u, centres)
     into = [0] * n
     for g in range(k):
         members = [i for i in range(n) if cluster[i] == g]
-        typical = max(members, key=lambda i: (float(fit[i, g]), -i))
         for i in members:
-            into[i] = typical
+            into[i] = members[(len(members) - 1) // 2]
     return into
 
 

@@ -175,18 +175,17 @@ std::vector<int32_t> kmeans(const illava_directions & tokens, size_t r) {
         }
     }
 
-    // a cluster stands where the token nearest its centre stood
-    std::vector<int32_t> nearest(k, -1);
+    // A cluster stands where the middle of its tokens stood. Not the one nearest its centre: of two tokens both are
+    // equally near, and rounding would choose.
+    std::vector<std::vector<int32_t>> members(k);
     for (size_t i = 0; i < n; i++) {
-        fit[i] = illava_cosine(tokens.at(i), centres[cluster[i]]);
-        int32_t & best = nearest[cluster[i]];
-        if (best < 0 || fit[i] > fit[best]) {
-            best = int32_t(i);
-        }
+        members[cluster[i]].push_back(int32_t(i));
     }
     std::vector<int32_t> into(n);
-    for (size_t i = 0; i < n; i++) {
-        into[i] = nearest[cluster[i]];
+    for (const auto & of : members) {
+        for (int32_t i : of) {
+            into[i] = of[(of.size() - 1) / 2];
+        }
     }
     return into;
 }
