@@ -167,11 +167,12 @@ ggml_tensor * illava_merger::reduce(ggml_context * ctx, const illava_merge_step 
         case ILLAVA_STRATEGY_PRUNE: {
             const illava_plan_tensors plan = illava_build_plan(ctx, scores, r);
             kept = plan.kept;
-            keep(plan.kept,  names.kept);
+            keep(plan.kept, names.kept);
+            if (schedule->strategy == ILLAVA_STRATEGY_PRUNE) {
+                return ggml_get_rows(ctx, units, kept);
+            }
             keep(plan.order, names.order);
-            return schedule->strategy == ILLAVA_STRATEGY_MERGE
-                ? illava_build_merge(ctx, units, plan)
-                : ggml_get_rows(ctx, units, kept);
+            return illava_build_merge(ctx, units, plan);
         }
         case ILLAVA_STRATEGY_RANDOM:
             // chance needs nothing of the picture: the probe fills it in

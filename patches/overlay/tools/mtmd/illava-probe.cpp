@@ -1,5 +1,6 @@
 #include "illava-clip.h"
 
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 
@@ -94,14 +95,20 @@ void illava_probe::after(ggml_cgraph * gf) {
         }
         switch (schedule->strategy) {
             case ILLAVA_STRATEGY_MERGE:
-            case ILLAVA_STRATEGY_PRUNE:
                 trace.kept   = read<int32_t>(gf, names.kept);
                 trace.merged = read<int32_t>(gf, names.order);
-                if (schedule->strategy == ILLAVA_STRATEGY_MERGE) {
-                    trace.into = original.at(trace.merged.back());
-                } else {
-                    trace.merged.pop_back(); // the first of those that stay
+                trace.into   = original.at(trace.merged.back());
+                break;
+            case ILLAVA_STRATEGY_PRUNE:
+                // its graph needs no order of those that go
+                trace.kept = read<int32_t>(gf, names.kept);
+                for (int32_t i = 0; i < trace.n_in; i++) {
+                    if (!std::binary_search(trace.kept.begin(), trace.kept.end(), i)) {
+                        trace.merged.push_back(i);
+                    }
                 }
+                std::stable_sort(trace.merged.begin(), trace.merged.end(),
+                    [&](int32_t a, int32_t b) { return trace.scores[a] < trace.scores[b]; });
                 break;
             case ILLAVA_STRATEGY_RANDOM:
                 trace.kept   = illava_merge_drawn(*schedule, step, trace.n_in);
