@@ -74,7 +74,11 @@ impl Encoder<'_> {
     /// `target`; of two as near, the smaller one.
     fn sizes(&self, arrangement: Arrangement, full: &[(u32, u32)], target: f64) -> Vec<(u32, u32)> {
         let longest = full.iter().map(|&(across, down)| across.max(down)).max().unwrap_or(1);
-        let candidates = (1..=longest).flat_map(|side| scaled(full, f64::from(side) / f64::from(longest)));
+        // An encoder of any size may be a cell off the picture's shape; one of a fixed size takes squares.
+        let slack: &[f64] = if self.facts.vision.mrope { &[0.0, -1.0, 1.0] } else { &[0.0] };
+        let candidates = (1..=longest).flat_map(|side| {
+            slack.iter().map(move |off| scaled(full, f64::from(side) / f64::from(longest), *off))
+        });
         let distance = |sizes: &Vec<(u32, u32)>| {
             let rows = self.rows(arrangement, sizes);
             ((f64::from(rows) - target).abs(), rows)
@@ -115,22 +119,15 @@ fn cells(grid: (u32, u32), group: u32) -> (u32, u32) {
     (grid.0 / side, grid.1 / side)
 }
 
-/// `full` at `scale`, with the shorter side rounded either way: its shape is met only nearly.
-fn scaled(full: &[(u32, u32)], scale: f64) -> [Vec<(u32, u32)>; 2] {
-    [f64::floor, f64::ceil].map(|round| {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let side = |n: u32, longest: u32| {
-            let exact = f64::from(n) * scale;
-            let near = if n == longest { exact.round() } else { round(exact) };
-            (near as u32).max(1)
-        };
-        full.iter()
-            .map(|&(across, down)| {
-                let longest = across.max(down);
-                (side(across, longest), side(down, longest))
-            })
-            .collect()
-    })
+/// `full` at `scale`, the shorter sides longer by `off` cells.
+fn scaled(full: &[(u32, u32)], scale: f64, off: f64) -> Vec<(u32, u32)> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let side = |n: u32, off: f64| ((f64::from(n) * scale).round() + off).max(1.0) as u32;
+    let tile = |&(across, down): &(u32, u32)| match across >= down {
+        true => (side(across, 0.0), side(down, off)),
+        false => (side(across, off), side(down, 0.0)),
+    };
+    full.iter().map(tile).collect()
 }
 
 fn whole(picture: &Pixels) -> [f64; 4] {
@@ -143,10 +140,10 @@ mod tests {
 
     #[test]
     fn shapes_are_nearly_kept() {
-        assert_eq!(scaled(&[(27, 27)], 19.0 / 27.0), [vec![(19, 19)], vec![(19, 19)]]);
-        assert_eq!(scaled(&[(30, 20)], 0.5), [vec![(15, 10)], vec![(15, 10)]]);
-        assert_eq!(scaled(&[(30, 17)], 0.1), [vec![(3, 1)], vec![(3, 2)]]);
-        assert_eq!(scaled(&[(30, 1)], 0.1), [vec![(3, 1)], vec![(3, 1)]]);
+        assert_eq!(scaled(&[(27, 27)], 19.0 / 27.0, 0.0), [(19, 19)]);
+        assert_eq!(scaled(&[(30, 20), (20, 30)], 0.5, 0.0), [(15, 10), (10, 15)]);
+        assert_eq!(scaled(&[(30, 20), (20, 30)], 0.5, -1.0), [(15, 9), (9, 15)]);
+        assert_eq!(scaled(&[(30, 1)], 0.1, -1.0), [(3, 1)]);
     }
 
     #[test]
