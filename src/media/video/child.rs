@@ -125,8 +125,13 @@ fn plain(complaint: &str) -> String {
 impl Read for Running {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.taken == self.chunk.len() {
+            // A program that always has more to say would never let the wait time out.
             let left = self.deadline.saturating_duration_since(Instant::now());
-            match self.chunks.recv_timeout(left) {
+            let chunk = match left.is_zero() {
+                true => Err(RecvTimeoutError::Timeout),
+                false => self.chunks.recv_timeout(left),
+            };
+            match chunk {
                 Ok(chunk) => (self.chunk, self.taken) = (chunk?, 0),
                 Err(RecvTimeoutError::Disconnected) => return Ok(0),
                 Err(RecvTimeoutError::Timeout) => {
