@@ -220,7 +220,7 @@ fn the_file_says_which_frames() {
     assert_eq!(visual(&with_number(name, "illava.video.pool_stride", 3), &[]), 8 * 9 + 1);
 
     let inspect = |projector: &str| {
-        illava(&["inspect", "-m", &text, "-mm", projector].map(ToString::to_string).to_vec())
+        illava(["inspect", "-m", &text, "-mm", projector].map(ToString::to_string).as_ref())
     };
     let shown = inspect(&five).stdout;
     assert!(shown.contains("5 frames at even distances, each pooled 2x2"), "{shown}");

@@ -140,7 +140,8 @@ pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape) -> Resul
     if schedule.is_off() {
         return refuse("nothing is to go with --merge off; say how much, for example --merge paper".into());
     }
-    if choice.score == Score::LastToken && !(strategy.ranks_by_attention() && !strategy.acts_once()) {
+    let ranks_there = strategy.ranks_by_attention() && !strategy.acts_once();
+    if choice.score == Score::LastToken && !ranks_there {
         return refuse("the decoder's attention decides nothing, so leave out --score last-token".into());
     }
     if !strategy.acts_once() {
