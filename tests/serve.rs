@@ -1,6 +1,8 @@
 //! The HTTP process in front of a scripted worker: every endpoint, hostile requests, and what
 //! happens to clients when a worker dies, hangs or is told to go.
 
+#[path = "serve/clip.rs"]
+mod clip;
 #[path = "serve/endpoints.rs"]
 mod endpoints;
 #[path = "serve/hostile.rs"]

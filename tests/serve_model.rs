@@ -1,6 +1,8 @@
 //! `illava serve` with its worker, on tiny models: what only the real one can show.
 
 mod binary;
+#[path = "serve/clip.rs"]
+mod clip;
 #[path = "serve/curl.rs"]
 mod curl;
 #[path = "serve/http.rs"]

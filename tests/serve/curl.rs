@@ -1,10 +1,11 @@
 //! The curl lines of the documentation, as a reader would paste them. A line that nobody checks here is an error.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
+use super::clip::clip;
 use super::served::Served;
 
 /// The paragraphs with curl in the shell blocks of a file.
@@ -55,25 +56,10 @@ fn folder() -> PathBuf {
     folder
 }
 
-/// False where ffmpeg is missing, which is said.
-fn clip(folder: &Path) -> bool {
-    let made = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", "testsrc=size=96x72:rate=10"])
-        .args(["-frames:v", "8", "-c:v", "mpeg4"])
-        .arg(folder.join("clip.mp4"))
-        .stderr(Stdio::null())
-        .status();
-    let made = made.is_ok_and(|status| status.success());
-    if !made {
-        eprintln!("skipped: ffmpeg is not installed; tools/setup.sh tests installs it");
-    }
-    made
-}
-
 #[test]
 fn every_line_of_the_documentation_works() {
     let folder = folder();
-    let has_clip = clip(&folder);
+    let has_clip = clip(&folder.join("clip.mp4"), "96x72", 8);
     let media = folder.display().to_string();
     let served = Served::start("siglip-qwen2-f32", &["--media-path", &media, "-n", "200", "--metrics"]);
     let address = served.caller.0.to_string();

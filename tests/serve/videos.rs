@@ -1,7 +1,6 @@
 //! Videos of requests, on a scripted worker. Without ffmpeg most of these cannot run, and say so.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use base64::Engine;
@@ -12,23 +11,14 @@ use illava::server::Settings;
 use illava::server::settings::{Bounds, MediaAccess};
 use serde_json::{Value, json};
 
+use super::clip::clip;
 use super::http::{about, png};
 use super::inprocess::{Running, serve, settings};
 use super::peer::Peer;
 
-/// Writes twenty frames of 32x16 at ten a second; false where ffmpeg is missing, which is said.
+/// Two seconds; false without ffmpeg.
 fn video(folder: &Path) -> bool {
-    let made = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", "testsrc=size=32x16:rate=10"])
-        .args(["-frames:v", "20", "-c:v", "mpeg4", "-q:v", "2"])
-        .arg(folder.join("clip.mp4"))
-        .stderr(Stdio::null())
-        .status();
-    let made = made.is_ok_and(|status| status.success());
-    if !made {
-        eprintln!("skipped: ffmpeg is not installed; tools/setup.sh tests installs it");
-    }
-    made
+    clip(&folder.join("clip.mp4"), "32x16", 20)
 }
 
 fn in_folder(folder: &Path) -> Settings {

@@ -1,13 +1,13 @@
 //! What is shown over HTTP against what `illava run` shows: the same rows, and the same greedy answer.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::binary::{self, picture, scratch};
+use super::clip::clip;
 use super::served::Served;
 
 const QUESTION: &str = "what shape is it";
@@ -86,27 +86,12 @@ fn one_picture_and_several_are_shown_as_run_shows_them() {
     }
 }
 
-/// Twelve frames of 96x72, ten a second; false where ffmpeg is missing, which is said.
-fn clip(path: &Path) -> bool {
-    let made = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", "testsrc=size=96x72:rate=10"])
-        .args(["-frames:v", "12", "-c:v", "mpeg4", "-q:v", "2"])
-        .arg(path)
-        .stderr(Stdio::null())
-        .status();
-    let made = made.is_ok_and(|status| status.success());
-    if !made {
-        eprintln!("skipped: ffmpeg is not installed; tools/setup.sh tests installs it");
-    }
-    made
-}
-
 #[test]
 fn a_video_is_shown_as_run_shows_it() {
     let folder = PathBuf::from(scratch("visuals-videos"));
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("clip.mp4");
-    if !clip(&file) {
+    if !clip(&file, "96x72", 12) {
         return;
     }
     let folder = folder.display().to_string();

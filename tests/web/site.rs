@@ -13,7 +13,7 @@ impl Site {
     pub async fn start() -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_illava"))
             .args(["serve", "-m", "models/demo/text.gguf", "--mmproj", "models/demo/mmproj.gguf"])
-            .args(["--port", "0", "--temp", "0", "-n", "200"])
+            .args(["--port", "0", "--temp", "0"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

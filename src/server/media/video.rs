@@ -5,7 +5,7 @@
 
 use std::io::{BufWriter, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tempfile::NamedTempFile;
 use tokio::sync::Semaphore;
@@ -14,6 +14,7 @@ use super::sink::Most;
 use super::{Media, blocking, is_remote};
 use crate::media::policy::{self, VideoLimits};
 use crate::media::video::{Programs, Sampling, Source};
+use crate::report::milliseconds;
 use crate::server::error::{ApiError, ApiResult, Type};
 use crate::server::settings::{Bounds, MediaAccess};
 use crate::worker::protocol::Picture;
@@ -66,7 +67,7 @@ impl Videos {
             tracing::debug!("{line}");
         }
         let frames: Vec<_> = video.frames.into_iter().map(|frame| frame.pixels).collect();
-        let decode_ms = milliseconds(since.elapsed());
+        let decode_ms = milliseconds(since);
         if film.one_span {
             return Ok(vec![Picture::video(frames, decode_ms)?]);
         }
@@ -83,10 +84,6 @@ fn not_here(name: &str) -> ApiError {
             "{name}: ffmpeg is not installed on this server, and reads videos: install it there (apt install ffmpeg, dnf install ffmpeg-free, brew install ffmpeg), or send the frames as image_url parts"
         ),
     )
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }
 
 impl Media {
