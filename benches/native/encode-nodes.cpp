@@ -68,10 +68,11 @@ void encode_nodes::run(clock & c) {
         schedule->steps          = steps_;
         schedule->rows_per_token = schedule->unit_rows = vision_.group();
         schedule->protected_rows = vision_.model().class_embedding ? 1 : 0;
-        schedule->backend = vision_.parts.backend;
+        schedule->n_layer        = vision_.n_layer_run();
+        schedule->backend        = vision_.parts.backend;
         const auto & tile        = batch.entries.front();
         const int    patch       = vision_.hparams().patch_size;
-        illava_merge_check(*schedule, int64_t(tile.nx() / patch) * (tile.ny() / patch), vision_.n_layer_run());
+        illava_merge_check(*schedule, int64_t(tile.nx() / patch) * (tile.ny() / patch));
         batch.entries.front().merge = schedule;
     }
     std::vector<float> out(
