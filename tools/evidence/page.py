@@ -5,6 +5,9 @@ import re
 # Heading, where the paper has it, and what the rows are.
 _TABLES = {
     "schedules": ("Kinds of question", "Off against the schedule the pair recommends, kind by kind."),
+    "budget": ("The paper's budget in both halves",
+               "361 and then 253 of 729 tokens, or these shares of them, at the layers of the recommended schedule. "
+               "`prumerge` and `downsample` act once: they leave the last number before the decoder."),
     "encoder budgets": ("How many tokens the encoder keeps (the paper's Table 5)",
                         "Merging in the encoder alone, in equal steps at the layers of the recommended schedule."),
     "encoder layers": ("Where the encoder merges (Table 6)",
@@ -68,7 +71,8 @@ def _table(table, runs, name, several):
     for run in runs:
         off, *others = _rows(run, name)
         for place, row in enumerate(others):
-            label = run["name"] if len(others) == 1 else "merge" if place == 0 else run["strategies"][place - 1]
+            own = "merge" if len(runs) == 1 and len(others) > 1 else run["name"]
+            label = own if place == 0 else run["strategies"][place - 1]
             lines.append(_line(label, row, off))
     failed = sum(row["failures"] for run in runs for row in _rows(run, name))
     if failed:

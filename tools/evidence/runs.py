@@ -55,6 +55,11 @@ def runs(shape):
     n, vit, llm = shape.tokens, shape.vit, shape.llm
     half = n - round(n * 361 / 729)
     found = [Run("schedules", "its own" if shape.own else "paper", ("--merge", "model" if shape.own else "paper"))]
+    grouped = tuple(s for s in STRATEGIES if s not in ("downsample", "prumerge"))
+    if shape.own:
+        # What acts once, before the decoder, takes no decoder layers by hand: it gets the last number at once.
+        found += [Run("budget", "merge", _encoder(vit, half) + _decoder((llm,), 253 / 361), grouped),
+                  Run("budget", "merge, encoder alone", _encoder(vit, n - round(n * 253 / 729)), ("prumerge", "downsample"))]
     # The paper's Table 5: 576 to 225 of 729.
     found += [Run("encoder budgets", f"{n - removed} of {n}", _encoder(vit, removed))
               for removed in (n - round(n * kept / 729) for kept in (576, 425, 361, 225))]
@@ -71,9 +76,7 @@ def runs(shape):
     places = dict.fromkeys([(1,), (2,), (last,), (1, 2)])
     found += [Run("decoder layers", _names(layers), _decoder(layers, 0.5), limit=PART)
               for layers in places if layers[-1] <= last]
-    # Tables 4, 7 and 3.  What acts once, before the decoder, takes no decoder layers by hand, so
-    # that it is compared under a preset, whose decoder half counts as budget there.
-    grouped = tuple(s for s in STRATEGIES if s not in ("downsample", "prumerge"))
+    # Tables 4, 7 and 3; under a preset its decoder half counts as budget of what acts before the decoder.
     found += [Run("encoder strategies", "half", _encoder(vit, half), STRATEGIES, PART),
               Run("decoder strategies", "half", _decoder((llm,), 0.5), grouped, PART),
               Run("strategies", "its own" if shape.own else "paper", found[0].flags, STRATEGIES, PART)]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import __main__ as command
 from .page import page
-from .runs import runs
+from .runs import STRATEGIES, runs
 from .shape import Shape, from_inspection
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +29,14 @@ class Runs(unittest.TestCase):
         self.assertEqual(flags["decoder budgets/70%"], ("--llm-layers", "2", "--llm-keep", "0.701"))
         self.assertEqual(round(361 * 0.701), 253)
         self.assertEqual(flags["decoder layers/{1, 2}"][-1], "0.707")
+
+    def test_a_pair_with_a_schedule_of_its_own_is_asked_at_the_papers_shares_too(self):
+        self.assertNotIn("budget", {run.table for run in runs(self.paper)})
+        both, once = (run for run in runs(Shape(8, 4, 196, (4, 5, 6, 7), 2, True)) if run.table == "budget")
+        self.assertEqual(both.flags, ("--vit-layers", "4,5,6,7", "--vit-r", "24,24,24,27", "--llm-layers", "2", "--llm-keep", "0.701"))
+        self.assertEqual(once.flags[-1], "32,32,32,32")
+        self.assertEqual((round(196 * 361 / 729), round(97 * 0.701), 196 - 4 * 32), (97, 68, 68))
+        self.assertEqual(set(both.strategies + once.strategies), set(STRATEGIES))
 
     def test_layers_stay_inside_small_models(self):
         for shape in (Shape(8, 4, 196, (4, 5, 6, 7), 2, True), Shape(5, 3, 49, (1, 2, 3, 4), 1, False)):
