@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::processor::{Cut, Processor};
+use super::turns::Turns;
 use super::visual::Visual;
 use super::{EncodedImage, Facts, LoadSettings};
 use crate::assembly::{self, Arrangement, Survivors};
@@ -17,6 +18,8 @@ pub(super) struct Encoder<'a> {
     pub processor: &'a Processor,
     pub facts: &'a Facts,
     pub settings: &'a LoadSettings,
+    /// Where others compute beside this.
+    pub turns: Option<&'a Turns>,
 }
 
 /// The encoder's inputs.
@@ -143,7 +146,7 @@ impl Encoder<'_> {
 
     fn tile(&mut self, inputs: &Inputs, i: usize, options: &EncodeOptions<'_>) -> Result<Encoded> {
         let cut = match inputs {
-            Inputs::Library(picture) => return self.vision.encode(picture, i, options),
+            Inputs::Library(picture) => return self.compute(picture, i, options),
             Inputs::Cuts(cuts) => &cuts[i],
         };
         let (width, height) = (cut.first.width, cut.first.height);
@@ -155,7 +158,13 @@ impl Encoder<'_> {
                 self.vision.picture_from_frames(&first, &second, width, height)?
             }
         };
-        self.vision.encode(&picture, 0, options)
+        self.compute(&picture, 0, options)
+    }
+
+    fn compute(&mut self, picture: &Picture, tile: usize, options: &EncodeOptions<'_>) -> Result<Encoded> {
+        let Some(turns) = self.turns else { return self.vision.encode(picture, tile, options) };
+        let mut turn = turns.take();
+        self.vision.encode_in_pieces(picture, tile, options, || turn.give_way())
     }
 
     /// Cells and times of every token, for (t, h, w) positions.

@@ -23,6 +23,7 @@ mod stop;
 mod strategy;
 mod stream;
 mod tally;
+mod turns;
 mod visual;
 
 pub use encoded::EncodedImage;
@@ -35,6 +36,7 @@ pub use rows::{Entry, Rows, end_position};
 pub use session::{Answer, Finish, Limits, Session};
 pub use sizing::{CacheLayout, Demand, Sizing};
 pub use stop::Stop;
+pub use turns::Turns;
 pub use visual::{Shown, Visual, usual_choice};
 
 pub use crate::native::{
@@ -131,9 +133,6 @@ pub trait Engine {
 
     /// The token's bytes in an answer; they may be part of a letter.
     fn piece(&self, token: i32) -> Vec<u8>;
-
-    /// Threads for pictures from now on, where it has a choice.
-    fn use_threads(&mut self, _threads: u32) {}
 
     /// Bytes of the encoder's and the decoder's compute buffers as they stand.
     fn compute_bytes(&self) -> u64;

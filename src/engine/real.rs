@@ -6,6 +6,7 @@ use super::encode::Encoder;
 use super::pair::Facts;
 use super::processor::Processor;
 use super::strategy::in_decoder;
+use super::turns::Turns;
 use super::{CacheLayout, EncodedImage, Engine, LoadSettings, Rows, Visual};
 use crate::error::{Error, Kind, Result};
 use crate::media::{Pixels, video};
@@ -26,6 +27,7 @@ pub struct Real {
     template: Template,
     facts: Arc<Facts>,
     settings: LoadSettings,
+    turns: Option<Turns>,
 }
 
 /// A text model's tokens, as prompts need them.
@@ -91,7 +93,17 @@ impl Real {
             template,
             facts: Arc::new(facts),
             settings,
+            turns: None,
         }
+    }
+
+    /// Has pictures encoded in pieces from now on, between which others can take the processor: whoever
+    /// computes beside this does so in turns of these. `None` where a GPU computes, which shares itself out.
+    pub fn share_processor(&mut self) -> Option<Turns> {
+        let on_cpu = self.vision.info().backend == "CPU"
+            && !crate::native::computes_elsewhere(self.settings.gpu_layers);
+        self.turns = on_cpu.then(Turns::default);
+        self.turns.clone()
     }
 
     /// The text model's side, which can be used apart from the image encoder.
@@ -147,6 +159,7 @@ impl Engine for Real {
             processor: &self.processor,
             facts: &self.facts,
             settings: &self.settings,
+            turns: self.turns.as_ref(),
         };
         encoder.encode(visual, schedule)
     }
@@ -214,10 +227,6 @@ impl Engine for Real {
 
     fn piece(&self, token: i32) -> Vec<u8> {
         self.vocabulary.model.piece(token)
-    }
-
-    fn use_threads(&mut self, threads: u32) {
-        self.settings.threads_batch = threads;
     }
 
     fn compute_bytes(&self) -> u64 {

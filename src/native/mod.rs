@@ -26,7 +26,7 @@ use llama_cpp_sys_2 as sys;
 pub use context::{Context, ContextOptions, Prefill, SegmentInfo};
 pub use gguf::{Gguf, TypeBytes};
 pub use kv_type::KvType;
-pub use model::{LoadMode, LoadOptions, TextModel, Weights};
+pub use model::{LoadMode, LoadOptions, TextModel, Weights, computes_elsewhere};
 pub use quantize::quantize;
 pub use sampler::{Grammar, Penalties, Sampler, Sampling, Schemas};
 pub use sequences::{MAX_SEQUENCES, Next, Sequences};

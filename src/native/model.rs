@@ -232,6 +232,13 @@ impl TextModel {
     }
 }
 
+/// Whether layers of a text model that was loaded with this many on the GPU are on one.
+#[must_use]
+pub fn computes_elsewhere(gpu_layers: Option<u32>) -> bool {
+    // SAFETY: takes nothing.
+    gpu_layers != Some(0) && unsafe { sys::llama_supports_gpu_offload() }
+}
+
 /// Whether the CPU would lay most of the file's weights out anew.
 fn is_repacked(path: &Path) -> Result<bool> {
     // SAFETY: takes nothing.

@@ -49,15 +49,6 @@ impl Sequences {
         self.context.compute_bytes()
     }
 
-    /// Threads for generated tokens and for prompts.
-    pub fn set_threads(&mut self, threads: u32, threads_batch: u32) {
-        let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-        // SAFETY: the context is alive.
-        unsafe {
-            sys::llama_set_n_threads(self.context.ptr.as_ptr(), number(threads), number(threads_batch));
-        }
-    }
-
     /// Begins the prefill of `sequence`, dropping one that is under way. Computes nothing yet.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The image encoder with its projector: pixels to tiles to embeddings.
 
+use std::ffi::c_void;
 use std::path::Path;
 use std::ptr::NonNull;
 
@@ -98,6 +99,12 @@ pub struct Encoded {
     pub steps: Vec<MergeStep>,
     pub encoder_ms: f64,
     pub projector_ms: f64,
+}
+
+unsafe extern "C" fn paused<F: FnMut()>(between: *mut c_void) {
+    // SAFETY: `encode_in_pieces` passes a pointer to its own `F`, which outlives the call that encodes and
+    // which nothing else touches meanwhile.
+    unsafe { (*between.cast::<F>())() };
 }
 
 impl Vision {
@@ -270,6 +277,31 @@ impl Vision {
     /// # Errors
     /// The library's own, for steps this encoder cannot take or memory it cannot get.
     pub fn encode(&mut self, picture: &Picture, tile: usize, options: &EncodeOptions<'_>) -> Result<Encoded> {
+        self.encode_with(picture, tile, options, (None, std::ptr::null_mut()))
+    }
+
+    /// The same, with a call of `between` at some 64 moments in which nothing is computed. The time it
+    /// takes is no part of the tile's.
+    ///
+    /// # Errors
+    /// As [`Vision::encode`].
+    pub fn encode_in_pieces<F: FnMut()>(
+        &mut self,
+        picture: &Picture,
+        tile: usize,
+        options: &EncodeOptions<'_>,
+        mut between: F,
+    ) -> Result<Encoded> {
+        self.encode_with(picture, tile, options, (Some(paused::<F>), (&raw mut between).cast()))
+    }
+
+    fn encode_with(
+        &mut self,
+        picture: &Picture,
+        tile: usize,
+        options: &EncodeOptions<'_>,
+        (pause, pause_data): (Option<unsafe extern "C" fn(*mut c_void)>, *mut c_void),
+    ) -> Result<Encoded> {
         let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
         let steps: Vec<sys::illava_merge_step> = options
             .steps
@@ -286,8 +318,10 @@ impl Vision {
         params.n_threads = number(options.threads);
         params.strategy = options.strategy.raw();
         params.seed = options.strategy.seed();
+        params.pause = pause;
+        params.pause_data = pause_data;
         let mut ptr = std::ptr::null_mut();
-        // SAFETY: all handles are alive, the steps live until the call returns.
+        // SAFETY: all handles are alive; the steps and what `pause_data` points to live until the call returns.
         super::check(unsafe {
             sys::illava_encode(self.ptr.as_ptr(), picture.ptr.as_ptr(), tile, &raw const params, &raw mut ptr)
         })?;

@@ -57,22 +57,22 @@ impl Service {
         inputs: Sender<Input>,
         progress: impl Fn(Loading) + 'static,
     ) -> Result<(Self, Ready)> {
-        let (engine, mut remarks) = Real::load(&options.load, progress)?;
+        let (mut engine, mut remarks) = Real::load(&options.load, progress)?;
+        let turns = engine.share_processor();
         let loaded = Loaded::new(&engine);
         let facts = loaded.facts.clone();
         let default = select(&options.choice, &facts.shape, facts.pair.recommended.as_ref())?;
         remarks.extend(default.remark.clone());
         let (layout, cells) = loaded.layout(&default, options.sizes)?;
         let slots = options.sizes.slots;
-        let decoder = SequenceDecoder::new(&loaded, &layout, slots)?;
+        let decoder = SequenceDecoder::new(&loaded, &layout, slots, turns)?;
         let store = match &options.picture_folder {
             None => None,
             Some((folder, limit)) => {
                 Some(Store::open(folder, super::identity::encoder(&options.load)?, *limit)?)
             }
         };
-        let threads = options.load.threads_batch;
-        let encoder = Encoder::new(engine, store, (threads / 2).max(1), threads);
+        let encoder = Encoder::new(engine, store);
         let (encode, jobs) = channel();
         let encoder = std::thread::Builder::new()
             .name("encoder".into())

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -373,6 +374,38 @@ void check_two_callers(const std::string & path) {
     CHECK(n_same[0] == 10 && n_same[1] == 10, "%d and %d of 10", n_same[0], n_same[1]);
 }
 
+// Pauses come between the pieces of one computation: often, on the caller's thread, changing nothing, and uncounted.
+void check_pauses(const std::string & path) {
+    const auto vision = load(path, 1);
+    const auto image  = picture(vision, 96, 64);
+    struct pauses {
+        std::thread::id caller;
+        int             n       = 0;
+        int             strange = 0;
+    };
+    for (const steps & schedule : { steps{}, steps{ { 1, 8 }, { 2, 8 } } }) {
+        const auto alone = values(view_of(encode(vision, image, schedule)));
+        pauses     seen { std::this_thread::get_id() };
+        auto       params = encode_params(schedule);
+        params.pause_data = &seen;
+        params.pause      = [](void * data) {
+            auto & seen   = *static_cast<pauses *>(data);
+            seen.n++;
+            seen.strange += std::this_thread::get_id() != seen.caller;
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        };
+        const auto begin   = std::chrono::steady_clock::now();
+        const auto encoded = encode_tile(vision, image, params);
+        const std::chrono::duration<double, std::milli> wall = std::chrono::steady_clock::now() - begin;
+        CHECK(encoded, "with pauses");
+        const auto view = view_of(encoded);
+        CHECK(same_bits(values(view), alone), "with and without pauses");
+        CHECK(seen.n >= 32 && seen.n <= 200 && seen.strange == 0, "%d pauses, %d elsewhere", seen.n, seen.strange);
+        CHECK(view.encoder_ms + view.projector_ms + seen.n <= wall.count(), "%g + %g ms of %g with %d pauses",
+            view.encoder_ms, view.projector_ms, wall.count(), seen.n);
+    }
+}
+
 } // namespace
 
 int main(int argc, char ** argv) {
@@ -403,6 +436,9 @@ int main(int argc, char ** argv) {
     check_refusals(siglip, qwen, windowed);
     check_pictures(siglip, qwen);
     check_two_callers(qwen);
+    for (const auto & path : { siglip, clip, qwen }) {
+        check_pauses(path);
+    }
 
     fixture::projector_file anyres(fixture::family::clip);
     const int32_t pinpoints[] = { 64, 128, 128, 64, 128, 128 };

@@ -127,6 +127,10 @@ struct illava_encode_params {
     bool                             composed_score; // score by stock ops even where the fused op exists (tests)
     enum illava_strategy             strategy;
     uint64_t                         seed;      // of ILLAVA_STRATEGY_RANDOM
+    // Called some 64 times in a tile, by the calling thread, when nothing is being computed: others may use the
+    // processor until it returns. NULL: never.
+    void                          (* pause)(void * data);
+    void                           * pause_data;
 };
 
 // Output tokens of a tile of grid_x x grid_y patches under the given steps: a function of shape alone.

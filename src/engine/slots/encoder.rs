@@ -19,8 +19,6 @@ pub struct EncodeJob {
     pub schedule: Schedule,
     /// What it is kept under on disk, where it may be kept.
     pub key: Option<Key>,
-    /// Nothing else is being computed, so that all threads are free.
-    pub alone: bool,
 }
 
 /// What became of it.
@@ -37,13 +35,11 @@ pub struct Encoded {
 pub struct Encoder<E> {
     engine: E,
     store: Option<Store>,
-    /// Threads while others compute, and while nobody does.
-    threads: (u32, u32),
 }
 
 impl<E: Engine> Encoder<E> {
-    pub fn new(engine: E, store: Option<Store>, beside: u32, alone: u32) -> Self {
-        Self { engine, store, threads: (beside, alone) }
+    pub fn new(engine: E, store: Option<Store>) -> Self {
+        Self { engine, store }
     }
 
     /// Encodes until nobody can ask any more.
@@ -58,10 +54,7 @@ impl<E: Engine> Encoder<E> {
         let from_disk = kept.is_some();
         let image = match kept {
             Some(image) => Ok(image),
-            None => {
-                self.engine.use_threads(if job.alone { self.threads.1 } else { self.threads.0 });
-                self.engine.encode_span(&job.source.visual(job.several), &job.schedule)
-            }
+            None => self.engine.encode_span(&job.source.visual(job.several), &job.schedule),
         };
         if let (Ok(image), Some(store), Some(key), false) = (&image, &mut self.store, &job.key, from_disk) {
             store.write(key, image);

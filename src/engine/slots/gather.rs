@@ -118,7 +118,6 @@ impl<D: Decoder> Slots<D> {
             several: picture.several,
             schedule: request.schedule.clone(),
             key: request.scope.as_ref().map(|scope| scoped_key(scope, &picture.encoded)),
-            alone: !self.is_computing(),
         }));
     }
 

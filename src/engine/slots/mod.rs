@@ -89,9 +89,6 @@ pub trait Decoder {
 
     fn ends_generation(&self, token: i32) -> bool;
 
-    /// Whether a picture is being encoded at the same time, which needs threads too.
-    fn use_threads(&mut self, beside_encoder: bool);
-
     /// Segments of the cache, all slots together.
     fn segments(&self) -> Vec<SegmentInfo>;
 

@@ -111,7 +111,6 @@ impl<D: Decoder> Slots<D> {
     pub fn turn(&mut self) -> bool {
         self.assign();
         self.gather();
-        self.decoder.use_threads(!self.tickets.is_empty());
         self.decode();
         self.prefill();
         // What this turn freed goes to the next at once, so that the encoder is not kept waiting.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Decoder, Draw, Drawn, From, servable_layers};
 use crate::engine::real::Vocabulary;
 use crate::engine::strategy::in_decoder;
-use crate::engine::{CacheLayout, Engine, Facts, LoadSettings, MergeStep, Real, Rows, SegmentInfo};
+use crate::engine::{CacheLayout, Engine, Facts, LoadSettings, MergeStep, Real, Rows, SegmentInfo, Turns};
 use crate::error::{Error, Kind, Result};
 use crate::media::video;
 use crate::native::{Next, Prefill, Sampler, Schemas, Sequences, TextModel};
@@ -117,19 +117,17 @@ pub struct SequenceDecoder {
     model: TextModel,
     /// Tokens that end an answer.
     ends: Vec<i32>,
-    /// Threads for generated tokens and for prompts: alone, and beside the encoder.
-    threads: [(u32, u32); 2],
-    beside_encoder: Option<bool>,
+    /// Where pictures are encoded beside this.
+    turns: Option<Turns>,
 }
 
 impl SequenceDecoder {
     /// # Errors
     /// Sizes the library cannot take, or no memory.
-    pub fn new(loaded: &Loaded, layout: &CacheLayout, slots: u32) -> Result<Self> {
+    pub fn new(loaded: &Loaded, layout: &CacheLayout, slots: u32, turns: Option<Turns>) -> Result<Self> {
         let settings = &loaded.settings;
         let options = Real::context_options(settings, layout);
         let options = crate::native::ContextOptions { batch: options.batch.max(slots), ..options };
-        let half = |n: u32| (n - n / 2).max(1);
         let ends = (0..loaded.model.n_vocab()).filter(|&token| loaded.model.ends_generation(token)).collect();
         Ok(Self {
             sequences: Sequences::new(&loaded.model, &options, slots)?,
@@ -137,11 +135,7 @@ impl SequenceDecoder {
             schemas: Schemas::default(),
             model: loaded.model.clone(),
             ends,
-            threads: [
-                (settings.threads, settings.threads_batch),
-                (half(settings.threads), half(settings.threads_batch)),
-            ],
-            beside_encoder: None,
+            turns,
         })
     }
 }
@@ -161,6 +155,7 @@ impl Decoder for SequenceDecoder {
     }
 
     fn step(&mut self, slot: usize) -> Result<Option<Vec<MergeStep>>> {
+        let _turn = self.turns.as_ref().map(Turns::take);
         self.sequences.step(slot)
     }
 
@@ -169,6 +164,7 @@ impl Decoder for SequenceDecoder {
     }
 
     fn decode(&mut self, next: &[Next]) -> Result<()> {
+        let _turn = self.turns.as_ref().map(Turns::take);
         self.sequences.decode(next)
     }
 
@@ -215,14 +211,6 @@ impl Decoder for SequenceDecoder {
 
     fn ends_generation(&self, token: i32) -> bool {
         self.model.ends_generation(token)
-    }
-
-    fn use_threads(&mut self, beside_encoder: bool) {
-        if self.beside_encoder != Some(beside_encoder) {
-            self.beside_encoder = Some(beside_encoder);
-            let (threads, threads_batch) = self.threads[usize::from(beside_encoder)];
-            self.sequences.set_threads(threads, threads_batch);
-        }
     }
 
     fn segments(&self) -> Vec<SegmentInfo> {

@@ -25,8 +25,10 @@ illava_clip_parts illava_clip_get_parts(const clip_ctx * ctx);
 // Watches one clip_encode(): times the encoder and the projector apart, and reads the merge steps back.
 class illava_probe {
   public:
-    // n_rows: patches that enter the first layer. n_head: of the encoder.
-    illava_probe(illava_merge_schedule_ptr schedule, int64_t n_rows, int32_t n_head);
+    using pause_fn = void (*)(void * data);
+
+    // n_rows: patches that enter the first layer. n_head: of the encoder. pause: see illava_encode_params.
+    illava_probe(illava_merge_schedule_ptr schedule, int64_t n_rows, int32_t n_head, pause_fn pause, void * pause_data);
     ~illava_probe();
 
     illava_probe(const illava_probe &) = delete;
@@ -37,12 +39,13 @@ class illava_probe {
 
     std::vector<illava_step_trace> steps;
     std::vector<float>             sizes; // [units left] original ones that each stands for; empty: nobody asked
-    double encoder_ms   = 0;
+    double encoder_ms   = 0; // without pauses
     double projector_ms = 0;
 
   private:
     static bool on_node(ggml_tensor * node, bool ask, void * self);
 
+    int64_t worked_us() const; // a clock that stands still in pauses
     void draw(ggml_cgraph * gf) const;
     std::vector<float> read_scores(ggml_cgraph * gf, const illava_merge_step & step, int64_t rows) const;
 
@@ -53,4 +56,9 @@ class illava_probe {
     const ggml_tensor       * encoder_out  = nullptr; // the projector's input
     int64_t                   t_begin_us   = 0;
     int64_t                   t_encoder_us = 0;
+    pause_fn                  pause;
+    void                    * pause_data;
+    int64_t                   n_asked      = 0; // nodes so far
+    int64_t                   n_piece      = 1; // nodes between two pauses
+    int64_t                   t_paused_us  = 0; // in all pauses
 };

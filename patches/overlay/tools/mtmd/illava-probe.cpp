@@ -4,6 +4,8 @@
 #include <cstring>
 #include <numeric>
 
+static constexpr int n_pauses = 64; // of a tile, about
+
 // The first node that takes a projector weight ("mm." in every projector of upstream) has the encoder's result as its
 // other operand.
 static const ggml_tensor * find_encoder_out(ggml_cgraph * gf) {
@@ -16,8 +18,9 @@ static const ggml_tensor * find_encoder_out(ggml_cgraph * gf) {
     return nullptr;
 }
 
-illava_probe::illava_probe(illava_merge_schedule_ptr schedule, int64_t n_rows, int32_t n_head) :
-    schedule(std::move(schedule)), n_rows(n_rows), n_head(n_head) {}
+illava_probe::illava_probe(
+    illava_merge_schedule_ptr schedule, int64_t n_rows, int32_t n_head, pause_fn pause, void * pause_data) :
+    schedule(std::move(schedule)), n_rows(n_rows), n_head(n_head), pause(pause), pause_data(pause_data) {}
 
 illava_probe::~illava_probe() {
     if (sched) {
@@ -29,22 +32,35 @@ illava_probe::~illava_probe() {
 bool illava_probe::on_node(ggml_tensor * node, bool ask, void * self) {
     auto * probe = static_cast<illava_probe *>(self);
     if (ask) {
-        return node == probe->encoder_out;
+        const bool pauses = probe->pause && ++probe->n_asked % probe->n_piece == 0;
+        return pauses || node == probe->encoder_out;
     }
-    probe->t_encoder_us = ggml_time_us();
+    if (node == probe->encoder_out) {
+        probe->t_encoder_us = probe->worked_us();
+    }
+    if (probe->pause) {
+        const int64_t begin_us = ggml_time_us();
+        probe->pause(probe->pause_data);
+        probe->t_paused_us += ggml_time_us() - begin_us;
+    }
     return true;
+}
+
+int64_t illava_probe::worked_us() const {
+    return ggml_time_us() - t_paused_us;
 }
 
 void illava_probe::before(ggml_backend_sched_t sched_in, ggml_cgraph * gf) {
     sched       = sched_in;
     encoder_out = find_encoder_out(gf);
-    if (encoder_out) {
+    n_piece     = std::max(1, ggml_graph_n_nodes(gf) / n_pauses);
+    if (encoder_out || pause) {
         ggml_backend_sched_set_eval_callback(sched, on_node, this);
     }
     if (schedule && schedule->strategy == ILLAVA_STRATEGY_RANDOM) {
         draw(gf);
     }
-    t_begin_us = ggml_time_us();
+    t_begin_us = worked_us();
 }
 
 void illava_probe::draw(ggml_cgraph * gf) const {
@@ -68,7 +84,7 @@ static std::vector<T> read(ggml_cgraph * gf, const char * name) {
 }
 
 void illava_probe::after(ggml_cgraph * gf) {
-    const int64_t t_end_us = ggml_time_us();
+    const int64_t t_end_us = worked_us();
 
     // without a projector of its own the whole graph is the encoder
     const int64_t t_split_us = t_encoder_us > 0 ? t_encoder_us : t_end_us;

@@ -434,7 +434,7 @@ illava_status illava_encode(
 
         {
             const std::lock_guard<std::mutex> lock(vision->encoding);
-            illava_probe probe(pixels.merge, grid_x * grid_y, hparams.n_head);
+            illava_probe probe(pixels.merge, grid_x * grid_y, hparams.n_head, params->pause, params->pause_data);
 
             clip_encode_params clip_params;
             clip_params.imgs      = &batch;

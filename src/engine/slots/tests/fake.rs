@@ -156,8 +156,6 @@ impl Decoder for Fake {
         token == END
     }
 
-    fn use_threads(&mut self, _beside_encoder: bool) {}
-
     fn segments(&self) -> Vec<SegmentInfo> {
         let cells = CELLS * u32::try_from(self.held.len()).unwrap();
         let segment = |layers| SegmentInfo { layers, cells, used: 0, bytes: u64::from(cells) * 20 };
