@@ -11,6 +11,7 @@
 use std::fs::{self, File as Handle, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::listing::{Checksum, File, Listed, is_hex};
 use super::name::Repo;
@@ -95,8 +96,7 @@ impl Cache {
         // Relative, so that the cache can be moved: out of the folders of `path`, the commit and `snapshots`.
         let up: PathBuf = Path::new(&file.path).components().map(|_| "..").chain([".."]).collect();
         let target = up.join("blobs").join(file.checksum.hex());
-        // Another process may make the same link: a name of our own, then renamed over it.
-        let fresh = link.with_extension(format!("{}.link", std::process::id()));
+        let fresh = name_of_our_own(&link);
         let _ = fs::remove_file(&fresh);
         symlink(&target, &blob, &fresh)
             .and_then(|()| fs::rename(&fresh, &link))
@@ -110,7 +110,7 @@ impl Cache {
             return Ok(());
         }
         folder_of(&path)?;
-        let fresh = path.with_extension(std::process::id().to_string());
+        let fresh = name_of_our_own(&path);
         fs::write(&fresh, commit)
             .and_then(|()| fs::rename(&fresh, &path))
             .map_err(|error| unwritable(&path, &error))
@@ -130,6 +130,13 @@ impl Cache {
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok((!files.is_empty()).then_some(Listed { commit, files }))
     }
+}
+
+/// Beside `path`, to be renamed to it: somebody else may be making the same file.
+fn name_of_our_own(path: &Path) -> PathBuf {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    path.with_extension(format!("{}-{call}.fresh", std::process::id()))
 }
 
 fn walk(folder: &Path, prefix: &str, files: &mut Vec<File>) -> io::Result<()> {
