@@ -77,9 +77,10 @@ class Page(unittest.TestCase):
         self.assertIn("| 3.00 x |", text)
         self.assertLess(text.index("| random"), text.index("What it means."))
 
-    def test_the_committed_page_is_what_the_committed_results_give(self):
-        results = json.loads((DEMO / "evidence.json").read_text())
-        self.assertEqual((ROOT / "docs/evidence.md").read_text(), page(results, (DEMO / "evidence-words.md").read_text()))
+    def test_the_committed_pages_are_what_the_committed_results_give(self):
+        for pair, written in ((DEMO, ROOT / "docs/evidence.md"), (ROOT / "models/demo-v1", ROOT / "models/demo-v1/evidence.md")):
+            results = json.loads((pair / "evidence.json").read_text())
+            self.assertEqual(written.read_text(), page(results, (pair / "evidence-words.md").read_text()), written)
 
 
 class Pipeline(unittest.TestCase):
