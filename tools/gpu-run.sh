@@ -67,4 +67,7 @@ else
 fi
 
 echo "run.sh: checks and figures" >&2
-"$report" --out "$root/result.json" "$@"
+status=0
+"$report" --out "$root/result.json" "$@" || status=$?
+[ $status != 127 ] || fail "the program does not start: the NVIDIA driver (libcuda.so.1) or the toolkit's libcublas is missing, or not on the loader's path"
+exit $status
