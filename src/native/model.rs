@@ -241,8 +241,7 @@ pub fn computes_elsewhere(gpu_layers: Option<u32>) -> bool {
 
 /// Whether the CPU would lay most of the file's weights out anew.
 fn is_repacked(path: &Path) -> Result<bool> {
-    // SAFETY: takes nothing.
-    if unsafe { sys::llama_supports_gpu_offload() } {
+    if computes_elsewhere(None) {
         // Weights may go elsewhere; the library knows how they get there.
         return Ok(false);
     }

@@ -119,7 +119,7 @@ impl<D: Decoder> Slots<D> {
         self.is_computing()
     }
 
-    pub(super) fn is_computing(&self) -> bool {
+    fn is_computing(&self) -> bool {
         let stages = self.slots.iter().filter_map(|slot| slot.work.as_ref()).map(|work| &work.stage);
         stages.into_iter().any(|stage| matches!(stage, Stage::Prefill | Stage::Generating(_)))
     }

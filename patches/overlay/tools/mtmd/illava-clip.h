@@ -22,7 +22,8 @@ struct illava_clip_parts {
 };
 illava_clip_parts illava_clip_get_parts(const clip_ctx * ctx);
 
-// Watches one clip_encode(): times the encoder and the projector apart, and reads the merge steps back.
+// Watches one clip_encode(): times the encoder and the projector apart, lets others compute in between, and reads the
+// merge steps back.
 class illava_probe {
   public:
     using pause_fn = void (*)(void * data);
