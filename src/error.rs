@@ -1,4 +1,7 @@
 //! One error type: a kind that callers can act on, and one line for the person.
+//!
+//! A line may name a [`Field`], whose name depends on the face that was asked: `merge.keep` in a body, `--keep` on the
+//! command line. The line keeps the field itself, and the face puts in its own name ([`Error::worded`]).
 
 use std::fmt;
 
@@ -76,12 +79,121 @@ impl Error {
     pub fn kind(&self) -> Kind {
         self.kind
     }
+
+    /// The line with its fields still open, for another process that makes an [`Error`] of it again.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The line with each field under the name that `name` gives it.
+    #[must_use]
+    pub fn worded(&self, name: impl Fn(Field) -> &'static str) -> String {
+        worded(&self.message, name)
+    }
 }
 
+/// The line with the names of a body's fields.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.worded(Field::name))
     }
+}
+
+/// Between these stands the number of a field. They are of Unicode's private area: no text needs them.
+const OPEN: char = '\u{F8E4}';
+const CLOSE: char = '\u{F8E5}';
+
+macro_rules! fields {
+    ($($(#[$doc:meta])* $field:ident $name:literal,)*) => {
+        /// A setting that an error is about.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Field {
+            $($(#[$doc])* $field,)*
+        }
+
+        impl Field {
+            pub const ALL: &[Field] = &[$(Field::$field,)*];
+
+            /// Its name in a JSON body; in plain words where a body has no such field.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Field::$field => $name,)* }
+            }
+        }
+    };
+}
+
+fields! {
+    // Of a request.
+    Prompt "messages",
+    System "the system message",
+    Merge "merge",
+    Off "\"merge\": \"off\"",
+    Keep "merge.keep",
+    VitLayers "merge.vit_layers",
+    VitR "merge.vit_r",
+    LlmLayers "merge.llm_layers",
+    LlmR "merge.llm_r",
+    LlmKeep "merge.llm_keep",
+    Score "merge.score",
+    Grid "merge.grid",
+    Strategy "merge.strategy",
+    MaxTokens "max_tokens",
+    Stop "stop",
+    Temperature "temperature",
+    TopP "top_p",
+    MinP "min_p",
+    Seed "seed",
+    RepeatPenalty "repeat_penalty",
+    FrequencyPenalty "frequency_penalty",
+    PresencePenalty "presence_penalty",
+    LogitBias "logit_bias",
+    Grammar "grammar",
+    JsonSchema "json_schema",
+    TopLogprobs "top_logprobs",
+    // Of the program that answers.
+    ContextSize "context size",
+    ChatTemplate "chat template",
+    ImageMaxTokens "limit of tokens per picture",
+    VideoFrames "number of video frames",
+    MaxMessages "messages",
+    MaxPrompt "limit of the prompt",
+    MaxImages "limit of pictures",
+    MaxVideos "limit of videos",
+    MaxGrammar "limit of grammars",
+    MaxChoices "n",
+}
+
+/// Writes a mark that [`Error::worded`] replaces by a name.
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{OPEN}{}{CLOSE}", *self as usize)
+    }
+}
+
+/// `text` with each field under the name that `name` gives it; whatever only looks like a mark stays.
+pub fn worded(text: &str, name: impl Fn(Field) -> &'static str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(OPEN) {
+        out.push_str(before);
+        let field = after
+            .split_once(CLOSE)
+            .and_then(|(number, rest)| Some((*Field::ALL.get(number.parse::<usize>().ok()?)?, rest)));
+        rest = match field {
+            Some((field, rest)) => {
+                out.push_str(name(field));
+                rest
+            }
+            None => {
+                out.push(OPEN);
+                after
+            }
+        };
+    }
+    out.push_str(rest);
+    out
 }
 
 impl std::error::Error for Error {}
@@ -94,6 +206,22 @@ mod tests {
     fn a_message_is_one_line() {
         let error = Error::new(Kind::File, "a\n  b\r\n\nc");
         assert_eq!(error.to_string(), "a b c");
+    }
+
+    #[test]
+    fn a_field_has_the_name_of_the_face() {
+        for (i, field) in Field::ALL.iter().enumerate() {
+            assert_eq!(*field as usize, i);
+        }
+        let error = Error::usage(format!("{} 2: leave out {}", Field::Keep, Field::Merge));
+        assert_eq!(error.to_string(), "merge.keep 2: leave out merge");
+        let flag = |field| if field == Field::Keep { "--keep" } else { "--merge" };
+        assert_eq!(error.worded(flag), "--keep 2: leave out --merge");
+        let passed = Error::new(error.kind(), error.message());
+        assert_eq!(passed, error);
+        for text in ["\u{F8E4}", "\u{F8E4}999\u{F8E5}", "\u{F8E4}x\u{F8E5}", "\u{F8E5}0\u{F8E4}"] {
+            assert_eq!(Error::usage(text).to_string(), text);
+        }
     }
 
     #[test]

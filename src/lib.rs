@@ -20,6 +20,7 @@ pub mod native;
 pub mod plot;
 pub mod prompt;
 pub mod report;
+pub mod request;
 pub mod schedule;
 pub mod server;
 pub mod worker;

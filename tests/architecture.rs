@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// A part of the program, the parts it may know beside itself and `error`, and the outside crates that are its own
 /// matter: no part that does not list them may name them.
-const PARTS: [(&str, &[&str], &[&str]); 16] = [
+const PARTS: [(&str, &[&str], &[&str]); 17] = [
     ("error.rs", &[], &[]),
     ("assembly", &[], &[]),
     ("hub", &[], &[]),
@@ -14,18 +14,19 @@ const PARTS: [(&str, &[&str], &[&str]); 16] = [
     ("prompt", &[], &[]),
     ("report", &[], &[]),
     ("schedule", &[], &[]),
+    ("request", &["media", "prompt", "schedule"], &[]),
     ("native", &[], &["llama_cpp_2", "llama_cpp_sys_2"]),
     ("explain", &["report"], &[]),
-    ("engine", &["assembly", "media", "native", "prompt", "report", "schedule"], &[]),
+    ("engine", &["assembly", "media", "native", "prompt", "report", "request", "schedule"], &[]),
     ("bench", &["engine", "media", "plot", "prompt", "report", "schedule"], &[]),
     ("eval", &["engine", "media", "plot", "prompt", "report", "schedule"], &[]),
-    ("worker", &["engine", "media", "prompt", "report", "schedule"], &[]),
-    ("server", &["media", "prompt", "report", "schedule", "worker"], &["tokio"]),
+    ("worker", &["engine", "media", "prompt", "report", "request", "schedule"], &[]),
+    ("server", &["media", "prompt", "report", "request", "schedule", "worker"], &["tokio"]),
     (
         "cli",
         &[
-            "bench", "engine", "eval", "explain", "hub", "media", "plot", "prompt", "report", "schedule",
-            "server", "worker",
+            "bench", "engine", "eval", "explain", "hub", "media", "plot", "prompt", "report", "request",
+            "schedule", "server", "worker",
         ],
         &["clap"],
     ),

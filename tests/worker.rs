@@ -7,18 +7,17 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use illava::engine::{self, FlashAttention, KvType, LoadSettings, Real, Session, Sizing, Stop, Weights};
 use illava::error::Kind;
 use illava::media::Pixels;
 use illava::prompt::{Message, Part, Role};
+use illava::request::{Grammar, Limits, Picture, Request, Sampling};
 use illava::schedule::{Amount, Choice, Half, MergeFlag, Preset, select};
 use illava::worker::frame;
-use illava::worker::protocol::{
-    Delta, Done, Event, Failed, Finish, Generate, Grammar, Limits, Picture, Ready, Request, Sampling, Started,
-};
+use illava::worker::protocol::{Command, Delta, Done, Event, Failed, Finish, Ready, Started};
 
 fn folder(pair: &str) -> PathBuf {
     let folder = std::env::var_os("ILLAVA_TEST_MODELS")
@@ -43,7 +42,7 @@ impl Worker {
         // A test that waits for ever says nothing.
         socket.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         let folder = folder(pair);
-        let child = Command::new(env!("CARGO_BIN_EXE_illava"))
+        let child = std::process::Command::new(env!("CARGO_BIN_EXE_illava"))
             .arg("worker")
             .arg("-m")
             .arg(folder.join("text.gguf"))
@@ -71,12 +70,12 @@ impl Worker {
         }
     }
 
-    fn send(&mut self, request: &Request) {
+    fn send(&mut self, request: &Command) {
         frame::write(&mut self.socket, request).unwrap();
     }
 
-    fn ask(&mut self, request: Generate) {
-        self.send(&Request::Generate(Box::new(request)));
+    fn ask(&mut self, request: Request) {
+        self.send(&Command::Generate(Box::new(request)));
     }
 
     fn read(&mut self) -> Event {
@@ -135,11 +134,11 @@ fn messages(image: bool, text: &str) -> Vec<Message> {
 }
 
 /// Letters only, most likely first.
-fn generate(id: u64, picture: Option<u32>, text: &str, merge: Choice) -> Generate {
-    Generate {
+fn generate(id: u64, picture: Option<u32>, text: &str, merge: Choice) -> Request {
+    Request {
         id,
         messages: messages(picture.is_some(), text),
-        pictures: picture.map(|seed| Picture::new(pixels(seed), 0.0)).into_iter().collect(),
+        media: picture.map(|seed| Picture::new(pixels(seed), 0.0)).into_iter().collect(),
         merge: Some(merge),
         limits: Limits { max_tokens: Some(6), ..Limits::default() },
         sampling: Sampling { temperature: 0.0, seed: Some(1), ..Sampling::default() },
@@ -234,9 +233,9 @@ fn answers_side_by_side_are_those_of_each_alone() {
 fn a_second_question_needs_neither_encoder_nor_the_pictures_prefill() {
     let (mut worker, _) = Worker::ready("siglip-qwen2-f32", &["-np", "2", "-c", "1024"]);
     let merge = preset(Preset::Paper);
-    worker.ask(Generate { trace: true, ..generate(1, Some(1), "what is it", merge.clone()) });
+    worker.ask(Request { trace: true, ..generate(1, Some(1), "what is it", merge.clone()) });
     worker.wait(1);
-    worker.ask(Generate { trace: true, ..generate(2, Some(1), "who made it", merge.clone()) });
+    worker.ask(Request { trace: true, ..generate(2, Some(1), "who made it", merge.clone()) });
     worker.wait(2);
     let (first, second) = (worker.done[&1].clone(), worker.done[&2].clone());
     assert_eq!((first.cached_tokens, first.cached_pictures), (0, 0));
@@ -246,7 +245,7 @@ fn a_second_question_needs_neither_encoder_nor_the_pictures_prefill() {
     assert_eq!(second.report.ms.encoder, 0.0);
     assert_eq!(first.trace.as_ref().unwrap().steps, second.trace.as_ref().unwrap().steps);
     // A scope of its own shares nothing.
-    worker.ask(Generate { scope: Some(b"t".to_vec()), ..generate(3, Some(1), "who made it", merge) });
+    worker.ask(Request { scope: Some(b"t".to_vec()), ..generate(3, Some(1), "who made it", merge) });
     worker.wait(3);
     let third = &worker.done[&3];
     assert_eq!((third.cached_tokens, third.cached_pictures), (0, 0));
@@ -262,7 +261,7 @@ fn pictures_are_found_again_on_disk() {
         let (mut worker, _) = Worker::ready("siglip-qwen2-f32", &["-c", "1024", "--picture-folder", folder]);
         worker.ask(generate(1, Some(1), "what is it", preset(Preset::Paper)));
         worker.wait(1);
-        worker.send(&Request::Status { id: 9 });
+        worker.send(&Command::Status { id: 9 });
         let Event::Status(status) = worker.read() else { panic!("no status") };
         assert_eq!((status.id, status.slots.len(), status.pictures.entries), (9, 4, 1));
         // Encoded, read, and encoded again after the file was damaged.
@@ -290,37 +289,37 @@ fn what_is_wrong_with_a_request_is_said_and_costs_nobody_else() {
         Choice { llm: Some(Half { layers: vec![9], amounts: vec![Amount::Count(1)] }), ..Choice::default() };
     assert!(!ready.merge_layers.contains(&9));
     let too_large = Picture { rgb: vec![0; 5], ..Picture::new(pixels(1), 0.0) };
-    let cases: Vec<(Generate, Kind, &str)> = vec![
+    let cases: Vec<(Request, Kind, &str)> = vec![
         (generate(0, None, &"long ".repeat(2000), off()), Kind::Context, "a slot takes 256"),
         (generate(0, None, &"x".repeat(1 << 20), off()), Kind::Context, "256"),
         (generate(0, Some(1), "hello", by_hand), Kind::Schedule, "layer 9"),
-        (Generate { grammar: Some(Grammar::Gbnf("root ::= [".into())), ..base(0) }, Kind::Usage, "grammar"),
-        (Generate { grammar: Some(Grammar::JsonSchema("{".into())), ..base(0) }, Kind::Usage, "schema"),
+        (Request { grammar: Some(Grammar::Gbnf("root ::= [".into())), ..base(0) }, Kind::Usage, "grammar"),
+        (Request { grammar: Some(Grammar::JsonSchema("{".into())), ..base(0) }, Kind::Usage, "schema"),
         (
-            Generate { pictures: vec![too_large], ..generate(0, Some(1), "hello", off()) },
+            Request { media: vec![too_large], ..generate(0, Some(1), "hello", off()) },
             Kind::Media,
             "picture 1",
         ),
-        (Generate { pictures: Vec::new(), ..generate(0, Some(1), "hello", off()) }, Kind::Prompt, "picture"),
+        (Request { media: Vec::new(), ..generate(0, Some(1), "hello", off()) }, Kind::Prompt, "picture"),
         (
-            Generate { sampling: Sampling { repeat_penalty: 0.0, ..Sampling::default() }, ..base(0) },
+            Request { sampling: Sampling { repeat_penalty: 0.0, ..Sampling::default() }, ..base(0) },
             Kind::Usage,
             "repeat_penalty 0",
         ),
         (
-            Generate { sampling: Sampling { logit_bias: vec![(-1, 1.0)], ..Sampling::default() }, ..base(0) },
+            Request { sampling: Sampling { logit_bias: vec![(-1, 1.0)], ..Sampling::default() }, ..base(0) },
             Kind::Usage,
             "logit_bias",
         ),
         (
-            Generate { sampling: Sampling { temperature: f32::NAN, ..Sampling::default() }, ..base(0) },
+            Request { sampling: Sampling { temperature: f32::NAN, ..Sampling::default() }, ..base(0) },
             Kind::Usage,
             "temperature",
         ),
     ];
     worker.ask(generate(99, Some(1), "hello", off()));
     for (id, (request, kind, part)) in (100..).zip(cases) {
-        worker.ask(Generate { id, ..request });
+        worker.ask(Request { id, ..request });
         worker.wait(id);
         let failed = worker.failed.get(&id).unwrap_or_else(|| panic!("{part}: {:?}", worker.done.get(&id)));
         assert_eq!(failed.kind, kind, "{}", failed.message);
@@ -333,7 +332,7 @@ fn what_is_wrong_with_a_request_is_said_and_costs_nobody_else() {
 #[test]
 fn sampling_reaches_the_model() {
     let (mut worker, _) = Worker::ready("siglip-qwen2-f32", &["-c", "1024"]);
-    let base = |id| Generate { grammar: None, logprobs: Some(2), ..generate(id, None, "hello", off()) };
+    let base = |id| Request { grammar: None, logprobs: Some(2), ..generate(id, None, "hello", off()) };
     worker.ask(base(1));
     worker.wait(1);
     let tokens = |worker: &Worker, id: u64| -> Vec<(i32, f32, Vec<i32>)> {
@@ -347,25 +346,24 @@ fn sampling_reaches_the_model() {
     }
     // What is forbidden does not come; what is pushed comes always.
     let bias = vec![(greedy[0].0, f32::NEG_INFINITY)];
-    worker.ask(Generate { sampling: Sampling { logit_bias: bias, ..base(0).sampling }, ..base(2) });
+    worker.ask(Request { sampling: Sampling { logit_bias: bias, ..base(0).sampling }, ..base(2) });
     worker.wait(2);
     assert_eq!(tokens(&worker, 2)[0].0, greedy[0].2[1]);
     let bias = vec![(greedy[0].0, 1e4)];
     let pushed = Sampling { logit_bias: bias.clone(), ..base(0).sampling };
-    worker.ask(Generate { sampling: pushed, ..base(3) });
+    worker.ask(Request { sampling: pushed, ..base(3) });
     worker.wait(3);
     assert!(tokens(&worker, 3).iter().all(|(id, ..)| *id == greedy[0].0));
     let penalised =
         Sampling { logit_bias: vec![(greedy[0].0, 5.0)], presence_penalty: 1e4, ..base(0).sampling };
-    worker.ask(Generate { sampling: penalised, ..base(4) });
+    worker.ask(Request { sampling: penalised, ..base(4) });
     worker.wait(4);
     let ids: Vec<i32> = tokens(&worker, 4).iter().map(|(id, ..)| *id).collect();
     assert!(ids.iter().enumerate().all(|(i, id)| !ids[..i].contains(id)), "no token twice: {ids:?}");
     // The same seed draws the same, and without one the report has what was drawn.
     for id in [5, 6, 7] {
         let seed = (id < 7).then_some(11);
-        worker
-            .ask(Generate { sampling: Sampling { temperature: 2.0, seed, ..base(0).sampling }, ..base(id) });
+        worker.ask(Request { sampling: Sampling { temperature: 2.0, seed, ..base(0).sampling }, ..base(id) });
         worker.wait(id);
     }
     assert_eq!(worker.done[&5].report.text, worker.done[&6].report.text);
@@ -374,14 +372,14 @@ fn sampling_reaches_the_model() {
     let text = worker.done[&1].report.text.clone();
     let end: String = text.chars().rev().take(1).collect();
     let limits = Limits { max_tokens: Some(6), stop: vec![end.clone()], ignore_eos: false };
-    worker.ask(Generate { limits, ..base(8) });
+    worker.ask(Request { limits, ..base(8) });
     worker.wait(8);
     assert_eq!(worker.done[&8].finish, Finish::StopString(end.clone()));
     assert_eq!(worker.text(8), text.split(end.as_str()).next().unwrap());
     // JSON, because a schema asks for it.
     let schema = r#"{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],"additionalProperties":false}"#;
     let limits = Limits { max_tokens: Some(200), ..Limits::default() };
-    worker.ask(Generate { limits, grammar: Some(Grammar::JsonSchema(schema.into())), ..base(9) });
+    worker.ask(Request { limits, grammar: Some(Grammar::JsonSchema(schema.into())), ..base(9) });
     worker.wait(9);
     let text = &worker.done[&9].report.text;
     let partial = worker.done[&9].finish == Finish::Length;
@@ -394,7 +392,7 @@ fn sampling_reaches_the_model() {
 #[test]
 fn cancelling_frees_the_slot() {
     let (mut worker, _) = Worker::ready("siglip-qwen2-f32", &["-np", "1", "-c", "2048", "-ub", "8"]);
-    let endless = |id| Generate {
+    let endless = |id| Request {
         limits: Limits { max_tokens: None, stop: Vec::new(), ignore_eos: true },
         grammar: None,
         ..generate(id, Some(1), "hello", off())
@@ -405,9 +403,9 @@ fn cancelling_frees_the_slot() {
     }
     worker.ask(endless(2));
     worker.ask(generate(3, None, "hello", off()));
-    worker.send(&Request::Cancel { id: 2 });
-    worker.send(&Request::Cancel { id: 1 });
-    worker.send(&Request::Cancel { id: 55 });
+    worker.send(&Command::Cancel { id: 2 });
+    worker.send(&Command::Cancel { id: 1 });
+    worker.send(&Command::Cancel { id: 55 });
     worker.wait(3);
     for id in [1, 2] {
         worker.wait(id);
@@ -415,10 +413,10 @@ fn cancelling_frees_the_slot() {
     }
     assert_ne!(worker.done[&3].finish, Finish::Cancelled);
     // Without an end it is the context that ends it.
-    worker.ask(Generate { pictures: Vec::new(), messages: messages(false, "x"), ..endless(4) });
+    worker.ask(Request { media: Vec::new(), messages: messages(false, "x"), ..endless(4) });
     worker.wait(4);
     assert_eq!(worker.done[&4].finish, Finish::ContextFull);
-    worker.send(&Request::Tokenize { id: 5, text: "hello".into(), add_special: false, parse_special: false });
+    worker.send(&Command::Tokenize { id: 5, text: "hello".into(), add_special: false, parse_special: false });
     let Event::Tokens { id: 5, tokens } = worker.read() else { panic!("no tokens") };
     let text: Vec<u8> = tokens.into_iter().flat_map(|token| token.bytes).collect();
     assert_eq!(String::from_utf8(text).unwrap().trim(), "hello");
@@ -427,12 +425,12 @@ fn cancelling_frees_the_slot() {
 #[test]
 fn its_end_is_the_sockets_end() {
     let (mut worker, _) = Worker::ready("siglip-qwen2-f32", &["-np", "1", "-c", "1024"]);
-    worker.ask(Generate { limits: Limits::default(), ..generate(1, Some(1), "hello", off()) });
+    worker.ask(Request { limits: Limits::default(), ..generate(1, Some(1), "hello", off()) });
     worker.socket.shutdown(std::net::Shutdown::Both).unwrap();
     assert!(worker.child.wait().unwrap().success());
 
     let (mut worker, _) = Worker::ready("siglip-qwen2-f32", &["-np", "1", "-c", "1024"]);
-    worker.send(&Request::Shutdown);
+    worker.send(&Command::Shutdown);
     assert!(worker.child.wait().unwrap().success());
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::error::{Error, Result};
-use crate::worker::protocol::Sampling;
+use crate::request::Sampling;
 
 #[derive(Debug, Args)]
 pub struct DrawFlags {

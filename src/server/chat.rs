@@ -17,7 +17,7 @@ use super::guard::Scope;
 use super::media::Film;
 use super::state::Shared;
 use super::stream::{self, Wanted};
-use crate::worker::protocol::{Generate, Ready, Token};
+use crate::worker::protocol::{Ready, Token};
 
 /// # Errors
 /// Everything that can be known before the answer begins.
@@ -52,10 +52,10 @@ pub async fn completions(
         trace: chat.trace,
         kept: chat.kept,
     };
-    let generate = Generate {
+    let generate = crate::request::Request {
         id: 0,
         messages,
-        pictures,
+        media: pictures,
         merge: chat.merge,
         limits: chat.limits,
         sampling: chat.sampling,

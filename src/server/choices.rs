@@ -5,8 +5,9 @@ use tokio::task::JoinSet;
 
 use super::error::{ApiError, Type};
 use super::state::Shared;
+use crate::request::Request;
 use crate::server::client::Event;
-use crate::worker::protocol::{Delta, Done, Finish, Generate, Started};
+use crate::worker::protocol::{Delta, Done, Finish, Started};
 
 /// What happens to one choice. `Done` is its last.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub struct Choices {
 impl Choices {
     /// Asks for `count` answers to the same request, each with a seed of its own.
     #[must_use]
-    pub fn start(app: &Shared, request: Generate, count: u32) -> Self {
+    pub fn start(app: &Shared, request: Request, count: u32) -> Self {
         let (sender, news) = mpsc::channel(16);
         let mut tasks = JoinSet::new();
         // The request itself goes to the last choice: pictures are copied for the others only.
@@ -53,7 +54,7 @@ impl Choices {
 
 async fn one(
     app: &Shared,
-    request: Generate,
+    request: Request,
     index: u32,
     sender: &mpsc::Sender<(u32, Result<News, ApiError>)>,
 ) -> Result<(), ApiError> {

@@ -15,10 +15,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use crate::request::Request;
 use crate::worker::frame;
-use crate::worker::protocol::{
-    self, Delta, Done, Failed, Generate, Ready, Request, Started, Status, TokenText,
-};
+use crate::worker::protocol::{self, Command, Delta, Done, Failed, Ready, Started, Status, TokenText};
 pub use launch::{Death, Launch, Life, Program, Running};
 use suspects::{Fingerprint, Suspects};
 
@@ -168,7 +167,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Refusal`].
-    pub async fn generate(&self, mut request: Generate) -> Result<Answer, Refusal> {
+    pub async fn generate(&self, mut request: Request) -> Result<Answer, Refusal> {
         let fingerprint = Fingerprint::of(&request);
         let verdict = lock(&self.0.suspects).verdict(&fingerprint, Instant::now());
         let alone = match verdict {
@@ -183,7 +182,7 @@ impl Client {
         }
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         request.id = id;
-        let message = Request::Generate(Box::new(request));
+        let message = Command::Generate(Box::new(request));
         // Pictures are copied here: not on a thread that other streams wait for.
         let frame = tokio::task::spawn_blocking(move || encode(&message))
             .await
@@ -204,18 +203,18 @@ impl Client {
         add_special: bool,
         parse_special: bool,
     ) -> Option<Vec<TokenText>> {
-        self.ask(Pending::Tokens, |id| Request::Tokenize { id, text, add_special, parse_special }).await
+        self.ask(Pending::Tokens, |id| Command::Tokenize { id, text, add_special, parse_special }).await
     }
 
     /// How its slots stand; `None` where no worker answers.
     pub async fn status(&self) -> Option<Status> {
-        self.ask(Pending::Status, |id| Request::Status { id }).await
+        self.ask(Pending::Status, |id| Command::Status { id }).await
     }
 
     async fn ask<T>(
         &self,
         pending: impl FnOnce(oneshot::Sender<T>) -> Pending,
-        request: impl FnOnce(u64) -> Request,
+        request: impl FnOnce(u64) -> Command,
     ) -> Option<T> {
         self.ready()?;
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
@@ -233,7 +232,7 @@ impl Client {
     pub async fn leave(&self, patience: Duration) {
         let mut states = self.watch();
         self.0.leaving.send_replace(true);
-        if let Ok(frame) = encode(&Request::Shutdown) {
+        if let Ok(frame) = encode(&Command::Shutdown) {
             self.0.send(frame).await;
         }
         let ended = states.wait_for(|state| matches!(state, State::Ended | State::Failed(_)));
@@ -253,7 +252,7 @@ impl Drop for Entry<'_> {
     }
 }
 
-fn encode(request: &Request) -> Result<Vec<u8>, String> {
+fn encode(request: &Command) -> Result<Vec<u8>, String> {
     let body = frame::encode(request).map_err(|error| error.to_string())?;
     let length = u32::try_from(body.len()).map_err(|error| error.to_string())?;
     Ok([length.to_be_bytes().as_slice(), &body].concat())
@@ -298,7 +297,7 @@ impl Drop for Answer {
             return;
         }
         let outgoing = lock(&self.inner.outgoing).clone();
-        let (Some(outgoing), Ok(frame)) = (outgoing, encode(&Request::Cancel { id: self.id })) else {
+        let (Some(outgoing), Ok(frame)) = (outgoing, encode(&Command::Cancel { id: self.id })) else {
             return;
         };
         if let Err(mpsc::error::TrySendError::Full(frame)) = outgoing.try_send(frame) {

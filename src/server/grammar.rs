@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::error::{ApiError, ApiResult};
 use super::gbnf;
-use crate::worker::protocol::Grammar;
+use crate::request::Grammar;
 
 /// Schemas that are compiled at once. One that takes too long keeps its thread until it is
 /// through, and llguidance's own limits see to that.

@@ -20,7 +20,7 @@ use super::error::{ApiError, ApiResult, Type};
 use super::settings::{Bounds, MediaAccess};
 use crate::media::{self, policy};
 use crate::report::milliseconds;
-use crate::worker::protocol::Picture;
+use crate::request::Picture;
 use remote::Remote;
 use sink::{Most, Sink};
 pub use video::Film;

@@ -11,7 +11,8 @@ use prometheus::{
 
 use super::admission::Admission;
 use crate::error::{Error, Kind, Result};
-use crate::worker::protocol::{Done, Picture, Started, Status};
+use crate::request::Picture;
+use crate::worker::protocol::{Done, Started, Status};
 
 /// From a tenth of a second to five minutes: a small model on a GPU, a large one on a processor.
 const SECONDS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0];

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::media::video::Programs;
+use crate::request::Sampling;
 use crate::server::client::Patience;
-use crate::worker::protocol::Sampling;
 
 /// Everything but how a worker is started.
 #[derive(Debug, Clone)]

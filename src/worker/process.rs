@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::frame;
-use super::protocol::{Event, Request};
+use super::protocol::{Command, Event};
 use super::service::{Input, Options, Service};
 use crate::engine::{Loading, Stop};
 use crate::error::{Error, Kind, Result};
@@ -74,8 +74,8 @@ fn serve(
 
 fn read(mut socket: UnixStream, inputs: &Sender<Input>, stop: Stop) {
     loop {
-        let input = match frame::read::<Request>(&mut socket) {
-            Ok(Some(request)) => Input::Request(request),
+        let input = match frame::read::<Command>(&mut socket) {
+            Ok(Some(request)) => Input::Command(request),
             Ok(None) => Input::Closed,
             Err(error) => {
                 tracing::error!("cannot understand the server: {error}");

@@ -1,4 +1,4 @@
-//! What is said to a worker ([`Request`]) and by it ([`Event`]), one message a frame.
+//! What is said to a worker ([`Command`]) and by it ([`Event`]), one message a frame.
 //!
 //! Ids are the caller's: unique among the requests that are not over. Every `Generate` is
 //! answered by exactly one `Done` or `Failed`, after which its id is free; nothing is sent for
@@ -10,17 +10,15 @@ pub use crate::engine::slots::{
     Alternative, Delta, Done, Failed, Finish, PictureCacheView as PictureCache, SlotState, SlotView as Slot,
     Started, Token,
 };
-use crate::error::{Error, Kind, Result};
-use crate::media::Pixels;
+use crate::error::Kind;
 use crate::media::video::Sampling as FrameSampling;
-use crate::prompt::Message;
 use crate::report;
-use crate::schedule::Choice;
+use crate::request;
 
 /// Towards the worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Request {
-    Generate(Box<Generate>),
+pub enum Command {
+    Generate(Box<request::Request>),
     /// Ends a request: `Done` with [`Finish::Cancelled`] follows within one step.
     Cancel {
         id: u64,
@@ -39,88 +37,6 @@ pub enum Request {
     },
     /// Cancels everything and ends the process. To drain, stop sending and wait for `Done`s first.
     Shutdown,
-}
-
-/// One answer to one conversation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Generate {
-    pub id: u64,
-    pub messages: Vec<Message>,
-    /// `Part::Image(n)` of the messages is `pictures[n]`.
-    pub pictures: Vec<Picture>,
-    /// What was asked about merging; `None` is the worker's own default. Resolved in the worker,
-    /// where the model's numbers are: `Failed` with [`Kind::Usage`], [`Kind::Schedule`] or
-    /// [`Kind::Model`] is the requester's to mend.
-    pub merge: Option<Choice>,
-    pub limits: Limits,
-    pub sampling: Sampling,
-    pub grammar: Option<Grammar>,
-    /// Log-probabilities of the drawn tokens, with this many alternatives each.
-    pub logprobs: Option<u32>,
-    /// Requests of different scopes never share encoded pictures or cached prompts; `None` shares
-    /// with nobody and leaves nothing behind.
-    pub scope: Option<Vec<u8>>,
-    pub trace: bool,
-}
-
-/// A decoded picture, or the frames of a video: what makes one span.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Picture {
-    /// Of the size and the pixels; see [`Picture::new`].
-    pub key: [u8; 32],
-    pub width: u32,
-    pub height: u32,
-    /// Frames of a video; `None` for a picture.
-    pub frames: Option<u32>,
-    /// Interleaved 8-bit RGB, [height, width, 3], of a video frame after frame.
-    #[serde(with = "serde_bytes")]
-    pub rgb: Vec<u8>,
-    /// What decoding it took, for the report.
-    pub decode_ms: f64,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Tokens of the answer at most; `None` until the context is full.
-    pub max_tokens: Option<u32>,
-    /// The answer ends before any of these; none of them is shown.
-    pub stop: Vec<String>,
-    /// Goes on after the model's own end.
-    pub ignore_eos: bool,
-}
-
-/// How the next token is drawn; the defaults are llama.cpp's names with this program's values.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Sampling {
-    /// 0 or below takes the most likely token.
-    pub temperature: f32,
-    /// 0 or below keeps all.
-    pub top_k: i32,
-    pub top_p: f32,
-    pub min_p: f32,
-    /// `None` draws a seed; the report has it.
-    pub seed: Option<u32>,
-    /// Tokens that the penalties look back on; 0 looks at none, below 0 at the whole context.
-    pub repeat_last_n: i32,
-    /// 1 is none.
-    pub repeat_penalty: f32,
-    /// 0 is none.
-    pub frequency_penalty: f32,
-    /// 0 is none.
-    pub presence_penalty: f32,
-    /// Token and what is added to its logit; minus infinity forbids it.
-    pub logit_bias: Vec<(i32, f32)>,
-}
-
-/// What an answer must look like.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Grammar {
-    /// llama.cpp's GBNF, with a rule named `root`.
-    Gbnf(String),
-    /// A JSON schema, as JSON text.
-    JsonSchema(String),
-    /// Any JSON object.
-    JsonObject,
 }
 
 /// From the worker.
@@ -225,81 +141,14 @@ pub struct Status {
     pub decode_tokens: u64,
 }
 
-impl Picture {
-    /// With the key that everything else is found by: BLAKE3 of width, height (little-endian
-    /// u32) and pixels.
-    #[must_use]
-    pub fn new(pixels: Pixels, decode_ms: f64) -> Self {
-        let mut hash = blake3::Hasher::new();
-        hash.update(&pixels.width.to_le_bytes());
-        hash.update(&pixels.height.to_le_bytes());
-        hash.update(&pixels.rgb);
-        Self {
-            key: *hash.finalize().as_bytes(),
-            width: pixels.width,
-            height: pixels.height,
-            frames: None,
-            rgb: pixels.rgb,
-            decode_ms,
-        }
-    }
-
-    /// The frames of a video as one span. The key is BLAKE3 of `video`, their number, width, height (little-endian
-    /// u32) and pixels, so that one frame is not taken for a picture.
-    ///
-    /// # Errors
-    /// [`Kind::Media`] for no frames, or frames of different sizes.
-    pub fn video(frames: Vec<Pixels>, decode_ms: f64) -> Result<Self> {
-        let bad = |what: &str| Error::new(Kind::Media, format!("a video {what}"));
-        let (width, height) =
-            frames.first().map(|first| (first.width, first.height)).ok_or_else(|| bad("without frames"))?;
-        if frames.iter().any(|frame| (frame.width, frame.height) != (width, height)) {
-            return Err(bad("whose frames differ in size; make them one size"));
-        }
-        let count = u32::try_from(frames.len()).map_err(|_| bad("of too many frames"))?;
-        let mut hash = blake3::Hasher::new();
-        hash.update(b"video");
-        for number in [count, width, height] {
-            hash.update(&number.to_le_bytes());
-        }
-        let mut rgb = Vec::with_capacity(frames.iter().map(|frame| frame.rgb.len()).sum());
-        for frame in frames {
-            hash.update(&frame.rgb);
-            rgb.extend_from_slice(&frame.rgb);
-        }
-        Ok(Self { key: *hash.finalize().as_bytes(), width, height, frames: Some(count), rgb, decode_ms })
-    }
-
-    /// Pixels in all, of a video over its frames.
-    #[must_use]
-    pub fn pixels(&self) -> u64 {
-        u64::from(self.width) * u64::from(self.height) * u64::from(self.frames.unwrap_or(1))
-    }
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            temperature: 0.2,
-            top_k: 40,
-            top_p: 0.95,
-            min_p: 0.05,
-            seed: None,
-            repeat_last_n: 64,
-            repeat_penalty: 1.0,
-            frequency_penalty: 0.0,
-            presence_penalty: 0.0,
-            logit_bias: Vec::new(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prompt::{Part, Role};
+    use crate::media::Pixels;
+    use crate::prompt::{Message, Part, Role};
     use crate::report::Trace;
-    use crate::schedule::{Amount, Half, MergeFlag};
+    use crate::request::{Grammar, Limits, Picture, Sampling};
+    use crate::schedule::{Amount, Choice, Half, MergeFlag};
     use crate::worker::frame;
 
     fn passes<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(message: &T) {
@@ -307,15 +156,15 @@ mod tests {
         assert_eq!(&frame::decode::<T>(&body).unwrap(), message);
     }
 
-    pub fn generate() -> Generate {
+    fn generate() -> request::Request {
         let pixels = Pixels { width: 2, height: 1, rgb: vec![0, 255, 128, 1, 2, 3], remark: None };
-        Generate {
+        request::Request {
             id: u64::MAX,
             messages: vec![
                 Message::text(Role::System, "be brief"),
                 Message { role: Role::User, parts: vec![Part::Image(0), Part::Text("what?".into())] },
             ],
-            pictures: vec![Picture::new(pixels, 1.5)],
+            media: vec![Picture::new(pixels, 1.5)],
             merge: Some(Choice {
                 merge: Some(MergeFlag::Model),
                 llm: Some(Half { layers: vec![2], amounts: vec![Amount::Keep(0.7)] }),
@@ -332,11 +181,11 @@ mod tests {
 
     #[test]
     fn requests_pass() {
-        passes(&Request::Generate(Box::new(generate())));
-        passes(&Request::Cancel { id: 1 });
-        passes(&Request::Tokenize { id: 1, text: "a".into(), add_special: true, parse_special: false });
-        passes(&Request::Status { id: 4 });
-        passes(&Request::Shutdown);
+        passes(&Command::Generate(Box::new(generate())));
+        passes(&Command::Cancel { id: 1 });
+        passes(&Command::Tokenize { id: 1, text: "a".into(), add_special: true, parse_special: false });
+        passes(&Command::Status { id: 4 });
+        passes(&Command::Shutdown);
     }
 
     #[test]
@@ -389,36 +238,5 @@ mod tests {
             message: "long".into(),
             context: Some((5, 4)),
         }));
-    }
-
-    #[test]
-    fn frames_of_a_video() {
-        let frame =
-            |width, first| Pixels { width, height: 1, rgb: vec![first; width as usize * 3], remark: None };
-        let film = Picture::video(vec![frame(2, 1), frame(2, 9)], 0.5).unwrap();
-        assert_eq!((film.frames, film.pixels(), film.rgb.len()), (Some(2), 4, 12));
-        assert_eq!((film.rgb[0], film.rgb[6]), (1, 9));
-        assert_eq!(Picture::video(Vec::new(), 0.0).unwrap_err().kind(), Kind::Media);
-        assert_eq!(Picture::video(vec![frame(2, 1), frame(3, 1)], 0.0).unwrap_err().kind(), Kind::Media);
-    }
-
-    #[test]
-    fn a_key_tells_pictures_apart() {
-        let key = |width, height, first| {
-            let pixels = Pixels { width, height, rgb: vec![first; 6], remark: None };
-            Picture::new(pixels, 0.0).key
-        };
-        let film = |frames: usize, first| {
-            let frame = || Pixels { width: 2, height: 1, rgb: vec![first; 6], remark: None };
-            Picture::video((0..frames).map(|_| frame()).collect(), 0.0).unwrap().key
-        };
-        assert_eq!(film(2, 7), film(2, 7));
-        let all = [film(1, 7), film(2, 7), film(2, 8), key(2, 1, 7)];
-        for (i, one) in all.iter().enumerate() {
-            assert!(all[..i].iter().all(|other| other != one), "{i}");
-        }
-        assert_eq!(key(2, 1, 7), key(2, 1, 7));
-        assert_ne!(key(2, 1, 7), key(1, 2, 7));
-        assert_ne!(key(2, 1, 7), key(2, 1, 8));
     }
 }

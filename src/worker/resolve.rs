@@ -4,12 +4,12 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use super::protocol::{self, Generate};
 use crate::engine::slots::{Draw, Job, Loaded, Picture};
 use crate::engine::{Grammar, Penalties, Sampling, Shown, usual_choice};
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::prompt::{Message, Part};
+use crate::request::{self, Request};
 use crate::schedule::{Choice, Schedule, not_cut, select};
 
 /// No token stands for more bytes of text than this; so a text of more bytes than tokens fit
@@ -29,15 +29,15 @@ pub(super) struct Resolver {
 impl Resolver {
     /// # Errors
     /// What the requester can mend; with the tokens of the prompt and of a slot where it is too long.
-    pub(super) fn job(&self, request: Generate) -> Result<Job> {
+    pub(super) fn job(&self, request: Request) -> Result<Job> {
         let film =
-            self.loaded.video_sampling.is_some() && request.pictures.iter().any(|one| one.frames.is_some());
+            self.loaded.video_sampling.is_some() && request.media.iter().any(|one| one.frames.is_some());
         let schedule = self.schedule(request.merge.as_ref(), film)?;
         self.check_length(&request.messages)?;
         let prompt = self.loaded.tokenize(&request.messages)?;
-        let pictures = request.pictures.iter().filter(|one| one.frames.is_none()).count();
+        let pictures = request.media.iter().filter(|one| one.frames.is_none()).count();
         let several = self.loaded.counts_pictures && pictures > 1;
-        let pictures = request.pictures.into_iter().enumerate();
+        let pictures = request.media.into_iter().enumerate();
         let pictures = pictures.map(|(i, picture)| self::picture(i, picture, several));
         Ok(Job {
             id: request.id,
@@ -88,8 +88,8 @@ impl Resolver {
 
     fn draw(
         &self,
-        sampling: &protocol::Sampling,
-        grammar: Option<protocol::Grammar>,
+        sampling: &request::Sampling,
+        grammar: Option<request::Grammar>,
         ignore_end: bool,
     ) -> Result<Draw> {
         let numbers = [sampling.temperature, sampling.top_p, sampling.min_p];
@@ -117,9 +117,9 @@ impl Resolver {
                 bias: sampling.logit_bias.clone(),
             },
             grammar: grammar.map(|grammar| match grammar {
-                protocol::Grammar::Gbnf(text) => Grammar::Gbnf(text),
-                protocol::Grammar::JsonSchema(text) => Grammar::JsonSchema(text),
-                protocol::Grammar::JsonObject => Grammar::JsonSchema(r#"{"type":"object"}"#.into()),
+                request::Grammar::Gbnf(text) => Grammar::Gbnf(text),
+                request::Grammar::JsonSchema(text) => Grammar::JsonSchema(text),
+                request::Grammar::JsonObject => Grammar::JsonSchema(r#"{"type":"object"}"#.into()),
             }),
             ignore_end,
         })
@@ -128,7 +128,7 @@ impl Resolver {
 
 /// # Errors
 /// [`Kind::Media`] for pixels that are no picture or video of the size they are said to have.
-fn picture(i: usize, picture: protocol::Picture, several: bool) -> Result<Picture> {
+fn picture(i: usize, picture: request::Picture, several: bool) -> Result<Picture> {
     let (width, height, bytes) = (picture.width, picture.height, picture.rgb.len());
     let sides = [width, height, picture.frames.unwrap_or(1)];
     let whole = sides.iter().try_fold(3_u64, |product, &side| product.checked_mul(u64::from(side)));
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn pictures_are_what_they_say() {
-        let of = |width, height, frames, n| protocol::Picture {
+        let of = |width, height, frames, n| request::Picture {
             key: [0; 32],
             width,
             height,

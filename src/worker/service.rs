@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
-use super::protocol::{self, Event, Ready, Request, Status, TokenText};
+use super::protocol::{self, Command, Event, Ready, Status, TokenText};
 use super::resolve::Resolver;
 use crate::engine::slots::{
     EncodeJob, Encoded, Encoder, Loaded, Output, SequenceDecoder, Settings, Sizes, Slots, Store,
@@ -32,7 +32,7 @@ pub struct Options {
 /// What reaches a running service.
 #[derive(Debug)]
 pub enum Input {
-    Request(Request),
+    Command(Command),
     /// From the encoder's thread.
     Encoded(Box<Encoded>),
     /// Nobody is there any more to answer to.
@@ -141,21 +141,21 @@ impl Service {
     fn take(&mut self, input: Input, say: &mut impl FnMut(Event)) -> bool {
         match input {
             Input::Encoded(encoded) => self.slots.encoded(*encoded),
-            Input::Closed | Input::Request(Request::Shutdown) => return false,
-            Input::Request(Request::Cancel { id }) => self.slots.cancel(id),
-            Input::Request(Request::Generate(request)) => {
+            Input::Closed | Input::Command(Command::Shutdown) => return false,
+            Input::Command(Command::Cancel { id }) => self.slots.cancel(id),
+            Input::Command(Command::Generate(request)) => {
                 let id = request.id;
                 match self.resolver.job(*request) {
                     Ok(job) => self.slots.submit(job),
                     Err(error) => self.slots.fail(id, &error, None),
                 }
             }
-            Input::Request(Request::Tokenize { id, text, add_special, parse_special }) => {
+            Input::Command(Command::Tokenize { id, text, add_special, parse_special }) => {
                 let tokens = self.resolver.loaded.tokenize_text(&text, add_special, parse_special);
                 let tokens = tokens.into_iter().map(|(id, bytes)| TokenText { id, bytes }).collect();
                 say(Event::Tokens { id, tokens });
             }
-            Input::Request(Request::Status { id }) => say(Event::Status(Box::new(self.status(id)))),
+            Input::Command(Command::Status { id }) => say(Event::Status(Box::new(self.status(id)))),
         }
         true
     }

@@ -342,6 +342,6 @@ fn marks_and_special_tokens_stay_text() {
         assert_eq!(server.ask(text).text(), text);
         let requests = server.peer.seen.requests.lock().unwrap();
         let request = requests.last().unwrap();
-        assert_eq!((request.messages[0].parts.len(), request.pictures.len()), (1, 0));
+        assert_eq!((request.messages[0].parts.len(), request.media.len()), (1, 0));
     }
 }

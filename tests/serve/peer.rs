@@ -20,6 +20,7 @@ use std::time::Duration;
 use illava::error::Kind;
 use illava::prompt::Part;
 use illava::report::{Merge, Model, Report};
+use illava::request::{Picture, Request};
 use illava::server::client::{Death, Launch, Life, Running};
 use illava::worker::frame;
 use illava::worker::protocol::*;
@@ -32,7 +33,7 @@ pub struct Seen {
     pub launched: AtomicU32,
     pub cancelled: AtomicU32,
     pub told_to_leave: AtomicU32,
-    pub requests: Mutex<Vec<Generate>>,
+    pub requests: Mutex<Vec<Request>>,
     /// The worker there is.
     worker: Mutex<Option<watch::Sender<Option<String>>>>,
 }
@@ -153,7 +154,7 @@ impl Worker {
         let (cancel, cancelled) = watch::channel(0_u64);
         while let Some(request) = read(&mut reader).await {
             match request {
-                Request::Generate(request) => {
+                Command::Generate(request) => {
                     self.peer.seen.requests.lock().unwrap().push((*request).clone());
                     let text = last_text(&request);
                     if text == "silence" {
@@ -161,19 +162,19 @@ impl Worker {
                     }
                     tokio::spawn(answer(*request, text, say.clone(), cancelled.clone(), self.dead.clone()));
                 }
-                Request::Cancel { id } => {
+                Command::Cancel { id } => {
                     self.peer.seen.cancelled.fetch_add(1, Ordering::SeqCst);
                     cancel.send_replace(id);
                 }
-                Request::Tokenize { id, text, .. } => {
+                Command::Tokenize { id, text, .. } => {
                     let tokens =
                         text.bytes().map(|b| TokenText { id: i32::from(b), bytes: vec![b] }).collect();
                     let _ = say.send(Event::Tokens { id, tokens });
                 }
-                Request::Status { id } => {
+                Command::Status { id } => {
                     let _ = say.send(Event::Status(Box::new(status(id))));
                 }
-                Request::Shutdown => {
+                Command::Shutdown => {
                     self.peer.seen.told_to_leave.fetch_add(1, Ordering::SeqCst);
                     return;
                 }
@@ -182,14 +183,14 @@ impl Worker {
     }
 }
 
-async fn read(reader: &mut ReadHalf<DuplexStream>) -> Option<Request> {
+async fn read(reader: &mut ReadHalf<DuplexStream>) -> Option<Command> {
     let length = reader.read_u32().await.ok()?;
     let mut body = vec![0; length as usize];
     reader.read_exact(&mut body).await.ok()?;
     Some(frame::decode(&body).unwrap())
 }
 
-fn last_text(request: &Generate) -> String {
+fn last_text(request: &Request) -> String {
     let parts = request.messages.last().map(|message| message.parts.as_slice()).unwrap_or_default();
     let texts = parts.iter().map(|part| match part {
         Part::Text(text) => text.clone(),
@@ -199,7 +200,7 @@ fn last_text(request: &Generate) -> String {
 }
 
 async fn answer(
-    request: Generate,
+    request: Request,
     text: String,
     say: mpsc::UnboundedSender<Event>,
     mut cancelled: watch::Receiver<u64>,
@@ -220,7 +221,7 @@ async fn answer(
     let started = Started { id, slot: 0, prompt_tokens: 40, cached_tokens: 10, kv_tokens: vec![40, 25] };
     send(Event::Started(started));
     let said = match text.as_str() {
-        "pixels" => request.pictures.iter().map(size).collect(),
+        "pixels" => request.media.iter().map(size).collect(),
         "scope" => format!("{:?}", request.scope),
         text => text.trim_start_matches(|c: char| "[]0123456789".contains(c)).to_owned(),
     };
@@ -280,7 +281,7 @@ async fn told(cancelled: &mut watch::Receiver<u64>, id: u64) {
     }
 }
 
-fn token(request: &Generate, word: &str) -> Vec<Token> {
+fn token(request: &Request, word: &str) -> Vec<Token> {
     let Some(count) = request.logprobs else { return Vec::new() };
     let top = (0..count).map(|i| Alternative { id: 1, bytes: vec![b'a' + i as u8], logprob: -0.5 }).collect();
     vec![Token { id: 7, bytes: word.as_bytes().to_vec(), logprob: -0.25, top }]

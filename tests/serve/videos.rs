@@ -72,11 +72,11 @@ fn every_way_in_and_one_span_each() {
     let request = requests.last().unwrap();
     let spans = [0, 1, 2, 3].map(Part::Image);
     assert_eq!(request.messages[0].parts[1..], spans);
-    let keys: Vec<_> = request.pictures.iter().map(|picture| picture.key).collect();
+    let keys: Vec<_> = request.media.iter().map(|picture| picture.key).collect();
     assert!(keys[0] == keys[2] && keys[0] == keys[3] && keys[0] != keys[1], "the same frames, one key");
-    let rgb: Vec<_> = request.pictures[0].rgb.chunks(32 * 16 * 3).collect();
+    let rgb: Vec<_> = request.media[0].rgb.chunks(32 * 16 * 3).collect();
     assert!(rgb.len() == 4 && rgb.windows(2).all(|pair| pair[0] != pair[1]), "four frames that differ");
-    assert!(request.pictures[0].decode_ms > 0.0);
+    assert!(request.media[0].decode_ms > 0.0);
     drop(requests);
     leaves_nothing(&server);
     let metrics = server.get("/metrics").body;

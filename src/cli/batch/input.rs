@@ -120,8 +120,8 @@ fn name(file: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Sampling;
     use crate::schedule::Choice;
-    use crate::worker::protocol::Sampling;
 
     fn defaults(prompt: Option<&str>) -> Defaults {
         Defaults {

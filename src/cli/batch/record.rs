@@ -8,8 +8,9 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{Message, Part, Role};
 use crate::report::{Report, Trace};
+use crate::request::Sampling;
 use crate::schedule::{Choice, MergeFlag};
-use crate::worker::protocol::{Finish, Sampling};
+use crate::worker::protocol::Finish;
 
 /// A line of input. Unknown fields are ignored.
 #[derive(Debug, Deserialize)]

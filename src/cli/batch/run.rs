@@ -19,7 +19,8 @@ use crate::engine::Stop;
 use crate::error::{Error, Kind, Result};
 use crate::media::{self, policy};
 use crate::report::milliseconds;
-use crate::worker::protocol::{Done, Event, Finish, Generate, Grammar, Limits, Picture, Request};
+use crate::request::{self, Grammar, Limits, Picture};
+use crate::worker::protocol::{Command, Done, Event, Finish};
 use crate::worker::service::{Input, Service};
 
 /// Whose pictures are shared: one batch is one asker.
@@ -114,23 +115,23 @@ impl Desk {
             match record.and_then(|record| self.request(number, record)) {
                 Ok(request) => {
                     self.waiting.insert(number, id);
-                    self.send(Request::Generate(Box::new(request)));
+                    self.send(Command::Generate(Box::new(request)));
                 }
                 Err(error) => self.put(number, id, What::failure(&error)),
             }
         }
         let over = self.waiting.is_empty() && self.ended;
         if over || self.error.is_some() || self.stop.is_asked() {
-            self.send(Request::Shutdown);
+            self.send(Command::Shutdown);
         }
     }
 
-    fn request(&self, number: u64, record: Record) -> Result<Generate> {
+    fn request(&self, number: u64, record: Record) -> Result<request::Request> {
         let grammar = record.json_schema.map(Grammar::JsonSchema).or_else(|| self.grammar.clone());
-        Ok(Generate {
+        Ok(request::Request {
             id: number,
             messages: record.messages,
-            pictures: record.images.iter().map(|path| picture(path)).collect::<Result<_>>()?,
+            media: record.images.iter().map(|path| picture(path)).collect::<Result<_>>()?,
             merge: record.merge,
             limits: Limits { max_tokens: record.max_tokens, stop: record.stop, ignore_eos: false },
             sampling: record.sampling,
@@ -158,7 +159,7 @@ impl Desk {
             }
             _ => {
                 if self.stop.is_asked() {
-                    self.send(Request::Shutdown);
+                    self.send(Command::Shutdown);
                 }
                 return;
             }
@@ -177,9 +178,9 @@ impl Desk {
         self.bar.inc(1);
     }
 
-    fn send(&self, request: Request) {
+    fn send(&self, request: Command) {
         // The service outlives this end only while it still answers.
-        let _ = self.inputs.send(Input::Request(request));
+        let _ = self.inputs.send(Input::Command(request));
     }
 
     fn close(self) -> Result<()> {

@@ -7,8 +7,8 @@ use super::super::error::{ApiError, ApiResult};
 use super::super::settings::Settings;
 use super::messages::{self, Conversation};
 use super::{format, merge, sampling};
+use crate::request::{Grammar, Limits, Sampling};
 use crate::schedule::Choice;
-use crate::worker::protocol::{Grammar, Limits, Sampling};
 
 /// As it arrives. Fields that are not here are ignored; `null` is the same as leaving one out.
 #[derive(Debug, Default, Deserialize)]

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::error::{ApiError, ApiResult};
 use super::super::settings::Bounds;
 use super::chat::Body;
-use crate::worker::protocol::Grammar;
+use crate::request::Grammar;
 
 /// # Errors
 /// 400 for a form that is none, for two of them, and for one that is too long.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::error::{ApiError, ApiResult};
 use super::super::settings::Bounds;
 use super::chat::Body;
-use crate::worker::protocol::Sampling;
+use crate::request::Sampling;
 
 /// Alternatives of one token at most, as OpenAI has it.
 const MOST_LOGPROBS: i64 = 20;

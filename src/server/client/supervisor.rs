@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::{Death, Event, Inner, Launch, Life, Patience, Pending, Running, State, deliver, encode, lock};
 use crate::error::{Error, Kind};
 use crate::worker::frame;
-use crate::worker::protocol::{self, Request};
+use crate::worker::protocol::{self, Command};
 
 /// Frames that may wait for a worker to read them.
 const OUTGOING: usize = 64;
@@ -135,7 +135,7 @@ async fn listen(
                 Err(_) if asked => return true,
                 Err(_) => {
                     asked = true;
-                    if let Ok(frame) = encode(&Request::Status { id: 0 }) {
+                    if let Ok(frame) = encode(&Command::Status { id: 0 }) {
                         // A full channel is silence too; the next round ends it.
                         let outgoing = lock(&inner.outgoing).clone();
                         let _ = outgoing.map(|outgoing| outgoing.try_send(frame));

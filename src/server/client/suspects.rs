@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{Death, Generate};
+use super::Death;
+use crate::request::Request;
 
 /// How long a death is remembered.
 const MEMORY: Duration = Duration::from_secs(3600);
@@ -19,9 +20,9 @@ const MOST: usize = 4096;
 pub(super) struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    pub(super) fn of(request: &Generate) -> Self {
+    pub(super) fn of(request: &Request) -> Self {
         let mut hash = blake3::Hasher::new();
-        let keys: Vec<&[u8; 32]> = request.pictures.iter().map(|picture| &picture.key).collect();
+        let keys: Vec<&[u8; 32]> = request.media.iter().map(|picture| &picture.key).collect();
         let asked = (&request.messages, keys, &request.merge, &request.limits, &request.sampling);
         // Writing into a hash cannot fail, and these types have nothing MessagePack lacks.
         let _ = rmp_serde::encode::write(&mut hash, &asked);

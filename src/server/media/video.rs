@@ -15,9 +15,9 @@ use super::{Media, blocking, is_remote};
 use crate::media::policy::{self, VideoLimits};
 use crate::media::video::{Programs, Sampling, Source};
 use crate::report::milliseconds;
+use crate::request::Picture;
 use crate::server::error::{ApiError, ApiResult, Type};
 use crate::server::settings::{Bounds, MediaAccess};
-use crate::worker::protocol::Picture;
 
 /// Videos read at once: ffmpeg alone uses all processors.
 const AT_ONCE: usize = 2;

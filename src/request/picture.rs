@@ -1,0 +1,112 @@
+//! Decoded pictures and videos, and the key that caches know them by.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::media::Pixels;
+
+/// A decoded picture, or the frames of a video: what makes one span.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Picture {
+    /// BLAKE3 of the size and the pixels; see [`Picture::new`] and [`Picture::video`].
+    pub key: [u8; 32],
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Frames of a video; `None` for a picture.
+    pub frames: Option<u32>,
+    /// Interleaved 8-bit RGB, [height, width, 3], of a video frame after frame.
+    #[serde(with = "serde_bytes")]
+    pub rgb: Vec<u8>,
+    /// Milliseconds that decoding took, for the report.
+    pub decode_ms: f64,
+}
+
+impl Picture {
+    /// With the key that everything else is found by: BLAKE3 of width, height (little-endian
+    /// u32) and pixels.
+    #[must_use]
+    pub fn new(pixels: Pixels, decode_ms: f64) -> Self {
+        let mut hash = blake3::Hasher::new();
+        hash.update(&pixels.width.to_le_bytes());
+        hash.update(&pixels.height.to_le_bytes());
+        hash.update(&pixels.rgb);
+        Self {
+            key: *hash.finalize().as_bytes(),
+            width: pixels.width,
+            height: pixels.height,
+            frames: None,
+            rgb: pixels.rgb,
+            decode_ms,
+        }
+    }
+
+    /// The frames of a video as one span. The key is BLAKE3 of `video`, their number, width, height (little-endian
+    /// u32) and pixels, so that one frame is not taken for a picture.
+    ///
+    /// # Errors
+    /// [`Kind::Media`] for no frames, or frames of different sizes.
+    pub fn video(frames: Vec<Pixels>, decode_ms: f64) -> Result<Self> {
+        let bad = |what: &str| Error::new(Kind::Media, format!("a video {what}"));
+        let (width, height) =
+            frames.first().map(|first| (first.width, first.height)).ok_or_else(|| bad("without frames"))?;
+        if frames.iter().any(|frame| (frame.width, frame.height) != (width, height)) {
+            return Err(bad("whose frames differ in size; make them one size"));
+        }
+        let count = u32::try_from(frames.len()).map_err(|_| bad("of too many frames"))?;
+        let mut hash = blake3::Hasher::new();
+        hash.update(b"video");
+        for number in [count, width, height] {
+            hash.update(&number.to_le_bytes());
+        }
+        let mut rgb = Vec::with_capacity(frames.iter().map(|frame| frame.rgb.len()).sum());
+        for frame in frames {
+            hash.update(&frame.rgb);
+            rgb.extend_from_slice(&frame.rgb);
+        }
+        Ok(Self { key: *hash.finalize().as_bytes(), width, height, frames: Some(count), rgb, decode_ms })
+    }
+
+    /// Pixels in all, of a video over its frames.
+    #[must_use]
+    pub fn pixels(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height) * u64::from(self.frames.unwrap_or(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_a_video() {
+        let frame =
+            |width, first| Pixels { width, height: 1, rgb: vec![first; width as usize * 3], remark: None };
+        let film = Picture::video(vec![frame(2, 1), frame(2, 9)], 0.5).unwrap();
+        assert_eq!((film.frames, film.pixels(), film.rgb.len()), (Some(2), 4, 12));
+        assert_eq!((film.rgb[0], film.rgb[6]), (1, 9));
+        assert_eq!(Picture::video(Vec::new(), 0.0).unwrap_err().kind(), Kind::Media);
+        assert_eq!(Picture::video(vec![frame(2, 1), frame(3, 1)], 0.0).unwrap_err().kind(), Kind::Media);
+    }
+
+    #[test]
+    fn a_key_tells_pictures_apart() {
+        let key = |width, height, first| {
+            let pixels = Pixels { width, height, rgb: vec![first; 6], remark: None };
+            Picture::new(pixels, 0.0).key
+        };
+        let film = |frames: usize, first| {
+            let frame = || Pixels { width: 2, height: 1, rgb: vec![first; 6], remark: None };
+            Picture::video((0..frames).map(|_| frame()).collect(), 0.0).unwrap().key
+        };
+        assert_eq!(film(2, 7), film(2, 7));
+        let all = [film(1, 7), film(2, 7), film(2, 8), key(2, 1, 7)];
+        for (i, one) in all.iter().enumerate() {
+            assert!(all[..i].iter().all(|other| other != one), "{i}");
+        }
+        assert_eq!(key(2, 1, 7), key(2, 1, 7));
+        assert_ne!(key(2, 1, 7), key(1, 2, 7));
+        assert_ne!(key(2, 1, 7), key(2, 1, 8));
+    }
+}
