@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// A part of the program, the parts it may know beside itself and `error`, and the outside crates that are its own
 /// matter: no part that does not list them may name them.
-const PARTS: [(&str, &[&str], &[&str]); 17] = [
+const PARTS: [(&str, &[&str], &[&str]); 20] = [
     ("error.rs", &[], &[]),
     ("assembly", &[], &[]),
     ("hub", &[], &[]),
@@ -15,18 +15,21 @@ const PARTS: [(&str, &[&str], &[&str]); 17] = [
     ("report", &[], &[]),
     ("schedule", &[], &[]),
     ("request", &["media", "prompt", "schedule"], &[]),
+    ("stop.rs", &[], &[]),
     ("native", &[], &["llama_cpp_2", "llama_cpp_sys_2"]),
     ("explain", &["report"], &[]),
-    ("engine", &["assembly", "media", "native", "prompt", "report", "request", "schedule"], &[]),
-    ("bench", &["engine", "media", "plot", "prompt", "report", "schedule"], &[]),
-    ("eval", &["engine", "media", "plot", "prompt", "report", "schedule"], &[]),
-    ("worker", &["engine", "media", "prompt", "report", "request", "schedule"], &[]),
+    ("see", &["assembly", "media", "native", "pair", "report", "schedule"], &[]),
+    ("pair", &["assembly", "media", "native", "prompt", "report", "schedule", "see", "stop"], &[]),
+    ("answer", &["media", "native", "pair", "prompt", "report", "request", "schedule", "see", "stop"], &[]),
+    ("bench", &["answer", "media", "plot", "prompt", "report", "schedule", "see"], &[]),
+    ("eval", &["answer", "media", "plot", "prompt", "report", "schedule", "see"], &[]),
+    ("worker", &["answer", "media", "pair", "prompt", "report", "request", "schedule", "see", "stop"], &[]),
     ("server", &["media", "prompt", "report", "request", "schedule", "worker"], &["tokio"]),
     (
         "cli",
         &[
-            "bench", "engine", "eval", "explain", "hub", "media", "plot", "prompt", "report", "request",
-            "schedule", "server", "worker",
+            "answer", "bench", "eval", "explain", "hub", "media", "pair", "plot", "prompt", "report",
+            "request", "schedule", "see", "server", "stop", "worker",
         ],
         &["clap"],
     ),

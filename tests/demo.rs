@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use illava::engine::{
-    Engine, FlashAttention, KvType, Limits, LoadSettings, Real, Sampling, Session, Sizing, Stop, Weights,
-};
+use illava::answer::{Engine, Limits, LlamaEngine, Sampling, Session, Sizing};
 use illava::media::{self, policy};
+use illava::pair::{FlashAttention, KvType, LoadSettings, Weights};
 use illava::prompt::{Message, Part, Role};
 use illava::schedule::{Choice, MergeFlag, select};
+use illava::stop::Stop;
 use serde::Deserialize;
 
 /// Every so many questions; the set is ordered by picture, so that a sample has all kinds.
@@ -48,7 +48,7 @@ fn settings(folder: &Path) -> LoadSettings {
 fn accuracy(flag: MergeFlag) -> BTreeMap<&'static str, (usize, usize)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
     let settings = settings(&folder);
-    let (engine, _) = Real::load(&settings, |_| ()).expect("the demo pair loads");
+    let (engine, _) = LlamaEngine::load(&settings, |_| ()).expect("the demo pair loads");
     let choice = Choice { merge: Some(flag), ..Choice::default() };
     let recommended = engine.facts().pair.recommended.clone();
     let schedule =

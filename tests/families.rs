@@ -12,9 +12,10 @@ mod families {
 
 use families::fixture::{Case, Fixture};
 use families::run::{Pair, SETTINGS, Setting};
-use illava::engine::{EncodedImage, Engine};
+use illava::answer::Engine;
 use illava::prompt::Chunk;
 use illava::schedule::Schedule;
+use illava::see::{EncodedImage, Encoder};
 
 /// Of 255 levels.
 const PIXEL_TOLERANCE: f32 = 2.0;

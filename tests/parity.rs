@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use illava::native::{
-    Context, ContextOptions, EncodeOptions, FlashAttention, KvType, LoadOptions, MergeStep, Picture, Prefill,
-    Strategy, TextModel, Vision, VisionOptions,
+    Context, ContextOptions, EncodeOptions, FlashAttention, KvType, LoadOptions, MergeStep, Prefill,
+    PreprocessedImage, Strategy, TextModel, Vision, VisionOptions,
 };
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -162,7 +162,7 @@ impl Pair {
         }
     }
 
-    fn picture(&mut self, fixture: &Fixture, case: &Case) -> Picture {
+    fn picture(&mut self, fixture: &Fixture, case: &Case) -> PreprocessedImage {
         self.vision
             .picture_from_pixels(fixture.tensor(&case.pixels), case.nx, case.ny)
             .expect("the pixels fit")

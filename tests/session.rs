@@ -5,14 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use illava::engine::{
-    Engine, FlashAttention, Grammar, KvType, Limits, LoadSettings, Real, Sampling, Session, Sizing, Stop,
-    Weights,
-};
+use illava::answer::{Engine, Grammar, Limits, LlamaEngine, Sampling, Session, Sizing};
 use illava::media::Pixels;
+use illava::pair::{FlashAttention, KvType, LoadSettings, Weights};
 use illava::prompt::{Message, Part, Role};
 use illava::report::{Half, Step, Trace};
 use illava::schedule::{Amount, Choice, Half as ByHand, MergeFlag, Preset, Score, select};
+use illava::stop::Stop;
 
 const PAIRS: [&str; 3] = ["siglip-qwen2-f32", "clip-llama-f32", "qwen2vl-f32"];
 
@@ -42,8 +41,8 @@ fn settings(name: &str) -> LoadSettings {
     }
 }
 
-fn session(settings: &LoadSettings, choice: &Choice) -> Session<Real> {
-    let (engine, _) = Real::load(settings, |_| ()).unwrap();
+fn session(settings: &LoadSettings, choice: &Choice) -> Session<LlamaEngine> {
+    let (engine, _) = LlamaEngine::load(settings, |_| ()).unwrap();
     let schedule = select(choice, &engine.facts().shape, None).unwrap();
     Session::new(engine, schedule, Sizing::Cells(1024), settings.stop)
 }
@@ -70,7 +69,7 @@ fn limits() -> Limits {
     }
 }
 
-fn ask(session: &mut Session<Real>, messages: &[Message]) -> (String, Trace, u64) {
+fn ask(session: &mut Session<LlamaEngine>, messages: &[Message]) -> (String, Trace, u64) {
     let answer = session.answer(messages, &limits(), &mut |_| ()).unwrap();
     (answer.report.text, answer.trace, answer.report.bytes.kv)
 }

@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use illava::engine::{self, FlashAttention, KvType, LoadSettings, Real, Session, Sizing, Stop, Weights};
+use illava::answer::{self, LlamaEngine, Session, Sizing};
 use illava::error::Kind;
 use illava::media::Pixels;
+use illava::pair::{FlashAttention, KvType, LoadSettings, Weights};
 use illava::prompt::{Message, Part, Role};
 use illava::request::{Grammar, Limits, Picture, Request, Sampling};
 use illava::schedule::{Amount, Choice, Half, MergeFlag, Preset, select};
+use illava::stop::Stop;
 use illava::worker::frame;
 use illava::worker::protocol::{Command, Delta, Done, Event, Failed, Finish, Ready, Started};
 
@@ -150,7 +152,7 @@ fn generate(id: u64, picture: Option<u32>, text: &str, merge: Choice) -> Request
 }
 
 /// What a conversation of its own answers.
-struct Alone(Session<Real>);
+struct Alone(Session<LlamaEngine>);
 
 impl Alone {
     fn new(pair: &str) -> Self {
@@ -173,12 +175,12 @@ impl Alone {
             chat_template: None,
             stop: Stop::new(),
         };
-        let (engine, _) = Real::load(&settings, |_| ()).unwrap();
+        let (engine, _) = LlamaEngine::load(&settings, |_| ()).unwrap();
         Self(Session::new(engine, illava::schedule::Schedule::default(), Sizing::Cells(1024), settings.stop))
     }
 
     fn answer(&mut self, picture: Option<u32>, text: &str, merge: &Choice) -> String {
-        use illava::engine::Engine;
+        use illava::answer::Engine;
         self.0.clear();
         let facts = self.0.engine().facts();
         let schedule = select(merge, &facts.shape, facts.pair.recommended.as_ref()).unwrap();
@@ -186,10 +188,10 @@ impl Alone {
         if let Some(seed) = picture {
             self.0.add_image(pixels(seed), 0.0).unwrap();
         }
-        let limits = engine::Limits {
+        let limits = answer::Limits {
             tokens: Some(6),
-            sampling: engine::Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 1 },
-            grammar: Some(engine::Grammar::Gbnf("root ::= [a-z]+".into())),
+            sampling: answer::Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 1 },
+            grammar: Some(answer::Grammar::Gbnf("root ::= [a-z]+".into())),
         };
         self.0.answer(&messages(picture.is_some(), text), &limits, &mut |_| ()).unwrap().report.text
     }

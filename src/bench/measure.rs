@@ -3,19 +3,18 @@
 use std::time::Instant;
 
 use super::{Measured, Outcome, Sample};
-use crate::engine::{
-    CacheLayout, Demand, EncodedImage, Engine, Entry, Rows, Sampling, Shown, Sizing, end_position,
-};
+use crate::answer::{CacheLayout, Demand, Engine, Entry, Rows, Sampling, Sizing, end_position};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{Chunk, Message, Part, Role};
 use crate::report::{self, VisualKv, milliseconds};
 use crate::schedule::{Schedule, Score, Subject};
+use crate::see::{EncodedImage, VisualInput};
 
 /// What every schedule has to do.
 #[derive(Debug)]
 pub struct Work<'a> {
     /// What the spans show, in their order before the question.
-    pub shown: &'a [Shown],
+    pub shown: &'a [VisualInput],
     /// Words of the question; with the chat template around it, the prompt's text is a little longer.
     pub words: u32,
     /// Tokens generated, whatever the model would have ended with.
@@ -75,7 +74,7 @@ pub fn measure<E: Engine>(
 /// What an answer takes apart from time; the same in every round.
 struct Sizes {
     images: Vec<EncodedImage>,
-    segments: Vec<crate::engine::SegmentInfo>,
+    segments: Vec<crate::answer::SegmentInfo>,
     compute_bytes: u64,
 }
 

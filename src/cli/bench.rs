@@ -3,10 +3,11 @@
 use super::flags::BenchFlags;
 use super::progress::Progress;
 use super::{interrupt, output, run, settings, subjects, video};
+use crate::answer::LlamaEngine;
 use crate::bench::{self, Work};
-use crate::engine::{Real, Shown};
 use crate::error::{Error, Result};
 use crate::media::Pixels;
+use crate::see::VisualInput;
 
 /// Side of the generated picture: above what any tower takes, so that nothing is enlarged.
 const GENERATED: u32 = 1024;
@@ -17,15 +18,18 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
     let plot = flags.plot.as_deref().map(|path| Ok((path, output::plot_format(path)?))).transpose()?;
     let wish = settings::frames(&flags.videos.frames)?;
     interrupt::install(load.stop)?;
-    let mut shown =
-        flags.image.iter().map(|path| Ok(Shown::Image(run::open(path)?.0))).collect::<Result<Vec<_>>>()?;
+    let mut shown = flags
+        .image
+        .iter()
+        .map(|path| Ok(VisualInput::Image(run::open(path)?.0)))
+        .collect::<Result<Vec<_>>>()?;
     let videos = flags.videos.video.iter().map(|what| video::open(what)).collect::<Result<Vec<_>>>()?;
     if shown.is_empty() && videos.is_empty() {
-        shown.push(Shown::Image(generated()));
+        shown.push(VisualInput::Image(generated()));
     }
     let progress = Progress::new();
     let bar = progress.clone();
-    let (mut engine, _) = Real::load(&load, move |stage| bar.loading(stage))?;
+    let (mut engine, _) = LlamaEngine::load(&load, move |stage| bar.loading(stage))?;
     for source in &videos {
         shown.extend(video::read(source, wish, &engine, load.stop)?.0);
     }

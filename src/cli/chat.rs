@@ -7,7 +7,7 @@ use rustyline::error::ReadlineError;
 
 use super::progress::Progress;
 use super::{output, run, settings, video};
-use crate::engine::{Engine, Finish, Real, Session};
+use crate::answer::{Engine, Finish, LlamaEngine, Session};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{Message, Part, Role};
 use crate::schedule::{Choice, MergeFlag};
@@ -54,10 +54,14 @@ fn read(line: &str) -> Line<'_> {
 }
 
 /// Runs until the person leaves. `parts` are the pictures given on the command line.
-pub(super) fn chat(mut session: Session<Real>, settings: &settings::Run, parts: Vec<Part>) -> Result<()> {
+pub(super) fn chat(
+    mut session: Session<LlamaEngine>,
+    settings: &settings::Run,
+    parts: Vec<Part>,
+) -> Result<()> {
     let terminal = |error: ReadlineError| Error::new(Kind::Native, format!("terminal: {error}"));
     let mut editor = DefaultEditor::new().map_err(terminal)?;
-    let mut talk = Talk::new(settings, parts);
+    let mut conversation = Conversation::new(settings, parts);
     eprintln!("/help lists the commands");
     loop {
         let line = match editor.readline("> ") {
@@ -69,7 +73,7 @@ pub(super) fn chat(mut session: Session<Real>, settings: &settings::Run, parts: 
         let _ = editor.add_history_entry(&line);
         // What was asked between two answers is over.
         settings.load.stop.clear();
-        match talk.take(&mut session, settings, &line) {
+        match conversation.take(&mut session, settings, &line) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(error) if matches!(error.kind(), Kind::Native) => return Err(error),
@@ -79,20 +83,25 @@ pub(super) fn chat(mut session: Session<Real>, settings: &settings::Run, parts: 
 }
 
 /// The conversation so far.
-struct Talk {
+struct Conversation {
     messages: Vec<Message>,
     /// Pictures that go with the next message.
     waiting: Vec<Part>,
 }
 
-impl Talk {
+impl Conversation {
     fn new(settings: &settings::Run, waiting: Vec<Part>) -> Self {
         let system = settings.system.iter().map(|text| Message::text(Role::System, text));
         Self { messages: system.collect(), waiting }
     }
 
     /// Does what a line asks for; false to leave.
-    fn take(&mut self, session: &mut Session<Real>, settings: &settings::Run, line: &str) -> Result<bool> {
+    fn take(
+        &mut self,
+        session: &mut Session<LlamaEngine>,
+        settings: &settings::Run,
+        line: &str,
+    ) -> Result<bool> {
         match read(line) {
             Line::Say(text) => self.say(session, settings, text)?,
             Line::Image(path) => {

@@ -7,11 +7,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::flags::EvalFlags;
 use super::progress::Progress;
 use super::{interrupt, output, settings, subjects, video};
-use crate::engine::{Engine, Limits, LoadSettings, Real, Sampling, Session, Sizing};
+use crate::answer::{Limits, LlamaEngine, Sampling, Session, Sizing};
 use crate::error::{Error, Kind, Result};
 use crate::eval::{self, Log, Metric, Runner, Set};
+use crate::pair::LoadSettings;
 use crate::plot::Format;
 use crate::schedule::Subject;
+use crate::see::Encoder;
 
 pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     let load = settings::load(&flags.model, None)?;
@@ -27,7 +29,7 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     interrupt::install(load.stop)?;
     let progress = Progress::new();
     let bar = progress.clone();
-    let (engine, _) = Real::load(&load, move |stage| bar.loading(stage))?;
+    let (engine, _) = LlamaEngine::load(&load, move |stage| bar.loading(stage))?;
     let choice = video::choice(&choice, videos, &engine);
     let subjects = subjects::subjects(&engine, &choice, &flags.against)?;
     if videos && !engine.takes_videos() {

@@ -8,12 +8,12 @@ use image::RgbImage;
 
 use super::flags::ExplainFlags;
 use super::{output, run, settings, video};
-use crate::engine::Shown as Span;
 use crate::error::{Error, Kind, Result};
-use crate::explain::{self, Shown};
+use crate::explain::{self, PanelColours};
 use crate::media::Pixels;
 use crate::media::video::Sampling;
 use crate::report::{self, Fate, Report, Trace};
+use crate::see::VisualInput;
 
 /// Where merging does not depend on the question, any will do.
 const QUESTION: &str = "What is in the picture?";
@@ -35,8 +35,8 @@ pub(super) fn explain(flags: &ExplainFlags) -> Result<()> {
     let pictures: Vec<Vec<RgbImage>> = fates
         .iter()
         .map(|fate| match seen.get(fate.index) {
-            Some(Span::Image(pixels)) => picture(pixels).into_iter().collect(),
-            Some(Span::Video(frames)) => frames.iter().filter_map(picture).collect(),
+            Some(VisualInput::Image(pixels)) => picture(pixels).into_iter().collect(),
+            Some(VisualInput::Video(frames)) => frames.iter().filter_map(picture).collect(),
             None => Vec::new(),
         })
         .collect();
@@ -149,7 +149,7 @@ fn write(
     });
     let (fates, pictures): (Vec<Fate>, Vec<Option<RgbImage>>) = drawn.unzip();
     for (fate, picture) in fates.iter().zip(&pictures) {
-        for (name, shown) in [("kept", Shown::Kept), ("heat", Shown::Heat)] {
+        for (name, shown) in [("kept", PanelColours::Kept), ("heat", PanelColours::Heat)] {
             let path = folder.join(format!("{name}-{}.png", fate.index + 1));
             // A sheet of frames is shown larger, up to its own size.
             let width = match explain::is_film(fate) {

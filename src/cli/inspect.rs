@@ -6,9 +6,9 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::flags::InspectFlags;
 use super::{model_files, output, settings};
-use crate::engine::{Asked, Inspection, PictureFacts, PresetFacts, TypeShare};
 use crate::error::{Error, Kind, Result};
 use crate::media::policy::Limits;
+use crate::pair::{Asked, Inspection, PictureFacts, PresetFacts, TypeShare};
 use crate::report::{self, Report};
 use crate::schedule::Strategy;
 

@@ -1,7 +1,7 @@
 //! Ctrl-C: once ends the generation, twice the program.
 
-use crate::engine::Stop;
 use crate::error::{Error, Kind, Result};
+use crate::stop::Stop;
 
 /// Installs the handlers.
 ///

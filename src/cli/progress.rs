@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::engine::Loading;
 use crate::hub::Step;
+use crate::pair::Loading;
 
 /// One line that says what is going on.
 #[derive(Clone)]

@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use super::progress::Progress;
 use super::{chat, interrupt, output, settings, video};
-use crate::engine::{Answer, Engine, Finish, Real, Session, Shown, Sizing};
+use crate::answer::{Answer, Engine, Finish, LlamaEngine, Session, Sizing};
 use crate::error::{Error, Result};
 use crate::media::{self, policy};
 use crate::prompt::{Message, Part, Role};
 use crate::report::{Trace, milliseconds};
 use crate::schedule::{self, Grid, Schedule};
+use crate::see::VisualInput;
 
 /// Cells where nothing says how long a conversation gets.
 const CHAT_CELLS: u32 = 4096;
@@ -32,7 +33,7 @@ pub(super) fn run(settings: &settings::Run) -> Result<()> {
 }
 
 /// The answer to the prompt, which must be there, and what its spans show; nothing is printed.
-pub(super) fn answered(settings: &settings::Run) -> Result<(Answer, Vec<Shown>)> {
+pub(super) fn answered(settings: &settings::Run) -> Result<(Answer, Vec<VisualInput>)> {
     let mut seen = Vec::new();
     let (mut session, mut parts) = begin(settings, false, |shown| seen.push(shown.clone()))?;
     parts.extend(settings.prompt.clone().map(Part::Text));
@@ -50,15 +51,15 @@ pub(super) fn answered(settings: &settings::Run) -> Result<(Answer, Vec<Shown>)>
 fn begin(
     settings: &settings::Run,
     interactive: bool,
-    mut seen: impl FnMut(&Shown),
-) -> Result<(Session<Real>, Vec<Part>)> {
+    mut seen: impl FnMut(&VisualInput),
+) -> Result<(Session<LlamaEngine>, Vec<Part>)> {
     interrupt::install(settings.load.stop)?;
     // Pictures first: a misspelt path should not cost the time a model takes to load.
     let pictures = settings.images.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     let videos = settings.videos.iter().map(|what| video::open(what)).collect::<Result<Vec<_>>>()?;
     let progress = Progress::new();
     let bar = progress.clone();
-    let (engine, remarks) = Real::load(&settings.load, move |stage| bar.loading(stage))?;
+    let (engine, remarks) = LlamaEngine::load(&settings.load, move |stage| bar.loading(stage))?;
     if settings.load.stop.is_asked() {
         return Err(Error::interrupted());
     }
@@ -83,7 +84,7 @@ fn begin(
         }
         let progress = Progress::new();
         progress.say(format!("encoding picture {} of {count}", i + 1));
-        let shown = Shown::Image(pixels);
+        let shown = VisualInput::Image(pixels);
         seen(&shown);
         parts.push(Part::Image(session.add_shown(shown, decode_ms)?));
     }
@@ -95,7 +96,7 @@ fn begin(
 }
 
 /// One line where merging in the encoder saves hardly any rows of the decoder.
-fn advise(session: &Session<Real>, parts: &[Part]) {
+fn advise(session: &Session<LlamaEngine>, parts: &[Part]) {
     let shares = parts.iter().find_map(|part| match part {
         Part::Image(number) => session.image(*number)?.plan.kept_by_pooling(),
         Part::Text(_) => None,
@@ -110,7 +111,7 @@ fn advise(session: &Session<Real>, parts: &[Part]) {
 }
 
 /// The schedule that the flags mean for the loaded pair.
-pub(super) fn choose(engine: &Real, choice: &schedule::Choice) -> Result<Schedule> {
+pub(super) fn choose(engine: &LlamaEngine, choice: &schedule::Choice) -> Result<Schedule> {
     let facts = engine.facts();
     schedule::select(choice, &facts.shape, facts.pair.recommended.as_ref())
 }
@@ -135,7 +136,7 @@ fn conversation(settings: &settings::Run, parts: Vec<Part>) -> Vec<Message> {
     system.chain([Message { role: Role::User, parts }]).collect()
 }
 
-fn once(session: &mut Session<Real>, settings: &settings::Run, parts: Vec<Part>) -> Result<()> {
+fn once(session: &mut Session<LlamaEngine>, settings: &settings::Run, parts: Vec<Part>) -> Result<()> {
     let mut answer = stream(session, settings, &conversation(settings, parts))?;
     name_files(settings, &mut answer.trace);
     output::say("\n")?;

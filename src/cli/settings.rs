@@ -7,11 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::flags::{MergeFlags, ModelFlags, RunFlags, SamplingFlags};
 use super::video_flags::FrameFlags;
 use super::{model_files, weight_flags};
-use crate::engine::{FlashAttention, Grammar, KvType, Limits, LoadSettings, Sampling, Stop};
+use crate::answer::{Grammar, Limits, Sampling};
 use crate::error::{Error, Result};
 use crate::media::policy::VideoLimits;
-use crate::media::video::Wish;
+use crate::media::video::FrameChoice;
+use crate::pair::{FlashAttention, KvType, LoadSettings};
 use crate::schedule::{Amount, Choice, Grid, Half, MergeFlag, Score, Strategy, parse_amounts, parse_layers};
+use crate::stop::Stop;
 
 /// What `run` does.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ pub struct Run {
     pub cells: Option<u32>,
     pub images: Vec<PathBuf>,
     pub videos: Vec<OsString>,
-    pub frames: Wish,
+    pub frames: FrameChoice,
     pub prompt: Option<String>,
     pub system: Option<String>,
     pub report: Option<PathBuf>,
@@ -54,13 +56,13 @@ impl Run {
 
 /// # Errors
 /// [`crate::error::Kind::Usage`] for numbers out of bounds.
-pub(super) fn frames(flags: &FrameFlags) -> Result<Wish> {
+pub(super) fn frames(flags: &FrameFlags) -> Result<FrameChoice> {
     let most = VideoLimits::default().max_frames;
     if let Some(fps) = flags.video_fps.filter(|fps| !(*fps > 0.0 && *fps <= 1000.0)) {
         return Err(Error::usage(format!("--video-fps {fps}: give a number above 0 and up to 1000")));
     }
     let frames = flags.video_frames.map(|n| positive("--video-frames", n, most)).transpose()?;
-    Ok(Wish { fps: flags.video_fps, frames })
+    Ok(FrameChoice { fps: flags.video_fps, frames })
 }
 
 /// # Errors
@@ -292,8 +294,8 @@ mod tests {
             settings(&["--video", "a.mp4", "--video", "b,c", "--video-fps", "1", "--video-frames", "16"])
                 .unwrap();
         assert_eq!(run.videos, ["a.mp4", "b,c"].map(OsString::from));
-        assert_eq!(run.frames, Wish { fps: Some(1.0), frames: Some(16) });
-        assert_eq!(settings(&[]).unwrap().frames, Wish::default());
+        assert_eq!(run.frames, FrameChoice { fps: Some(1.0), frames: Some(16) });
+        assert_eq!(settings(&[]).unwrap().frames, FrameChoice::default());
     }
 
     #[test]

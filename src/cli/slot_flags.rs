@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::engine::MAX_SEQUENCES;
-use crate::engine::slots::Sizes;
+use crate::answer::MAX_SEQUENCES;
+use crate::answer::slots::Sizes;
 use crate::error::{Error, Result};
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! The schedules that `bench` and `eval` compare.
 
 use super::run;
-use crate::engine::Real;
+use crate::answer::LlamaEngine;
 use crate::error::Result;
 use crate::schedule::{Choice, MergeFlag, Subject};
 
@@ -10,7 +10,7 @@ use crate::schedule::{Choice, MergeFlag, Subject};
 ///
 /// # Errors
 /// A name there is no preset of, a schedule this model cannot take.
-pub(super) fn subjects(engine: &Real, choice: &Choice, others: &[String]) -> Result<Vec<Subject>> {
+pub(super) fn subjects(engine: &LlamaEngine, choice: &Choice, others: &[String]) -> Result<Vec<Subject>> {
     let mut choices = vec![Choice { merge: Some(MergeFlag::Off), ..Choice::default() }, choice.clone()];
     for other in others {
         choices.push(choice.against(other)?);

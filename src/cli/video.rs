@@ -5,14 +5,16 @@ use std::time::Instant;
 
 use super::progress::Progress;
 use super::settings;
-use crate::engine::{Engine, Real, Session, Shown, Stop, usual_choice};
+use crate::answer::{Engine, LlamaEngine, Session};
 use crate::error::{Error, Result};
 use crate::media::Pixels;
 use crate::media::policy::VideoLimits;
-use crate::media::video::{Source, Wish};
+use crate::media::video::{FrameChoice, Source};
 use crate::prompt::Part;
 use crate::report::milliseconds;
 use crate::schedule::Choice;
+use crate::see::{Encoder, VisualInput, usual_choice};
+use crate::stop::Stop;
 
 /// Looks at the video, without a model.
 pub(super) fn open(what: &OsStr) -> Result<Source> {
@@ -20,7 +22,7 @@ pub(super) fn open(what: &OsStr) -> Result<Source> {
 }
 
 /// The schedule that is chosen where nobody asks for one: with `videos` as in [`usual_choice`].
-pub(super) fn choice(asked: &Choice, videos: bool, engine: &Real) -> Choice {
+pub(super) fn choice(asked: &Choice, videos: bool, engine: &LlamaEngine) -> Choice {
     match videos && engine.takes_videos() {
         true => usual_choice(asked, engine.facts()),
         false => asked.clone(),
@@ -29,7 +31,12 @@ pub(super) fn choice(asked: &Choice, videos: bool, engine: &Real) -> Choice {
 
 /// The frames that the model's authors take, or that `wish` names: one span, or for a model without videos a picture
 /// each; and the milliseconds they took.
-pub(super) fn read(source: &Source, wish: Wish, engine: &Real, stop: Stop) -> Result<(Vec<Shown>, f64)> {
+pub(super) fn read(
+    source: &Source,
+    wish: FrameChoice,
+    engine: &LlamaEngine,
+    stop: Stop,
+) -> Result<(Vec<VisualInput>, f64)> {
     let progress = Progress::new();
     progress.say(format!("reading {}", source.name()));
     let begin = Instant::now();
@@ -49,15 +56,15 @@ pub(super) fn read(source: &Source, wish: Wish, engine: &Real, stop: Stop) -> Re
         eprintln!("note: this model takes no videos; {count} frames of {name} go in as pictures");
     }
     let frames: Vec<Pixels> = video.frames.into_iter().map(|frame| frame.pixels).collect();
-    Ok((Shown::frames(frames, engine.takes_videos()), decode_ms))
+    Ok((VisualInput::frames(frames, engine.takes_videos()), decode_ms))
 }
 
 /// Reads a video and encodes it; each span is handed to `seen` first.
 pub(super) fn add(
-    session: &mut Session<Real>,
+    session: &mut Session<LlamaEngine>,
     source: &Source,
     settings: &settings::Run,
-    seen: &mut dyn FnMut(&Shown),
+    seen: &mut dyn FnMut(&VisualInput),
 ) -> Result<Vec<Part>> {
     let (spans, decode_ms) = read(source, settings.frames, session.engine(), settings.load.stop)?;
     let count = spans.len();
@@ -67,8 +74,8 @@ pub(super) fn add(
     for (i, shown) in spans.into_iter().enumerate() {
         let progress = Progress::new();
         progress.say(match &shown {
-            Shown::Video(frames) => format!("encoding {} frames", frames.len()),
-            Shown::Image(_) => format!("encoding frame {} of {count}", i + 1),
+            VisualInput::Video(frames) => format!("encoding {} frames", frames.len()),
+            VisualInput::Image(_) => format!("encoding frame {} of {count}", i + 1),
         });
         seen(&shown);
         parts.push(Part::Image(session.add_shown(shown, share_ms)?));

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use crate::engine::{LoadMode, Weights};
 use crate::error::{Error, Result};
+use crate::pair::{LoadMode, Weights};
 
 #[derive(Debug, Clone, Args)]
 pub struct WeightFlags {

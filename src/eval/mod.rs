@@ -15,6 +15,6 @@ pub use curve::curve;
 pub use log::{Log, Record};
 pub use metric::{Metric, instruction, prompt};
 pub use runner::Runner;
-pub use set::{Item, Picture, Set, read};
+pub use set::{Item, PictureSource, Set, read};
 pub use summary::{Row, Summary, summarise};
 pub use table::{csv, table};

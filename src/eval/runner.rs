@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use super::log::{Cost, Log, Record};
 use super::{Item, Metric, Set, metric};
-use crate::engine::{Engine, Finish, Limits, Session, Shown};
+use crate::answer::{Engine, Finish, Limits, Session};
 use crate::error::{Error, Kind, Result};
 use crate::media::policy::VideoLimits;
-use crate::media::video::{Source, Wish};
+use crate::media::video::{FrameChoice, Source};
 use crate::prompt::{Message, Part, Role};
 use crate::report::milliseconds;
 use crate::schedule::Subject;
+use crate::see::VisualInput;
 
 /// What stays the same for every question.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct Runner<'a> {
     /// Put after each question.
     pub instruction: &'a str,
     /// Which frames of a video are taken.
-    pub frames: Wish,
+    pub frames: FrameChoice,
 }
 
 impl Runner<'_> {
@@ -86,7 +87,7 @@ impl Runner<'_> {
             let takes_videos = engine.takes_videos();
             let read = Source::open(video, VideoLimits::default())?.read(&sampling)?;
             let frames = read.frames.into_iter().map(|frame| frame.pixels).collect();
-            let spans = Shown::frames(frames, takes_videos);
+            let spans = VisualInput::frames(frames, takes_videos);
             #[allow(clippy::cast_precision_loss)]
             let share_ms = start.elapsed().as_secs_f64() * 1000.0 / spans.len() as f64;
             for shown in spans {

@@ -9,7 +9,7 @@ mod strip;
 
 pub use film::{is_film, sheet};
 pub use page::{Look, page};
-pub use strip::{Shown, strip};
+pub use strip::{PanelColours, strip};
 
 use crate::report::{Half, Stage};
 

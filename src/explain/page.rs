@@ -32,7 +32,7 @@ pub struct Look<'a> {
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct ShownFate<'a> {
     fate: &'a Fate,
     /// A data URI.
     picture: Option<String>,
@@ -48,7 +48,7 @@ pub fn page(look: &Look) -> Result<String> {
     for (i, fate) in look.fates.iter().enumerate() {
         let picture = look.pictures.get(i).and_then(Option::as_ref);
         let picture = picture.map(data_uri).transpose().map_err(|error| failed(&error))?;
-        shown.push(Shown { fate, picture });
+        shown.push(ShownFate { fate, picture });
     }
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);

@@ -4,7 +4,7 @@ use image::RgbImage;
 use image::imageops::{self, FilterType};
 
 use super::palette;
-use super::strip::Shown;
+use super::strip::PanelColours;
 use crate::report::{Fate, TileFate};
 
 /// How much of a cell's colour covers the picture.
@@ -19,7 +19,7 @@ pub fn panel(
     tiles: &[&TileFate],
     picture: Option<&RgbImage>,
     stage: usize,
-    shown: Shown,
+    shown: PanelColours,
     width: u32,
 ) -> RgbImage {
     let height = (f64::from(width) * f64::from(fate.height) / f64::from(fate.width.max(1))).round().max(1.0);
@@ -40,12 +40,12 @@ pub fn panel(
             let cell = &tile.cells[number];
             let left = cell.is_left(stage);
             match (shown, scores[number]) {
-                (Shown::Heat, Some(score)) => {
+                (PanelColours::Heat, Some(score)) => {
                     let share = if high > low { (score - low) / (high - low) } else { 0.5 };
                     *pixel =
                         palette::mix(*pixel, palette::heat(share), if left { HEAT } else { HEAT_MERGED });
                 }
-                (Shown::Kept, _) if !left => {
+                (PanelColours::Kept, _) if !left => {
                     let line = (x + y) % 6 < 2;
                     let stripe = if line { palette::STRIPE_LINE } else { palette::STRIPE_GROUND };
                     *pixel = palette::mix(*pixel, stripe, STRIPES);

@@ -14,7 +14,7 @@ use crate::report::{Fate, TileFate};
 
 /// What a panel colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
+pub enum PanelColours {
     /// Merged cells are striped over.
     Kept,
     /// Cells by the attention they received.
@@ -28,8 +28,8 @@ const LABEL: u32 = 20;
 /// several tiles has a second row: its base view, which shows the whole once more. The heat map of the last stage is
 /// what its ranking saw, so it has a panel for each ranking and none for the start.
 #[must_use]
-pub fn strip(fate: &Fate, picture: Option<&RgbImage>, shown: Shown, width: u32) -> RgbImage {
-    let first = usize::from(shown == Shown::Heat && fate.stages.len() > 1);
+pub fn strip(fate: &Fate, picture: Option<&RgbImage>, shown: PanelColours, width: u32) -> RgbImage {
+    let first = usize::from(shown == PanelColours::Heat && fate.stages.len() > 1);
     let stages: Vec<usize> = (first..fate.stages.len()).collect();
     let rows: Vec<Vec<RgbImage>> = views(fate)
         .iter()
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn merged_cells_are_covered_and_no_other() {
         let picture = RgbImage::from_pixel(30, 20, Rgb([200, 0, 0]));
-        let sheet = strip(&fate(), Some(&picture), Shown::Kept, 30);
+        let sheet = strip(&fate(), Some(&picture), PanelColours::Kept, 30);
         assert_eq!(sheet.dimensions(), (2 * 38 + 8, 28 + 8 + LABEL));
         for stage in 0..2 {
             for y in 0..20 {
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_hottest_cell_is_the_lightest() {
-        let sheet = strip(&fate(), None, Shown::Heat, 30);
+        let sheet = strip(&fate(), None, PanelColours::Heat, 30);
         let light =
             |x: u32, y: u32| sheet.get_pixel(MARGIN + x, MARGIN + y).0.map(u32::from).iter().sum::<u32>();
         let cells: Vec<u32> = (0..6).map(|i| light(10 * (i % 3) + 5, 10 * (i / 3) + 5)).collect();
@@ -185,7 +185,7 @@ mod tests {
             cells: vec![cell(1), cell(0), cell(1), cell(1)],
         };
         let picture = RgbImage::from_pixel(30, 20, Rgb([0, 0, 200]));
-        let sheet = strip(&fate, Some(&picture), Shown::Kept, 30);
+        let sheet = strip(&fate, Some(&picture), PanelColours::Kept, 30);
         let stage = |x: u32, y: u32| sheet.get_pixel(MARGIN + 38 + x, MARGIN + y).0;
         assert!((0..10).all(|y| stage(15, y) == [0, 0, 200]), "the second row is kept");
         assert!((10..20).all(|y| stage(15, y) != [0, 0, 200]), "the third is merged");
@@ -196,6 +196,6 @@ mod tests {
         let mut fate = fate();
         let fine = TileFate { tile: 1, ..fate.tiles[0].clone() };
         fate.tiles.push(fine);
-        assert_eq!(strip(&fate, None, Shown::Kept, 30).height(), 2 * 28 + 8 + LABEL);
+        assert_eq!(strip(&fate, None, PanelColours::Kept, 30).height(), 2 * 28 + 8 + LABEL);
     }
 }

@@ -13,7 +13,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-pub use sampling::{Sampling, Wish};
+pub use sampling::{FrameChoice, Sampling};
 
 use super::Pixels;
 use super::policy::VideoLimits;

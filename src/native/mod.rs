@@ -31,7 +31,7 @@ pub use quantize::quantize;
 pub use sampler::{Grammar, Penalties, Sampler, Sampling, Schemas};
 pub use sequences::{MAX_SEQUENCES, Next, Sequences};
 pub use step::{MergeStep, Strategy};
-pub use vision::{EncodeOptions, Encoded, Picture, Tile, Vision, VisionInfo, VisionOptions};
+pub use vision::{EncodeOptions, Encoded, PreprocessedImage, Tile, Vision, VisionInfo, VisionOptions};
 
 use crate::error::{Error, Kind, Result};
 

@@ -71,7 +71,7 @@ pub struct Vision {
 }
 
 /// One picture, preprocessed into tiles.
-pub struct Picture {
+pub struct PreprocessedImage {
     ptr: NonNull<sys::illava_image>,
 }
 
@@ -178,7 +178,7 @@ impl Vision {
     ///
     /// # Errors
     /// The library's own, for pictures this model cannot take.
-    pub fn picture(&mut self, rgb: &[u8], width: u32, height: u32) -> Result<Picture> {
+    pub fn picture(&mut self, rgb: &[u8], width: u32, height: u32) -> Result<PreprocessedImage> {
         if rgb.len() as u64 != u64::from(width) * u64::from(height) * 3 {
             return Err(Error::new(
                 Kind::Native,
@@ -191,14 +191,19 @@ impl Vision {
             sys::illava_image_from_rgb(self.ptr.as_ptr(), rgb.as_ptr(), width, height, &raw mut ptr)
         })?;
         let ptr = NonNull::new(ptr).ok_or_else(|| Error::new(Kind::Native, "the library made no picture"))?;
-        Ok(Picture { ptr })
+        Ok(PreprocessedImage { ptr })
     }
 
     /// One tile of pixels that are normalised already, [height, width, 3].
     ///
     /// # Errors
     /// The library's own, for sizes this model cannot take.
-    pub fn picture_from_pixels(&mut self, pixels: &[f32], width: u32, height: u32) -> Result<Picture> {
+    pub fn picture_from_pixels(
+        &mut self,
+        pixels: &[f32],
+        width: u32,
+        height: u32,
+    ) -> Result<PreprocessedImage> {
         if pixels.len() as u64 != u64::from(width) * u64::from(height) * 3 {
             return Err(Error::new(
                 Kind::Native,
@@ -211,7 +216,7 @@ impl Vision {
             sys::illava_image_from_f32(self.ptr.as_ptr(), pixels.as_ptr(), width, height, &raw mut ptr)
         })?;
         let ptr = NonNull::new(ptr).ok_or_else(|| Error::new(Kind::Native, "the library made no picture"))?;
-        Ok(Picture { ptr })
+        Ok(PreprocessedImage { ptr })
     }
 
     /// Two frames of a video that one temporal patch takes together, both [height, width, 3] and normalised.
@@ -224,7 +229,7 @@ impl Vision {
         second: &[f32],
         width: u32,
         height: u32,
-    ) -> Result<Picture> {
+    ) -> Result<PreprocessedImage> {
         let values = u64::from(width) * u64::from(height) * 3;
         if first.len() as u64 != values || second.len() as u64 != values {
             return Err(Error::new(
@@ -245,12 +250,12 @@ impl Vision {
             )
         })?;
         let ptr = NonNull::new(ptr).ok_or_else(|| Error::new(Kind::Native, "the library made no picture"))?;
-        Ok(Picture { ptr })
+        Ok(PreprocessedImage { ptr })
     }
 
     /// # Errors
     /// The library's own.
-    pub fn tiles(&self, picture: &Picture) -> Result<Vec<Tile>> {
+    pub fn tiles(&self, picture: &PreprocessedImage) -> Result<Vec<Tile>> {
         // SAFETY: the handle is alive.
         let n = unsafe { sys::illava_image_n_tiles(picture.ptr.as_ptr()) };
         (0..n)
@@ -276,7 +281,12 @@ impl Vision {
     ///
     /// # Errors
     /// The library's own, for steps this encoder cannot take or memory it cannot get.
-    pub fn encode(&mut self, picture: &Picture, tile: usize, options: &EncodeOptions<'_>) -> Result<Encoded> {
+    pub fn encode(
+        &mut self,
+        picture: &PreprocessedImage,
+        tile: usize,
+        options: &EncodeOptions<'_>,
+    ) -> Result<Encoded> {
         self.encode_with(picture, tile, options, (None, std::ptr::null_mut()))
     }
 
@@ -287,7 +297,7 @@ impl Vision {
     /// As [`Vision::encode`].
     pub fn encode_in_pieces<F: FnMut()>(
         &mut self,
-        picture: &Picture,
+        picture: &PreprocessedImage,
         tile: usize,
         options: &EncodeOptions<'_>,
         mut between: F,
@@ -297,7 +307,7 @@ impl Vision {
 
     fn encode_with(
         &mut self,
-        picture: &Picture,
+        picture: &PreprocessedImage,
         tile: usize,
         options: &EncodeOptions<'_>,
         (pause, pause_data): (Option<unsafe extern "C" fn(*mut c_void)>, *mut c_void),
@@ -408,7 +418,7 @@ impl Drop for Owned {
     }
 }
 
-impl Drop for Picture {
+impl Drop for PreprocessedImage {
     fn drop(&mut self) {
         // SAFETY: this is the one owner.
         unsafe { sys::illava_image_free(self.ptr.as_ptr()) };
@@ -425,4 +435,4 @@ impl Drop for Vision {
 // SAFETY: the encoder is used through one `&mut` at a time and has no thread-local state.
 unsafe impl Send for Vision {}
 // SAFETY: as above; a picture is only read after it is made.
-unsafe impl Send for Picture {}
+unsafe impl Send for PreprocessedImage {}

@@ -11,10 +11,10 @@ use super::api::answer::{self, Cost, Heading};
 use super::api::chat::{Body, Chat};
 use super::api::messages::{self, Conversation};
 use super::body;
-use super::choices::{Choices, News};
+use super::choices::{ChoiceEvent, Choices};
 use super::error::{ApiError, ApiResult, Type};
 use super::guard::Scope;
-use super::media::Film;
+use super::media::VideoPlan;
 use super::state::Shared;
 use super::stream::{self, Wanted};
 use crate::worker::protocol::{Ready, Token};
@@ -38,7 +38,7 @@ pub async fn completions(
     app.grammars.check(chat.grammar.as_ref()).await?;
 
     let prepared = app.admission.prepare().await;
-    let film = Film { one_span: ready.takes_videos, frames: ready.video_frames };
+    let film = VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames };
     let Conversation { mut messages, references } = chat.conversation;
     let shown = app.media.read(references, film).await?;
     messages::place(&mut messages, &shown.iter().map(Vec::len).collect::<Vec<_>>());
@@ -111,19 +111,19 @@ async fn whole(
     heading: &Heading,
     wanted: &Wanted,
     mut choices: Choices,
-    first: (u32, News),
+    first: (u32, ChoiceEvent),
 ) -> ApiResult<Value> {
     let mut gathered: Vec<Gathered> = (0..wanted.choices).map(|_| Gathered::default()).collect();
     let mut next = Some(first);
     while let Some((index, news)) = next {
         if let Some(choice) = gathered.get_mut(index as usize) {
             match news {
-                News::Started(started) => choice.started = Some(started),
-                News::Delta(delta) => {
+                ChoiceEvent::Started(started) => choice.started = Some(started),
+                ChoiceEvent::Delta(delta) => {
                     choice.text.push_str(&delta.text);
                     choice.tokens.extend(delta.tokens);
                 }
-                News::Done(done) => choice.done = Some(done),
+                ChoiceEvent::Done(done) => choice.done = Some(done),
             }
         }
         next = match choices.next().await {

@@ -11,7 +11,7 @@ use crate::worker::protocol::{Delta, Done, Finish, Started};
 
 /// What happens to one choice. `Done` is its last.
 #[derive(Debug)]
-pub enum News {
+pub enum ChoiceEvent {
     Started(Started),
     Delta(Delta),
     Done(Box<Done>),
@@ -19,7 +19,7 @@ pub enum News {
 
 /// All choices of a request. Dropping them cancels what is not done.
 pub struct Choices {
-    news: mpsc::Receiver<(u32, Result<News, ApiError>)>,
+    events: mpsc::Receiver<(u32, Result<ChoiceEvent, ApiError>)>,
     _tasks: JoinSet<()>,
 }
 
@@ -27,7 +27,7 @@ impl Choices {
     /// Asks for `count` answers to the same request, each with a seed of its own.
     #[must_use]
     pub fn start(app: &Shared, request: Request, count: u32) -> Self {
-        let (sender, news) = mpsc::channel(16);
+        let (sender, events) = mpsc::channel(16);
         let mut tasks = JoinSet::new();
         // The request itself goes to the last choice: pictures are copied for the others only.
         let mut request = Some(request);
@@ -43,12 +43,12 @@ impl Choices {
                 }
             });
         }
-        Self { news, _tasks: tasks }
+        Self { events, _tasks: tasks }
     }
 
-    /// The next news of any choice; an error is the end of them all.
-    pub async fn next(&mut self) -> Option<(u32, Result<News, ApiError>)> {
-        self.news.recv().await
+    /// The next events of any choice; an error is the end of them all.
+    pub async fn next(&mut self) -> Option<(u32, Result<ChoiceEvent, ApiError>)> {
+        self.events.recv().await
     }
 }
 
@@ -56,24 +56,24 @@ async fn one(
     app: &Shared,
     request: Request,
     index: u32,
-    sender: &mpsc::Sender<(u32, Result<News, ApiError>)>,
+    sender: &mpsc::Sender<(u32, Result<ChoiceEvent, ApiError>)>,
 ) -> Result<(), ApiError> {
     let _slot = app.admission.slot().await;
     // The worker may have died while this request waited.
     app.ready().await?;
     let mut answer = app.client.generate(request).await?;
     while let Some(event) = answer.next().await {
-        let news = match event {
-            Event::Started(started) => News::Started(started),
-            Event::Delta(delta) => News::Delta(delta),
+        let events = match event {
+            Event::Started(started) => ChoiceEvent::Started(started),
+            Event::Delta(delta) => ChoiceEvent::Delta(delta),
             Event::Done(done) if done.finish == Finish::Cancelled => {
                 return Err(ApiError::new(Type::Unavailable, "the server is stopping"));
             }
-            Event::Done(done) => News::Done(done),
+            Event::Done(done) => ChoiceEvent::Done(done),
             Event::Failed(failed) => return Err(failed.into()),
             Event::Died(death) => return Err(ApiError::died(&death)),
         };
-        if sender.send((index, Ok(news))).await.is_err() {
+        if sender.send((index, Ok(events))).await.is_err() {
             break;
         }
     }

@@ -101,7 +101,12 @@ struct Inner {
 }
 
 enum Pending {
-    Answer { events: mpsc::UnboundedSender<Event>, fingerprint: Fingerprint, suspect: bool, begun: bool },
+    AnswerStream {
+        events: mpsc::UnboundedSender<Event>,
+        fingerprint: Fingerprint,
+        suspect: bool,
+        begun: bool,
+    },
     Tokens(oneshot::Sender<Vec<TokenText>>),
     Status(oneshot::Sender<Status>),
 }
@@ -167,7 +172,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Refusal`].
-    pub async fn generate(&self, mut request: Request) -> Result<Answer, Refusal> {
+    pub async fn generate(&self, mut request: Request) -> Result<AnswerStream, Refusal> {
         let fingerprint = Fingerprint::of(&request);
         let verdict = lock(&self.0.suspects).verdict(&fingerprint, Instant::now());
         let alone = match verdict {
@@ -190,9 +195,10 @@ impl Client {
             .map_err(Refusal::TooLarge)?;
         let (events, receiver) = mpsc::unbounded_channel();
         let suspect = alone.is_some();
-        let pending = Pending::Answer { events, fingerprint, suspect, begun: false };
+        let pending = Pending::AnswerStream { events, fingerprint, suspect, begun: false };
         lock(&self.0.table).insert(id, pending);
-        let answer = Answer { id, events: receiver, inner: Arc::clone(&self.0), over: false, _alone: alone };
+        let answer =
+            AnswerStream { id, events: receiver, inner: Arc::clone(&self.0), over: false, _alone: alone };
         if self.0.send(frame).await { Ok(answer) } else { Err(Refusal::NotReady) }
     }
 
@@ -270,7 +276,7 @@ impl Inner {
 }
 
 /// One request under way. Dropping it before its last event cancels it.
-pub struct Answer {
+pub struct AnswerStream {
     id: u64,
     events: mpsc::UnboundedReceiver<Event>,
     inner: Arc<Inner>,
@@ -278,7 +284,7 @@ pub struct Answer {
     _alone: Option<OwnedSemaphorePermit>,
 }
 
-impl Answer {
+impl AnswerStream {
     /// The next event; `None` after the last.
     pub async fn next(&mut self) -> Option<Event> {
         if self.over {
@@ -290,7 +296,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for AnswerStream {
     fn drop(&mut self) {
         let known = lock(&self.inner.table).remove(&self.id).is_some();
         if self.over || !known {
@@ -333,7 +339,7 @@ fn deliver(inner: &Inner, event: protocol::Event) {
         _ => return,
     };
     let last = matches!(event, Event::Done(_) | Event::Failed(_));
-    if let Some(Pending::Answer { events, fingerprint, begun, .. }) = table.get_mut(&id) {
+    if let Some(Pending::AnswerStream { events, fingerprint, begun, .. }) = table.get_mut(&id) {
         *begun = true;
         if matches!(event, Event::Done(_)) {
             lock(&inner.suspects).clear(fingerprint);

@@ -23,7 +23,7 @@ use crate::report::milliseconds;
 use crate::request::Picture;
 use remote::Remote;
 use sink::{Most, Sink};
-pub use video::Film;
+pub use video::VideoPlan;
 use video::Videos;
 
 /// The way from references to pictures and videos, with its limits.
@@ -74,7 +74,7 @@ impl Media {
     pub async fn read(
         self: &Arc<Self>,
         references: Vec<Reference>,
-        film: Film,
+        film: VideoPlan,
     ) -> ApiResult<Vec<Vec<Picture>>> {
         let mut all = Vec::with_capacity(references.len());
         let (mut images, mut videos, mut pixels) = (0, 0, 0);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     async fn read(media: &Arc<Media>, urls: &[&str]) -> Result<Vec<(u32, u32)>, String> {
-        let film = Film { one_span: true, frames: Sampling::Uniform { frames: 4, multiple: 1 } };
+        let film = VideoPlan { one_span: true, frames: Sampling::Uniform { frames: 4, multiple: 1 } };
         media
             .read(urls.iter().map(|url| Reference::Image((*url).to_owned())).collect(), film)
             .await

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::admission::Place;
 use super::api::answer::{self, Cost, Heading};
-use super::choices::{Choices, News};
+use super::choices::{ChoiceEvent, Choices};
 use super::error::ApiError;
 use super::state::Shared;
 use crate::worker::protocol::Started;
@@ -50,7 +50,7 @@ pub fn respond(
     heading: Heading,
     wanted: Wanted,
     choices: Choices,
-    first: (u32, News),
+    first: (u32, ChoiceEvent),
     place: Place,
 ) -> Response {
     let mut state = State {
@@ -93,9 +93,9 @@ impl State {
         self.due.push_back(Event::default().data(object.into().to_string()));
     }
 
-    fn take(&mut self, index: u32, news: Result<News, ApiError>) {
+    fn take(&mut self, index: u32, news: Result<ChoiceEvent, ApiError>) {
         match news {
-            Ok(News::Started(started)) => {
+            Ok(ChoiceEvent::Started(started)) => {
                 let role = json!({ "role": "assistant", "content": "" });
                 let chunk = self.heading.chunk(index, role, None, None);
                 self.say(chunk);
@@ -103,12 +103,12 @@ impl State {
                     *slot = Some(started);
                 }
             }
-            Ok(News::Delta(delta)) => {
+            Ok(ChoiceEvent::Delta(delta)) => {
                 let logprobs = self.wanted.logprobs.then(|| answer::logprobs(&delta.tokens));
                 let chunk = self.heading.chunk(index, json!({ "content": delta.text }), logprobs, None);
                 self.say(chunk);
             }
-            Ok(News::Done(done)) => {
+            Ok(ChoiceEvent::Done(done)) => {
                 let reason = answer::finish_reason(&done.finish);
                 let mut chunk = self.heading.chunk(index, json!({}), None, Some(reason));
                 let started = self.started.get_mut(index as usize).and_then(Option::take);

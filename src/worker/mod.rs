@@ -6,7 +6,6 @@
 //! leave.
 
 pub mod frame;
-mod identity;
 #[cfg(unix)]
 pub mod process;
 pub mod protocol;

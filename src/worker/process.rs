@@ -10,8 +10,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use super::frame;
 use super::protocol::{Command, Event};
 use super::service::{Input, Options, Service};
-use crate::engine::{Loading, Stop};
 use crate::error::{Error, Kind, Result};
+use crate::pair::Loading;
+use crate::stop::Stop;
 
 /// Serves the other end of the socket that is this process's standard input.
 ///

@@ -6,14 +6,14 @@
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::engine::slots::{
-    Alternative, Delta, Done, Failed, Finish, PictureCacheView as PictureCache, SlotState, SlotView as Slot,
-    Started, Token,
+pub use crate::answer::slots::{
+    Alternative, Delta, Done, Failed, Finish, SlotState, SlotView as Slot, Started, Token,
 };
 use crate::error::Kind;
 use crate::media::video::Sampling as FrameSampling;
 use crate::report;
 use crate::request;
+pub use crate::see::PictureCacheView as PictureCache;
 
 /// Towards the worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,13 +4,14 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use crate::engine::slots::{Draw, Job, Loaded, Picture};
-use crate::engine::{Grammar, Penalties, Sampling, Shown, usual_choice};
+use crate::answer::slots::{Draw, Job, Loaded, PromptPicture};
+use crate::answer::{Grammar, Penalties, Sampling};
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::prompt::{Message, Part};
 use crate::request::{self, Request};
 use crate::schedule::{Choice, Schedule, not_cut, select};
+use crate::see::{VisualInput, usual_choice};
 
 /// No token stands for more bytes of text than this; so a text of more bytes than tokens fit
 /// times this need not be tokenised to be refused.
@@ -128,7 +129,7 @@ impl Resolver {
 
 /// # Errors
 /// [`Kind::Media`] for pixels that are no picture or video of the size they are said to have.
-fn picture(i: usize, picture: request::Picture, several: bool) -> Result<Picture> {
+fn picture(i: usize, picture: request::Picture, several: bool) -> Result<PromptPicture> {
     let (width, height, bytes) = (picture.width, picture.height, picture.rgb.len());
     let sides = [width, height, picture.frames.unwrap_or(1)];
     let whole = sides.iter().try_fold(3_u64, |product, &side| product.checked_mul(u64::from(side)));
@@ -141,14 +142,14 @@ fn picture(i: usize, picture: request::Picture, several: bool) -> Result<Picture
     }
     let pixels = |rgb| Pixels { width, height, rgb, remark: None };
     let source = match picture.frames {
-        None => Shown::Image(pixels(picture.rgb)),
+        None => VisualInput::Image(pixels(picture.rgb)),
         Some(frames) => {
             let frames = picture.rgb.chunks_exact(bytes / frames as usize);
-            Shown::Video(frames.map(|frame| pixels(frame.to_vec())).collect())
+            VisualInput::Video(frames.map(|frame| pixels(frame.to_vec())).collect())
         }
     };
     let several = several && picture.frames.is_none();
-    Ok(Picture { key: picture.key, source: Arc::new(source), several, decode_ms: picture.decode_ms })
+    Ok(PromptPicture { key: picture.key, source: Arc::new(source), several, decode_ms: picture.decode_ms })
 }
 
 /// A seed nobody chose: std's hashers are seeded by the system, anew each time.
@@ -172,10 +173,10 @@ mod tests {
             decode_ms: 0.0,
         };
         let one = picture(0, of(2, 1, None, 6), true).unwrap();
-        assert!(one.several && matches!(&*one.source, Shown::Image(pixels) if pixels.rgb.len() == 6));
+        assert!(one.several && matches!(&*one.source, VisualInput::Image(pixels) if pixels.rgb.len() == 6));
         let film = picture(0, of(2, 1, Some(3), 18), true).unwrap();
         assert!(!film.several, "a video is no picture");
-        let Shown::Video(frames) = &*film.source else { panic!("no video") };
+        let VisualInput::Video(frames) = &*film.source else { panic!("no video") };
         assert_eq!((frames.len(), frames[2].rgb[0], frames[2].rgb.len()), (3, 12, 6));
         for wrong in [
             of(2, 1, None, 5),

@@ -7,14 +7,14 @@ use std::thread::JoinHandle;
 
 use super::protocol::{self, Command, Event, Ready, Status, TokenText};
 use super::resolve::Resolver;
-use crate::engine::slots::{
-    EncodeJob, Encoded, Encoder, Loaded, Output, SequenceDecoder, Settings, Sizes, Slots, Store,
-};
-use crate::engine::{LoadSettings, Loading, Real};
+use crate::answer::LlamaEngine;
+use crate::answer::slots::{LlamaDecoder, Loaded, Output, Settings, Sizes, Slots};
 use crate::error::{Error, Kind, Result};
-use crate::media::video::Wish;
+use crate::media::video::FrameChoice;
+use crate::pair::{LoadSettings, Loading};
 use crate::report;
 use crate::schedule::{Choice, MergeFlag, Preset, select};
+use crate::see::{EncodeJob, Encoded, EncoderThread, Store, encoder_identity};
 
 /// What a service is made of.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub enum Input {
 /// A loaded pair, ready to answer.
 pub struct Service {
     resolver: Resolver,
-    slots: Slots<SequenceDecoder>,
+    slots: Slots<LlamaDecoder>,
     encode: Sender<EncodeJob>,
     encoder: JoinHandle<()>,
 }
@@ -51,13 +51,13 @@ impl Service {
     /// Loads the pair and starts the encoder's thread, which answers into `inputs`.
     ///
     /// # Errors
-    /// As [`Real::load`]; a default schedule or sizes that the pair cannot take; no memory.
+    /// As [`LlamaEngine::load`]; a default schedule or sizes that the pair cannot take; no memory.
     pub fn start(
         options: &Options,
         inputs: Sender<Input>,
         progress: impl Fn(Loading) + 'static,
     ) -> Result<(Self, Ready)> {
-        let (mut engine, mut remarks) = Real::load(&options.load, progress)?;
+        let (mut engine, mut remarks) = LlamaEngine::load(&options.load, progress)?;
         let turns = engine.share_processor();
         let loaded = Loaded::new(&engine);
         let facts = loaded.facts.clone();
@@ -65,14 +65,12 @@ impl Service {
         remarks.extend(default.remark.clone());
         let (layout, cells) = loaded.layout(&default, options.sizes)?;
         let slots = options.sizes.slots;
-        let decoder = SequenceDecoder::new(&loaded, &layout, slots, turns)?;
+        let decoder = LlamaDecoder::new(&loaded, &layout, slots, turns)?;
         let store = match &options.picture_folder {
             None => None,
-            Some((folder, limit)) => {
-                Some(Store::open(folder, super::identity::encoder(&options.load)?, *limit)?)
-            }
+            Some((folder, limit)) => Some(Store::open(folder, encoder_identity(&options.load)?, *limit)?),
         };
-        let encoder = Encoder::new(engine, store);
+        let encoder = EncoderThread::new(engine, store);
         let (encode, jobs) = channel();
         let encoder = std::thread::Builder::new()
             .name("encoder".into())
@@ -227,7 +225,7 @@ impl Service {
             default_schedule: self.resolver.default.name.clone(),
             presets: presets.collect(),
             takes_videos: loaded.video_sampling.is_some(),
-            video_frames: Wish::default().over(loaded.video_sampling),
+            video_frames: FrameChoice::default().over(loaded.video_sampling),
             chat_template: loaded.template.source().to_owned(),
             bos_text: loaded.model.bos_text(),
             eos_text: loaded.model.eos_text(),

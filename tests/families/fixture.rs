@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use illava::engine::Visual;
 use illava::media::Pixels;
 use illava::prompt::{Message, Part, Role};
+use illava::see::Visual;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 

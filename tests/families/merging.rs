@@ -1,8 +1,9 @@
 //! One merged case against the float64 reference: what every step keeps, the rows of the spans and
 //! the logits after the prompt.
 
-use illava::engine::{EncodedImage, Engine, MergeStep};
+use illava::answer::{Engine, MergeStep};
 use illava::schedule::{Amount, Choice, Grid, Half, select};
+use illava::see::{EncodedImage, Encoder};
 
 use super::fixture::{Case, Fixture, Step};
 use super::run::{Pair, Setting, assert_steps};

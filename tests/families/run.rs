@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use illava::engine::{
-    EncodedImage, Engine, Entry, FlashAttention, KvType, LoadSettings, MergeStep, Real, Rows, Stop, Weights,
-};
+use illava::answer::{Engine, Entry, LlamaEngine, MergeStep, Rows};
 use illava::native::{Context, ContextOptions, Gguf, LoadOptions, Prefill, TextModel};
+use illava::pair::{FlashAttention, KvType, LoadSettings, Weights};
+use illava::see::EncodedImage;
+use illava::stop::Stop;
 
 use super::fixture::Case;
 
@@ -28,7 +29,7 @@ pub const SETTINGS: [Setting; 3] = [
 ];
 
 pub struct Pair {
-    pub engine: Real,
+    pub engine: LlamaEngine,
     text: TextModel,
     /// Mean and standard deviation of the file.
     pub normalisation: ([f32; 3], [f32; 3]),
@@ -60,7 +61,7 @@ impl Pair {
             chat_template: None,
             stop: Stop::new(),
         };
-        let (engine, remarks) = Real::load(&settings, |_| ()).expect("the pair loads");
+        let (engine, remarks) = LlamaEngine::load(&settings, |_| ()).expect("the pair loads");
         assert!(remarks.is_empty(), "{family}: nothing is missing in converted files: {remarks:?}");
         let file = Gguf::open(&projector).expect("the header is read");
         let three = |key: &str| {

@@ -15,11 +15,11 @@ use super::output::Output;
 use super::record::{Defaults, Outcome, Record, What, finish_name};
 use crate::cli::progress::Progress;
 use crate::cli::{interrupt, settings, worker};
-use crate::engine::Stop;
 use crate::error::{Error, Kind, Result};
 use crate::media::{self, policy};
 use crate::report::milliseconds;
 use crate::request::{self, Grammar, Limits, Picture};
+use crate::stop::Stop;
 use crate::worker::protocol::{Command, Done, Event, Finish};
 use crate::worker::service::{Input, Service};
 
@@ -38,8 +38,8 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
         folder: std::path::PathBuf::new(),
     };
     let grammar = limits.grammar.map(|grammar| match grammar {
-        crate::engine::Grammar::Gbnf(text) => Grammar::Gbnf(text),
-        crate::engine::Grammar::JsonSchema(text) => Grammar::JsonSchema(text),
+        crate::answer::Grammar::Gbnf(text) => Grammar::Gbnf(text),
+        crate::answer::Grammar::JsonSchema(text) => Grammar::JsonSchema(text),
     });
     let stop = options.load.stop;
     interrupt::install(stop)?;
@@ -55,7 +55,7 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
         eprintln!("note: {line}");
     }
     let bar = bar(requests.count, output.resumed());
-    let mut desk = Desk {
+    let mut driver = BatchDriver {
         inputs,
         output,
         bar,
@@ -71,13 +71,13 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
         ended: false,
     };
     let mut requests = requests;
-    desk.feed(&mut requests);
-    service.run(&received, |event| desk.take(event, &mut requests));
-    desk.close()
+    driver.feed(&mut requests);
+    service.run(&received, |event| driver.take(event, &mut requests));
+    driver.close()
 }
 
 /// What is under way.
-struct Desk {
+struct BatchDriver {
     inputs: Sender<Input>,
     output: Output,
     bar: ProgressBar,
@@ -95,7 +95,7 @@ struct Desk {
     ended: bool,
 }
 
-impl Desk {
+impl BatchDriver {
     /// Sends requests until enough are under way; ends the service when there are no more.
     fn feed(&mut self, requests: &mut Requests) {
         while self.waiting.len() < self.most && self.error.is_none() && !self.stop.is_asked() && !self.ended {

@@ -11,14 +11,14 @@
 //! | DocVQA, InfoVQA | `questionId`, `answers` (a list) |
 //! | ChartQA | `answer`, `type` (human or augmented) |
 
-use super::{Item, Metric, Picture};
+use super::{Item, Metric, PictureSource};
 
 /// One row of a table, whatever the layout.
 pub trait Row {
     /// A cell as text; lists have one text for each element. Empty where the column is missing or null.
     fn texts(&self, column: &str) -> Vec<String>;
     /// Encoded pictures of a cell.
-    fn pictures(&self, column: &str) -> Vec<Picture>;
+    fn pictures(&self, column: &str) -> Vec<PictureSource>;
 }
 
 /// The question of row `number` (counted from 0) and what its columns suggest for marking.
@@ -132,8 +132,8 @@ mod tests {
             self.0.get(column).into_iter().flatten().map(ToString::to_string).collect()
         }
 
-        fn pictures(&self, column: &str) -> Vec<Picture> {
-            if column == "image" { vec![Picture::Bytes([1].into())] } else { Vec::new() }
+        fn pictures(&self, column: &str) -> Vec<PictureSource> {
+            if column == "image" { vec![PictureSource::Bytes([1].into())] } else { Vec::new() }
         }
     }
 

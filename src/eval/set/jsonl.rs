@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Item, Metric, Picture};
+use super::{Item, Metric, PictureSource};
 
 #[derive(Deserialize)]
 struct Line {
@@ -101,7 +101,7 @@ pub fn read(path: &Path) -> Result<(Vec<Item>, Metric), String> {
                 .image
                 .into_iter()
                 .chain(line.images)
-                .map(|name| Picture::File(folder.join(name)))
+                .map(|name| PictureSource::File(folder.join(name)))
                 .collect(),
             videos: line.video.into_iter().map(|video| video.beside(folder)).collect(),
             question: line.question,

@@ -15,13 +15,13 @@ use crate::media::{self, Pixels, policy};
 
 /// Where a question's picture is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Picture {
+pub enum PictureSource {
     File(PathBuf),
     /// An encoded picture from within the set; questions about one picture share it.
     Bytes(Arc<[u8]>),
 }
 
-impl Picture {
+impl PictureSource {
     /// # Errors
     /// As [`media::open`].
     pub fn pixels(&self, item: &str) -> Result<Pixels> {
@@ -40,7 +40,7 @@ pub struct Item {
     pub id: String,
     /// Shown apart in tables; empty where the set has none.
     pub category: String,
-    pub pictures: Vec<Picture>,
+    pub pictures: Vec<PictureSource>,
     /// Files, folders of frames or comma lists of them.
     pub videos: Vec<OsString>,
     pub question: String,

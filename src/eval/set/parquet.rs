@@ -9,7 +9,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row as ParquetRow};
 
 use super::columns::{self, Row};
-use super::{Item, Metric, Picture};
+use super::{Item, Metric, PictureSource};
 
 struct Cells<'a>(HashMap<&'a str, &'a Field>);
 
@@ -18,7 +18,7 @@ impl Row for Cells<'_> {
         self.0.get(column).map(|field| texts(field)).unwrap_or_default()
     }
 
-    fn pictures(&self, column: &str) -> Vec<Picture> {
+    fn pictures(&self, column: &str) -> Vec<PictureSource> {
         self.0.get(column).map(|field| pictures(field)).unwrap_or_default()
     }
 }
@@ -33,9 +33,9 @@ fn texts(field: &Field) -> Vec<String> {
     }
 }
 
-fn pictures(field: &Field) -> Vec<Picture> {
+fn pictures(field: &Field) -> Vec<PictureSource> {
     match field {
-        Field::Bytes(bytes) => vec![Picture::Bytes(Arc::from(bytes.data()))],
+        Field::Bytes(bytes) => vec![PictureSource::Bytes(Arc::from(bytes.data()))],
         Field::Group(group) => named(group).get("bytes").map(|field| pictures(field)).unwrap_or_default(),
         Field::ListInternal(list) => list.elements().iter().flat_map(pictures).collect(),
         _ => Vec::new(),

@@ -9,12 +9,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::columns::{self, Row};
-use super::{Item, Metric, Picture};
+use super::{Item, Metric, PictureSource};
 
 struct Cells<'a> {
     columns: &'a HashMap<String, usize>,
     record: &'a csv::StringRecord,
-    pictures: Vec<Picture>,
+    pictures: Vec<PictureSource>,
 }
 
 impl Row for Cells<'_> {
@@ -23,7 +23,7 @@ impl Row for Cells<'_> {
         if cell.is_empty() { Vec::new() } else { vec![cell.to_owned()] }
     }
 
-    fn pictures(&self, column: &str) -> Vec<Picture> {
+    fn pictures(&self, column: &str) -> Vec<PictureSource> {
         if column == "image" { self.pictures.clone() } else { Vec::new() }
     }
 }
@@ -34,7 +34,7 @@ pub fn read(path: &Path) -> Result<(Vec<Item>, Metric), String> {
     let header = reader.headers().map_err(|error| error.to_string())?;
     let columns: HashMap<String, usize> =
         header.iter().enumerate().map(|(i, name)| (name.to_owned(), i)).collect();
-    let mut by_index: HashMap<String, Picture> = HashMap::new();
+    let mut by_index: HashMap<String, PictureSource> = HashMap::new();
     let mut items = Vec::new();
     let mut metric = None;
     for (number, record) in reader.records().enumerate() {
@@ -53,7 +53,7 @@ pub fn read(path: &Path) -> Result<(Vec<Item>, Metric), String> {
     Ok((items, metric.unwrap_or(Metric::Exact)))
 }
 
-fn picture(cell: &str, by_index: &HashMap<String, Picture>) -> Result<Option<Picture>, String> {
+fn picture(cell: &str, by_index: &HashMap<String, PictureSource>) -> Result<Option<PictureSource>, String> {
     // No picture is so small.
     const LONGEST_INDEX: usize = 64;
     if cell.is_empty() {
@@ -68,7 +68,7 @@ fn picture(cell: &str, by_index: &HashMap<String, Picture>) -> Result<Option<Pic
     }
     let bytes =
         BASE64_STANDARD.decode(cell.trim()).map_err(|error| format!("image is not base64 ({error})"))?;
-    Ok(Some(Picture::Bytes(Arc::from(bytes))))
+    Ok(Some(PictureSource::Bytes(Arc::from(bytes))))
 }
 
 #[cfg(test)]
@@ -87,7 +87,7 @@ mod tests {
         let (items, metric) = read(&path).unwrap();
         assert_eq!(metric, Metric::Choice);
         assert_eq!(items[0].pictures, items[1].pictures);
-        assert_eq!(items[0].pictures[0], Picture::Bytes(Arc::from([7; 60].as_slice())));
+        assert_eq!(items[0].pictures[0], PictureSource::Bytes(Arc::from([7; 60].as_slice())));
         assert_eq!(items[1].question, "And \"this\"?");
 
         std::fs::write(&path, "index\timage\tquestion\tanswer\n3\t9\tWhich?\tA\n").unwrap();

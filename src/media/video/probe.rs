@@ -31,7 +31,7 @@ pub(super) struct Probe {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct ProbeOutput {
     #[serde(default)]
     streams: Vec<Stream>,
     #[serde(default)]
@@ -85,7 +85,7 @@ pub(super) fn probe(path: &Path, name: &str, limits: &VideoLimits, programs: &Pr
     if !content {
         return Err(media(refused(&complaint)));
     }
-    let answer: Answer = serde_json::from_slice(&json)
+    let answer: ProbeOutput = serde_json::from_slice(&json)
         .map_err(|error| media(format!("ffprobe gave an answer that cannot be read ({error})")))?;
     let Some(Stream { width: Some(width), height: Some(height), avg_frame_rate }) =
         answer.streams.into_iter().next()

@@ -15,14 +15,14 @@ pub enum Sampling {
 
 /// What a person asks for, where not what the model's authors take.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Wish {
+pub struct FrameChoice {
     /// Frames a second.
     pub fps: Option<f64>,
     /// Frames in all; with `fps`, at the most.
     pub frames: Option<u32>,
 }
 
-impl Wish {
+impl FrameChoice {
     /// The rule by which a model gets frames whose authors' rule is `custom`, if it takes videos at all.
     #[must_use]
     pub fn over(self, custom: Option<Sampling>) -> Sampling {
@@ -183,10 +183,10 @@ mod tests {
         }
         assert_eq!(Sampling::QWEN2VL.with(None, Some(9)).of_file(100, 25.0).len(), 8);
         assert_eq!(
-            Wish { fps: None, frames: Some(3) }.over(None),
+            FrameChoice { fps: None, frames: Some(3) }.over(None),
             Sampling::Uniform { frames: 3, multiple: 1 }
         );
-        assert_eq!(Wish::default().over(Some(Sampling::QWEN2VL)), Sampling::QWEN2VL);
+        assert_eq!(FrameChoice::default().over(Some(Sampling::QWEN2VL)), Sampling::QWEN2VL);
         assert_eq!((Sampling::QWEN2VL.frames_of(8.0), Sampling::ONEVISION.frames_of(8.0)), (16, 32));
     }
 

@@ -83,13 +83,13 @@ fn bury(inner: &Inner, death: &Death) {
     let running: Vec<_> = table
         .iter()
         .filter_map(|pending| match pending {
-            Pending::Answer { fingerprint, suspect, .. } => Some((*fingerprint, *suspect)),
+            Pending::AnswerStream { fingerprint, suspect, .. } => Some((*fingerprint, *suspect)),
             Pending::Tokens(_) | Pending::Status(_) => None,
         })
         .collect();
     lock(&inner.suspects).blame(&running, death, Instant::now());
     for pending in table {
-        if let Pending::Answer { events, .. } = pending {
+        if let Pending::AnswerStream { events, .. } = pending {
             let _ = events.send(Event::Died(death.clone()));
         }
     }

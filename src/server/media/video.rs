@@ -24,7 +24,7 @@ const AT_ONCE: usize = 2;
 
 /// What the model makes of a video.
 #[derive(Debug, Clone, Copy)]
-pub struct Film {
+pub struct VideoPlan {
     /// One span; otherwise each frame is a picture.
     pub one_span: bool,
     pub frames: Sampling,
@@ -57,7 +57,13 @@ impl Videos {
         }
     }
 
-    fn read(&self, file: &NamedTempFile, name: &str, film: &Film, since: Instant) -> ApiResult<Vec<Picture>> {
+    fn read(
+        &self,
+        file: &NamedTempFile,
+        name: &str,
+        film: &VideoPlan,
+        since: Instant,
+    ) -> ApiResult<Vec<Picture>> {
         let frames = film.frames.at_most(self.limits.max_frames);
         let (limits, programs) = (self.limits, self.programs.clone());
         let video = Source::open_file(file.path(), name.to_owned(), limits, programs)
@@ -92,7 +98,7 @@ impl Media {
         self: &Arc<Self>,
         url: String,
         name: String,
-        film: Film,
+        film: VideoPlan,
     ) -> ApiResult<Vec<Picture>> {
         let start = Instant::now();
         let gate = if is_remote(&url) { &self.fetchers } else { &self.decoders };

@@ -1,0 +1,169 @@
+//! The rows of a prefill: tokens, embeddings and positions, text and pictures mixed.
+
+use crate::schedule::Strategy;
+use crate::see::EncodedImage;
+
+/// One item of the sequence as the decoder holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    Token(i32),
+    /// A picture, by its number in the session.
+    Image(usize),
+}
+
+impl Entry {
+    /// Positions it takes up.
+    #[must_use]
+    pub fn extent(self, images: &[EncodedImage]) -> i32 {
+        match self {
+            Entry::Token(_) => 1,
+            Entry::Image(number) => images.get(number).map_or(0, |image| image.extent),
+        }
+    }
+}
+
+/// The first position after `entries`.
+#[must_use]
+pub fn end_position(entries: &[Entry], images: &[EncodedImage]) -> i32 {
+    entries.iter().map(|entry| entry.extent(images)).sum()
+}
+
+/// What [`super::Engine::prefill`] takes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Rows {
+    /// Below 0 where the row is an embedding.
+    pub tokens: Vec<i32>,
+    /// [rows, n_embd], zero where the row is a token; empty without pictures.
+    pub embeddings: Vec<f32>,
+    /// [n_pos, rows].
+    pub positions: Vec<i32>,
+    /// First row, number of rows, tokens removed at each merge layer.
+    pub spans: Vec<(usize, usize, Vec<u32>)>,
+    /// What they are removed by: that of the pictures.
+    pub strategy: Strategy,
+    /// [rows] original tokens that each row stands for; empty: one each.
+    pub sizes: Vec<f32>,
+}
+
+impl Rows {
+    /// Rows for `entries`, the first of which stands at position `start`.
+    ///
+    /// Text counts on by one. A span of a model with one position row counts its tokens; with
+    /// M-RoPE's four rows (t, h, w, unused) each token has t = the span's first position plus its
+    /// place in time (0 in a still picture), h, w = that position plus its cell, and the next text
+    /// follows after the largest of them (Qwen2-VL, section 2.1 of its report).
+    #[must_use]
+    pub fn new(entries: &[Entry], images: &[EncodedImage], start: i32, n_embd: usize, n_pos: usize) -> Self {
+        let mut rows = Self::default();
+        // One vector for each of t, h and w; models with a single row read t only.
+        let mut axes: [Vec<i32>; 3] = Default::default();
+        let mut position = start;
+        for entry in entries {
+            match *entry {
+                Entry::Token(token) => {
+                    rows.tokens.push(token);
+                    axes.iter_mut().for_each(|axis| axis.push(position));
+                }
+                Entry::Image(number) => {
+                    let Some(image) = images.get(number) else { continue };
+                    let n = image.plan.tokens as usize;
+                    let first = rows.tokens.len();
+                    rows.spans.push((first, n, image.plan.decoder_r()));
+                    rows.strategy = image.strategy;
+                    if !image.sizes.is_empty() {
+                        rows.sizes.resize(first, 1.0);
+                        rows.sizes.extend_from_slice(&image.sizes);
+                    }
+                    rows.embeddings.resize(first * n_embd, 0.0);
+                    rows.embeddings.extend_from_slice(&image.embeddings);
+                    rows.tokens.resize(first + n, -1);
+                    if n_pos == 1 {
+                        axes[0].extend(position..position + image.extent);
+                    } else {
+                        for (i, &(row, column)) in image.cells.iter().enumerate() {
+                            axes[0].push(position + image.times.get(i).copied().unwrap_or(0));
+                            axes[1].push(position + row);
+                            axes[2].push(position + column);
+                        }
+                    }
+                }
+            }
+            position += entry.extent(images);
+        }
+        if !rows.sizes.is_empty() {
+            rows.sizes.resize(rows.tokens.len(), 1.0);
+        }
+        if !rows.embeddings.is_empty() {
+            rows.embeddings.resize(rows.tokens.len() * n_embd, 0.0);
+        }
+        let [t, h, w] = axes;
+        rows.positions = t;
+        if n_pos > 1 {
+            rows.positions.extend(h);
+            rows.positions.extend(w);
+            rows.positions.resize(rows.tokens.len() * n_pos, 0);
+        }
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::see::picture;
+
+    #[test]
+    fn one_position_row() {
+        let images = [picture(3, 1)];
+        let entries = [Entry::Token(7), Entry::Image(0), Entry::Token(8), Entry::Token(9)];
+        let rows = Rows::new(&entries, &images, 10, 2, 1);
+        assert_eq!(rows.tokens, [7, -1, -1, -1, 8, 9]);
+        assert_eq!(rows.positions, [10, 11, 12, 13, 14, 15]);
+        assert_eq!(rows.spans, [(1, 3, vec![2])]);
+        assert_eq!(rows.embeddings, [0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(end_position(&entries, &images), 6);
+    }
+
+    #[test]
+    fn sizes_stand_beside_the_rows() {
+        let counted =
+            EncodedImage { sizes: vec![2.0, 1.0, 3.0], strategy: Strategy::Greedy, ..picture(3, 1) };
+        let entries = [Entry::Token(7), Entry::Image(0), Entry::Token(8), Entry::Image(1), Entry::Token(9)];
+        let rows = Rows::new(&entries, &[counted.clone(), picture(2, 1)], 0, 2, 1);
+        assert_eq!(rows.sizes, [1.0, 2.0, 1.0, 3.0, 1.0, 1.0, 1.0, 1.0]);
+        let rows = Rows::new(&entries[..2], &[counted], 0, 2, 1);
+        assert_eq!((rows.sizes, rows.strategy), (vec![1.0, 2.0, 1.0, 3.0], Strategy::Greedy));
+    }
+
+    #[test]
+    fn mrope() {
+        // A 3 x 2 grid of which the cells (0,1), (1,0) and (1,2) are left.
+        let image = EncodedImage { cells: vec![(0, 1), (1, 0), (1, 2)], extent: 3, ..picture(3, 1) };
+        let rows = Rows::new(&[Entry::Token(7), Entry::Image(0), Entry::Token(8)], &[image], 5, 2, 4);
+        assert_eq!(rows.tokens, [7, -1, -1, -1, 8]);
+        assert_eq!(rows.positions[..5], [5, 6, 6, 6, 9], "t");
+        assert_eq!(rows.positions[5..10], [5, 6, 7, 7, 9], "h");
+        assert_eq!(rows.positions[10..15], [5, 7, 6, 8, 9], "w");
+        assert_eq!(rows.positions[15..], [0; 5]);
+    }
+
+    #[test]
+    fn mrope_of_a_video() {
+        let image = EncodedImage {
+            cells: vec![(0, 0), (0, 1), (0, 1)],
+            times: vec![0, 0, 1],
+            extent: 2,
+            ..picture(3, 1)
+        };
+        let rows = Rows::new(&[Entry::Image(0), Entry::Token(8)], &[image], 5, 2, 4);
+        assert_eq!(rows.positions[..4], [5, 5, 6, 7], "t");
+        assert_eq!(rows.positions[8..12], [5, 6, 6, 7], "w");
+    }
+
+    #[test]
+    fn text_alone_brings_no_embeddings() {
+        let rows = Rows::new(&[Entry::Token(1), Entry::Token(2)], &[], 0, 2, 1);
+        assert!(rows.embeddings.is_empty() && rows.spans.is_empty());
+        assert_eq!(rows.positions, [0, 1]);
+    }
+}

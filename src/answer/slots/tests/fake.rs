@@ -1,0 +1,365 @@
+//! A decoder that counts instead of computing, and a bench to drive slots on it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::answer::slots::*;
+use crate::answer::{Penalties, Sampling};
+use crate::error::{Error, Kind, Result};
+use crate::media::Pixels;
+use crate::native::VisionInfo;
+use crate::pair::{Facts, KvShape, Pair};
+use crate::prompt::{Chunk, Family};
+use crate::report;
+use crate::schedule::{Amount, HalfSchedule, Schedule, Shape};
+use crate::see::{EncodeJob, Encoded, EncodedImage, VisualInput, picture as encoded_picture};
+
+const END: i32 = 0;
+/// Rows computed at once.
+const UBATCH: usize = 4;
+/// Cells of a slot.
+pub const CELLS: u32 = 32;
+
+/// Merges half of a picture at layer 2.
+pub fn schedule() -> Schedule {
+    Schedule {
+        name: "test".into(),
+        decoder: HalfSchedule { steps: vec![(2, Amount::Keep(0.5))] },
+        ..Schedule::default()
+    }
+}
+
+/// BOS and a token for each letter; U+0001 stands for the next picture. The answer is `length`
+/// letters of the alphabet.
+pub fn job(id: u64, prompt: &str, length: u32) -> Job {
+    let mut chunks = vec![Chunk::Tokens(vec![1])];
+    let mut pictures = 0;
+    for letter in prompt.chars() {
+        if letter == '\u{1}' {
+            chunks.push(Chunk::Image(pictures));
+            pictures += 1;
+        } else {
+            chunks.push(Chunk::Tokens(vec![letter as i32]));
+        }
+    }
+    Job {
+        id,
+        scope: Some(Vec::new()),
+        prompt: chunks,
+        pictures: Vec::new(),
+        schedule: schedule(),
+        max_tokens: None,
+        stop: Vec::new(),
+        draw: Draw {
+            sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: length },
+            penalties: Penalties::default(),
+            grammar: None,
+            ignore_end: false,
+        },
+        logprobs: None,
+        trace: false,
+    }
+}
+
+/// A picture that brings `tokens`; with none it cannot be encoded.
+pub fn picture(content: u8, tokens: u32) -> PromptPicture {
+    let pixels = Pixels { width: tokens, height: 1, rgb: Vec::new(), remark: None };
+    PromptPicture {
+        key: [content; 32],
+        source: Arc::new(VisualInput::Image(pixels)),
+        several: false,
+        decode_ms: 1.0,
+    }
+}
+
+#[derive(Default)]
+pub struct Fake {
+    log: Vec<String>,
+    /// Positions each sequence holds, in order.
+    held: Vec<Vec<i32>>,
+    /// Rows still to be computed, and the positions already there.
+    runs: HashMap<usize, (Rows, usize, usize)>,
+    /// Tokens drawn and to be drawn.
+    answers: HashMap<usize, (u32, u32)>,
+    pub broken: bool,
+}
+
+impl Decoder for Fake {
+    fn begin(&mut self, slot: usize, rows: &Rows, _last_token: bool) -> Result<()> {
+        self.log.push(format!("begin {slot}: {} rows", rows.tokens.len()));
+        assert!(self.held[slot].last() < rows.positions.first(), "positions go on");
+        let before = self.held[slot].len();
+        self.runs.insert(slot, (rows.clone(), 0, before));
+        Ok(())
+    }
+
+    fn step(&mut self, slot: usize) -> Result<Option<Vec<MergeStep>>> {
+        self.log.push(format!("step {slot}"));
+        let (rows, done, _) = self.runs.get_mut(&slot).unwrap();
+        let end = (*done + UBATCH).min(rows.tokens.len());
+        self.held[slot].extend(&rows.positions[*done..end]);
+        *done = end;
+        if end < rows.tokens.len() {
+            return Ok(None);
+        }
+        let (rows, ..) = self.runs.remove(&slot).unwrap();
+        let spans = rows.spans.iter().enumerate().filter(|(_, (_, _, r))| r[0] > 0);
+        let step = |(span, (_, n, r)): (usize, &(usize, usize, Vec<u32>))| MergeStep {
+            span,
+            layer: 2,
+            n_in: u32::try_from(*n).unwrap(),
+            n_out: u32::try_from(*n).unwrap() - r[0],
+            ..MergeStep::default()
+        };
+        Ok(Some(spans.map(step).collect()))
+    }
+
+    fn cancel(&mut self, slot: usize) {
+        if let Some((_, _, before)) = self.runs.remove(&slot) {
+            self.held[slot].truncate(before);
+        }
+    }
+
+    fn decode(&mut self, next: &[Next]) -> Result<()> {
+        self.log.push(format!("decode {:?}", next.iter().map(|next| next.sequence).collect::<Vec<_>>()));
+        for next in next {
+            assert!(self.held[next.sequence].last() < Some(&next.position));
+            self.held[next.sequence].push(next.position);
+        }
+        if self.broken { Err(Error::new(Kind::Native, "broken")) } else { Ok(()) }
+    }
+
+    fn start_sampling(&mut self, slot: usize, draw: &Draw, _seen: &[i32]) -> Result<()> {
+        self.answers.insert(slot, (0, draw.sampling.seed));
+        Ok(())
+    }
+
+    fn sample(&mut self, slot: usize, _from: From, top: Option<u32>) -> Result<Option<Drawn>> {
+        let (drawn, length) = self.answers.get_mut(&slot).unwrap();
+        let token = if drawn == length { END } else { i32::from(b'a') + *drawn as i32 };
+        *drawn += 1;
+        Ok(Some(Drawn { token, logprobs: top.map(|_| (-0.5, vec![(i32::from(b'z'), -0.1)])) }))
+    }
+
+    fn forget_from(&mut self, slot: usize, position: i32) -> bool {
+        self.held[slot].retain(|held| *held < position);
+        true
+    }
+
+    fn share(&mut self, from: usize, to: usize, position: i32) -> Result<()> {
+        self.log.push(format!("share {from} -> {to} before {position}"));
+        assert!(self.held[to].is_empty());
+        self.held[to] = self.held[from].iter().copied().filter(|held| *held < position).collect();
+        Ok(())
+    }
+
+    fn piece(&self, token: i32) -> Vec<u8> {
+        vec![u8::try_from(token).unwrap()]
+    }
+
+    fn ends_generation(&self, token: i32) -> bool {
+        token == END
+    }
+
+    fn segments(&self) -> Vec<SegmentInfo> {
+        let cells = CELLS * u32::try_from(self.held.len()).unwrap();
+        let segment = |layers| SegmentInfo { layers, cells, used: 0, bytes: u64::from(cells) * 20 };
+        vec![segment((0, 2)), segment((2, 4))]
+    }
+
+    fn compute_bytes(&self) -> u64 {
+        0
+    }
+}
+
+/// Slots on a fake decoder, and everything they said.
+pub struct Bench {
+    pub slots: Slots<Fake>,
+    pub encoded: usize,
+    jobs: Vec<EncodeJob>,
+    said: Vec<Output>,
+}
+
+impl Bench {
+    pub fn new(slots: usize) -> Self {
+        let decoder = Fake { held: vec![Vec::new(); slots], ..Fake::default() };
+        let settings =
+            Settings { slots, cells: vec![CELLS, CELLS], merge_layers: vec![2], picture_bytes: 1 << 20 };
+        Self {
+            slots: Slots::new(decoder, Arc::new(facts()), settings),
+            encoded: 0,
+            jobs: Vec::new(),
+            said: Vec::new(),
+        }
+    }
+
+    pub fn submit(&mut self, job: Job) {
+        self.slots.submit(job);
+    }
+
+    pub fn turns(&mut self, n: usize) {
+        for _ in 0..n {
+            self.slots.turn();
+            self.collect();
+        }
+    }
+
+    fn collect(&mut self) {
+        for output in self.slots.take_output() {
+            match output {
+                Output::Encode(job) => self.jobs.push(job),
+                other => self.said.push(other),
+            }
+        }
+    }
+
+    /// Pictures handed out and not encoded yet.
+    pub fn waiting(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Encodes what waits.
+    pub fn encode(&mut self) {
+        for job in std::mem::take(&mut self.jobs) {
+            self.encoded += 1;
+            let tokens = job.source.visual(job.several).size().0;
+            let image = if tokens == 0 {
+                Err(Error::new(Kind::Media, "no picture"))
+            } else {
+                Ok(EncodedImage {
+                    tiles: vec![crate::native::Tile { size: (tokens, 1), grid: (tokens, 1) }],
+                    ..encoded_picture(tokens, tokens)
+                })
+            };
+            let encoded = Encoded { ticket: job.ticket, image, from_disk: false, compute_bytes: 0 };
+            self.slots.encoded(encoded);
+        }
+    }
+
+    /// Until all is over.
+    pub fn run(&mut self) {
+        for _ in 0..1000 {
+            self.turns(1);
+            self.encode();
+            if !self.slots.is_busy() {
+                self.collect();
+                return;
+            }
+        }
+        panic!("it does not end");
+    }
+
+    /// What the decoder did since the last call.
+    pub fn log(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.slots.decoder.log)
+    }
+
+    pub fn done(&self, id: u64) -> Done {
+        let mut done = self.said.iter().filter_map(|output| match output {
+            Output::Done(done) if done.id == id => Some(done.as_ref().clone()),
+            _ => None,
+        });
+        let first = done.next().unwrap_or_else(|| panic!("{id} is not done: {:?}", self.said));
+        assert!(done.next().is_none(), "{id} is done twice");
+        first
+    }
+
+    pub fn failed(&self, id: u64) -> Failed {
+        let failed = self.said.iter().find_map(|output| match output {
+            Output::Failed(failed) if failed.id == id => Some(failed.clone()),
+            _ => None,
+        });
+        failed.unwrap_or_else(|| panic!("{id} did not fail: {:?}", self.said))
+    }
+
+    pub fn started(&self, id: u64) -> Started {
+        let started = self.said.iter().find_map(|output| match output {
+            Output::Started(started) if started.id == id => Some(started.clone()),
+            _ => None,
+        });
+        started.unwrap_or_else(|| panic!("{id} did not start"))
+    }
+
+    fn deltas(&self, id: u64) -> impl Iterator<Item = &Delta> {
+        self.said.iter().filter_map(move |output| match output {
+            Output::Delta(delta) if delta.id == id => Some(delta),
+            _ => None,
+        })
+    }
+
+    pub fn text(&self, id: u64) -> String {
+        self.deltas(id).map(|delta| delta.text.as_str()).collect()
+    }
+
+    pub fn tokens(&self, id: u64) -> Vec<Token> {
+        self.deltas(id).flat_map(|delta| delta.tokens.clone()).collect()
+    }
+
+    /// Ids in the order they were done.
+    pub fn order(&self) -> Vec<u64> {
+        let ids = self.said.iter().filter_map(|output| match output {
+            Output::Done(done) => Some(done.id),
+            _ => None,
+        });
+        ids.collect()
+    }
+
+    /// What the slots believe to be cached is what the decoder holds.
+    pub fn is_consistent(&self) {
+        for (i, view) in self.slots.view().iter().enumerate() {
+            assert_eq!(view.kv_tokens[0] as usize, self.slots.decoder.held[i].len(), "slot {i}");
+        }
+    }
+}
+
+fn facts() -> Facts {
+    Facts {
+        pair: Pair {
+            arch: "fake".into(),
+            model: report::Model::default(),
+            text_name: None,
+            n_embd: 2,
+            n_layer: 4,
+            n_ctx_train: 256,
+            kv: KvShape::new(vec![1; 4], 2, 2),
+            has_chat_template: true,
+            text_types: Vec::new(),
+            projector_types: Vec::new(),
+            recommended: None,
+        },
+        vision: VisionInfo {
+            projector: "mlp".into(),
+            layers: 4,
+            layers_run: 4,
+            width: 8,
+            heads: 1,
+            image_size: 8,
+            patch_size: 2,
+            n_embd_out: 2,
+            group: 1,
+            class_token: false,
+            dynamic_size: false,
+            can_merge: true,
+            mrope: false,
+            weight_bytes: 10,
+            repacked_bytes: 0,
+            backend: "CPU".into(),
+            takes_smaller: false,
+        },
+        shape: Shape {
+            vit_layers: 4,
+            vit_layers_run: 4,
+            vit_tokens: 16,
+            group: 1,
+            vit_can_merge: true,
+            llm_layers: 4,
+            llm_can_merge: true,
+            is_qwen2vl: false,
+        },
+        family: Family::Llava,
+        n_pos: 1,
+        weight_bytes: 20,
+        threads: 1,
+        load_ms: 3.0,
+    }
+}

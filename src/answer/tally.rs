@@ -1,0 +1,216 @@
+//! What was measured on the way to an answer, made into its report and trace.
+
+use super::rows::Entry;
+use super::{MergeStep, SegmentInfo};
+use crate::pair::Facts;
+use crate::report::{self, Report, Trace};
+use crate::schedule::Schedule;
+use crate::see::EncodedImage;
+
+/// Measurements of one answer.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally {
+    /// Decoding, preprocessing and encoding of pictures that came with this request.
+    pub media_ms: f64,
+    pub encoder_ms: f64,
+    pub projector_ms: f64,
+    pub prefill_ms: f64,
+    /// From the first prefill or tokenising step to the first token.
+    pub to_first_token_ms: f64,
+    pub generate_ms: f64,
+    pub prefill_rows: usize,
+    pub generated: u32,
+    pub compute_bytes: u64,
+    pub cells_unmerged: u32,
+}
+
+/// The state the report describes.
+pub(super) struct Subject<'a> {
+    pub facts: &'a Facts,
+    pub schedule: &'a Schedule,
+    pub prompt: &'a [Entry],
+    pub images: &'a [EncodedImage],
+    /// [images] decoder steps of each picture.
+    pub decoder_steps: &'a [Vec<MergeStep>],
+    pub segments: &'a [SegmentInfo],
+}
+
+impl Subject<'_> {
+    fn shown(&self) -> impl Iterator<Item = (usize, &EncodedImage)> {
+        self.prompt.iter().filter_map(|entry| match entry {
+            Entry::Image(number) => Some((*number, self.images.get(*number)?)),
+            Entry::Token(_) => None,
+        })
+    }
+
+    fn text_tokens(&self) -> u32 {
+        count(self.prompt.iter().filter(|entry| matches!(entry, Entry::Token(_))).count())
+    }
+
+    pub(super) fn report(&self, tally: &Tally, seed: u32, text: String) -> Report {
+        let visual_kv = self.segments.iter().enumerate().map(|(i, segment)| report::VisualKv {
+            layers: [segment.layers.0, segment.layers.1],
+            tokens: self
+                .shown()
+                .map(|(_, image)| image.tokens_by_segment().get(i).copied().unwrap_or(0))
+                .sum(),
+        });
+        let before_decoder = tally.media_ms + tally.encoder_ms + tally.projector_ms;
+        Report {
+            model: self.facts.pair.model.clone(),
+            merge: self.merge(),
+            tokens: report::Tokens {
+                text: self.text_tokens(),
+                visual: self.shown().map(|(_, image)| image.plan.tokens_unmerged).sum(),
+                visual_after_encoder: self.shown().map(|(_, image)| image.plan.tokens).sum(),
+                visual_kv: visual_kv.collect(),
+                generated: tally.generated,
+            },
+            ms: report::Milliseconds {
+                load: self.facts.load_ms,
+                decode_media: tally.media_ms,
+                encoder: tally.encoder_ms,
+                projector: tally.projector_ms,
+                prefill: tally.prefill_ms,
+                first_token: before_decoder + tally.to_first_token_ms,
+                generate: tally.generate_ms,
+                total: before_decoder + tally.to_first_token_ms + tally.generate_ms,
+            },
+            tokens_per_second: report::Rates {
+                prefill: per_second(count(tally.prefill_rows), tally.prefill_ms),
+                generate: per_second(tally.generated.saturating_sub(1), tally.generate_ms),
+            },
+            bytes: self.bytes(tally),
+            threads: self.facts.threads,
+            backend: self.facts.vision.backend.clone(),
+            seed,
+            text,
+        }
+    }
+
+    fn merge(&self) -> report::Merge {
+        let first = self.shown().next().map(|(_, image)| &image.plan);
+        let vit =
+            first.and_then(|plan| plan.tiles.first()).map(|tile| tile.steps.as_slice()).unwrap_or_default();
+        // A shared cache may be cut at more layers than this schedule merges at.
+        let llm_layers = self.schedule.merge_layers();
+        let llm = first.map(|plan| plan.decoder.as_slice()).unwrap_or_default();
+        let llm = llm.iter().filter(|step| llm_layers.contains(&step.layer));
+        report::Merge {
+            strategy: self.strategy(),
+            schedule: self.schedule.name.clone(),
+            vit_layers: match self.schedule.budget {
+                // What acts once has its layer from the plan.
+                Some(_) => vit.iter().map(|step| step.layer).collect(),
+                None => self.schedule.encoder.steps.iter().map(|(layer, _)| *layer).collect(),
+            },
+            vit_r: vit.iter().map(|step| step.r).collect(),
+            llm_r: llm.map(|step| step.r).collect(),
+            llm_layers,
+            strategy_seed: self.schedule.strategy.seed(),
+            score: self.schedule.score.name().into(),
+            grid: self.schedule.grid.name().into(),
+        }
+    }
+
+    fn strategy(&self) -> String {
+        if self.schedule.is_off() { "off".into() } else { self.schedule.strategy.name().into() }
+    }
+
+    fn bytes(&self, tally: &Tally) -> report::Bytes {
+        let per_cell = self.segments.iter().map(|s| s.bytes as f64 / f64::from(s.cells.max(1))).sum::<f64>();
+        let kv: u64 = self.segments.iter().map(|s| s.bytes).sum();
+        // The library may round the first segment up; the unmerged cache is rounded alike.
+        let first = self.segments.first().map_or(0, |s| s.cells);
+        let cells = tally.cells_unmerged.max(first);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let kv_without_merge =
+            if self.schedule.is_off() { kv } else { (per_cell * f64::from(cells)).round() as u64 };
+        report::Bytes {
+            weights: self.facts.weight_bytes,
+            kv,
+            kv_without_merge,
+            compute: tally.compute_bytes,
+            peak_rss: report::peak_rss(),
+        }
+    }
+
+    pub(super) fn trace(&self) -> Trace {
+        let mut trace = Trace { strategy: self.strategy(), ..Trace::default() };
+        let mut tokens = Vec::new();
+        let mut spans = 0;
+        for entry in self.prompt {
+            match *entry {
+                Entry::Token(token) => tokens.push(token),
+                Entry::Image(number) => {
+                    if !tokens.is_empty() {
+                        trace.prompt.push(report::PromptPart::Tokens { tokens: std::mem::take(&mut tokens) });
+                    }
+                    if let Some(image) = self.images.get(number) {
+                        trace.prompt.push(report::PromptPart::Span {
+                            span: spans,
+                            n: image.plan.tokens,
+                            cells: (!image.places.is_empty()).then(|| image.places.clone()),
+                        });
+                        self.trace_image(&mut trace, number, spans, image);
+                        spans += 1;
+                    }
+                }
+            }
+        }
+        if !tokens.is_empty() {
+            trace.prompt.push(report::PromptPart::Tokens { tokens });
+        }
+        trace
+    }
+
+    fn trace_image(&self, trace: &mut Trace, number: usize, span: usize, image: &EncodedImage) {
+        for (i, tile) in image.tiles.iter().enumerate() {
+            trace.images.push(report::ImageTile {
+                index: number,
+                width: image.size.0,
+                height: image.size.1,
+                tile: i,
+                grid: [tile.grid.0, tile.grid.1],
+                pixels: image.tile_area(i),
+                frame: (image.frames_per_tile > 0).then_some(i * image.frames_per_tile),
+            });
+        }
+        for (tile, s) in &image.steps {
+            let step = report::Step {
+                image: Some(number),
+                tile: Some(*tile),
+                ..self.step(report::Half::Encoder, s)
+            };
+            trace.steps.push(step);
+        }
+        for s in self.decoder_steps.get(number).into_iter().flatten() {
+            trace.steps.push(report::Step { span: Some(span), ..self.step(report::Half::Decoder, s) });
+        }
+    }
+
+    fn step(&self, half: report::Half, s: &MergeStep) -> report::Step {
+        report::Step {
+            half,
+            image: None,
+            tile: None,
+            span: None,
+            layer: s.layer,
+            n_in: s.n_in,
+            n_out: s.n_out,
+            scores: s.scores.clone(),
+            kept: s.kept.clone(),
+            merged: s.merged.clone(),
+            into: s.into,
+            groups: self.schedule.strategy.merges_by_groups().then(|| s.groups.clone()),
+        }
+    }
+}
+
+fn per_second(n: u32, ms: f64) -> f64 {
+    if ms > 0.0 { f64::from(n) * 1000.0 / ms } else { 0.0 }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

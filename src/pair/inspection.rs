@@ -1,0 +1,440 @@
+//! What a pair is and what merging would do to it, without answering anything.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Pair, TypeShare};
+use crate::assembly::{self, Arrangement, Survivors};
+use crate::error::Result;
+use crate::media::Pixels;
+use crate::native::{
+    FlashAttention, Gguf, KvType, LoadOptions, TextModel, Vision, VisionInfo, VisionOptions, Weights,
+};
+use crate::report;
+use crate::schedule::{
+    Choice, Grid, MergeFlag, Plan, Preset, Recommended, Shape, Strategy, TilePlan, select,
+};
+use crate::see::{Prepared, Processor, Visual};
+
+/// Everything `inspect` says.
+#[derive(Debug, Serialize)]
+pub struct Inspection {
+    pub model: report::Model,
+    pub text: TextFacts,
+    pub projector: ProjectorFacts,
+    /// Whether the projector's embeddings are as wide as the text model's.
+    pub matches: bool,
+    pub kv: KvFacts,
+    pub recommended: Option<RecommendedFacts>,
+    pub pictures: Vec<PictureFacts>,
+    /// What the presets below do with the tokens that go.
+    pub strategy: &'static str,
+    pub presets: Vec<PresetFacts>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct TextFacts {
+    pub name: Option<String>,
+    pub layers: u32,
+    pub n_embd: u32,
+    pub context_trained: u32,
+    pub types: Vec<TypeShare>,
+    /// Of the weights, those that the CPU makes a copy of for its fastest kernels (without `--no-repack`).
+    pub repacked_bytes: u64,
+    pub has_chat_template: bool,
+    pub can_merge: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ProjectorFacts {
+    pub kind: String,
+    /// Blocks stored, and blocks the graph runs.
+    pub layers: u32,
+    pub layers_run: u32,
+    pub width: u32,
+    pub heads: u32,
+    pub image_size: u32,
+    pub patch_size: u32,
+    pub n_embd_out: u32,
+    pub patches_per_token: u32,
+    pub class_token: bool,
+    pub dynamic_size: bool,
+    pub can_merge: bool,
+    pub bytes: u64,
+    /// Of these, with `--mmproj-repack` in the layout of the CPU's fastest kernels.
+    pub repacked_bytes: u64,
+    pub types: Vec<TypeShare>,
+    /// How pictures are cut before the encoder.
+    pub cuts: String,
+    pub takes_videos: bool,
+    /// Which frames of a video are taken and what becomes of them.
+    pub videos: Option<String>,
+    /// One line for each thing the model needs and the file lacks, with what that costs.
+    pub missing: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct KvFacts {
+    pub type_k: &'static str,
+    pub type_v: &'static str,
+    pub bytes_per_token: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct RecommendedFacts {
+    pub vit_layers: Vec<u32>,
+    pub vit_r: Vec<u32>,
+    pub llm_layers: Vec<u32>,
+    pub llm_keep: Vec<f64>,
+    pub evaluated: Option<String>,
+}
+
+/// One picture size without merging.
+#[derive(Debug, Clone, Serialize)]
+pub struct PictureFacts {
+    pub width: u32,
+    pub height: u32,
+    /// Frames, of a video.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<usize>,
+    /// Patches of each tile, across and down.
+    pub tiles: Vec<[u32; 2]>,
+    pub tokens: u32,
+    pub kv_bytes: u64,
+    #[serde(skip)]
+    arrangement: Arrangement,
+}
+
+/// What a preset does to this pair.
+#[derive(Debug, Serialize)]
+pub struct PresetFacts {
+    pub name: &'static str,
+    pub vit_layers: Vec<u32>,
+    pub llm_layers: Vec<u32>,
+    /// Why this pair cannot take it.
+    pub error: Option<String>,
+    pub remark: Option<String>,
+    /// In the order of `pictures`.
+    pub pictures: Vec<MergedFacts>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct MergedFacts {
+    pub vit_r: Vec<u32>,
+    pub llm_r: Vec<u32>,
+    /// Whether the numbers of tokens depend on the picture, and are those of survivors spread evenly.
+    pub estimated: bool,
+    pub tokens_after_encoder: u32,
+    pub visual_kv: Vec<report::VisualKv>,
+    pub kv_bytes: u64,
+    /// Whether pooling or a cap keeps most of the rows that merging in the encoder could save.
+    pub kept_by_pooling: bool,
+}
+
+/// Sizes that pictures commonly have; a fixed-size encoder shows the first only.
+const SIZES: [(u32, u32); 5] = [(336, 336), (640, 480), (1024, 768), (1280, 720), (1920, 1080)];
+
+/// What is to be known of a pair.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub type_k: KvType,
+    pub type_v: KvType,
+    pub image_max_tokens: Option<u32>,
+    /// Whether the image encoder is loaded repacked.
+    pub repack: bool,
+    /// Of pictures, in pixels; without any, common ones.
+    pub sizes: &'a [(u32, u32)],
+    pub grid: Grid,
+    pub strategy: Strategy,
+}
+
+impl Inspection {
+    /// # Errors
+    /// Files that are missing, damaged or of the other kind; a KV type the heads cannot take.
+    pub fn new(text: &Path, projector: &Path, asked: &Asked<'_>) -> Result<Self> {
+        let Asked { type_k, type_v, image_max_tokens, repack, sizes, grid, strategy } = *asked;
+        let pair = Pair::open(text, projector)?;
+        let bytes_per_token = pair.kv.bytes(0, pair.n_layer, type_k, type_v)?;
+        let options = VisionOptions {
+            use_gpu: false,
+            flash_attention: FlashAttention::Auto,
+            threads: 1,
+            max_tokens: image_max_tokens,
+            repack,
+        };
+        let mut vision = Vision::load(projector, &options)?;
+        let unloaded =
+            LoadOptions { gpu_layers: Some(0), without_weights: true, weights: Weights::default() };
+        let model = TextModel::load(text, &unloaded, |_| ())?;
+        let can_merge = model.can_merge();
+        let info = vision.info().clone();
+        let shape = pair.shape(&info, can_merge);
+        let (processor, missing) =
+            Processor::read(&Gguf::open(projector)?, projector, &info, pair.n_embd, image_max_tokens)?;
+        let sizes = if sizes.is_empty() { &SIZES } else { sizes };
+        let pictures = pictures(&mut vision, &processor, &shape, bytes_per_token, sizes)?;
+        let kv = |from: u32, to: u32| pair.kv.bytes(from, to, type_k, type_v);
+        let presets =
+            presets(&pair, &shape, &pictures, (grid, strategy), !processor.newline.is_empty(), &kv)?;
+        Ok(Self {
+            matches: pair.check_widths(&info).is_ok(),
+            text: TextFacts {
+                name: pair.text_name,
+                layers: pair.n_layer,
+                n_embd: pair.n_embd,
+                context_trained: pair.n_ctx_train,
+                types: pair.text_types,
+                repacked_bytes: model.repacked_bytes(),
+                has_chat_template: pair.has_chat_template,
+                can_merge,
+            },
+            projector: projector_facts(info, pair.projector_types, &processor, missing),
+            kv: KvFacts { type_k: type_k.name(), type_v: type_v.name(), bytes_per_token },
+            recommended: pair.recommended.map(recommended_facts),
+            model: pair.model,
+            pictures,
+            strategy: strategy.name(),
+            presets,
+        })
+    }
+}
+
+fn projector_facts(
+    info: VisionInfo,
+    types: Vec<TypeShare>,
+    processor: &Processor,
+    missing: Vec<String>,
+) -> ProjectorFacts {
+    ProjectorFacts {
+        kind: info.projector,
+        layers: info.layers,
+        layers_run: info.layers_run,
+        width: info.width,
+        heads: info.heads,
+        image_size: info.image_size,
+        patch_size: info.patch_size,
+        n_embd_out: info.n_embd_out,
+        patches_per_token: info.group,
+        class_token: info.class_token,
+        dynamic_size: info.dynamic_size,
+        can_merge: info.can_merge,
+        bytes: info.weight_bytes,
+        repacked_bytes: info.repacked_bytes,
+        types,
+        cuts: processor.describe(),
+        takes_videos: processor.video_sampling().is_some(),
+        videos: processor.describe_videos(),
+        missing,
+    }
+}
+
+fn recommended_facts(own: Recommended) -> RecommendedFacts {
+    RecommendedFacts {
+        vit_layers: own.vit_layers,
+        vit_r: own.vit_r,
+        llm_layers: own.llm_layers,
+        llm_keep: own.llm_keep,
+        evaluated: own.evaluated,
+    }
+}
+
+fn pictures(
+    vision: &mut Vision,
+    processor: &Processor,
+    shape: &Shape,
+    bytes_per_token: u64,
+    sizes: &[(u32, u32)],
+) -> Result<Vec<PictureFacts>> {
+    let mut out: Vec<PictureFacts> = Vec::new();
+    for &(width, height) in sizes {
+        // Only the size matters to the choice of tiles.
+        let blank = blank(width, height);
+        let (tiles, arrangement) = match processor.prepare(&Visual::Image(&blank))? {
+            Some(prepared) => (patches(vision, &prepared), prepared.arrangement),
+            None => {
+                let picture = vision.picture(&blank.rgb, width, height)?;
+                let tiles = vision.tiles(&picture)?.iter().map(|tile| [tile.grid.0, tile.grid.1]).collect();
+                (tiles, Arrangement::Plain)
+            }
+        };
+        let known = |other: &PictureFacts| other.tiles == tiles && other.arrangement == arrangement;
+        if !out.first().is_some_and(known) {
+            out.push(picture_facts(
+                (width, height),
+                None,
+                tiles,
+                arrangement,
+                processor,
+                shape,
+                bytes_per_token,
+            ));
+        }
+    }
+    if let Some(frames) = processor.usual_frames() {
+        let (width, height) = sizes.first().copied().unwrap_or(SIZES[0]);
+        let blank = blank(width, height);
+        if let Some(prepared) = processor.prepare(&Visual::Video(vec![&blank; frames]))? {
+            let (tiles, arrangement) = (patches(vision, &prepared), prepared.arrangement);
+            let size = (width, height);
+            out.push(picture_facts(
+                size,
+                Some(frames),
+                tiles,
+                arrangement,
+                processor,
+                shape,
+                bytes_per_token,
+            ));
+        }
+    }
+    Ok(out)
+}
+
+fn blank(width: u32, height: u32) -> Pixels {
+    Pixels { width, height, rgb: vec![0; width as usize * height as usize * 3], remark: None }
+}
+
+/// Patches of each tile, across and down.
+fn patches(vision: &Vision, prepared: &Prepared) -> Vec<[u32; 2]> {
+    let patch = vision.info().patch_size.max(1);
+    prepared.cuts.iter().map(|cut| [cut.first.width / patch, cut.first.height / patch]).collect()
+}
+
+fn picture_facts(
+    (width, height): (u32, u32),
+    frames: Option<usize>,
+    tiles: Vec<[u32; 2]>,
+    arrangement: Arrangement,
+    processor: &Processor,
+    shape: &Shape,
+    bytes_per_token: u64,
+) -> PictureFacts {
+    let full: Vec<Survivors> = tiles.iter().map(|tile| Survivors::all(cells(tile, shape.group))).collect();
+    let tokens = count(assembly::rows(arrangement, &full, !processor.newline.is_empty()).len());
+    PictureFacts {
+        width,
+        height,
+        frames,
+        tiles,
+        tokens,
+        kv_bytes: bytes_per_token * u64::from(tokens),
+        arrangement,
+    }
+}
+
+/// Output cells of a tile: one a group of patches, which is square.
+fn cells(patches: &[u32; 2], group: u32) -> (u32, u32) {
+    let side = group.isqrt().max(1);
+    (patches[0] / side, patches[1] / side)
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// Rows of the span with every tile's survivors spread evenly over its cells, and whether that is
+/// an estimate: which cells survive decides what lies in the padding and what shares a pooled cell.
+fn merged_rows(
+    picture: &PictureFacts,
+    plans: &[TilePlan],
+    group: u32,
+    grid: Grid,
+    newline: bool,
+) -> Result<(u32, bool)> {
+    let merged = plans.iter().any(|plan| plan.steps.iter().any(|step| step.r > 0));
+    let gridded = matches!(picture.arrangement, Arrangement::Anyres { .. } | Arrangement::Video { .. });
+    let relabel = merged && gridded && grid == Grid::Reference;
+    let spread = |tile: &[u32; 2], plan: &TilePlan| {
+        if relabel {
+            return assembly::relabelled(plan.tokens);
+        }
+        let cells = cells(tile, group);
+        let all = u64::from(cells.0 * cells.1);
+        let kept = (0..plan.tokens)
+            .map(|i| u32::try_from(u64::from(i) * all / u64::from(plan.tokens.max(1))).unwrap_or(0));
+        Ok(Survivors { cells, kept: kept.collect() })
+    };
+    let survivors =
+        picture.tiles.iter().zip(plans).map(|(t, p)| spread(t, p)).collect::<Result<Vec<Survivors>>>()?;
+    let rows = count(assembly::rows(picture.arrangement, &survivors, newline).len());
+    Ok((rows, merged && gridded && !relabel))
+}
+
+fn presets(
+    pair: &Pair,
+    shape: &Shape,
+    pictures: &[PictureFacts],
+    (grid, strategy): (Grid, Strategy),
+    newline: bool,
+    kv: &dyn Fn(u32, u32) -> Result<u64>,
+) -> Result<Vec<PresetFacts>> {
+    let own = pair.recommended.iter().map(|_| MergeFlag::Model);
+    own.chain(Preset::ALL.into_iter().map(MergeFlag::Preset))
+        .map(|flag| {
+            let choice = Choice { merge: Some(flag), grid, strategy, ..Choice::default() };
+            let mut facts = PresetFacts {
+                name: flag.name(),
+                vit_layers: Vec::new(),
+                llm_layers: Vec::new(),
+                error: None,
+                remark: None,
+                pictures: Vec::new(),
+            };
+            let schedule = match select(&choice, shape, pair.recommended.as_ref()) {
+                Ok(schedule) => schedule,
+                Err(error) => {
+                    facts.error = Some(error.to_string());
+                    return Ok(facts);
+                }
+            };
+            facts.vit_layers = match strategy {
+                Strategy::Prumerge => vec![shape.vit_layers_run],
+                _ => schedule.encoder.steps.iter().map(|(layer, _)| *layer).collect(),
+            };
+            facts.llm_layers = schedule.merge_layers();
+            facts.remark.clone_from(&schedule.remark);
+            for picture in pictures {
+                let patches: Vec<u32> = picture.tiles.iter().map(|[x, y]| x * y).collect();
+                let planned = Plan::encoder(&schedule, shape, &patches).and_then(|tiles| {
+                    let (tokens, estimated) = merged_rows(picture, &tiles, shape.group, grid, newline)?;
+                    Ok((Plan::of_span(&schedule, shape, tiles, picture.tokens, tokens)?, estimated))
+                });
+                match planned {
+                    Ok((plan, estimated)) => {
+                        facts.pictures.push(MergedFacts { estimated, ..merged(&plan, kv)? });
+                    }
+                    Err(error) => facts.error = Some(error.to_string()),
+                }
+            }
+            Ok(facts)
+        })
+        .collect()
+}
+
+fn merged(plan: &Plan, kv: &dyn Fn(u32, u32) -> Result<u64>) -> Result<MergedFacts> {
+    let mut kv_bytes = 0;
+    for segment in &plan.segments {
+        kv_bytes += kv(segment.layers.0, segment.layers.1)? * u64::from(segment.tokens);
+    }
+    Ok(MergedFacts {
+        vit_r: plan
+            .tiles
+            .first()
+            .map(|tile| tile.steps.iter().map(|step| step.r).collect())
+            .unwrap_or_default(),
+        llm_r: plan.decoder_r(),
+        kept_by_pooling: plan.kept_by_pooling().is_some(),
+        estimated: false,
+        tokens_after_encoder: plan.tokens,
+        visual_kv: plan
+            .segments
+            .iter()
+            .map(|segment| report::VisualKv {
+                layers: [segment.layers.0, segment.layers.1],
+                tokens: segment.tokens,
+            })
+            .collect(),
+        kv_bytes,
+    })
+}

@@ -1,0 +1,154 @@
+//! The comparison that merges nothing: every input of the encoder is shown smaller, until the span
+//! has as many rows as a schedule would leave it.
+
+use super::encode::{Inputs, SpanEncoder};
+use super::processor::Cut;
+use super::visual::Visual;
+use crate::assembly::{self, Arrangement, Survivors};
+use crate::error::{Error, Kind, Result};
+use crate::media::{self, Pixels};
+use crate::native::Tile;
+use crate::schedule::{Plan, Schedule};
+
+/// The encoder's inputs after that.
+pub(super) struct Smaller {
+    pub inputs: Inputs,
+    pub arrangement: Arrangement,
+    /// Rows of the span at its full size.
+    pub unmerged: u32,
+}
+
+impl SpanEncoder<'_> {
+    /// `full` are the inputs of `tiles` as they would be without the schedule.
+    ///
+    /// # Errors
+    /// [`Kind::Model`] for an encoder that takes one size only.
+    pub(super) fn smaller(
+        &mut self,
+        visual: &Visual<'_>,
+        full: Inputs,
+        tiles: &[Tile],
+        arrangement: Arrangement,
+        schedule: &Schedule,
+    ) -> Result<Smaller> {
+        let patches: Vec<u32> = tiles.iter().map(|tile| tile.grid.0 * tile.grid.1).collect();
+        let group = self.facts.shape.group.max(1);
+        let of_tiles: u32 =
+            Plan::encoder(schedule, &self.facts.shape, &patches)?.iter().map(|p| p.tokens).sum();
+        let all: u32 = patches.iter().map(|n| n / group).sum();
+        let cells: Vec<(u32, u32)> = tiles.iter().map(|tile| cells(tile.grid, group)).collect();
+        let unmerged = self.rows(arrangement, &cells);
+        let target = f64::from(unmerged) * f64::from(of_tiles) / f64::from(all.max(1));
+
+        let vision = &self.facts.vision;
+        if !vision.takes_smaller && !vision.mrope {
+            return Err(Error::new(
+                Kind::Model,
+                format!(
+                    "--strategy downsample: this image encoder ({}) takes pictures of {}x{} pixels only",
+                    vision.projector, vision.image_size, vision.image_size
+                ),
+            ));
+        }
+        let sizes = self.sizes(arrangement, &cells, target);
+        let pixels = vision.patch_size * group.isqrt();
+        let inputs = match full {
+            Inputs::Cuts(cuts) => Inputs::Cuts(
+                cuts.into_iter()
+                    .zip(&sizes)
+                    .map(|(cut, size)| self.shown_at(cut, *size, pixels))
+                    .collect::<Result<_>>()?,
+            ),
+            Inputs::Library(_) => self.shown_by_library(visual, &sizes, pixels)?,
+        };
+        Ok(Smaller { inputs, arrangement, unmerged })
+    }
+
+    fn rows(&self, arrangement: Arrangement, cells: &[(u32, u32)]) -> u32 {
+        let full: Vec<Survivors> = cells.iter().map(|&cells| Survivors::all(cells)).collect();
+        let rows = assembly::rows(arrangement, &full, !self.processor.newline.is_empty());
+        u32::try_from(rows.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Cells across and down of each tile with which the span has the number of rows nearest to
+    /// `target`; of two as near, the smaller one.
+    fn sizes(&self, arrangement: Arrangement, full: &[(u32, u32)], target: f64) -> Vec<(u32, u32)> {
+        let longest = full.iter().map(|&(across, down)| across.max(down)).max().unwrap_or(1);
+        // An encoder of any size may be a cell off the picture's shape; one of a fixed size takes squares.
+        let slack: &[f64] = if self.facts.vision.mrope { &[0.0, -1.0, 1.0] } else { &[0.0] };
+        let candidates = (1..=longest).flat_map(|side| {
+            slack.iter().map(move |off| scaled(full, f64::from(side) / f64::from(longest), *off))
+        });
+        let distance = |sizes: &Vec<(u32, u32)>| {
+            let rows = self.rows(arrangement, sizes);
+            ((f64::from(rows) - target).abs(), rows)
+        };
+        let nearest = candidates
+            .map(|sizes| (distance(&sizes), sizes))
+            .min_by(|(a, _), (b, _)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        nearest.map_or_else(|| full.to_vec(), |(_, sizes)| sizes)
+    }
+
+    fn shown_at(&self, cut: Cut, (across, down): (u32, u32), pixels: u32) -> Result<Cut> {
+        let resize =
+            |picture: &Pixels| media::resize(picture, across * pixels, down * pixels, self.processor.filter);
+        Ok(Cut { first: resize(&cut.first)?, second: cut.second.as_ref().map(resize).transpose()?, ..cut })
+    }
+
+    /// Where llama.cpp cuts: it pads a picture to a square, or takes it at its own size.
+    fn shown_by_library(&mut self, visual: &Visual<'_>, sizes: &[(u32, u32)], pixels: u32) -> Result<Inputs> {
+        let (Visual::Image(picture) | Visual::OneOfSeveral(picture), [(across, down)]) = (visual, sizes)
+        else {
+            return Err(Error::new(
+                Kind::Model,
+                "--strategy downsample: this file leaves the tiles of a picture to llama.cpp, which has them at one size; convert the model again with tools/convert.py",
+            ));
+        };
+        if self.facts.vision.mrope {
+            let small = media::resize(picture, across * pixels, down * pixels, self.processor.filter)?;
+            return Ok(Inputs::Cuts(vec![Cut { first: small, second: None, area: whole(picture) }]));
+        }
+        let (first, area) = self.processor.padded(picture, across * pixels)?;
+        Ok(Inputs::Cuts(vec![Cut { first, second: None, area }]))
+    }
+}
+
+/// Output cells of a tile of `grid` patches: one a group of patches, which is square.
+fn cells(grid: (u32, u32), group: u32) -> (u32, u32) {
+    let side = group.isqrt().max(1);
+    (grid.0 / side, grid.1 / side)
+}
+
+/// `full` at `scale`, the shorter sides longer by `off` cells.
+fn scaled(full: &[(u32, u32)], scale: f64, off: f64) -> Vec<(u32, u32)> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let side = |n: u32, off: f64| ((f64::from(n) * scale).round() + off).max(1.0) as u32;
+    let tile = |&(across, down): &(u32, u32)| match across >= down {
+        true => (side(across, 0.0), side(down, off)),
+        false => (side(across, off), side(down, 0.0)),
+    };
+    full.iter().map(tile).collect()
+}
+
+fn whole(picture: &Pixels) -> [f64; 4] {
+    [0.0, 0.0, f64::from(picture.width), f64::from(picture.height)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_nearly_kept() {
+        assert_eq!(scaled(&[(27, 27)], 19.0 / 27.0, 0.0), [(19, 19)]);
+        assert_eq!(scaled(&[(30, 20), (20, 30)], 0.5, 0.0), [(15, 10), (10, 15)]);
+        assert_eq!(scaled(&[(30, 20), (20, 30)], 0.5, -1.0), [(15, 9), (9, 15)]);
+        assert_eq!(scaled(&[(30, 1)], 0.1, -1.0), [(3, 1)]);
+    }
+
+    #[test]
+    fn cells_of_groups() {
+        assert_eq!(cells((27, 27), 1), (27, 27));
+        assert_eq!(cells((12, 8), 4), (6, 4));
+    }
+}

@@ -1,0 +1,252 @@
+//! One visual span from pixels to rows: cut, encode tile by tile, put together.
+
+use std::time::Instant;
+
+use super::EncodedImage;
+use super::compute_lock::ComputeLock;
+use super::processor::{Cut, Processor};
+use super::visual::Visual;
+use crate::assembly::{self, Arrangement, Survivors};
+use crate::error::{Error, Kind, Result};
+use crate::native::{EncodeOptions, Encoded, PreprocessedImage, Tile, Vision};
+use crate::pair::{Facts, LoadSettings};
+use crate::report::milliseconds;
+use crate::schedule::{Grid, Plan, Schedule, Strategy};
+
+/// What it takes to encode.
+pub(crate) struct SpanEncoder<'a> {
+    pub vision: &'a mut Vision,
+    pub processor: &'a Processor,
+    pub facts: &'a Facts,
+    pub settings: &'a LoadSettings,
+    /// Where others compute beside this.
+    pub turns: Option<&'a ComputeLock>,
+}
+
+/// The encoder's inputs.
+pub(super) enum Inputs {
+    /// Cut by the library.
+    Library(PreprocessedImage),
+    Cuts(Vec<Cut>),
+}
+
+impl SpanEncoder<'_> {
+    pub(crate) fn encode(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
+        let start = Instant::now();
+        let (mut inputs, mut arrangement) = self.inputs(visual)?;
+        let mut tiles = self.tiles(&inputs)?;
+        let mut full = None;
+        if schedule.strategy == Strategy::Downsample {
+            let smaller = self.smaller(visual, inputs, &tiles, arrangement, schedule)?;
+            (inputs, arrangement, full) = (smaller.inputs, smaller.arrangement, Some(smaller.unmerged));
+            tiles = self.tiles(&inputs)?;
+        }
+        let preprocess_ms = milliseconds(start);
+        let patches: Vec<u32> = tiles.iter().map(|tile| tile.grid.0 * tile.grid.1).collect();
+        let plans = match full {
+            Some(_) => Plan::encoder(&Schedule::default(), &self.facts.shape, &patches)?,
+            None => Plan::encoder(schedule, &self.facts.shape, &patches)?,
+        };
+        if self.facts.n_pos > 1 && tiles.len() != 1 && !matches!(visual, Visual::Video(_)) {
+            return Err(Error::new(
+                Kind::Model,
+                format!("{} tiles of one picture have no (t, h, w) positions", tiles.len()),
+            ));
+        }
+        let mut encoded = Vec::with_capacity(tiles.len());
+        for (i, plan) in plans.iter().enumerate() {
+            if self.settings.stop.is_asked() {
+                return Err(Error::interrupted());
+            }
+            let steps: Vec<(u32, u32)> = plan.steps.iter().map(|step| (step.layer, step.r)).collect();
+            let options = EncodeOptions {
+                steps: &steps,
+                // Every tile has a draw of its own.
+                strategy: super::strategy::native(schedule.strategy, i),
+                reference_grid: schedule.grid == Grid::Reference,
+                threads: self.settings.threads_batch,
+            };
+            let out = self.tile(&inputs, i, &options)?;
+            if out.n_tokens != plan.tokens {
+                return Err(Error::new(
+                    Kind::Native,
+                    format!("the encoder gave {} tokens where the plan has {}", out.n_tokens, plan.tokens),
+                ));
+            }
+            encoded.push(out);
+        }
+        let mut image = EncodedImage {
+            size: visual.size(),
+            dynamic_size: self.facts.vision.dynamic_size,
+            tiles,
+            plan: Plan::default(),
+            embeddings: Vec::new(),
+            cells: Vec::new(),
+            times: Vec::new(),
+            places: Vec::new(),
+            sizes: Vec::new(),
+            strategy: schedule.strategy,
+            areas: match &inputs {
+                Inputs::Library(_) => Vec::new(),
+                Inputs::Cuts(cuts) => cuts.iter().map(|cut| cut.area).collect(),
+            },
+            frames_per_tile: match visual {
+                Visual::Video(frames) => frames.len().div_ceil(plans.len().max(1)),
+                Visual::Image(_) | Visual::OneOfSeveral(_) => 0,
+            },
+            extent: 0,
+            steps: encoded
+                .iter_mut()
+                .enumerate()
+                .flat_map(|(i, tile)| std::mem::take(&mut tile.steps).into_iter().map(move |s| (i, s)))
+                .collect(),
+            preprocess_ms,
+            encoder_ms: encoded.iter().map(|tile| tile.encoder_ms).sum(),
+            projector_ms: encoded.iter().map(|tile| tile.projector_ms).sum(),
+        };
+        let extent = if self.facts.n_pos > 1 {
+            self.place(&mut image, &encoded, schedule.grid);
+            let (across, down) = encoded.first().map_or((0, 0), |tile| tile.cells);
+            Some(across.max(down).max(count(encoded.len())))
+        } else {
+            None
+        };
+        let (tokens_unmerged, tokens) = self.assemble(&mut image, encoded, arrangement, schedule.grid)?;
+        image.plan =
+            Plan::of_span(schedule, &self.facts.shape, plans, full.unwrap_or(tokens_unmerged), tokens)?;
+        image.extent = i32::try_from(extent.unwrap_or(tokens)).unwrap_or(i32::MAX);
+        Ok(image)
+    }
+
+    fn inputs(&mut self, visual: &Visual<'_>) -> Result<(Inputs, Arrangement)> {
+        if let Some(prepared) = self.processor.prepare(visual)? {
+            return Ok((Inputs::Cuts(prepared.cuts), prepared.arrangement));
+        }
+        match visual {
+            Visual::Image(pixels) | Visual::OneOfSeveral(pixels) => {
+                let picture = self.vision.picture(&pixels.rgb, pixels.width, pixels.height)?;
+                Ok((Inputs::Library(picture), Arrangement::Plain))
+            }
+            Visual::Video(_) => Err(Error::new(Kind::Native, "a video was not cut into frames")),
+        }
+    }
+
+    fn tiles(&self, inputs: &Inputs) -> Result<Vec<Tile>> {
+        let patch = self.facts.vision.patch_size.max(1);
+        match inputs {
+            Inputs::Library(picture) => self.vision.tiles(picture),
+            Inputs::Cuts(cuts) => Ok(cuts
+                .iter()
+                .map(|cut| Tile {
+                    size: (cut.first.width, cut.first.height),
+                    grid: (cut.first.width / patch, cut.first.height / patch),
+                })
+                .collect()),
+        }
+    }
+
+    fn tile(&mut self, inputs: &Inputs, i: usize, options: &EncodeOptions<'_>) -> Result<Encoded> {
+        let cut = match inputs {
+            Inputs::Library(picture) => return self.compute(picture, i, options),
+            Inputs::Cuts(cuts) => &cuts[i],
+        };
+        let (width, height) = (cut.first.width, cut.first.height);
+        let first = self.processor.normalised(&cut.first);
+        let picture = match &cut.second {
+            None => self.vision.picture_from_pixels(&first, width, height)?,
+            Some(second) => {
+                let second = self.processor.normalised(second);
+                self.vision.picture_from_frames(&first, &second, width, height)?
+            }
+        };
+        self.compute(&picture, 0, options)
+    }
+
+    fn compute(
+        &mut self,
+        picture: &PreprocessedImage,
+        tile: usize,
+        options: &EncodeOptions<'_>,
+    ) -> Result<Encoded> {
+        let Some(turns) = self.turns else { return self.vision.encode(picture, tile, options) };
+        let mut turn = turns.take();
+        self.vision.encode_in_pieces(picture, tile, options, || turn.give_way())
+    }
+
+    /// Cells and times of every token, for (t, h, w) positions.
+    fn place(&self, image: &mut EncodedImage, encoded: &[Encoded], grid: Grid) {
+        let Some(first) = encoded.first() else { return };
+        let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        let (across, down) = (int(first.cells.0).max(1), int(first.cells.1).max(1));
+        let film = encoded.len() > 1;
+        let mut push = |time: i32, cell: i32| {
+            image.cells.push((cell / across, cell % across));
+            if film {
+                image.times.push(time);
+            }
+        };
+        match grid {
+            Grid::Faithful => {
+                for (time, tile) in (0..).zip(encoded) {
+                    tile.kept.iter().for_each(|&cell| push(time, cell));
+                }
+            }
+            // The survivors of the whole span take its first positions, in order.
+            Grid::Reference => {
+                let total: u32 = encoded.iter().map(|tile| tile.n_tokens).sum();
+                (0..int(total)).for_each(|i| push(i / (across * down), i % (across * down)));
+            }
+        }
+    }
+
+    /// The span's embeddings; how many rows it would have without merging, and how many it has.
+    fn assemble(
+        &self,
+        image: &mut EncodedImage,
+        encoded: Vec<Encoded>,
+        arrangement: Arrangement,
+        grid: Grid,
+    ) -> Result<(u32, u32)> {
+        let newline = &self.processor.newline;
+        let full: Vec<Survivors> = encoded.iter().map(|tile| Survivors::all(tile.cells)).collect();
+        let unmerged = count(assembly::rows(arrangement, &full, !newline.is_empty()).len());
+        let cell = |tile: usize, token: usize| (tile, encoded[tile].kept[token].unsigned_abs() as usize);
+        if arrangement == Arrangement::Plain {
+            if encoded.len() > 1 {
+                let tiles = encoded.iter().enumerate();
+                image.places =
+                    tiles.flat_map(|(i, tile)| (0..tile.kept.len()).map(move |t| Some(cell(i, t)))).collect();
+            }
+            let tokens = encoded.iter().map(|tile| tile.n_tokens).sum();
+            image.sizes = encoded.iter().flat_map(|tile| tile.sizes.iter().copied()).collect();
+            image.embeddings = encoded.into_iter().flat_map(|tile| tile.embeddings).collect();
+            return Ok((unmerged, tokens));
+        }
+        let relabel = grid == Grid::Reference && arrangement != Arrangement::View;
+        let survivors = encoded
+            .iter()
+            .map(|tile| {
+                if relabel && tile.n_tokens != tile.cells.0 * tile.cells.1 {
+                    return assembly::relabelled(tile.n_tokens);
+                }
+                let kept = tile.kept.iter().map(|&cell| cell.unsigned_abs()).collect();
+                Ok(Survivors { cells: tile.cells, kept })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let rows = assembly::rows(arrangement, &survivors, !newline.is_empty());
+        image.places =
+            rows.iter().map(|row| row.weightiest().map(|(tile, token)| cell(tile, token))).collect();
+        if encoded.iter().all(|tile| !tile.sizes.is_empty()) {
+            let sizes: Vec<&[f32]> = encoded.iter().map(|tile| tile.sizes.as_slice()).collect();
+            image.sizes = assembly::sizes(&rows, &sizes);
+        }
+        let embeddings: Vec<Vec<f32>> = encoded.into_iter().map(|tile| tile.embeddings).collect();
+        let width = self.facts.pair.n_embd as usize;
+        image.embeddings = assembly::gather(&rows, &embeddings, newline, width);
+        Ok((unmerged, count(rows.len())))
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

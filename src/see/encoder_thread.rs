@@ -1,0 +1,64 @@
+//! Encoding beside decoding: one thread that takes pictures one after another.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use super::cache::Key;
+use super::store::Store;
+use super::{EncodedImage, Encoder, VisualInput};
+use crate::error::Result;
+use crate::schedule::Schedule;
+
+/// A picture or a video to be encoded.
+#[derive(Debug)]
+pub struct EncodeJob {
+    pub ticket: u64,
+    pub source: Arc<VisualInput>,
+    /// VisualInput among other pictures, to a model that then shows it otherwise.
+    pub several: bool,
+    pub schedule: Schedule,
+    /// What it is kept under on disk, where it may be kept.
+    pub key: Option<Key>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub struct Encoded {
+    pub ticket: u64,
+    pub image: Result<EncodedImage>,
+    pub from_disk: bool,
+    /// Bytes of the encoder's compute buffers as they stand.
+    pub compute_bytes: u64,
+}
+
+/// The encoder's side of an engine, which no context was opened on.
+pub struct EncoderThread<E> {
+    engine: E,
+    store: Option<Store>,
+}
+
+impl<E: Encoder> EncoderThread<E> {
+    pub fn new(engine: E, store: Option<Store>) -> Self {
+        Self { engine, store }
+    }
+
+    /// Encodes until nobody can ask any more.
+    pub fn run(mut self, jobs: &Receiver<EncodeJob>, mut done: impl FnMut(Encoded)) {
+        for job in jobs {
+            done(self.encode(&job));
+        }
+    }
+
+    pub(super) fn encode(&mut self, job: &EncodeJob) -> Encoded {
+        let kept = self.store.as_mut().zip(job.key).and_then(|(store, key)| store.read(&key));
+        let from_disk = kept.is_some();
+        let image = match kept {
+            Some(image) => Ok(image),
+            None => self.engine.encode_span(&job.source.visual(job.several), &job.schedule),
+        };
+        if let (Ok(image), Some(store), Some(key), false) = (&image, &mut self.store, &job.key, from_disk) {
+            store.write(key, image);
+        }
+        Encoded { ticket: job.ticket, image, from_disk, compute_bytes: self.engine.encoder_bytes() }
+    }
+}

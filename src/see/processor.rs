@@ -1,0 +1,398 @@
+//! What a model's own processor does with a picture or a video before the encoder, and how the
+//! encoder's tokens are put together after it: read from the projector file.
+
+use std::path::Path;
+
+use super::video_rule::{Treatment, VideoRule};
+use super::visual::Visual;
+use crate::assembly::{self, Arrangement, Survivors};
+use crate::error::{Error, Kind, Result};
+use crate::media::video::Sampling;
+use crate::media::{Filter, Pixels, views};
+use crate::native::{Gguf, VisionInfo};
+
+/// How pictures are cut.
+#[derive(Debug, Clone, PartialEq)]
+enum Cutting {
+    /// By llama.cpp's own preprocessing: files that do not say what their model wants.
+    Library,
+    /// Squeezed into a square.
+    Square,
+    /// Padded to a square with the mean colour (LLaVA-1.5).
+    Pad,
+    /// The whole and its tiles (LLaVA-NeXT, LLaVA-OneVision).
+    Anyres {
+        /// Width and height, in the file's order.
+        pinpoints: Vec<(u32, u32)>,
+        max_tiles: Option<u32>,
+        unpad: bool,
+    },
+    /// Resized to whole patch groups (Qwen2-VL).
+    Dynamic { pixels: (u64, u64) },
+}
+
+/// One input of the encoder.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Cut {
+    pub first: Pixels,
+    /// The second frame of a temporal patch.
+    pub second: Option<Pixels>,
+    /// The part of the picture it shows, in the picture's pixels: left, top, right, bottom.
+    pub area: [f64; 4],
+}
+
+/// A picture or video ready for the encoder.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Prepared {
+    pub cuts: Vec<Cut>,
+    pub arrangement: Arrangement,
+}
+
+/// A model's processor.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Processor {
+    cutting: Cutting,
+    video_rule: Option<VideoRule>,
+    pub filter: Filter,
+    mean: [f32; 3],
+    std: [f32; 3],
+    /// Pixels of an encoder input's side, where that is fixed.
+    side: u32,
+    /// Patches of that side.
+    cells: u32,
+    /// Rows a picture may have, where tiles can be left out (`--image-max-tokens`).
+    max_tokens: Option<u32>,
+    /// Pixels that both sides of an input of free size are multiples of.
+    factor: u32,
+    /// The newline row; empty where the file has none.
+    pub newline: Vec<f32>,
+}
+
+impl Processor {
+    /// Reads what `file` says; `n_embd` is the text model's width, `max_tokens` bounds the rows of a
+    /// picture. The second value is one line for
+    /// each thing the file lacks, with what that costs.
+    ///
+    /// # Errors
+    /// [`Kind::File`] for values that mean nothing.
+    pub(crate) fn read(
+        file: &Gguf,
+        path: &Path,
+        vision: &VisionInfo,
+        n_embd: u32,
+        max_tokens: Option<u32>,
+    ) -> Result<(Self, Vec<String>)> {
+        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let bad = |text: String| Error::new(Kind::File, format!("{}: {text}", path.display()));
+        let newline = match file.row("v.image_newline")? {
+            Some(row) => row,
+            None => file.row("model.image_newline")?.unwrap_or_default(),
+        };
+        if !newline.is_empty() && newline.len() != n_embd as usize {
+            return Err(bad(format!(
+                "the newline row has {} values, the text model takes {n_embd}",
+                newline.len()
+            )));
+        }
+        let resample = file.string("illava.vision.resample");
+        let filter = match &resample {
+            None => Filter::default(),
+            Some(text) => Filter::named(text).ok_or_else(|| {
+                bad(format!("illava.vision.resample is `{text}`; bicubic and bilinear are known"))
+            })?,
+        };
+        let colour = |key: &str| -> Result<[f32; 3]> {
+            let values = file.floats(key).unwrap_or_default();
+            #[allow(clippy::cast_possible_truncation)]
+            match values.as_slice() {
+                [r, g, b, ..] => Ok([*r as f32, *g as f32, *b as f32]),
+                _ => Err(bad(format!("key {key} needs three numbers"))),
+            }
+        };
+        let mut remarks = Vec::new();
+        let cutting = cutting(file, vision, resample.is_some(), &bad)?;
+        if let Cutting::Anyres { pinpoints, max_tiles, unpad } = &cutting {
+            // A file of ours that bounds its tiles and lists none means it: one view.
+            if pinpoints.is_empty() && max_tiles.is_none() {
+                remarks.push(format!("{name}: names no resolutions (clip.vision.image_grid_pinpoints), so only the whole picture is shown, at {0}x{0} pixels, and details are lost; convert the model again with tools/convert.py", vision.image_size));
+            } else if *unpad && newline.is_empty() {
+                remarks.push(format!("{name}: has no newline row (v.image_newline), so nothing marks where a row of the picture ends, and answers about places get worse; convert the model again with tools/convert.py"));
+            }
+        }
+        if vision.class_token && file.string("illava.vision.class_token").as_deref() != Some("first") {
+            remarks.push(format!("{name}: has its class token in llama.cpp's order, so the first patch is dropped and the class token takes the last one's place; convert the model again with tools/convert.py to have it as published"));
+        }
+        remarks.extend(unsaid(file, &name, cutting == Cutting::Library));
+        let cutting = match cutting {
+            Cutting::Anyres { pinpoints, max_tiles: None, .. } if pinpoints.is_empty() => Cutting::Library,
+            other => other,
+        };
+        let mut pooled = matches!(cutting, Cutting::Anyres { max_tiles: Some(_), .. });
+        if let Some(what) = VideoRule::unknown(file).filter(|_| pooled && !vision.mrope) {
+            remarks.push(format!("{name}: {what}, so a video's frames go in as single pictures"));
+            pooled = false;
+        }
+        let video_rule = VideoRule::read(file, vision.mrope, pooled).map_err(&bad)?;
+        Ok((
+            Self {
+                cutting,
+                video_rule,
+                filter,
+                mean: colour("clip.vision.image_mean")?,
+                std: colour("clip.vision.image_std")?,
+                side: vision.image_size,
+                cells: vision.image_size / vision.patch_size.max(1),
+                max_tokens,
+                factor: vision.patch_size * vision.group.isqrt(),
+                newline,
+            },
+            remarks,
+        ))
+    }
+
+    /// Whether a picture is cut otherwise where the conversation shows several.
+    pub(crate) fn counts_pictures(&self) -> bool {
+        matches!(self.cutting, Cutting::Anyres { max_tiles: Some(_), .. })
+    }
+
+    /// Which frames of a video are taken; `None` where videos are not.
+    pub(crate) fn video_sampling(&self) -> Option<Sampling> {
+        self.video_rule.as_ref().map(|video_rule| video_rule.sampling)
+    }
+
+    /// What `inspect` says of videos.
+    pub(crate) fn describe_videos(&self) -> Option<String> {
+        self.video_rule.as_ref().map(VideoRule::describe)
+    }
+
+    /// Frames of the video that `inspect` shows, one of eight seconds; `None` where videos are not taken.
+    pub(crate) fn usual_frames(&self) -> Option<usize> {
+        self.video_sampling().map(|sampling| sampling.frames_of(8.0))
+    }
+
+    /// What `inspect` calls the way pictures are cut.
+    pub(crate) fn describe(&self) -> String {
+        match &self.cutting {
+            Cutting::Library => "as llama.cpp does".to_owned(),
+            Cutting::Square => "squeezed into a square".to_owned(),
+            Cutting::Pad => "padded to a square".to_owned(),
+            Cutting::Anyres { pinpoints, .. } if pinpoints.is_empty() => "the whole alone".to_owned(),
+            Cutting::Anyres { pinpoints, max_tiles: Some(most), .. } => {
+                format!(
+                    "the whole and tiles (anyres, {} shapes), cells of {most} tiles at most",
+                    pinpoints.len()
+                )
+            }
+            Cutting::Anyres { pinpoints, .. } => {
+                format!("the whole and tiles (anyres, {} shapes)", pinpoints.len())
+            }
+            Cutting::Dynamic { pixels } => format!("at their own size, {} to {} pixels", pixels.0, pixels.1),
+        }
+    }
+
+    /// Cuts a picture or a video; `None` where the library has to.
+    ///
+    /// # Errors
+    /// [`Kind::Media`] for what this model cannot take.
+    pub(crate) fn prepare(&self, visual: &Visual<'_>) -> Result<Option<Prepared>> {
+        match visual {
+            Visual::Video(frames) => self.video(frames).map(Some),
+            Visual::Image(picture) => self.picture(picture),
+            Visual::OneOfSeveral(picture) if self.counts_pictures() => self.view(picture).map(Some),
+            Visual::OneOfSeveral(picture) => self.picture(picture),
+        }
+    }
+
+    fn picture(&self, picture: &Pixels) -> Result<Option<Prepared>> {
+        let one = |first: Pixels, area: [f64; 4]| {
+            Some(Prepared { cuts: vec![Cut { first, second: None, area }], arrangement: Arrangement::Plain })
+        };
+        Ok(match &self.cutting {
+            Cutting::Library => None,
+            Cutting::Square => {
+                one(crate::media::resize(picture, self.side, self.side, self.filter)?, whole(picture))
+            }
+            Cutting::Pad => {
+                let (square, area) = self.padded(picture, self.side)?;
+                one(square, area)
+            }
+            Cutting::Dynamic { pixels } => {
+                let (width, height) =
+                    views::smart_size((picture.width, picture.height), self.factor, *pixels)?;
+                one(crate::media::resize(picture, width, height, self.filter)?, whole(picture))
+            }
+            Cutting::Anyres { pinpoints, max_tiles, unpad } => {
+                let arrange = |grid: (u32, u32)| match unpad {
+                    true => Arrangement::Anyres {
+                        grid,
+                        picture: (picture.width, picture.height),
+                        max_tiles: *max_tiles,
+                    },
+                    false => Arrangement::Plain,
+                };
+                let pinpoints = self.affordable(pinpoints, &arrange);
+                if pinpoints.is_empty() {
+                    let base = crate::media::resize(picture, self.side, self.side, self.filter)?;
+                    return Ok(one(base, whole(picture)));
+                }
+                let tiled = views::anyres(picture, self.side, &pinpoints, self.filter)?;
+                let base = Cut { first: tiled.base, second: None, area: whole(picture) };
+                let tiles = tiled.tiles.into_iter().zip(tiled.areas);
+                let cuts = tiles.map(|(first, area)| Cut { first, second: None, area });
+                let arrangement = arrange(tiled.grid);
+                Some(Prepared { cuts: std::iter::once(base).chain(cuts).collect(), arrangement })
+            }
+        })
+    }
+
+    /// The resolutions that give a picture no more rows than it may have; none: the whole alone.
+    fn affordable(
+        &self,
+        pinpoints: &[(u32, u32)],
+        arrange: &dyn Fn((u32, u32)) -> Arrangement,
+    ) -> Vec<(u32, u32)> {
+        let Some(most) = self.max_tokens else { return pinpoints.to_vec() };
+        let full = Survivors::all((self.cells, self.cells));
+        let fits = |&(width, height): &(u32, u32)| {
+            let grid = (width / self.side, height / self.side);
+            let tiles = vec![full.clone(); 1 + (grid.0 * grid.1) as usize];
+            assembly::rows(arrange(grid), &tiles, !self.newline.is_empty()).len() <= most as usize
+        };
+        pinpoints.iter().copied().filter(fits).collect()
+    }
+
+    /// A picture padded to a square with the mean colour, `side` pixels across, and the part of it that shows.
+    pub(crate) fn padded(&self, picture: &Pixels, side: u32) -> Result<(Pixels, [f64; 4])> {
+        views::padded_square(picture, side, self.mean_colour(), self.filter)
+    }
+
+    /// One view of a picture among several.
+    fn view(&self, picture: &Pixels) -> Result<Prepared> {
+        let (first, area) = self.padded(picture, self.side)?;
+        Ok(Prepared { cuts: vec![Cut { first, second: None, area }], arrangement: Arrangement::View })
+    }
+
+    fn video(&self, frames: &[&Pixels]) -> Result<Prepared> {
+        let resize =
+            |frame: &Pixels, size: (u32, u32)| crate::media::resize(frame, size.0, size.1, self.filter);
+        match (self.video_rule.as_ref().map(|video_rule| video_rule.treatment), frames.first()) {
+            (_, None) => {
+                Err(Error::new(Kind::Media, "a video without frames; give one that shows something"))
+            }
+            (None, _) => Err(Error::new(
+                Kind::Model,
+                "this model takes no videos; give single frames with --image, or take a LLaVA-OneVision or Qwen2-VL pair",
+            )),
+            (Some(Treatment::Frames { stride }), _) => {
+                let cut = |frame: &&Pixels| {
+                    Ok(Cut {
+                        first: resize(frame, (self.side, self.side))?,
+                        second: None,
+                        area: whole(frame),
+                    })
+                };
+                let cuts = frames.iter().map(cut).collect::<Result<Vec<_>>>()?;
+                Ok(Prepared { cuts, arrangement: Arrangement::Video { stride } })
+            }
+            (Some(Treatment::Pairs { pixels, total }), Some(shape)) => {
+                // Each frame's even share of the whole, two frames making one patch in time.
+                let share = total * 2 / frames.len() as u64;
+                let most = pixels.1.min(share).max(pixels.0 * 21 / 20);
+                let size = views::smart_size((shape.width, shape.height), self.factor, (pixels.0, most))?;
+                let cut = |pair: &[&Pixels]| {
+                    let second = resize(pair.get(1).unwrap_or(&pair[0]), size)?;
+                    Ok(Cut { first: resize(pair[0], size)?, second: Some(second), area: whole(pair[0]) })
+                };
+                let cuts = frames.chunks(2).map(cut).collect::<Result<Vec<_>>>()?;
+                Ok(Prepared { cuts, arrangement: Arrangement::Plain })
+            }
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    fn mean_colour(&self) -> [u8; 3] {
+        self.mean.map(|mean| (mean * 255.0).clamp(0.0, 255.0) as u8)
+    }
+
+    /// The encoder's input, [height, width, 3].
+    pub(crate) fn normalised(&self, picture: &Pixels) -> Vec<f32> {
+        views::normalised(picture, self.mean, self.std)
+    }
+}
+
+/// What other converters leave unsaid; a schedule that was evaluated with the pair was so with the pair as it is.
+fn unsaid(file: &Gguf, name: &str, library_cuts: bool) -> Option<String> {
+    let says = |key: &str| file.string(key).is_some();
+    if says("illava.vision.family") || says("illava.merge.evaluated") {
+        return None;
+    }
+    let mut costs = Vec::new();
+    if library_cuts {
+        costs.push("llama.cpp cuts and resizes pictures by its own rules");
+    }
+    if !says("illava.vision.projector_activation") {
+        costs.push("its projector takes the tanh approximation of GELU, up to 5e-4 off");
+    }
+    (!costs.is_empty()).then(|| {
+        format!(
+            "{name}: does not say how its model is run (illava.vision.*), so {}; convert the model again with tools/convert.py to have it as published",
+            costs.join(", and ")
+        )
+    })
+}
+
+fn whole(picture: &Pixels) -> [f64; 4] {
+    [0.0, 0.0, f64::from(picture.width), f64::from(picture.height)]
+}
+
+fn cutting(
+    file: &Gguf,
+    vision: &VisionInfo,
+    says_filter: bool,
+    bad: &dyn Fn(String) -> Error,
+) -> Result<Cutting> {
+    if vision.mrope {
+        let bound = |name: &str| file.u32(&format!("clip.vision.{name}")).map(u64::from);
+        return Ok(match (bound("image_min_pixels"), bound("image_max_pixels")) {
+            (Some(least), Some(most)) if says_filter && least <= most => {
+                Cutting::Dynamic { pixels: (least, most) }
+            }
+            _ => Cutting::Library,
+        });
+    }
+    let numbers = file.integers("clip.vision.image_grid_pinpoints").unwrap_or_default();
+    let side =
+        |n: i64| u32::try_from(n).ok().filter(|&n| n > 0 && n.is_multiple_of(vision.image_size.max(1)));
+    let pinpoints = numbers
+        .chunks_exact(2)
+        .map(|pair| Some((side(pair[0])?, side(pair[1])?)))
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| {
+            bad(format!(
+                "clip.vision.image_grid_pinpoints holds sizes that are no multiple of {}",
+                vision.image_size
+            ))
+        })?;
+    let aspect = file
+        .string("illava.vision.image_aspect_ratio")
+        .or_else(|| file.string("clip.vision.image_aspect_ratio"))
+        .or_else(|| (!pinpoints.is_empty()).then(|| "anyres".to_owned()));
+    let Some(aspect) = aspect else { return Ok(Cutting::Library) };
+    Ok(match aspect.as_str() {
+        "pad" => Cutting::Pad,
+        "square" => Cutting::Square,
+        text if text.starts_with("anyres") => Cutting::Anyres {
+            max_tiles: file
+                .u32("illava.vision.anyres_max_tiles")
+                .or_else(|| text.strip_prefix("anyres_max_")?.parse().ok())
+                .filter(|&n| n > 0),
+            unpad: file.string("clip.vision.mm_patch_merge_type").is_none_or(|kind| kind.contains("unpad")),
+            pinpoints,
+        },
+        other => {
+            return Err(bad(format!(
+                "illava.vision.image_aspect_ratio is `{other}`; pad, square, anyres and anyres_max_N are known"
+            )));
+        }
+    })
+}

@@ -1,0 +1,23 @@
+//! A schedule's strategy as the library takes it.
+
+use crate::native;
+use crate::schedule::Strategy;
+
+/// `tile` is the tile's number in its span; in the decoder, where spans are drawn alike, 0.
+pub(super) fn native(strategy: Strategy, tile: usize) -> native::Strategy {
+    match strategy {
+        // A picture that is shown smaller loses nothing after that.
+        Strategy::Merge | Strategy::Downsample => native::Strategy::Merge,
+        Strategy::Prune => native::Strategy::Prune,
+        Strategy::Random(seed) => native::Strategy::Random(u64::from(seed) | (tile as u64) << 32),
+        Strategy::Bipartite => native::Strategy::Bipartite,
+        Strategy::Kmeans => native::Strategy::Kmeans,
+        Strategy::Greedy => native::Strategy::Greedy,
+        Strategy::Prumerge => native::Strategy::Prumerge,
+    }
+}
+
+/// In the decoder, where what acts once has nothing left to do.
+pub(crate) fn in_decoder(strategy: Strategy) -> native::Strategy {
+    if strategy.acts_once() { native::Strategy::Merge } else { native(strategy, 0) }
+}
