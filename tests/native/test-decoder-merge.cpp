@@ -41,7 +41,38 @@ struct suite : subject {
             t.expect(make_context(model.get(), o, ctx) == ILLAVA_OK, label("context"));
             results[cut] = run(ctx.get(), params).logits;
         }
-        t.expect(!results[0].empty() && results[0] == results[1], label("r = 0 through segments is bit-identical to one cache"));
+        const auto stock = through_llama_decode(p);
+        t.expect(!stock.empty() && results[0] == stock, label("one segment is bit-identical to an ordinary cache"));
+        t.expect(results[1] == stock, label("r = 0 through segments is bit-identical to an ordinary cache"));
+    }
+
+    // the same rows in an ordinary context of the library: text, picture, text
+    logits_t through_llama_decode(const prompt & p) {
+        llama_context_params params = llama_context_default_params();
+        params.n_ctx           = 512;
+        params.n_batch         = 512;
+        params.n_ubatch        = 512;
+        params.n_threads       = 1;
+        params.n_threads_batch = 1;
+        params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+        llama_ctx_ptr ctx(llama_init_from_model(model.get(), params));
+
+        const int32_t first = p.spans[0].first, n = p.spans[0].n, end = first + n, rows = p.n_rows();
+        decode_text(ctx.get(), { p.tokens.begin(), p.tokens.begin() + first }, p.pos[0]);
+
+        std::vector<llama_pos> pos;
+        for (int32_t k = 0; k < p.n_pos; ++k) {
+            pos.insert(pos.end(), p.pos.begin() + size_t(k)*rows + first, p.pos.begin() + size_t(k)*rows + end);
+        }
+        std::vector<float>          embd(p.embd.begin() + size_t(first)*p.n_embd, p.embd.begin() + size_t(end)*p.n_embd);
+        std::vector<int32_t>        n_seq(n, 1);
+        llama_seq_id                seq = 0;
+        std::vector<llama_seq_id *> seqs(n, &seq);
+        std::vector<int8_t>         outputs(n, 0);
+        const llama_batch batch = { n, nullptr, embd.data(), pos.data(), n_seq.data(), seqs.data(), outputs.data() };
+        t.expect(llama_decode(ctx.get(), batch) == 0, label("llama_decode takes the picture"));
+
+        return decode_text(ctx.get(), { p.tokens.begin() + end, p.tokens.end() }, p.pos[end]);
     }
 
     void settings_do_not_change_the_result() {

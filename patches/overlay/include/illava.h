@@ -249,6 +249,8 @@ struct illava_prefill_params {
     enum illava_strategy       strategy; // not ILLAVA_STRATEGY_PRUMERGE
     uint64_t                   seed;     // of ILLAVA_STRATEGY_RANDOM
     const float              * sizes;    // [n_rows] original tokens that each row stands for; NULL: one each
+    bool                       count_sizes; // attention counts a row as often as its size: log(size) joins its logits,
+                                            // in every layer and for every query, later ones too
 };
 
 struct illava_trace;

@@ -17,6 +17,9 @@ struct illava_trace {
 };
 
 bool illava_model_can_merge(const llama_model * model) {
+    if (model->hparams.is_swa_any()) {
+        return false; // its layers have caches of two kinds
+    }
     switch (model->arch) {
         case LLM_ARCH_LLAMA:
         case LLM_ARCH_QWEN2:
@@ -88,6 +91,8 @@ illava_status illava_context_new(llama_model * model, const illava_context_param
         params.merge_layers    = p->merge_layers;
         params.merge_n_ctx     = p->n_ctx_deep;
         params.n_merge_layers  = p->n_merge_layers;
+        // cells that stand for several tokens need it, and those may come from the encoder alone
+        params.kv_segments     = illava_model_can_merge(model);
 
         if (params.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_AUTO && ggml_is_quantized(p->type_v)) {
             params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
@@ -99,7 +104,7 @@ illava_status illava_context_new(llama_model * model, const illava_context_param
 }
 
 static const llama_kv_segments * segments_of(const llama_context * ctx) {
-    return ctx->get_cparams().merge_layers.empty() ? nullptr : static_cast<const llama_kv_segments *>(ctx->get_memory());
+    return ctx->get_cparams().merge_n_ctx.empty() ? nullptr : static_cast<const llama_kv_segments *>(ctx->get_memory());
 }
 
 static uint64_t sum_bytes(const llama_memory_i & memory) {

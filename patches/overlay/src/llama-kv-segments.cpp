@@ -42,6 +42,7 @@ const std::vector<uint32_t> & n_cells) : bounds(layer_bounds(cuts, model.hparams
                 model, model.hparams, type_k, type_v, v_trans, offload, unified, n_cells[i], n_seq_max,
                 /* n_pad */ 1, /* n_swa */ 0, LLAMA_SWA_TYPE_NONE, /* mem_other */ nullptr,
                 filter, nullptr, nullptr));
+        caches.back()->has_sizes = true;
     }
 }
 
@@ -327,7 +328,7 @@ llama_score_rows llm_graph_input_attn_kv_segments::score_at(int il) const {
 }
 
 llama_layer_range llama_graph_layers(const llama_cparams & cparams, const llama_memory_context_i * mctx, int n_layer) {
-    if (cparams.merge_layers.empty()) {
+    if (cparams.merge_n_ctx.empty()) {
         return { 0, n_layer, true };
     }
     return static_cast<const llama_kv_segments_context *>(mctx)->layers();

@@ -3,11 +3,13 @@
 #include "illava-plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 llama_prefill_rows::llama_prefill_rows(
         const illava_prefill_params & params, size_t n_cuts, int32_t n_pos, int32_t n_embd) :
     n_rows(params.n_rows), n_pos(n_pos), n_embd(n_embd), strategy(params.strategy), seed(params.seed),
+    count_sizes(params.count_sizes),
     tokens(params.tokens, params.tokens + params.n_rows),
     pos(params.pos, params.pos + size_t(n_pos)*params.n_rows) {
     if (params.embd && std::any_of(tokens.begin(), tokens.end(), [](llama_token t) { return t < 0; })) {
@@ -95,6 +97,9 @@ llama_ubatch llama_prefill_rows::ubatch(
     data->seq_idx.assign(LLAMA_MAX_SEQ, -1);
     data->n_seq_id   .assign(n, 1);
     data->seq_id_data.assign(n, seq_id);
+    if (count_sizes) {
+        data->log_size.resize(n);
+    }
 
     for (uint32_t i = 0; i < n; ++i) {
         const int32_t index = rows[chunk.first + i].index;
@@ -105,6 +110,9 @@ llama_ubatch llama_prefill_rows::ubatch(
         }
         for (int32_t p = 0; p < n_pos; ++p) {
             data->pos[p*n + i] = pos[size_t(p)*n_rows + index];
+        }
+        if (count_sizes) {
+            data->log_size[i] = std::log(rows[chunk.first + i].size);
         }
         data->seq_id    .push_back(&data->seq_id_data[i]);
         data->batch_idxs.push_back(index);
@@ -142,8 +150,12 @@ std::vector<int32_t> llama_prefill_rows::reduce(row * of, float * x, int32_t n, 
     if (strategy == ILLAVA_STRATEGY_MERGE || strategy == ILLAVA_STRATEGY_PRUNE) {
         auto plan = illava_make_plan(step.scores.data(), n, r);
         if (strategy == ILLAVA_STRATEGY_MERGE) {
-            illava_merge_rows(x, n_embd, plan.order, x + size_t(plan.order.back())*n_embd);
-            step.into = names[plan.order.back()];
+            const int32_t into = plan.order.back();
+            illava_merge_rows(x, n_embd, plan.order, x + size_t(into)*n_embd);
+            for (size_t i = 0; i + 1 < plan.order.size(); ++i) {
+                of[into].size += of[plan.order[i]].size;
+            }
+            step.into = names[into];
         } else {
             plan.order.pop_back(); // the first of those that stay
         }

@@ -80,6 +80,7 @@ private:
 
     const enum illava_strategy strategy;
     const uint64_t             seed;
+    const bool                 count_sizes;
 
     std::vector<llama_token>        tokens; // [n_rows]
     std::vector<float>              embd;   // [n_rows, n_embd], or empty

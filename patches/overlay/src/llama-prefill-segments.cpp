@@ -7,9 +7,10 @@
 #include "llama-model.h"
 
 #include <algorithm>
+#include <cmath>
 
 void llama_set_merge_layers(llama_cparams & cparams, const llama_context_params & params, const llama_model & model) {
-    if (params.n_merge_layers == 0) {
+    if (params.n_merge_layers == 0 && !params.kv_segments) {
         return;
     }
     if (!illava_model_can_merge(&model)) {
@@ -43,6 +44,7 @@ void llama_set_merge_layers(llama_cparams & cparams, const llama_context_params 
     }
 }
 
+// Throws illava_error for a call whose numbers do not fit together.
 static void check(const illava_prefill_params & p, const llama_model & model, size_t n_cuts, uint32_t n_seq_max) {
     const int32_t n_vocab = model.vocab.n_tokens();
 
@@ -58,6 +60,9 @@ static void check(const illava_prefill_params & p, const llama_model & model, si
         }
         if (p.tokens[i] < 0 && !p.embd) {
             illava_fail(ILLAVA_BAD_ARG, "row %d has neither a token nor an embedding", i);
+        }
+        if (p.sizes && !(p.sizes[i] > 0.0f && p.sizes[i] < INFINITY)) {
+            illava_fail(ILLAVA_BAD_ARG, "row %d: size %g, a row stands for more than nothing", i, p.sizes[i]);
         }
         if (i > 0 && p.pos[i] < p.pos[i - 1]) {
             illava_fail(ILLAVA_BAD_ARG, "row %d: position %d after %d, positions must not decrease", i, p.pos[i], p.pos[i - 1]);
@@ -103,6 +108,10 @@ illava_prefill_run::illava_prefill_run(llama_context & ctx, const illava_prefill
         illava_fail(ILLAVA_BAD_ARG, "the first row has position %d, sequence %d already reaches %d", p0, seq_id, last);
     }
     if (!is_segmented()) {
+        if (params.count_sizes) {
+            illava_fail(ILLAVA_UNSUPPORTED, "attention cannot count sizes for architecture '%s': give positions without "
+                    "gaps and no sizes", ctx.model.arch_name().c_str());
+        }
         return;
     }
     // what no segment can hold now is refused before anything is computed
@@ -120,7 +129,7 @@ illava_prefill_run::~illava_prefill_run() {
 }
 
 bool illava_prefill_run::is_segmented() const {
-    return !ctx.cparams.merge_layers.empty();
+    return !ctx.cparams.merge_n_ctx.empty();
 }
 
 void illava_prefill_run::cancel() {
