@@ -128,8 +128,7 @@ fields! {
     // Of a request.
     Prompt "messages",
     System "the system message",
-    Merge "merge",
-    Off "\"merge\": \"off\"",
+    Merge "merge.preset",
     Keep "merge.keep",
     VitLayers "merge.vit_layers",
     VitR "merge.vit_r",
@@ -157,12 +156,12 @@ fields! {
     ChatTemplate "chat template",
     ImageMaxTokens "limit of tokens per picture",
     VideoFrames "number of video frames",
-    MaxMessages "messages",
-    MaxPrompt "limit of the prompt",
-    MaxImages "limit of pictures",
-    MaxVideos "limit of videos",
-    MaxGrammar "limit of grammars",
-    MaxChoices "n",
+    MaxPrompt "text of a request",
+    MaxImages "pictures of a request",
+    MaxVideos "videos of a request",
+    MaxGrammar "size of a grammar",
+    MaxDepth "depth of a body",
+    MaxChoices "choices of a request",
 }
 
 /// Writes a mark that [`Error::worded`] replaces by a name.
@@ -214,7 +213,7 @@ mod tests {
             assert_eq!(*field as usize, i);
         }
         let error = Error::usage(format!("{} 2: leave out {}", Field::Keep, Field::Merge));
-        assert_eq!(error.to_string(), "merge.keep 2: leave out merge");
+        assert_eq!(error.to_string(), "merge.keep 2: leave out merge.preset");
         let flag = |field| if field == Field::Keep { "--keep" } else { "--merge" };
         assert_eq!(error.worded(flag), "--keep 2: leave out --merge");
         let passed = Error::new(error.kind(), error.message());

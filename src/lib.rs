@@ -14,6 +14,7 @@ pub mod cli;
 pub mod error;
 pub mod eval;
 pub mod explain;
+pub mod gbnf;
 pub mod hub;
 pub mod media;
 pub mod native;

@@ -6,7 +6,7 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use super::progress::Progress;
-use super::{output, run, settings, video};
+use super::{output, run, settings, video, words};
 use crate::answer::{Engine, Finish, LlamaEngine, Session};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{Message, Part, Role};
@@ -77,7 +77,7 @@ pub(super) fn chat(
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(error) if matches!(error.kind(), Kind::Native) => return Err(error),
-            Err(error) => eprintln!("error: {error}"),
+            Err(error) => eprintln!("error: {}", error.worded(words::flag)),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use crate::error::{Error, Result};
-use crate::request::Sampling;
+use crate::error::{Error, Field, Result};
+use crate::request::{Limits, Sampling};
 
 #[derive(Debug, Args)]
 pub struct DrawFlags {
@@ -49,37 +49,175 @@ pub struct DrawFlags {
     /// Seed of the draw; -1 takes a new one each time
     #[arg(short, long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, help_heading = "Sampling")]
     pub seed: i64,
+    #[command(flatten)]
+    pub penalties: PenaltyFlags,
+}
+
+/// Changes of the logits before a token is drawn, as `run`, `batch`, `serve` and `eval` are told alike.
+#[derive(Debug, Args)]
+pub struct PenaltyFlags {
+    /// Divide the logits of tokens that came lately by this; 1 is none
+    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Sampling")]
+    pub repeat_penalty: f32,
+    /// Tokens that the penalties look back on; 0 none, -1 the whole context
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 64,
+        allow_negative_numbers = true,
+        help_heading = "Sampling"
+    )]
+    pub repeat_last_n: i32,
+    /// Take this from the logits of tokens that came lately; 0 is none
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.0,
+        allow_negative_numbers = true,
+        help_heading = "Sampling"
+    )]
+    pub presence_penalty: f32,
+    /// Take this from the logit of a token for each time it came lately; 0 is none
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.0,
+        allow_negative_numbers = true,
+        help_heading = "Sampling"
+    )]
+    pub frequency_penalty: f32,
+    /// Add to the logit of a token: 15043+1, 15043-1 or 15043-inf; repeat it for several
+    #[arg(short, long, value_name = "TOKEN(+/-)BIAS", help_heading = "Sampling")]
+    pub logit_bias: Vec<String>,
+}
+
+/// When an answer ends beside its number of tokens, and what is told of it.
+#[derive(Debug, Args)]
+pub struct StopFlags {
+    /// End the answer before this text, which is not shown; repeat it for several
+    #[arg(
+        short = 'r',
+        long,
+        visible_alias = "reverse-prompt",
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        help_heading = "Sampling"
+    )]
+    pub stop: Vec<String>,
+    /// Go on after the model's own end
+    #[arg(long, help_heading = "Sampling")]
+    pub ignore_eos: bool,
 }
 
 impl DrawFlags {
-    /// What was asked, checked. A seed of -1 is `None`: whoever draws takes a new one each time.
+    /// Checked sampling. A seed of -1 is `None`: whoever draws takes a new one each time.
     ///
     /// # Errors
     /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
     pub fn sampling(&self) -> Result<Sampling> {
-        let share = |flag: &str, p: f32| {
-            if (0.0..=1.0).contains(&p) {
-                Ok(p)
-            } else {
-                Err(Error::usage(format!("{flag} {p}: give a share from 0 to 1")))
-            }
-        };
-        if !self.temp.is_finite() || self.temp > 100.0 {
-            return Err(Error::usage(format!("--temp {}: give a number up to 100", self.temp)));
-        }
         let seed = match self.seed {
             -1 => None,
             n => Some(u32::try_from(n).map_err(|_| {
-                Error::usage(format!("--seed {n}: give a number from 0 to {}, or -1", u32::MAX))
+                Error::usage(format!("{} {n}: give a number from 0 to {}, or -1", Field::Seed, u32::MAX))
             })?),
         };
-        Ok(Sampling {
-            temperature: self.temp,
+        self.penalties.over(Sampling {
+            // llama.cpp takes the most likely token below 0 too.
+            temperature: if self.temp < 0.0 { 0.0 } else { self.temp },
             top_k: self.top_k,
-            top_p: share("--top-p", self.top_p)?,
-            min_p: share("--min-p", self.min_p)?,
+            top_p: self.top_p,
+            min_p: self.min_p,
             seed,
             ..Sampling::default()
         })
+    }
+}
+
+impl PenaltyFlags {
+    /// `sampling` with these penalties, checked.
+    ///
+    /// # Errors
+    /// As [`DrawFlags::sampling`].
+    pub fn over(&self, sampling: Sampling) -> Result<Sampling> {
+        Sampling {
+            repeat_penalty: self.repeat_penalty,
+            repeat_last_n: self.repeat_last_n,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            logit_bias: self.logit_bias.iter().map(|text| bias(text)).collect::<Result<_>>()?,
+            ..sampling
+        }
+        .checked()
+    }
+}
+
+impl StopFlags {
+    /// The limits of an answer of `max_tokens`, checked.
+    ///
+    /// # Errors
+    /// As [`DrawFlags::sampling`].
+    pub fn limits(&self, max_tokens: Option<u32>) -> Result<Limits> {
+        let stop = self.stop.iter().map(|text| unescaped(text)).collect();
+        Limits { max_tokens, stop, ignore_eos: self.ignore_eos }.checked()
+    }
+}
+
+/// llama.cpp's form: a token's id, a sign, a number.
+fn bias(text: &str) -> Result<(i32, f32)> {
+    let read = || {
+        let (id, bias) = text.split_at(text.find(['+', '-'])?);
+        Some((id.trim().parse().ok()?, bias.trim().parse().ok()?))
+    };
+    read().ok_or_else(|| {
+        Error::usage(format!(
+            "{} {text}: give a token and what is added, as 15043+1 or 15043-inf",
+            Field::LogitBias
+        ))
+    })
+}
+
+/// Escapes as llama.cpp reads them on its command line.
+fn unescaped(text: &str) -> String {
+    let mut out = String::new();
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match (letter, letters.clone().next()) {
+            ('\\', Some(next @ ('n' | 'r' | 't' | '\\' | '"' | '\''))) => {
+                letters.next();
+                out.push(match next {
+                    'n' => '\n',
+                    'r' => '\r',
+                    't' => '\t',
+                    next => next,
+                });
+            }
+            _ => out.push(letter),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn biases() {
+        assert_eq!(bias("15043+1").unwrap(), (15043, 1.0));
+        assert_eq!(bias("5-2.5").unwrap(), (5, -2.5));
+        assert_eq!(bias("5-inf").unwrap(), (5, f32::NEG_INFINITY));
+        for text in ["5", "+1", "x+1", "5+x", "-5", ""] {
+            assert!(
+                bias(text).unwrap_err().worded(crate::cli::words::flag).contains("--logit-bias"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn escapes() {
+        for (text, expected) in [("a\\nb", "a\nb"), ("\\\\n", "\\n"), ("\\x", "\\x"), ("end\\", "end\\")] {
+            assert_eq!(unescaped(text), expected);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::draw_flags::DrawFlags;
+use super::draw_flags::{DrawFlags, PenaltyFlags, StopFlags};
 use super::video_flags::{FrameFlags, VideoFlags};
 use super::weight_flags::WeightFlags;
 
@@ -165,6 +165,10 @@ pub struct EvalFlags {
     /// Tokens of an answer at most
     #[arg(short = 'n', long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Evaluation")]
     pub predict: u32,
+    #[command(flatten)]
+    pub penalties: PenaltyFlags,
+    #[command(flatten)]
+    pub ends: StopFlags,
     /// Every answer, one JSON object a line; a call that was stopped goes on from it
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub log: Option<PathBuf>,
@@ -333,6 +337,11 @@ pub struct SamplingFlags {
     pub predict: i64,
     #[command(flatten)]
     pub draw: DrawFlags,
+    #[command(flatten)]
+    pub ends: StopFlags,
+    /// Report the log-probability of each token, with N alternatives
+    #[arg(long, value_name = "N", help_heading = "Sampling")]
+    pub n_probs: Option<u32>,
     /// GBNF grammar the answer obeys
     #[arg(long, value_name = "GBNF", conflicts_with = "json_schema", help_heading = "Sampling")]
     pub grammar: Option<String>,

@@ -18,7 +18,7 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
     }
     let type_k = settings::kv_type("-ctk", &flags.cache_type_k)?;
     let type_v = settings::kv_type("-ctv", &flags.cache_type_v)?;
-    let grid = settings::grid(&flags.grid)?;
+    let grid = crate::schedule::Grid::parse(&flags.grid)?;
     let sizes = flags.size.iter().map(|text| size(text)).collect::<Result<Vec<_>>>()?;
     let (text, projector) = model_files::find(flags.model.as_ref(), flags.mmproj.as_ref(), &flags.hub)?;
     let asked = Asked {

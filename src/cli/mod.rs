@@ -26,6 +26,7 @@ mod subjects;
 mod video;
 mod video_flags;
 mod weight_flags;
+mod words;
 mod worker;
 mod worker_flags;
 
@@ -47,7 +48,7 @@ pub fn main() -> ExitCode {
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", error.worded(words::flag));
             ExitCode::from(error.kind().exit_code())
         }
     }

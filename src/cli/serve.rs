@@ -10,6 +10,7 @@ use super::flags::Cli;
 use super::serve_flags::{LimitFlags, ServeFlags};
 use super::{argv, handed_on};
 use crate::error::{Error, Kind, Result};
+use crate::request;
 use crate::server::client::{Patience, Program};
 use crate::server::settings::{Access, Bounds, MediaAccess};
 use crate::server::{self, Settings};
@@ -97,21 +98,24 @@ fn bounds(flags: &LimitFlags) -> Result<Bounds> {
     }
     Ok(Bounds {
         body_bytes: (flags.max_body as usize) << 20,
-        // serde_json itself stops at 128.
-        json_depth: flags.max_json_depth.clamp(1, 127) as usize,
-        prompt_bytes: flags.max_prompt_bytes as usize,
-        images: flags.max_images as usize,
+        request: request::Bounds {
+            // serde_json itself stops at 128.
+            json_depth: flags.max_json_depth.clamp(1, 127) as usize,
+            prompt_bytes: flags.max_prompt_bytes as usize,
+            images: flags.max_images as usize,
+            videos: flags.max_videos as usize,
+            grammar_bytes: flags.max_grammar_bytes as usize,
+            choices: at_least_one("--max-choices", flags.max_choices)?,
+            ..request::Bounds::default()
+        },
         image_bytes: u64::from(flags.max_image_bytes) << 20,
         image_pixels: u64::from(flags.max_image_pixels) * 1_000_000,
         request_pixels: u64::from(flags.max_request_pixels) * 1_000_000,
-        videos: flags.max_videos as usize,
         video_bytes: u64::from(flags.max_video_bytes) << 20,
         video_frames: at_least_one("--max-video-frames", flags.max_video_frames)?,
         video_pixels: u64::from(at_least_one("--max-video-pixels", flags.max_video_pixels)?) * 1_000_000,
         video_time: seconds("--video-timeout", flags.video_timeout)?,
-        grammar_bytes: flags.max_grammar_bytes as usize,
         grammar_time: seconds("--grammar-timeout", flags.grammar_timeout)?,
-        choices: at_least_one("--max-choices", flags.max_choices)?,
         connections: at_least_one("--max-connections", flags.max_connections)? as usize,
         read_time: seconds("--head-timeout", flags.head_timeout)?,
         body_time: seconds("--body-timeout", flags.body_timeout)?,
@@ -178,11 +182,17 @@ mod tests {
         assert!(plain.api_keys.is_empty() && plain.media.hosts.is_empty() && plain.media.folder.is_none());
         let own = Bounds::default();
         assert_eq!(
-            (plain.bounds.body_bytes, plain.bounds.images, plain.bounds.image_pixels),
-            (own.body_bytes, own.images, own.image_pixels)
+            (plain.bounds.body_bytes, plain.bounds.request.images, plain.bounds.image_pixels),
+            (own.body_bytes, own.request.images, own.image_pixels)
         );
         let videos = |bounds: &Bounds| {
-            (bounds.videos, bounds.video_bytes, bounds.video_frames, bounds.video_pixels, bounds.video_time)
+            (
+                bounds.request.videos,
+                bounds.video_bytes,
+                bounds.video_frames,
+                bounds.video_pixels,
+                bounds.video_time,
+            )
         };
         assert_eq!(videos(&plain.bounds), videos(&own));
         let told = read(&[
@@ -241,7 +251,8 @@ mod tests {
             (vec!["--video-timeout", "0"], "--video-timeout 0"),
         ] {
             let error = read(&args).unwrap_err();
-            assert!(error.to_string().contains(part), "{args:?}: {error}");
+            let said = error.worded(super::super::words::flag);
+            assert!(said.contains(part), "{args:?}: {said}");
         }
     }
 

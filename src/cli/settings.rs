@@ -7,12 +7,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::flags::{MergeFlags, ModelFlags, RunFlags, SamplingFlags};
 use super::video_flags::FrameFlags;
 use super::{model_files, weight_flags};
-use crate::answer::{Grammar, Limits, Sampling};
-use crate::error::{Error, Result};
+use crate::answer::{self, Limits, Sampling};
+use crate::error::{Error, Field, Result};
 use crate::media::policy::VideoLimits;
 use crate::media::video::FrameChoice;
 use crate::pair::{FlashAttention, KvType, LoadSettings};
-use crate::schedule::{Amount, Choice, Grid, Half, MergeFlag, Score, Strategy, parse_amounts, parse_layers};
+use crate::request::{Defaults, Grammar, check_logprobs};
+use crate::schedule::{
+    Choice, Grid, Half, MergeFlag, Score, Strategy, parse_amounts, parse_keeps, parse_layers,
+};
 use crate::stop::Stop;
 
 /// What `run` does.
@@ -143,20 +146,20 @@ pub(super) fn kv_type(flag: &str, text: &str) -> Result<KvType> {
 pub(super) fn choice(flags: &MergeFlags) -> Result<Choice> {
     let vit = match (&flags.vit_layers, &flags.vit_r) {
         (Some(layers), Some(r)) => Some(Half {
-            layers: parse_layers("--vit-layers", layers)?,
-            amounts: parse_amounts("--vit-r", r)?,
+            layers: parse_layers(Field::VitLayers, layers)?,
+            amounts: parse_amounts(Field::VitR, r)?,
         }),
         _ => None,
     };
     let llm = match (&flags.llm_layers, &flags.llm_r, &flags.llm_keep) {
-        (Some(layers), Some(r), _) => Some(Half {
-            layers: parse_layers("--llm-layers", layers)?,
-            amounts: parse_amounts("--llm-r", r)?,
+        (Some(layers), r, keep) => Some(Half {
+            layers: parse_layers(Field::LlmLayers, layers)?,
+            amounts: match (r, keep) {
+                (Some(r), _) => parse_amounts(Field::LlmR, r)?,
+                (None, Some(keep)) => parse_keeps(Field::LlmKeep, keep)?,
+                (None, None) => return Err(Error::usage("--llm-layers needs --llm-r or --llm-keep")),
+            },
         }),
-        (Some(layers), None, Some(keep)) => {
-            Some(Half { layers: parse_layers("--llm-layers", layers)?, amounts: keep_list(keep)? })
-        }
-        (Some(_), None, None) => return Err(Error::usage("--llm-layers needs --llm-r or --llm-keep")),
         _ => None,
     };
     Ok(Choice {
@@ -164,43 +167,18 @@ pub(super) fn choice(flags: &MergeFlags) -> Result<Choice> {
         keep: flags.keep,
         vit,
         llm,
-        score: match flags.score.as_str() {
-            "image" => Score::Image,
-            "last-token" => Score::LastToken,
-            other => return Err(Error::usage(format!("--score {other}: choose image or last-token"))),
-        },
-        grid: grid(&flags.grid)?,
+        score: Score::parse(&flags.score)?,
+        grid: Grid::parse(&flags.grid)?,
         strategy: Strategy::parse(&flags.strategy.strategy, flags.strategy.strategy_seed)?,
         strategy_seed: flags.strategy.strategy_seed,
     })
 }
 
+/// What requests get that say nothing else.
+///
 /// # Errors
-/// [`crate::error::Kind::Usage`] with the two there are.
-pub(super) fn grid(name: &str) -> Result<Grid> {
-    match name {
-        "faithful" => Ok(Grid::Faithful),
-        "reference" => Ok(Grid::Reference),
-        other => Err(Error::usage(format!("--grid {other}: choose faithful or reference"))),
-    }
-}
-
-fn keep_list(text: &str) -> Result<Vec<Amount>> {
-    text.split(',')
-        .map(|item| {
-            item.trim()
-                .parse::<f64>()
-                .ok()
-                .filter(|keep| *keep > 0.0 && *keep <= 1.0)
-                .map(Amount::Keep)
-                .ok_or_else(|| {
-                    Error::usage(format!("--llm-keep {text}: `{item}` is no share above 0 and up to 1"))
-                })
-        })
-        .collect()
-}
-
-pub(super) fn limits(flags: &SamplingFlags) -> Result<Limits> {
+/// [`crate::error::Kind::Usage`] naming the flag and what it takes.
+pub(super) fn defaults(flags: &SamplingFlags) -> Result<Defaults> {
     let tokens = match flags.predict {
         n if n < 0 => None,
         0 => return Err(Error::usage("-n 0: give at least 1, or -1 until the context is full")),
@@ -211,15 +189,34 @@ pub(super) fn limits(flags: &SamplingFlags) -> Result<Limits> {
         (None, Some(schema)) => Some(Grammar::JsonSchema(schema.clone())),
         (None, None) => None,
     };
-    let asked = flags.draw.sampling()?;
-    let sampling = Sampling {
-        temperature: asked.temperature,
-        top_k: asked.top_k,
-        top_p: asked.top_p,
-        min_p: asked.min_p,
-        seed: asked.seed.unwrap_or_else(fresh_seed),
-    };
-    Ok(Limits { tokens, sampling, grammar })
+    Ok(Defaults {
+        limits: flags.ends.limits(tokens)?,
+        sampling: flags.draw.sampling()?,
+        grammar: grammar.map(Grammar::checked).transpose()?,
+        logprobs: flags.n_probs.map(check_logprobs).transpose()?,
+        ..Defaults::default()
+    })
+}
+
+/// The same for a session.
+fn limits(flags: &SamplingFlags) -> Result<Limits> {
+    let asked = defaults(flags)?;
+    Ok(Limits {
+        tokens: asked.limits.max_tokens,
+        sampling: Sampling {
+            temperature: asked.sampling.temperature,
+            top_k: asked.sampling.top_k,
+            top_p: asked.sampling.top_p,
+            min_p: asked.sampling.min_p,
+            seed: asked.sampling.seed.unwrap_or_else(fresh_seed),
+        },
+        grammar: asked.grammar.map(|grammar| match grammar {
+            Grammar::Gbnf(text) => answer::Grammar::Gbnf(text),
+            Grammar::JsonSchema(text) => answer::Grammar::JsonSchema(text),
+            Grammar::Regex(text) => answer::Grammar::Regex(text),
+            Grammar::JsonObject => answer::Grammar::JsonSchema(r#"{"type":"object"}"#.into()),
+        }),
+    })
 }
 
 fn fresh_seed() -> u32 {
@@ -233,7 +230,8 @@ mod tests {
     use super::super::argv;
     use super::super::flags::{Cli, Command};
     use super::*;
-    use crate::schedule::Preset;
+    use crate::cli::words;
+    use crate::schedule::{Amount, Preset};
 
     fn settings(extra: &[&str]) -> Result<Run> {
         let args = ["illava", "run", "-m", "t", "-mm", "p"].iter().chain(extra).map(Into::into);
@@ -300,6 +298,8 @@ mod tests {
 
     #[test]
     fn wrong_values_name_the_flag() {
+        let deep = format!("root ::= {}", "(".repeat(20_000));
+        let nested = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
         for (args, part) in [
             (vec!["--merge", "most"], "--merge most"),
             (vec!["--vit-layers", "5"], "--vit-r"),
@@ -321,10 +321,18 @@ mod tests {
             (vec!["--top-p", "1.5"], "--top-p 1.5"),
             (vec!["--seed", "-2"], "--seed -2"),
             (vec!["--temp", "NaN"], "--temp"),
+            (vec!["--repeat-penalty", "0"], "--repeat-penalty 0"),
+            (vec!["--presence-penalty", "inf"], "--presence-penalty inf"),
+            (vec!["--logit-bias", "5"], "--logit-bias 5"),
+            (vec!["--n-probs", "21"], "--n-probs 21"),
+            (vec!["-r", &"x".repeat(300)], "--stop: a text of 300 bytes"),
+            (vec!["--grammar", &deep], "--grammar: brackets deeper"),
+            (vec!["--json-schema", &nested], "--json-schema: it nests deeper"),
         ] {
             let error = settings(&args).unwrap_err();
             assert_eq!(error.kind(), crate::error::Kind::Usage);
-            assert!(error.to_string().contains(part), "{args:?}: {error}");
+            let said = error.worded(words::flag);
+            assert!(said.contains(part), "{args:?}: {said}");
         }
     }
 }

@@ -9,7 +9,7 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
 
 use super::model::TextModel;
-use crate::error::{Error, Result};
+use crate::error::{Error, Field, Result};
 
 /// How the next token is drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,6 +49,8 @@ pub enum Grammar {
     Gbnf(String),
     /// A JSON schema, as JSON text.
     JsonSchema(String),
+    /// A regular expression that the whole answer matches.
+    Regex(String),
 }
 
 /// What JSON schemas are understood with: the vocabulary as a tree, made of a model once.
@@ -94,6 +96,7 @@ impl Sampler {
             None => None,
             Some(Grammar::Gbnf(text)) => Some(gbnf(model, text)?),
             Some(Grammar::JsonSchema(text)) => Some(json_schema(model, text, schemas)?),
+            Some(Grammar::Regex(text)) => Some(regex(model, text, schemas)?),
         };
         Ok(Self { chain, grammar })
     }
@@ -141,7 +144,8 @@ fn before_drawing(model: &TextModel, penalties: &Penalties) -> Result<Vec<LlamaS
     for &(token, bias) in &penalties.bias {
         if !(0..model.n_vocab()).contains(&token) || bias.is_nan() {
             return Err(Error::usage(format!(
-                "logit_bias: {bias} for token {token}; tokens of this model go from 0 to {}",
+                "{}: {bias} for token {token}; tokens of this model go from 0 to {}",
+                Field::LogitBias,
                 model.n_vocab() - 1
             )));
         }
@@ -157,7 +161,10 @@ fn before_drawing(model: &TextModel, penalties: &Penalties) -> Result<Vec<LlamaS
     let &Penalties { last_n, repeat, frequency, presence, .. } = penalties;
     if !(repeat > 0.0 && repeat.is_finite() && frequency.is_finite() && presence.is_finite()) {
         return Err(Error::usage(format!(
-            "repeat_penalty {repeat}, frequency_penalty {frequency}, presence_penalty {presence}: the first must be above 0, none of them infinite"
+            "{} {repeat}, {} {frequency}, {} {presence}: the first must be above 0, none of them infinite",
+            Field::RepeatPenalty,
+            Field::FrequencyPenalty,
+            Field::PresencePenalty
         )));
     }
     #[allow(clippy::float_cmp)]
@@ -174,8 +181,13 @@ fn any_allowed(array: &LlamaTokenDataArray) -> bool {
 }
 
 fn gbnf(model: &TextModel, text: &str) -> Result<LlamaSampler> {
+    // The library's parser recurses with every bracket.
+    crate::gbnf::check(text)?;
     LlamaSampler::grammar(model.inner(), text, "root").map_err(|error| {
-        Error::usage(format!("--grammar: not a usable GBNF grammar ({error}); it needs a rule named root"))
+        Error::usage(format!(
+            "{}: not a usable GBNF grammar ({error}); it needs a rule named root",
+            Field::Grammar
+        ))
     })
 }
 
@@ -190,21 +202,32 @@ fn bound_white_space(schema: &mut serde_json::Value) {
 }
 
 fn json_schema(model: &TextModel, text: &str, schemas: &mut Schemas) -> Result<LlamaSampler> {
-    let bad = |reason: String| Error::usage(format!("--json-schema: not a usable JSON schema ({reason})"));
+    let bad =
+        |reason: String| Error::usage(format!("{}: not a usable JSON schema ({reason})", Field::JsonSchema));
     let mut schema: serde_json::Value = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
     bound_white_space(&mut schema);
+    constrained(model, TopLevelGrammar::from_json_schema(schema), schemas).map_err(bad)
+}
+
+fn regex(model: &TextModel, text: &str, schemas: &mut Schemas) -> Result<LlamaSampler> {
+    let bad = |reason: String| Error::usage(format!("not a usable regular expression ({reason})"));
+    constrained(model, TopLevelGrammar::from_regex(text), schemas).map_err(bad)
+}
+
+fn constrained(
+    model: &TextModel,
+    grammar: TopLevelGrammar,
+    schemas: &mut Schemas,
+) -> std::result::Result<LlamaSampler, String> {
     let factory = match &mut schemas.0 {
         Some(factory) => factory,
         none => {
             let environment = LlamaSampler::llguidance_tok_env(model.inner());
-            let mut factory =
-                ParserFactory::new_simple(&environment).map_err(|error| bad(error.to_string()))?;
+            let mut factory = ParserFactory::new_simple(&environment).map_err(|error| error.to_string())?;
             factory.quiet();
             none.insert(factory)
         }
     };
-    let parser = factory
-        .create_parser(TopLevelGrammar::from_json_schema(schema))
-        .map_err(|error| bad(error.to_string()))?;
+    let parser = factory.create_parser(grammar).map_err(|error| error.to_string())?;
     Ok(LlamaSampler::from(Matcher::new(Ok(parser))))
 }

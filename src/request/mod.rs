@@ -1,14 +1,22 @@
 //! A request as every face makes it: an HTTP body, a line of `batch`, flags, a turn of the chat.
 //!
 //! All of them end in the same [`Request`] and ask the same bounds: [`Sampling::checked`], [`Limits::checked`],
-//! [`check_logprobs`]. An error names a [`Field`], and the face that was asked writes its own name for it. Pure: nothing
+//! [`check_logprobs`], [`Grammar::checked`]; [`json::read`] is the one parser of bodies and lines. An error names a [`Field`], and the face that was asked writes its own name for it. Pure: nothing
 //! is opened, fetched or computed here.
 
+mod fields;
 mod grammar;
+pub mod json;
+mod merge;
+mod messages;
 mod picture;
+mod policy;
 mod sampling;
 
+pub use fields::Fields;
 pub use grammar::Grammar;
+pub use json::{Defaults, Reply};
+pub use messages::Reference;
 pub use picture::Picture;
 pub use sampling::{Limits, Sampling, check_logprobs};
 
@@ -40,4 +48,55 @@ pub struct Request<M = Picture> {
     pub scope: Option<Vec<u8>>,
     /// Whether the answer comes with its trace.
     pub trace: bool,
+}
+
+/// The size of one request.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Arrays and objects inside one another.
+    pub json_depth: usize,
+    pub messages: usize,
+    /// All text of the conversation.
+    pub prompt_bytes: usize,
+    pub images: usize,
+    pub videos: usize,
+    pub grammar_bytes: usize,
+    /// Answers to one request.
+    pub choices: u32,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            json_depth: 64,
+            messages: 1024,
+            prompt_bytes: 1 << 20,
+            images: 32,
+            videos: 4,
+            grammar_bytes: 64 << 10,
+            choices: 8,
+        }
+    }
+}
+
+impl Request<Reference> {
+    /// The request with what its references show: `shown[n]` of reference n, which may be several pictures where a
+    /// video became its frames.
+    #[must_use]
+    pub fn showing(self, shown: Vec<Vec<Picture>>) -> Request {
+        let mut messages = self.messages;
+        messages::place(&mut messages, &shown.iter().map(Vec::len).collect::<Vec<_>>());
+        Request {
+            id: self.id,
+            messages,
+            media: shown.into_iter().flatten().collect(),
+            merge: self.merge,
+            limits: self.limits,
+            sampling: self.sampling,
+            grammar: self.grammar,
+            logprobs: self.logprobs,
+            scope: self.scope,
+            trace: self.trace,
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 
 /// Tokens that one merge step removes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -78,21 +78,21 @@ fn clamp(x: f64) -> u32 {
 ///
 /// # Errors
 /// [`Kind::Usage`] with the item that is no number or out of order.
-pub fn parse_layers(flag: &str, text: &str) -> Result<Vec<u32>> {
+pub fn parse_layers(field: Field, text: &str) -> Result<Vec<u32>> {
     let layers = text
         .split(',')
         .map(|item| {
             item.trim().parse::<u32>().map_err(|_| {
                 Error::new(
                     Kind::Usage,
-                    format!("{flag} {text}: `{item}` is not a layer number; write for example 5,6,7,8"),
+                    format!("{field} {text}: `{item}` is not a layer number; write for example 5,6,7,8"),
                 )
             })
         })
         .collect::<Result<Vec<_>>>()?;
     if let Some(pair) = layers.windows(2).find(|pair| pair[0] >= pair[1]) {
         return Err(Error::usage(format!(
-            "{flag} {text}: layer {} stands after layer {}; give each layer once, ascending",
+            "{field} {text}: layer {} stands after layer {}; give each layer once, ascending",
             pair[1], pair[0]
         )));
     }
@@ -103,7 +103,7 @@ pub fn parse_layers(flag: &str, text: &str) -> Result<Vec<u32>> {
 ///
 /// # Errors
 /// [`Kind::Usage`] with the item that is neither a count nor a percentage below 100.
-pub fn parse_amounts(flag: &str, text: &str) -> Result<Vec<Amount>> {
+pub fn parse_amounts(field: Field, text: &str) -> Result<Vec<Amount>> {
     text.split(',')
         .map(|item| {
             let item = item.trim();
@@ -118,11 +118,25 @@ pub fn parse_amounts(flag: &str, text: &str) -> Result<Vec<Amount>> {
             };
             amount.ok_or_else(|| {
                 Error::usage(format!(
-                    "{flag} {text}: `{item}` is neither a count (92) nor a percentage below 100 (12.6%)"
+                    "{field} {text}: `{item}` is neither a count (92) nor a percentage below 100 (12.6%)"
                 ))
             })
         })
         .collect()
+}
+
+/// `0.7` or a comma list of shares, one for each layer.
+///
+/// # Errors
+/// [`Kind::Usage`] with the item that is no share above 0 and up to 1.
+pub fn parse_keeps(field: Field, text: &str) -> Result<Vec<Amount>> {
+    let share = |item: &str| {
+        let share = item.trim().parse::<f64>().ok().filter(|keep| *keep > 0.0 && *keep <= 1.0);
+        share
+            .map(Amount::Keep)
+            .ok_or_else(|| Error::usage(format!("{field} {text}: `{item}` is no share above 0 and up to 1")))
+    };
+    text.split(',').map(share).collect()
 }
 
 #[cfg(test)]
@@ -156,7 +170,7 @@ mod tests {
 
     #[test]
     fn layer_lists() {
-        assert_eq!(parse_layers("--vit-layers", "5, 6,7").unwrap(), [5, 6, 7]);
+        assert_eq!(parse_layers(Field::VitLayers, "5, 6,7").unwrap(), [5, 6, 7]);
         for (text, part) in [
             ("5,x", "`x`"),
             ("", "``"),
@@ -164,7 +178,7 @@ mod tests {
             ("5,5", "layer 5"),
             ("-1", "`-1`"),
         ] {
-            let error = parse_layers("--vit-layers", text).unwrap_err();
+            let error = parse_layers(Field::VitLayers, text).unwrap_err();
             assert!(error.to_string().contains(part), "{text}: {error}");
             assert_eq!(error.kind(), Kind::Usage);
         }
@@ -172,9 +186,12 @@ mod tests {
 
     #[test]
     fn amount_lists() {
-        assert_eq!(parse_amounts("--vit-r", "92,12.5%").unwrap(), [Amount::Count(92), Amount::Share(0.125)]);
+        assert_eq!(
+            parse_amounts(Field::VitR, "92,12.5%").unwrap(),
+            [Amount::Count(92), Amount::Share(0.125)]
+        );
         for text in ["", "x", "100%", "-3", "-1%", "NaN%", "1.5"] {
-            assert!(parse_amounts("--vit-r", text).is_err(), "{text}");
+            assert!(parse_amounts(Field::VitR, text).is_err(), "{text}");
         }
     }
 }

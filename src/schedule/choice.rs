@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::preset::PresetHalf;
 use super::{Amount, Grid, HalfSchedule, Preset, Schedule, Score, Shape, Strategy, layers, strategy};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 
-/// The value of `--merge`.
+/// A schedule by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MergeFlag {
     Off,
@@ -27,7 +27,8 @@ impl MergeFlag {
                 .find(|preset| preset.name() == text)
                 .map(MergeFlag::Preset)
                 .ok_or_else(|| {
-                    Error::usage(format!("--merge {text}: choose off, model, paper, image, video or qwen2vl"))
+                    let field = Field::Merge;
+                    Error::usage(format!("{field} {text}: choose off, model, paper, image, video or qwen2vl"))
                 }),
         }
     }
@@ -110,7 +111,10 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
             let own = recommended.ok_or_else(|| {
                 Error::new(
                     Kind::Schedule,
-                    "--merge model: this pair carries no illava.merge.* metadata; choose paper, image, video, qwen2vl or off",
+                    format!(
+                        "{} model: this pair carries no illava.merge.* metadata; choose paper, image, video, qwen2vl or off",
+                        Field::Merge
+                    ),
                 )
             })?;
             schedule.encoder = own_encoder(own, shape)?;
@@ -139,15 +143,15 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
     }
     if let Some(half) = &choice.vit {
         if !shape.vit_can_merge {
-            return Err(cannot_merge("encoder", "--vit-layers"));
+            return Err(cannot_merge("encoder", Field::VitLayers));
         }
-        schedule.encoder = by_hand_half(half, "--vit-layers", "--vit-r")?;
+        schedule.encoder = by_hand_half(half, Field::VitLayers, Field::VitR)?;
     }
     if let Some(half) = &choice.llm {
         if !shape.llm_can_merge {
-            return Err(cannot_merge("text model", "--llm-layers"));
+            return Err(cannot_merge("text model", Field::LlmLayers));
         }
-        schedule.decoder = by_hand_half(half, "--llm-layers", "--llm-r")?;
+        schedule.decoder = by_hand_half(half, Field::LlmLayers, Field::LlmR)?;
     }
     check_layers(&schedule, shape)?;
     strategy::apply(schedule, choice, shape)
@@ -157,16 +161,19 @@ fn check_flags(choice: &Choice) -> Result<()> {
     let Some(keep) = choice.keep else { return Ok(()) };
     if !(keep > 0.0 && keep <= 1.0) {
         return Err(Error::usage(format!(
-            "--keep {keep}: give a share above 0 and up to 1, for example 0.35"
+            "{} {keep}: give a share above 0 and up to 1, for example 0.35",
+            Field::Keep
         )));
     }
     if choice.vit.is_some() || choice.llm.is_some() {
-        return Err(Error::usage(
-            "--keep spreads a budget over a preset: leave out --vit-* and --llm-*, or leave out --keep",
-        ));
+        let (keep, vit, llm) = (Field::Keep, Field::VitLayers, Field::LlmLayers);
+        return Err(Error::usage(format!(
+            "{keep} spreads a budget over a preset: leave out {vit} and {llm}, or leave out {keep}"
+        )));
     }
     if choice.merge == Some(MergeFlag::Off) {
-        return Err(Error::usage("--keep and --merge off exclude each other: leave one out"));
+        let (keep, merge) = (Field::Keep, Field::Merge);
+        return Err(Error::usage(format!("{keep} and {merge} off exclude each other: leave one out")));
     }
     Ok(())
 }
@@ -184,7 +191,7 @@ fn leave_out(schedule: &mut Schedule, choice: &Choice, shape: &Shape, asked: boo
     }
     if let Some(first) = missing.first() {
         if asked {
-            return Err(cannot_merge(first, "--merge"));
+            return Err(cannot_merge(first, Field::Merge));
         }
         schedule.remark = Some(format!(
             "no merging in the {}: its architecture has no merge points",
@@ -197,11 +204,11 @@ fn leave_out(schedule: &mut Schedule, choice: &Choice, shape: &Shape, asked: boo
     Ok(())
 }
 
-fn cannot_merge(half: &str, flag: &str) -> Error {
+fn cannot_merge(half: &str, field: Field) -> Error {
     Error::new(
         Kind::Model,
         format!(
-            "{flag}: the {half}'s architecture has no merge points; use --merge off, or the flags of the other half alone"
+            "{field}: the {half}'s architecture has no merge points; turn merging off, or name layers of the other half alone"
         ),
     )
 }
@@ -218,10 +225,13 @@ fn on_model(
         Error::new(
             Kind::Schedule,
             format!(
-                "--merge {}: needs {} merge layers, the {what} has {}; use --vit-layers and --llm-layers",
+                "{} {}: needs {} merge layers, the {what} has {}; name layers with {} and {}",
+                Field::Merge,
                 preset.name(),
                 half.layers.len(),
-                limit - first.min(limit)
+                limit - first.min(limit),
+                Field::VitLayers,
+                Field::LlmLayers
             ),
         )
     })?;
@@ -257,16 +267,16 @@ fn own_lengths(a: &str, n_a: usize, b: &str, n_b: usize) -> Error {
     Error::new(
         Kind::Schedule,
         format!(
-            "the pair's metadata has {n_a} illava.merge.{a} but {n_b} illava.merge.{b}; use another --merge"
+            "the pair's metadata has {n_a} illava.merge.{a} but {n_b} illava.merge.{b}; choose another schedule"
         ),
     )
 }
 
-fn by_hand_half(half: &Half, layers_flag: &str, amounts_flag: &str) -> Result<HalfSchedule> {
+fn by_hand_half(half: &Half, at: Field, at_amounts: Field) -> Result<HalfSchedule> {
     let (layers, amounts) = (&half.layers, &half.amounts);
     if amounts.len() != 1 && amounts.len() != layers.len() {
         return Err(Error::usage(format!(
-            "{layers_flag} names {} layers, {amounts_flag} {} amounts: give one amount, or one for each layer",
+            "{at} names {} layers, {at_amounts} {} amounts: give one amount, or one for each layer",
             layers.len(),
             amounts.len()
         )));
@@ -276,7 +286,7 @@ fn by_hand_half(half: &Half, layers_flag: &str, amounts_flag: &str) -> Result<Ha
 }
 
 fn check_layers(schedule: &Schedule, shape: &Shape) -> Result<()> {
-    let check = |half: &HalfSchedule, first: u32, limit: u32, what: &str, flag: &str| {
+    let check = |half: &HalfSchedule, first: u32, limit: u32, what: &str, field: Field| {
         if let Some(pair) = half.steps.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
             return Err(Error::new(
                 Kind::Schedule,
@@ -287,15 +297,15 @@ fn check_layers(schedule: &Schedule, shape: &Shape) -> Result<()> {
             Some((layer, _)) => Err(Error::new(
                 Kind::Schedule,
                 format!(
-                    "{flag} {layer}: the {what} of this model can merge at layers {first} to {}",
+                    "{field} {layer}: the {what} of this model can merge at layers {first} to {}",
                     limit.saturating_sub(1)
                 ),
             )),
             None => Ok(()),
         }
     };
-    check(&schedule.encoder, 0, shape.vit_layers_run, "encoder", "--vit-layers")?;
-    check(&schedule.decoder, 1, shape.llm_layers, "text model", "--llm-layers")
+    check(&schedule.encoder, 0, shape.vit_layers_run, "encoder", Field::VitLayers)?;
+    check(&schedule.decoder, 1, shape.llm_layers, "text model", Field::LlmLayers)
 }
 
 /// The towers the presets were tuned on: SigLIP-so400m at 729 tokens, and Qwen2-VL's.
@@ -306,7 +316,7 @@ fn untested(preset: Preset, shape: &Shape) -> Option<String> {
     };
     (!tried).then(|| {
         format!(
-            "the preset {} is untested on this image encoder ({} layers, {} tokens): compare with --merge off",
+            "the preset {} is untested on this image encoder ({} layers, {} tokens): compare with merging off",
             preset.name(),
             shape.vit_layers_run,
             shape.vit_tokens
@@ -381,9 +391,9 @@ pub(super) mod tests {
         let default = Choice::default();
         let cases = [
             (Choice { merge: Some(MergeFlag::Model), ..default.clone() }, "illava.merge"),
-            (Choice { keep: Some(0.0), ..default.clone() }, "--keep 0"),
-            (Choice { keep: Some(1.5), ..default.clone() }, "--keep 1.5"),
-            (Choice { keep: Some(f64::NAN), ..default.clone() }, "--keep NaN"),
+            (Choice { keep: Some(0.0), ..default.clone() }, "merge.keep 0"),
+            (Choice { keep: Some(1.5), ..default.clone() }, "merge.keep 1.5"),
+            (Choice { keep: Some(f64::NAN), ..default.clone() }, "merge.keep NaN"),
             (Choice { keep: Some(0.5), vit: hand(&[1], Amount::Count(1)), ..default.clone() }, "leave out"),
             (
                 Choice { keep: Some(0.5), merge: Some(MergeFlag::Off), ..default.clone() },
@@ -391,13 +401,13 @@ pub(super) mod tests {
             ),
             (
                 Choice { vit: hand(&[5, 26], Amount::Count(1)), ..default.clone() },
-                "--vit-layers 26: the encoder of this model can merge at layers 0 to 25",
+                "merge.vit_layers 26: the encoder of this model can merge at layers 0 to 25",
             ),
             (
                 Choice { llm: hand(&[0], Amount::Count(1)), ..default.clone() },
-                "--llm-layers 0: the text model of this model can merge at layers 1 to 27",
+                "merge.llm_layers 0: the text model of this model can merge at layers 1 to 27",
             ),
-            (Choice { llm: hand(&[28], Amount::Count(1)), ..default.clone() }, "--llm-layers 28"),
+            (Choice { llm: hand(&[28], Amount::Count(1)), ..default.clone() }, "merge.llm_layers 28"),
             (
                 Choice {
                     vit: Some(Half { layers: vec![1, 2, 3], amounts: vec![Amount::Count(1); 2] }),

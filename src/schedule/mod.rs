@@ -13,7 +13,7 @@ mod preset;
 mod strategy;
 mod subject;
 
-pub use amount::{Amount, parse_amounts, parse_layers};
+pub use amount::{Amount, parse_amounts, parse_keeps, parse_layers};
 pub use choice::{Choice, Half, MergeFlag, Recommended, select};
 pub use plan::{Plan, Segment, Step, TilePlan, not_cut};
 pub use preset::Preset;
@@ -21,6 +21,8 @@ pub use strategy::Strategy;
 pub use subject::Subject;
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Field, Result};
 
 /// The numbers of a model that a schedule depends on.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +53,16 @@ pub enum Score {
 }
 
 impl Score {
+    /// # Errors
+    /// Kind `Usage` with the names there are.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "image" => Ok(Score::Image),
+            "last-token" => Ok(Score::LastToken),
+            _ => Err(Error::usage(format!("{} {name}: choose image or last-token", Field::Score))),
+        }
+    }
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -71,6 +83,16 @@ pub enum Grid {
 }
 
 impl Grid {
+    /// # Errors
+    /// Kind `Usage` with the names there are.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "faithful" => Ok(Grid::Faithful),
+            "reference" => Ok(Grid::Reference),
+            _ => Err(Error::usage(format!("{} {name}: choose faithful or reference", Field::Grid))),
+        }
+    }
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::amount::round;
 use super::{Amount, HalfSchedule, Schedule, Shape, Strategy};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 
 /// One merge step with its counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,20 +179,22 @@ pub fn not_cut(layer: u32, layers: &[u32]) -> Error {
     Error::new(
         Kind::Schedule,
         format!(
-            "merging at decoder layer {layer}: the cache was made for the layers {there}; choose among them, or start with --llm-layers {layer} to have this one too"
+            "merging at decoder layer {layer}: the cache was made for the layers {there}; choose among them, or start the program with {layer} among its {} to have this one too",
+            Field::LlmLayers
         ),
     )
 }
 
 fn encoder_steps(half: &HalfSchedule, n: u32, group: u32) -> Result<Vec<Step>> {
-    take(half, n, "--vit-r", group, |amount, n_step| {
+    take(half, n, Field::VitR, group, |amount, n_step| {
         if let Amount::Count(r) = amount
             && r % group != 0
         {
             return Err(Error::new(
                 Kind::Schedule,
                 format!(
-                    "--vit-r {r}: this encoder merges whole groups of {group} patches; take {}",
+                    "{} {r}: this encoder merges whole groups of {group} patches; take {}",
+                    Field::VitR,
                     r - r % group
                 ),
             ));
@@ -202,13 +204,13 @@ fn encoder_steps(half: &HalfSchedule, n: u32, group: u32) -> Result<Vec<Step>> {
 }
 
 fn decoder_steps(half: &HalfSchedule, n: u32) -> Result<Vec<Step>> {
-    take(half, n, "--llm-r", 1, |amount, n_step| Ok(amount.decoder_count(n, n_step)))
+    take(half, n, Field::LlmR, 1, |amount, n_step| Ok(amount.decoder_count(n, n_step)))
 }
 
 fn take(
     half: &HalfSchedule,
     n: u32,
-    flag: &str,
+    field: Field,
     group: u32,
     count: impl Fn(Amount, u32) -> Result<u32>,
 ) -> Result<Vec<Step>> {
@@ -222,7 +224,7 @@ fn take(
                 return Err(Error::new(
                     Kind::Schedule,
                     format!(
-                        "{flag} {r} at layer {layer}: only {n_in} tokens enter it, so at most {most} can go"
+                        "{field} {r} at layer {layer}: only {n_in} tokens enter it, so at most {most} can go"
                     ),
                 ));
             }
@@ -443,12 +445,16 @@ mod tests {
             (
                 vit(&[3], 729),
                 so400m(),
-                "--vit-r 729 at layer 3: only 729 tokens enter it, so at most 728 can go",
+                "merge.vit_r 729 at layer 3: only 729 tokens enter it, so at most 728 can go",
             ),
-            (vit(&[3, 4], 400), so400m(), "--vit-r 400 at layer 4: only 329 tokens enter it"),
-            (vit(&[3], 93), qwen2vl(), "--vit-r 93: this encoder merges whole groups of 4 patches; take 92"),
+            (vit(&[3, 4], 400), so400m(), "merge.vit_r 400 at layer 4: only 329 tokens enter it"),
+            (
+                vit(&[3], 93),
+                qwen2vl(),
+                "merge.vit_r 93: this encoder merges whole groups of 4 patches; take 92",
+            ),
             (vit(&[3], 728), qwen2vl(), "at most 725 can go"),
-            (llm(729), so400m(), "--llm-r 729 at layer 2: only 729"),
+            (llm(729), so400m(), "merge.llm_r 729 at layer 2: only 729"),
         ];
         for (choice, shape, part) in cases {
             let error = plan(&choice, &shape, 729).unwrap_err();

@@ -4,9 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Choice, HalfSchedule, MergeFlag, Schedule, Score, Shape};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 
-/// The value of `--strategy`.
+/// A method by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Strategy {
     /// The least attended become one.
@@ -48,7 +48,7 @@ impl Strategy {
         let found = Self::ALL.into_iter().find(|strategy| strategy.name() == name);
         found.map(|strategy| strategy.with_seed(seed)).ok_or_else(|| {
             let names: Vec<&str> = Self::ALL.iter().map(|strategy| strategy.name()).collect();
-            Error::usage(format!("--strategy {name}: choose {}", names.join(", ")))
+            Error::usage(format!("{} {name}: choose {}", Field::Strategy, names.join(", ")))
         })
     }
 
@@ -133,30 +133,42 @@ impl Schedule {
 /// [`Kind::Usage`] for a strategy that has nothing to do, or less than it was told.
 pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape) -> Result<Schedule> {
     let strategy = choice.strategy;
-    let refuse = |reason: String| Err(Error::usage(format!("--strategy {}: {reason}", strategy.name())));
+    let refuse =
+        |reason: String| Err(Error::usage(format!("{} {}: {reason}", Field::Strategy, strategy.name())));
     if strategy == Strategy::Merge {
         return Ok(schedule);
     }
     if schedule.is_off() {
-        return refuse("nothing is to go with --merge off; say how much, for example --merge paper".into());
+        return refuse(format!(
+            "nothing is to go with merging off; say how much, for example {} paper",
+            Field::Merge
+        ));
     }
     let ranks_there = strategy.ranks_by_attention() && !strategy.acts_once();
     if choice.score == Score::LastToken && !ranks_there {
-        return refuse("the decoder's attention decides nothing, so leave out --score last-token".into());
+        return refuse(format!(
+            "the decoder's attention decides nothing, so leave out {} last-token",
+            Field::Score
+        ));
     }
     if !strategy.acts_once() {
         return Ok(Schedule { strategy, ..schedule });
     }
     if choice.llm.is_some() {
-        return refuse(
-            "it acts before the decoder, so --llm-layers would do nothing; give the amount with --vit-* or --keep"
-                .into(),
-        );
+        return refuse(format!(
+            "it acts before the decoder, so {} would do nothing; give the amount with {} or {}",
+            Field::LlmLayers,
+            Field::VitLayers,
+            Field::Keep
+        ));
     }
     if strategy == Strategy::Prumerge && !shape.vit_can_merge {
         return Err(Error::new(
             Kind::Model,
-            "--strategy prumerge: the encoder's architecture has no merge points, and it acts behind the encoder",
+            format!(
+                "{} prumerge: the encoder's architecture has no merge points, and it acts behind the encoder",
+                Field::Strategy
+            ),
         ));
     }
     Ok(Schedule {
@@ -187,7 +199,7 @@ mod tests {
         assert_eq!(Strategy::parse("random", 7).unwrap(), Strategy::Random(7));
         assert_eq!(Strategy::parse("greedy", 7).unwrap().seed(), 0);
         let error = Strategy::parse("best", 0).unwrap_err().to_string();
-        assert!(error.contains("--strategy best: choose merge, prune, random"), "{error}");
+        assert!(error.contains("merge.strategy best: choose merge, prune, random"), "{error}");
     }
 
     #[test]
@@ -203,7 +215,7 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(base.against(text).unwrap(), expected, "{text}");
         }
-        for (text, part) in [("best", "--merge best"), ("paper/best", "--strategy best")] {
+        for (text, part) in [("best", "merge.preset best"), ("paper/best", "merge.strategy best")] {
             assert!(base.against(text).unwrap_err().to_string().contains(part), "{text}");
         }
     }
@@ -229,9 +241,9 @@ mod tests {
             (off, "nothing is to go"),
             (Choice { llm: llm.clone(), ..paper(Strategy::Prumerge) }, "acts before the decoder"),
             (Choice { llm, ..paper(Strategy::Downsample) }, "acts before the decoder"),
-            (last(Strategy::Random(0)), "--score last-token"),
-            (last(Strategy::Kmeans), "--score last-token"),
-            (last(Strategy::Downsample), "--score last-token"),
+            (last(Strategy::Random(0)), "merge.score last-token"),
+            (last(Strategy::Kmeans), "merge.score last-token"),
+            (last(Strategy::Downsample), "merge.score last-token"),
         ];
         for (choice, part) in cases {
             let error = select(&choice, &so400m(), None).unwrap_err();

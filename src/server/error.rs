@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Field, Kind};
 use crate::server::client::{Death, Refusal};
 use crate::worker::protocol::Failed;
 
@@ -146,7 +146,23 @@ impl From<Error> for ApiError {
                 Type::InvalidRequest
             }
         };
-        Self::new(kind, error.to_string())
+        Self::new(kind, error.worded(name))
+    }
+}
+
+/// A field of the body by its name there, a setting of the server by the flag that its operator knows.
+fn name(field: Field) -> &'static str {
+    match field {
+        Field::ContextSize => "-c",
+        Field::ChatTemplate => "--chat-template",
+        Field::ImageMaxTokens => "--image-max-tokens",
+        Field::MaxPrompt => "--max-prompt-bytes",
+        Field::MaxImages => "--max-images",
+        Field::MaxVideos => "--max-videos",
+        Field::MaxGrammar => "--max-grammar-bytes",
+        Field::MaxDepth => "--max-json-depth",
+        Field::MaxChoices => "--max-choices",
+        field => field.name(),
     }
 }
 

@@ -15,12 +15,11 @@ use data_url::forgiving_base64::DecodeError;
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::api::messages::Reference;
 use super::error::{ApiError, ApiResult, Type};
 use super::settings::{Bounds, MediaAccess};
 use crate::media::{self, policy};
 use crate::report::milliseconds;
-use crate::request::Picture;
+use crate::request::{Picture, Reference};
 use remote::Remote;
 use sink::{Most, Sink};
 pub use video::VideoPlan;

@@ -5,13 +5,12 @@
 //! worker pass by ([`chat`], [`stream`]). Nothing here knows the native library.
 
 mod admission;
-mod api;
+pub mod api;
 mod body;
 mod chat;
 mod choices;
 pub mod client;
 mod error;
-mod gbnf;
 mod grammar;
 mod guard;
 mod info;
@@ -28,6 +27,7 @@ mod stream;
 mod tokenize;
 mod web;
 
+pub use chat::read as read_request;
 pub use listen::{Order, Server, serve};
 pub use settings::Settings;
 

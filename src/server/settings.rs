@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::media::video::Programs;
-use crate::request::Sampling;
+use crate::request::{self, Sampling};
 use crate::server::client::Patience;
 
 /// Everything but how a worker is started.
@@ -63,17 +63,12 @@ pub struct MediaAccess {
 #[derive(Debug, Clone)]
 pub struct Bounds {
     pub body_bytes: usize,
-    /// Arrays and objects inside one another.
-    pub json_depth: usize,
-    pub messages: usize,
-    /// All text of the conversation.
-    pub prompt_bytes: usize,
-    pub images: usize,
+    /// What a body may hold.
+    pub request: request::Bounds,
     pub image_bytes: u64,
     pub image_pixels: u64,
     /// All pictures of a request together, frames of videos too.
     pub request_pixels: u64,
-    pub videos: usize,
     pub video_bytes: u64,
     /// Frames taken of one video.
     pub video_frames: u32,
@@ -81,12 +76,7 @@ pub struct Bounds {
     pub video_pixels: u64,
     /// Looking at a video, and again reading its frames.
     pub video_time: Duration,
-    pub grammar_bytes: usize,
     pub grammar_time: Duration,
-    pub choices: u32,
-    pub stop_strings: usize,
-    pub stop_bytes: usize,
-    pub logit_biases: usize,
     pub connections: usize,
     /// A request's head, and between two pieces of its body.
     pub read_time: Duration,
@@ -102,24 +92,15 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             body_bytes: 64 << 20,
-            json_depth: 64,
-            messages: 1024,
-            prompt_bytes: 1 << 20,
-            images: 32,
+            request: request::Bounds::default(),
             image_bytes: 32 << 20,
             image_pixels: 50_000_000,
             request_pixels: 200_000_000,
-            videos: 4,
             video_bytes: 256 << 20,
             video_frames: 768,
             video_pixels: 100_000_000,
             video_time: Duration::from_secs(60),
-            grammar_bytes: 64 << 10,
             grammar_time: Duration::from_secs(2),
-            choices: 8,
-            stop_strings: 16,
-            stop_bytes: 256,
-            logit_biases: 1024,
             connections: 1024,
             read_time: Duration::from_secs(15),
             body_time: Duration::from_secs(60),

@@ -15,26 +15,16 @@ use super::api::answer::{self, Cost, Heading};
 use super::choices::{ChoiceEvent, Choices};
 use super::error::ApiError;
 use super::state::Shared;
+use crate::request::Reply;
 use crate::worker::protocol::Started;
 
 /// A comment line this often keeps proxies from closing a stream that waits for its prompt.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// What the client asked to be told.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted {
-    pub choices: u32,
-    pub include_usage: bool,
-    pub logprobs: bool,
-    pub report: bool,
-    pub trace: bool,
-    pub kept: bool,
-}
-
 struct State {
     app: Shared,
     heading: Heading,
-    wanted: Wanted,
+    reply: Reply,
     choices: Choices,
     /// Events that are due before the next news.
     due: VecDeque<Event>,
@@ -48,7 +38,7 @@ struct State {
 pub fn respond(
     app: Shared,
     heading: Heading,
-    wanted: Wanted,
+    reply: Reply,
     choices: Choices,
     first: (u32, ChoiceEvent),
     place: Place,
@@ -56,10 +46,10 @@ pub fn respond(
     let mut state = State {
         app,
         heading,
-        wanted,
+        reply,
         choices,
         due: VecDeque::new(),
-        started: (0..wanted.choices).map(|_| None).collect(),
+        started: (0..reply.choices).map(|_| None).collect(),
         costs: Vec::new(),
         over: false,
         _place: place,
@@ -104,7 +94,7 @@ impl State {
                 }
             }
             Ok(ChoiceEvent::Delta(delta)) => {
-                let logprobs = self.wanted.logprobs.then(|| answer::logprobs(&delta.tokens));
+                let logprobs = self.reply.logprobs.then(|| answer::logprobs(&delta.tokens));
                 let chunk = self.heading.chunk(index, json!({ "content": delta.text }), logprobs, None);
                 self.say(chunk);
             }
@@ -114,16 +104,16 @@ impl State {
                 let started = self.started.get_mut(index as usize).and_then(Option::take);
                 self.app.metrics.done(&done, started.as_ref());
                 self.costs.push(Cost { started, done });
-                let last = self.costs.len() == self.wanted.choices as usize;
-                if last && !self.wanted.include_usage {
-                    add_measurements(&mut chunk, &self.wanted, std::mem::take(&mut self.costs));
+                let last = self.costs.len() == self.reply.choices as usize;
+                if last && !self.reply.include_usage {
+                    add_measurements(&mut chunk, self.reply, std::mem::take(&mut self.costs));
                 }
                 self.say(chunk);
                 if last {
-                    if self.wanted.include_usage {
+                    if self.reply.include_usage {
                         let mut chunk = self.heading.last_chunk();
                         chunk.insert("usage".into(), answer::usage(&self.costs));
-                        add_measurements(&mut chunk, &self.wanted, std::mem::take(&mut self.costs));
+                        add_measurements(&mut chunk, self.reply, std::mem::take(&mut self.costs));
                         self.say(chunk);
                     }
                     self.due.push_back(Event::default().data("[DONE]"));
@@ -145,17 +135,17 @@ impl State {
 }
 
 /// `timings`, and the report, the trace and what was kept where they were asked for.
-pub fn add_measurements(object: &mut Map<String, Value>, wanted: &Wanted, costs: Vec<Cost>) {
+pub fn add_measurements(object: &mut Map<String, Value>, reply: Reply, costs: Vec<Cost>) {
     let Some(cost) = costs.into_iter().next() else { return };
     object.insert("timings".into(), answer::timings(&cost.done));
     // All are plain data of this program, whose serialisation cannot fail.
-    if wanted.report {
+    if reply.report {
         object.insert("report".into(), serde_json::to_value(&cost.done.report).unwrap_or_default());
     }
-    if wanted.trace {
+    if reply.trace {
         object.insert("trace".into(), serde_json::to_value(&cost.done.trace).unwrap_or_default());
     }
-    if wanted.kept {
+    if reply.kept {
         let fates = cost.done.trace.as_ref().map(crate::report::fates).unwrap_or_default();
         object.insert("kept".into(), serde_json::to_value(fates).unwrap_or_default());
     }

@@ -120,6 +120,7 @@ impl Resolver {
             grammar: grammar.map(|grammar| match grammar {
                 request::Grammar::Gbnf(text) => Grammar::Gbnf(text),
                 request::Grammar::JsonSchema(text) => Grammar::JsonSchema(text),
+                request::Grammar::Regex(text) => Grammar::Regex(text),
                 request::Grammar::JsonObject => Grammar::JsonSchema(r#"{"type":"object"}"#.into()),
             }),
             ignore_end,

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use illava::request;
 use illava::server::Settings;
 use illava::server::settings::{Bounds, MediaAccess};
 use serde_json::{Value, json};
@@ -166,7 +167,10 @@ fn objects_that_make_no_sense() {
     let folder = tempfile::tempdir().unwrap();
     let told = Settings {
         media: MediaAccess { folder: Some(folder.path().to_owned()), ..MediaAccess::default() },
-        bounds: Bounds { prompt_bytes: 100_000, ..settings().bounds },
+        bounds: Bounds {
+            request: request::Bounds { prompt_bytes: 100_000, ..request::Bounds::default() },
+            ..settings().bounds
+        },
         ..settings()
     };
     let server = serve(told, Peer::default());

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use illava::media::video::Programs;
 use illava::prompt::Part;
+use illava::request;
 use illava::server::Settings;
 use illava::server::settings::{Bounds, MediaAccess};
 use serde_json::{Value, json};
@@ -121,7 +122,8 @@ fn limits() {
     ask(Bounds { video_bytes: 100, ..own() }, clip()).fails(400, "more than 100 bytes (--max-video-bytes)");
     let inline = json!([url(&format!("data:;base64,{}", inline(folder.path())))]);
     ask(Bounds { video_bytes: 100, ..own() }, inline).fails(400, "--max-video-bytes");
-    ask(Bounds { videos: 1, ..own() }, json!([url("data:,"), url("data:,")])).fails(400, "--max-videos");
+    let one = request::Bounds { videos: 1, ..own().request };
+    ask(Bounds { request: one, ..own() }, json!([url("data:,"), url("data:,")])).fails(400, "--max-videos");
     assert_eq!(ask(Bounds { video_frames: 2, ..own() }, clip()).text(), "2 of 32x16 ");
     // A quarter of the pixels of four frames.
     assert_eq!(ask(Bounds { video_pixels: 32 * 16, ..own() }, clip()).text(), "4 of 16x8 ");

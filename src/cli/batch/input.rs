@@ -6,20 +6,19 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::record::{Defaults, Record, parse};
+use super::record::{Line, parse, record};
 use crate::error::{Error, Kind, Result};
-use crate::prompt::{Message, Part, Role};
+use crate::request::Defaults;
 
-/// A line longer than this is no request: pictures are files, not bytes in a line.
-const MAX_LINE: u64 = 16 << 20;
-
-/// One request and its number among all, from 0.
-pub(super) type Item = (Value, Result<Record>);
+/// Bytes of a line at most, as of a body over HTTP: pictures may stand in it.
+const MAX_LINE: u64 = 64 << 20;
 
 /// The requests in order, and how many where that is known.
 pub(super) struct Input {
-    pub items: Box<dyn Iterator<Item = Item>>,
+    pub items: Box<dyn Iterator<Item = Line>>,
     pub count: Option<u64>,
+    /// The folder that relative paths start from.
+    pub folder: PathBuf,
 }
 
 /// # Errors
@@ -27,7 +26,7 @@ pub(super) struct Input {
 pub(super) fn open(path: &Path, defaults: Defaults) -> Result<Input> {
     if path == Path::new("-") {
         let items = lines(BufReader::new(std::io::stdin()), defaults);
-        return Ok(Input { items: Box::new(items), count: None });
+        return Ok(Input { items: Box::new(items), count: None, folder: PathBuf::new() });
     }
     let unreadable = |error: std::io::Error| Error::new(Kind::File, format!("{}: {error}", path.display()));
     if path.is_dir() {
@@ -37,21 +36,24 @@ pub(super) fn open(path: &Path, defaults: Defaults) -> Result<Input> {
     let count =
         BufReader::new(open()?).split(b'\n').filter(|line| line.as_ref().is_ok_and(|l| !blank(l))).count();
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-    let items = lines(BufReader::new(open()?), Defaults { folder, ..defaults });
-    Ok(Input { items: Box::new(items), count: Some(count as u64) })
+    let items = lines(BufReader::new(open()?), defaults);
+    Ok(Input { items: Box::new(items), count: Some(count as u64), folder })
 }
 
 fn blank(line: &[u8]) -> bool {
     line.iter().all(u8::is_ascii_whitespace)
 }
 
-fn lines(mut reader: impl BufRead + 'static, defaults: Defaults) -> impl Iterator<Item = Item> {
+fn lines(mut reader: impl BufRead + 'static, defaults: Defaults) -> impl Iterator<Item = Line> {
     let mut number = 0;
     std::iter::from_fn(move || {
         loop {
             let mut line = Vec::new();
             number += 1;
-            let failed = |what: String| Some((Value::from(number), Err(Error::new(Kind::File, what))));
+            let failed = |what: String| {
+                let record = Err(Error::new(Kind::File, what));
+                Some(Line { id: Value::from(number), openai: false, record })
+            };
             match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
                 Ok(0) => return None,
                 Err(error) => return failed(format!("line {number}: {error}")),
@@ -67,12 +69,7 @@ fn lines(mut reader: impl BufRead + 'static, defaults: Defaults) -> impl Iterato
                     return failed(format!("line {number}: longer than {MAX_LINE} bytes"));
                 }
                 Ok(_) if blank(&line) => {}
-                Ok(_) => {
-                    return match std::str::from_utf8(&line) {
-                        Ok(line) => Some(parse(line, number, &defaults)),
-                        Err(_) => failed(format!("line {number}: not UTF-8")),
-                    };
-                }
+                Ok(_) => return Some(parse(&line, number, &defaults)),
             }
         }
     })
@@ -81,10 +78,9 @@ fn lines(mut reader: impl BufRead + 'static, defaults: Defaults) -> impl Iterato
 /// The files of a folder by name, each with the prompt; what is no picture becomes a failure when
 /// it is read.
 fn folder(path: &Path, defaults: Defaults) -> Result<Input> {
-    let prompt = defaults
-        .prompt
-        .clone()
-        .ok_or_else(|| Error::usage("a folder of pictures needs a question: give one with -p"))?;
+    if defaults.prompt.is_none() {
+        return Err(Error::usage("a folder of pictures needs a question: give one with -p"));
+    }
     let unreadable = |error: std::io::Error| Error::new(Kind::File, format!("{}: {error}", path.display()));
     let mut files: Vec<PathBuf> = std::fs::read_dir(path)
         .map_err(unreadable)?
@@ -96,21 +92,10 @@ fn folder(path: &Path, defaults: Defaults) -> Result<Input> {
     let count = Some(files.len() as u64);
     let items = files.into_iter().map(move |file| {
         let id = Value::from(name(&file));
-        let system = defaults.system.clone().map(|text| Message::text(Role::System, text));
-        let parts = vec![Part::Image(0), Part::Text(prompt.clone())];
-        let record = Record {
-            id: id.clone(),
-            messages: system.into_iter().chain([Message { role: Role::User, parts }]).collect(),
-            images: vec![file],
-            merge: None,
-            max_tokens: defaults.max_tokens,
-            stop: Vec::new(),
-            sampling: defaults.sampling.clone(),
-            json_schema: None,
-        };
-        (id, Ok(record))
+        let body = [("image".to_owned(), id.clone())].into_iter().collect();
+        Line { id, openai: false, record: record(body, &defaults) }
     });
-    Ok(Input { items: Box::new(items), count })
+    Ok(Input { items: Box::new(items), count, folder: path.to_owned() })
 }
 
 fn name(file: &Path) -> String {
@@ -120,18 +105,10 @@ fn name(file: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Sampling;
-    use crate::schedule::Choice;
+    use crate::request::Reference;
 
     fn defaults(prompt: Option<&str>) -> Defaults {
-        Defaults {
-            prompt: prompt.map(str::to_owned),
-            system: None,
-            choice: Choice::default(),
-            max_tokens: None,
-            sampling: Sampling::default(),
-            folder: PathBuf::new(),
-        }
+        Defaults { prompt: prompt.map(str::to_owned), ..Defaults::default() }
     }
 
     #[test]
@@ -148,11 +125,11 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let input = open(&path, defaults(None)).unwrap();
         assert_eq!(input.count, Some(5));
-        let items: Vec<Item> = input.items.collect();
-        assert_eq!(items[0].0, Value::from(1));
-        assert_eq!(items[1].1.as_ref().unwrap().images, [folder.path().join("p.png")]);
-        assert_eq!((&items[2].0, items[2].1.is_err()), (&Value::from(5), true));
-        assert!(items[4].1.as_ref().unwrap_err().to_string().contains("line 7: not UTF-8"));
+        let items: Vec<Line> = input.items.collect();
+        assert_eq!(items[0].id, Value::from(1));
+        assert_eq!(items[1].record.as_ref().unwrap().request.media, [Reference::Image("p.png".into())]);
+        assert_eq!((&items[2].id, items[2].record.is_err()), (&Value::from(5), true));
+        assert!(items[4].record.as_ref().unwrap_err().to_string().contains("line 7: not the JSON"));
     }
 
     #[test]
@@ -164,7 +141,7 @@ mod tests {
         std::fs::create_dir(folder.path().join("sub")).unwrap();
         let input = open(folder.path(), defaults(Some("what?"))).unwrap();
         assert_eq!(input.count, Some(2));
-        let ids: Vec<Value> = input.items.map(|(id, _)| id).collect();
+        let ids: Vec<Value> = input.items.map(|line| line.id).collect();
         assert_eq!(ids, ["a.png", "b.png"]);
         assert!(open(folder.path(), defaults(None)).err().unwrap().to_string().contains("-p"));
         assert_eq!(open(&folder.path().join("none"), defaults(None)).err().unwrap().kind(), Kind::File);

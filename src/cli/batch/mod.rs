@@ -2,9 +2,13 @@
 
 mod flags;
 mod input;
+mod media;
+mod outcome;
 mod output;
 mod record;
 mod run;
+#[cfg(test)]
+mod same;
 
 pub use flags::BatchFlags;
 pub(super) use run::batch;

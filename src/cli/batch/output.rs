@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::record::Outcome;
+use super::outcome::Outcome;
 use crate::error::{Error, Kind, Result};
 
 /// Keeps what comes early until what stands before it has come.
@@ -111,18 +111,17 @@ fn whole_lines(file: &File, path: &Path) -> Result<(Vec<Value>, u64)> {
         }
         let number = ids.len() + 1;
         let value: Value = serde_json::from_slice(&line).map_err(|_| foreign(number))?;
-        ids.push(value.get("id").cloned().ok_or_else(|| foreign(number))?);
+        ids.push(value.get("custom_id").or_else(|| value.get("id")).cloned().ok_or_else(|| foreign(number))?);
         length += line.len() as u64;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::What;
     use super::*;
 
     fn outcome(id: &str) -> Outcome {
-        Outcome { id: id.into(), what: What::failure(&Error::usage("no")) }
+        Outcome::failure(0, id.into(), false, &Error::usage("no"))
     }
 
     fn ids(path: &Path) -> Vec<String> {

@@ -2,25 +2,26 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Instant;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
 use super::BatchFlags;
 use super::input::{self, Input as Requests};
+use super::media::{self, Videos};
+use super::outcome::{Outcome, Waiting};
 use super::output::Output;
-use super::record::{Defaults, Outcome, Record, What, finish_name};
+use super::record::{Line, Record};
 use crate::cli::progress::Progress;
-use crate::cli::{interrupt, settings, worker};
+use crate::cli::{interrupt, settings, words, worker};
 use crate::error::{Error, Kind, Result};
-use crate::media::{self, policy};
-use crate::report::milliseconds;
-use crate::request::{self, Grammar, Limits, Picture};
+use crate::request::{Bounds, Defaults, Reply, Request};
+use crate::server::api::answer::Heading;
 use crate::stop::Stop;
-use crate::worker::protocol::{Command, Done, Event, Finish};
+use crate::worker::protocol::{Command, Event, Finish};
 use crate::worker::service::{Input, Service};
 
 /// Whose pictures are shared: one batch is one asker.
@@ -28,19 +29,21 @@ const SCOPE: &[u8] = b"batch";
 
 pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
     let options = worker::options(&flags.worker)?;
-    let limits = settings::limits(&flags.sampling)?;
     let defaults = Defaults {
         prompt: flags.prompt.clone(),
         system: flags.system_prompt.clone(),
         choice: options.choice.clone(),
-        max_tokens: limits.tokens,
-        sampling: flags.sampling.draw.sampling()?,
-        folder: std::path::PathBuf::new(),
+        scope: Some(SCOPE.to_vec()),
+        // Whoever writes the file also runs the program: only the model bounds what a line shows.
+        bounds: Bounds {
+            messages: usize::MAX,
+            prompt_bytes: usize::MAX,
+            images: usize::MAX,
+            videos: usize::MAX,
+            ..Bounds::default()
+        },
+        ..settings::defaults(&flags.sampling)?
     };
-    let grammar = limits.grammar.map(|grammar| match grammar {
-        crate::answer::Grammar::Gbnf(text) => Grammar::Gbnf(text),
-        crate::answer::Grammar::JsonSchema(text) => Grammar::JsonSchema(text),
-    });
     let stop = options.load.stop;
     interrupt::install(stop)?;
     // Both ends before the model, which takes its time.
@@ -60,7 +63,9 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
         output,
         bar,
         stop,
-        grammar,
+        folder: requests.folder.clone(),
+        videos: Videos { one_span: ready.takes_videos, frames: ready.video_frames },
+        heading: Heading { id: String::new(), created: seconds(), model: ready.model.text.clone() },
         traces: flags.traces,
         // The slots, and as many requests again whose pictures are encoded ahead.
         most: options.sizes.slots as usize * 2,
@@ -82,11 +87,13 @@ struct BatchDriver {
     output: Output,
     bar: ProgressBar,
     stop: Stop,
-    grammar: Option<Grammar>,
+    folder: PathBuf,
+    videos: Videos,
+    heading: Heading,
     traces: bool,
     most: usize,
     /// Requests under way, by number.
-    waiting: HashMap<u64, Value>,
+    waiting: HashMap<u64, Waiting>,
     /// The number of the next request.
     next: u64,
     failed: u64,
@@ -99,7 +106,7 @@ impl BatchDriver {
     /// Sends requests until enough are under way; ends the service when there are no more.
     fn feed(&mut self, requests: &mut Requests) {
         while self.waiting.len() < self.most && self.error.is_none() && !self.stop.is_asked() && !self.ended {
-            let Some((id, record)) = requests.items.next() else {
+            let Some(Line { id, openai, record }) = requests.items.next() else {
                 self.ended = true;
                 break;
             };
@@ -113,11 +120,12 @@ impl BatchDriver {
                 continue;
             }
             match record.and_then(|record| self.request(number, record)) {
-                Ok(request) => {
-                    self.waiting.insert(number, id);
+                Ok((request, reply)) => {
+                    let waiting = Waiting { id, reply, openai, started: None, tokens: Vec::new() };
+                    self.waiting.insert(number, waiting);
                     self.send(Command::Generate(Box::new(request)));
                 }
-                Err(error) => self.put(number, id, What::failure(&error)),
+                Err(error) => self.fail(number, id, openai, &error),
             }
         }
         let over = self.waiting.is_empty() && self.ended;
@@ -126,53 +134,59 @@ impl BatchDriver {
         }
     }
 
-    fn request(&self, number: u64, record: Record) -> Result<request::Request> {
-        let grammar = record.json_schema.map(Grammar::JsonSchema).or_else(|| self.grammar.clone());
-        Ok(request::Request {
-            id: number,
-            messages: record.messages,
-            media: record.images.iter().map(|path| picture(path)).collect::<Result<_>>()?,
-            merge: record.merge,
-            limits: Limits { max_tokens: record.max_tokens, stop: record.stop, ignore_eos: false },
-            sampling: record.sampling,
-            grammar,
-            logprobs: None,
-            scope: Some(SCOPE.to_vec()),
-            trace: self.traces,
-        })
+    fn request(&self, number: u64, record: Record) -> Result<(Request, Reply)> {
+        let Record { mut request, mut reply } = record;
+        reply.trace |= self.traces;
+        let media = std::mem::take(&mut request.media);
+        let shown = media.iter().map(|one| media::read(one, &self.folder, self.videos));
+        let request = request.showing(shown.collect::<Result<_>>()?);
+        Ok((Request { id: number, trace: reply.trace || reply.kept, ..request }, reply))
     }
 
     fn take(&mut self, event: Event, requests: &mut Requests) {
         match event {
+            Event::Started(started) => {
+                if let Some(waiting) = self.waiting.get_mut(&started.id) {
+                    waiting.started = Some(started);
+                }
+            }
+            Event::Delta(delta) => {
+                if let Some(waiting) = self.waiting.get_mut(&delta.id) {
+                    waiting.tokens.extend(delta.tokens);
+                }
+            }
             Event::Done(done) => {
-                let Some(id) = self.waiting.remove(&done.id) else { return };
+                let Some(waiting) = self.waiting.remove(&done.id) else { return };
                 // An answer that was cut short is none: --resume asks again.
                 if done.finish != Finish::Cancelled {
-                    self.put(done.id, id, answer(*done));
+                    let number = done.id;
+                    self.put(number, waiting.answer(number, *done, &self.heading));
                 }
+                return self.feed(requests);
             }
             Event::Failed(failed) => {
-                let Some(id) = self.waiting.remove(&failed.id) else { return };
+                let Some(waiting) = self.waiting.remove(&failed.id) else { return };
                 if failed.kind != Kind::Interrupted {
-                    self.put(failed.id, id, What::failure(&Error::new(failed.kind, failed.message)));
+                    let error = Error::new(failed.kind, failed.message);
+                    self.fail(failed.id, waiting.id, waiting.openai, &error);
                 }
+                return self.feed(requests);
             }
-            _ => {
-                if self.stop.is_asked() {
-                    self.send(Command::Shutdown);
-                }
-                return;
-            }
+            _ => {}
         }
-        self.feed(requests);
+        if self.stop.is_asked() {
+            self.send(Command::Shutdown);
+        }
     }
 
-    fn put(&mut self, number: u64, id: Value, what: What) {
-        if let What::Failure { error } = &what {
-            self.failed += 1;
-            self.bar.suspend(|| eprintln!("{id}: {}", error.message));
-        }
-        if let Err(error) = self.output.put(number, Outcome { id, what }) {
+    fn fail(&mut self, number: u64, id: Value, openai: bool, error: &Error) {
+        self.failed += 1;
+        self.bar.suspend(|| eprintln!("{id}: {}", error.worded(words::line)));
+        self.put(number, Outcome::failure(number, id, openai, error));
+    }
+
+    fn put(&mut self, number: u64, outcome: Outcome) {
+        if let Err(error) = self.output.put(number, outcome) {
             self.error.get_or_insert(error);
         }
         self.bar.inc(1);
@@ -201,21 +215,9 @@ impl BatchDriver {
     }
 }
 
-fn picture(path: &Path) -> Result<Picture> {
-    let start = Instant::now();
-    let pixels = media::open(path, &policy::Limits::default())?;
-    let decode_ms = milliseconds(start);
-    Ok(Picture::new(pixels, decode_ms))
-}
-
-fn answer(done: Done) -> What {
-    What::Answer {
-        text: done.report.text.clone(),
-        finish: finish_name(&done.finish),
-        stop: if let Finish::StopString(string) = done.finish { Some(string) } else { None },
-        report: Box::new(done.report),
-        trace: done.trace,
-    }
+/// Since 1970.
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// On a terminal only.

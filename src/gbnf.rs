@@ -1,5 +1,7 @@
 //! Bounds on a GBNF grammar before the library sees it: its parser recurses with every bracket
-//! and writes out every repetition.
+//! and writes out every repetition. Asked by the sampler, where every caller passes, and by whatever reads a request.
+
+use crate::error::{Error, Field, Result};
 
 /// Brackets inside one another.
 const DEEPEST: usize = 100;
@@ -8,11 +10,11 @@ const MOST_RULES: usize = 2000;
 const LARGEST: u64 = 100_000;
 
 /// # Errors
-/// One line that says which bound is passed.
-pub(super) fn check(grammar: &str) -> Result<(), String> {
+/// Kind `Usage` that says which bound is passed.
+pub fn check(grammar: &str) -> Result<()> {
     let rules = grammar.matches("::=").count();
     if rules > MOST_RULES {
-        return Err(format!("grammar: {rules} rules, the limit is {MOST_RULES}"));
+        return Err(too_large(format!("{rules} rules, the limit is {MOST_RULES}")));
     }
     let mut scan = Scan { groups: vec![Group::default()], total: 0 };
     let mut letters = grammar.chars().peekable();
@@ -45,10 +47,16 @@ pub(super) fn check(grammar: &str) -> Result<(), String> {
             _ => {}
         }
         if scan.total > LARGEST {
-            return Err(format!("grammar: repetitions make it larger than {LARGEST} elements; repeat less"));
+            return Err(too_large(format!(
+                "repetitions make it larger than {LARGEST} elements; repeat less"
+            )));
         }
     }
     Ok(())
+}
+
+fn too_large(what: String) -> Error {
+    Error::usage(format!("{}: {what}", Field::Grammar))
 }
 
 #[derive(Default)]
@@ -73,10 +81,10 @@ impl Scan {
         }
     }
 
-    fn open(&mut self) -> Result<(), String> {
+    fn open(&mut self) -> Result<()> {
         self.groups.push(Group::default());
         if self.groups.len() > DEEPEST {
-            return Err(format!("grammar: brackets deeper than {DEEPEST}"));
+            return Err(too_large(format!("brackets deeper than {DEEPEST}; flatten them")));
         }
         Ok(())
     }
@@ -122,7 +130,7 @@ mod tests {
         ] {
             assert_eq!(check(grammar), Ok(()), "{grammar}");
         }
-        let json = include_str!("../../tests/serve/json.gbnf");
+        let json = include_str!("../tests/serve/json.gbnf");
         assert_eq!(check(json), Ok(()));
     }
 
@@ -136,7 +144,7 @@ mod tests {
             ("root ::= \"a\"{1,99999999999999999999999}".into(), "repeat less"),
             ("a ::= b\n".repeat(3000), "2000"),
         ] {
-            let error = check(&grammar).unwrap_err();
+            let error = check(&grammar).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
     }

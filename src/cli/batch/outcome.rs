@@ -1,0 +1,101 @@
+//! One line of output, ours or OpenAI's.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::cli::words;
+use crate::error::{Error, Kind};
+use crate::report::{Fate, Report, Trace, fates};
+use crate::request::Reply;
+use crate::server::api::answer::{self, Cost, Heading, finish_reason};
+use crate::worker::protocol::{Done, Finish, Started, Token};
+
+/// A line of output.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Outcome {
+    Answer(Box<Answer>),
+    Failure {
+        id: Value,
+        error: Failure,
+    },
+    /// A line of OpenAI's output files.
+    OpenAi {
+        id: String,
+        custom_id: Value,
+        response: Option<Value>,
+        error: Option<Value>,
+    },
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Answer {
+    id: Value,
+    text: String,
+    finish: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<Value>,
+    report: Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<Trace>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<Vec<Fate>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Failure {
+    kind: Kind,
+    message: String,
+}
+
+/// A request under way, and its answer so far.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub id: Value,
+    pub reply: Reply,
+    pub openai: bool,
+    pub started: Option<Started>,
+    pub tokens: Vec<Token>,
+}
+
+impl Waiting {
+    pub(super) fn answer(self, number: u64, done: Done, heading: &Heading) -> Outcome {
+        let logprobs = self.reply.logprobs.then(|| answer::logprobs(&self.tokens));
+        if self.openai {
+            let heading = Heading { id: format!("chatcmpl-{number}"), ..heading.clone() };
+            let choice = answer::choice(0, &done.report.text, logprobs, &done.finish);
+            let mut body = heading.completion(vec![choice]);
+            let costs = [Cost { started: self.started, done: Box::new(done) }];
+            body.insert("usage".into(), answer::usage(&costs));
+            let response = json!({ "status_code": 200, "request_id": heading.id, "body": body });
+            return openai(number, self.id, Some(response), None);
+        }
+        Outcome::Answer(Box::new(Answer {
+            id: self.id,
+            text: done.report.text.clone(),
+            finish: finish_reason(&done.finish),
+            stop: if let Finish::StopString(text) = done.finish { Some(text) } else { None },
+            logprobs,
+            kept: done.trace.as_ref().filter(|_| self.reply.kept).map(fates),
+            report: done.report,
+            trace: done.trace.filter(|_| self.reply.trace),
+        }))
+    }
+}
+
+impl Outcome {
+    pub(super) fn failure(number: u64, id: Value, is_openai: bool, error: &Error) -> Self {
+        let message = error.worded(words::line);
+        if is_openai {
+            let error = json!({ "code": format!("{:?}", error.kind()).to_lowercase(), "message": message });
+            return openai(number, id, None, Some(error));
+        }
+        Outcome::Failure { id, error: Failure { kind: error.kind(), message } }
+    }
+}
+
+fn openai(number: u64, custom_id: Value, response: Option<Value>, error: Option<Value>) -> Outcome {
+    Outcome::OpenAi { id: format!("batch_req_{number}"), custom_id, response, error }
+}

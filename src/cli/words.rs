@@ -1,0 +1,52 @@
+//! The command line's names for the settings that errors are about.
+
+use crate::error::Field;
+
+/// The flag of a setting.
+pub(super) fn flag(field: Field) -> &'static str {
+    match field {
+        Field::Prompt => "-p",
+        Field::System => "-sys",
+        Field::Merge => "--merge",
+        Field::Keep => "--keep",
+        Field::VitLayers => "--vit-layers",
+        Field::VitR => "--vit-r",
+        Field::LlmLayers => "--llm-layers",
+        Field::LlmR => "--llm-r",
+        Field::LlmKeep => "--llm-keep",
+        Field::Score => "--score",
+        Field::Grid => "--grid",
+        Field::Strategy => "--strategy",
+        Field::MaxTokens => "-n",
+        Field::Stop => "--stop",
+        Field::Temperature => "--temp",
+        Field::TopP => "--top-p",
+        Field::MinP => "--min-p",
+        Field::Seed => "--seed",
+        Field::RepeatPenalty => "--repeat-penalty",
+        Field::FrequencyPenalty => "--frequency-penalty",
+        Field::PresencePenalty => "--presence-penalty",
+        Field::LogitBias => "--logit-bias",
+        Field::Grammar => "--grammar",
+        Field::JsonSchema => "--json-schema",
+        Field::TopLogprobs => "--n-probs",
+        Field::ContextSize => "-c",
+        Field::ChatTemplate => "--chat-template",
+        Field::ImageMaxTokens => "--image-max-tokens",
+        Field::VideoFrames => "--video-frames",
+        Field::MaxPrompt
+        | Field::MaxImages
+        | Field::MaxVideos
+        | Field::MaxGrammar
+        | Field::MaxDepth
+        | Field::MaxChoices => field.name(),
+    }
+}
+
+/// A line of `batch` has a body's names; the program that answers it has flags.
+pub(super) fn line(field: Field) -> &'static str {
+    match field {
+        Field::ContextSize | Field::ChatTemplate | Field::ImageMaxTokens | Field::VideoFrames => flag(field),
+        field => field.name(),
+    }
+}

@@ -1,0 +1,338 @@
+//! A JSON body, over HTTP or as a line of `batch`, to a request: every field, every bound, one policy.
+
+use serde_json::{Map, Value};
+
+use super::fields::{Fields, whole, wrong};
+use super::{Bounds, Limits, Reference, Request, Sampling, check_logprobs, grammar, merge, messages, policy};
+use crate::error::{Error, Field, Result};
+use crate::prompt::Role;
+use crate::schedule::Choice;
+
+/// Settings of requests that say nothing else, and bounds of all of them.
+#[derive(Debug, Clone, Default)]
+pub struct Defaults {
+    /// Asked where a body has neither `messages` nor `prompt`.
+    pub prompt: Option<String>,
+    /// System message of conversations without one.
+    pub system: Option<String>,
+    /// A schedule that a body asks for keeps score, grid and strategy of this one unless it names its own.
+    pub choice: Choice,
+    pub limits: Limits,
+    pub sampling: Sampling,
+    pub grammar: Option<super::Grammar>,
+    pub logprobs: Option<u32>,
+    pub scope: Option<Vec<u8>>,
+    pub bounds: Bounds,
+}
+
+/// How an answer is delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reply {
+    pub stream: bool,
+    pub include_usage: bool,
+    /// Answers to the same request, from 1.
+    pub choices: u32,
+    pub logprobs: bool,
+    pub report: bool,
+    pub trace: bool,
+    /// The fate of every cell, made of the trace.
+    pub kept: bool,
+}
+
+/// Parses an object that nests no deeper than `depth`. A byte order mark before it is passed over.
+///
+/// # Errors
+/// Kind `Usage`, one line.
+pub fn object(body: &[u8], depth: usize) -> Result<Map<String, Value>> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let invalid = |reason: &str| Error::usage(format!("not the JSON expected here: {reason}"));
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(Error::usage("nothing was sent; send a JSON object"));
+    }
+    if deeper_than(body, depth) {
+        return Err(Error::usage(format!(
+            "arrays and objects nest deeper than {depth} ({})",
+            Field::MaxDepth
+        )));
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(invalid("it must be an object")),
+        Err(error) => Err(invalid(&error.to_string())),
+    }
+}
+
+/// Looks at brackets outside of strings: cheaper than finding out while values are being built.
+pub(super) fn deeper_than(text: &[u8], limit: usize) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > limit {
+                    return true;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// A body as a request, its pictures still references.
+///
+/// # Errors
+/// Kind `Usage` that names the field, the limit and what to do.
+pub fn read(body: Map<String, Value>, defaults: &Defaults) -> Result<(Request<Reference>, Reply)> {
+    let mut body = Fields::new(body, "");
+    refuse_tools(&mut body)?;
+    let (messages, media) = conversation(&mut body, defaults)?;
+    continues(&mut body, messages.last().map(|message| message.role))?;
+    let logprobs = logprobs(&mut body)?.or(defaults.logprobs);
+    let reply = Reply { logprobs: logprobs.is_some(), ..reply(&mut body, &defaults.bounds)? };
+    let cache = body.flag("cache_prompt")?.unwrap_or(true);
+    let request = Request {
+        id: 0,
+        messages,
+        media,
+        merge: merge::read(&mut body, &defaults.choice)?,
+        limits: limits(&mut body, &defaults.limits)?,
+        sampling: sampling(&mut body, &defaults.sampling)?,
+        grammar: grammar::read(&mut body, &defaults.bounds)?.or_else(|| defaults.grammar.clone()),
+        logprobs,
+        scope: if cache { defaults.scope.clone() } else { None },
+        trace: reply.trace || reply.kept,
+    };
+    body.close(&policy::BODY)?;
+    Ok((request, reply))
+}
+
+/// Tools and speech change an answer, unless they are switched off.
+fn refuse_tools(body: &mut Fields) -> Result<()> {
+    let refuse = |name: &str| Err(Error::usage(format!("{name}: not supported here; leave it out")));
+    let choice = body.value("tool_choice");
+    let off = choice.as_ref().is_some_and(|choice| choice == "none");
+    let tools = body.value("tools").is_some_and(|tools| tools.as_array().is_none_or(|all| !all.is_empty()));
+    if tools && !off {
+        return refuse("tools");
+    }
+    if choice.is_some_and(|choice| choice != "none" && choice != "auto") {
+        return refuse("tool_choice");
+    }
+    let sigma = body.number("top_n_sigma")?;
+    if sigma.is_some_and(|sigma| sigma > 0.0) {
+        return refuse("top_n_sigma");
+    }
+    let kinds = body.texts("modalities")?.unwrap_or_default();
+    if kinds.iter().any(|kind| kind != "text") { refuse("modalities other than text") } else { Ok(()) }
+}
+
+fn conversation(
+    body: &mut Fields,
+    defaults: &Defaults,
+) -> Result<(Vec<crate::prompt::Message>, Vec<Reference>)> {
+    let (given, prompt) = (body.value("messages"), body.text("prompt")?);
+    let mut shown = Vec::new();
+    for (name, wrap) in [
+        ("image", Reference::Image as fn(String) -> Reference),
+        ("images", Reference::Image),
+        ("video", Reference::Video),
+    ] {
+        shown.extend(body.texts(name)?.unwrap_or_default().into_iter().map(wrap));
+    }
+    let system = body.text("system")?.or_else(|| defaults.system.clone());
+    let asked = prompt.is_some();
+    let conversation = match (given, prompt.or_else(|| defaults.prompt.clone())) {
+        (Some(_), _) if asked => return Err(Error::usage("give prompt or messages, not both")),
+        (Some(_), _) if !shown.is_empty() => {
+            return Err(Error::usage(
+                "pictures of messages stand in their content, not in image, images or video",
+            ));
+        }
+        (Some(given), _) => messages::read(given, &defaults.bounds)?,
+        (None, Some(prompt)) => messages::ask(prompt, shown),
+        (None, None) => {
+            return Err(Error::usage(
+                "messages is missing: give a list of {\"role\": ..., \"content\": ...}",
+            ));
+        }
+    };
+    let conversation = messages::with_system(conversation, system);
+    messages::check(&conversation, &defaults.bounds)?;
+    Ok(conversation)
+}
+
+/// A conversation that ends with an assistant's message is continued, any other is answered: nothing else is done here.
+fn continues(body: &mut Fields, last: Option<Role>) -> Result<()> {
+    let (header, open) = (body.flag("add_generation_prompt")?, body.flag("continue_final_message")?);
+    let continued = last == Some(Role::Assistant);
+    let refuse = |name: &str, why: &str| Err(Error::usage(format!("{name}: {why}")));
+    match (open, header) {
+        (Some(true), _) if !continued => {
+            refuse("continue_final_message", "the last message is not the assistant's; leave it out")
+        }
+        (Some(true), Some(true)) => {
+            refuse("continue_final_message", "excludes add_generation_prompt: give one")
+        }
+        (Some(false), _) if continued => refuse(
+            "continue_final_message",
+            "a conversation that ends with an assistant's message is continued; leave that message out",
+        ),
+        (None, Some(true)) if continued => refuse(
+            "add_generation_prompt",
+            "a conversation that ends with an assistant's message is continued; leave that message out",
+        ),
+        (_, Some(false)) if !continued => {
+            refuse("add_generation_prompt false", "not supported here; leave it out")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn reply(body: &mut Fields, bounds: &Bounds) -> Result<Reply> {
+    let choices = body.whole("n")?.unwrap_or(1);
+    let choices =
+        u32::try_from(choices).ok().filter(|n| (1..=bounds.choices).contains(n)).ok_or_else(|| {
+            Error::usage(format!(
+                "n {choices}: give a number from 1 to {} ({})",
+                bounds.choices,
+                Field::MaxChoices
+            ))
+        })?;
+    let stream = body.flag("stream")?.unwrap_or(false);
+    let include_usage = match body.object("stream_options")? {
+        None => false,
+        Some(mut options) => {
+            let usage = options.flag("include_usage")?.unwrap_or(false);
+            options.close(&policy::STREAM_OPTIONS)?;
+            usage
+        }
+    };
+    let mut told = |name| body.flag(name).map(|asked| asked.unwrap_or(false));
+    let (report, trace, kept) = (told("report")?, told("trace")?, told("kept")?);
+    if choices > 1 && (report || trace || kept) {
+        return Err(Error::usage("report, trace and kept tell of one answer: leave out n"));
+    }
+    Ok(Reply { stream, include_usage, choices, logprobs: false, report, trace, kept })
+}
+
+fn limits(body: &mut Fields, own: &Limits) -> Result<Limits> {
+    let mut asked = None;
+    for name in ["max_completion_tokens", "max_tokens", "n_predict"] {
+        let tokens = match body.whole(name)? {
+            None => continue,
+            Some(-1) => None,
+            Some(n) => Some(u32::try_from(n).map_err(|_| {
+                Error::usage(format!("{name} {n}: give a number of tokens, or -1 for no limit"))
+            })?),
+        };
+        asked = asked.or(Some(tokens));
+    }
+    Limits {
+        max_tokens: asked.unwrap_or(own.max_tokens),
+        stop: body.texts("stop")?.unwrap_or_else(|| own.stop.clone()),
+        ignore_eos: body.flag("ignore_eos")?.unwrap_or(own.ignore_eos),
+    }
+    .checked()
+}
+
+/// The body's sampling over the defaults.
+fn sampling(body: &mut Fields, own: &Sampling) -> Result<Sampling> {
+    let mut single = |name, own| body.number(name).map(|asked| asked.map_or(own, to_f32));
+    let (temperature, top_p) = (single("temperature", own.temperature)?, single("top_p", own.top_p)?);
+    let min_p = single("min_p", own.min_p)?;
+    // llama.cpp's name, then vLLM's.
+    let repeat_penalty = single("repetition_penalty", own.repeat_penalty)?;
+    let repeat_penalty = single("repeat_penalty", repeat_penalty)?;
+    let frequency_penalty = single("frequency_penalty", own.frequency_penalty)?;
+    let presence_penalty = single("presence_penalty", own.presence_penalty)?;
+    let mut small = |name, own| match body.whole(name)? {
+        None => Ok(own),
+        Some(n) => {
+            i32::try_from(n).map_err(|_| Error::usage(format!("{name} {n}: give a whole number of 32 bits")))
+        }
+    };
+    let (top_k, repeat_last_n) = (small("top_k", own.top_k)?, small("repeat_last_n", own.repeat_last_n)?);
+    let seed = match body.whole("seed")? {
+        None => own.seed,
+        Some(-1) => None,
+        // Longer seeds are folded: the same one gives the same answer, which is what it is for.
+        Some(seed) => Some(fold(seed)),
+    };
+    let logit_bias = match body.value("logit_bias") {
+        None => own.logit_bias.clone(),
+        Some(value) => logit_bias(&value)?,
+    };
+    Sampling {
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        seed,
+        repeat_last_n,
+        repeat_penalty,
+        frequency_penalty,
+        presence_penalty,
+        logit_bias,
+    }
+    .checked()
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn to_f32(value: f64) -> f32 {
+    value as f32
+}
+
+fn fold(seed: i64) -> u32 {
+    let bytes = seed.to_le_bytes();
+    let half = |i: usize| u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
+    if (0..i64::from(u32::MAX)).contains(&seed) { half(0) } else { half(0) ^ half(4) }
+}
+
+/// OpenAI's object of token to bias, or llama.cpp's list of pairs, where `false` forbids a token.
+fn logit_bias(value: &Value) -> Result<Vec<(i32, f32)>> {
+    let token = |text: &str| text.trim().parse::<i32>().ok();
+    let bias = |value: &Value| match value {
+        Value::Bool(false) => Some(f32::NEG_INFINITY),
+        value => value.as_f64().map(to_f32).filter(|bias| bias.is_finite()),
+    };
+    let pairs: Option<Vec<(i32, f32)>> = match value {
+        Value::Object(fields) => fields.iter().map(|(id, value)| Some((token(id)?, bias(value)?))).collect(),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| match item.as_array()?.as_slice() {
+                [id, value] => Some((i32::try_from(whole(id)?).ok()?, bias(value)?)),
+                _ => None,
+            })
+            .collect(),
+        _ => None,
+    };
+    let wanted = "an object of token ids to numbers, or a list of [token id, number or false]";
+    pairs.ok_or_else(|| wrong("logit_bias", value, wanted))
+}
+
+/// OpenAI's two fields, or llama.cpp's one.
+fn logprobs(body: &mut Fields) -> Result<Option<u32>> {
+    let (asked, top, n_probs) = (body.flag("logprobs")?, body.whole("top_logprobs")?, body.whole("n_probs")?);
+    let count = |n: i64| check_logprobs(u32::try_from(n).unwrap_or(u32::MAX));
+    let top = top.map(count).transpose()?;
+    match (asked, top) {
+        (Some(true), top) => Ok(Some(top.unwrap_or(0))),
+        (_, Some(1..)) => Err(Error::usage("top_logprobs needs \"logprobs\": true")),
+        _ => Ok(n_probs.map(count).transpose()?.filter(|n| *n > 0)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! The field `merge`: what the command line says in flags.
+//!
+//! `"off"`, `"paper"` ... alone is the preset, `false` is off, `true` the answerer's own. An object has `preset` (or
+//! `off`), `keep`, `vit_layers` with `vit_r`, `llm_layers` with `llm_r` or `llm_keep`, `score`, `grid`, `strategy` and
+//! `strategy_seed`.
+
+use serde_json::Value;
+
+use super::fields::{Fields, wrong};
+use crate::error::{Error, Field, Result};
+use crate::schedule::{
+    Amount, Choice, Grid, Half, MergeFlag, Score, Strategy, parse_amounts, parse_keeps, parse_layers,
+};
+
+/// `None` is the answerer's own schedule; score, grid and strategy are those of `base` unless they are named.
+///
+/// # Errors
+/// Kind `Usage` that names the field and what it takes.
+pub(super) fn read(body: &mut Fields, base: &Choice) -> Result<Option<Choice>> {
+    let base = Choice { merge: None, keep: None, vit: None, llm: None, ..base.clone() };
+    // The short form of a line of `batch`.
+    let keep = body.number("keep")?;
+    let choice = match body.value("merge") {
+        None | Some(Value::Bool(true)) => None,
+        Some(Value::Object(fields)) if fields.is_empty() => None,
+        Some(Value::Bool(false)) => Some(Choice { merge: Some(MergeFlag::Off), ..base.clone() }),
+        Some(Value::String(name)) => Some(Choice { merge: Some(MergeFlag::parse(&name)?), ..base.clone() }),
+        Some(Value::Object(fields)) => Some(object(Fields::new(fields, "merge."), base.clone())?),
+        Some(other) => return Err(wrong("merge", &other, "a preset's name, an object, true or false")),
+    };
+    match (choice, keep) {
+        (choice, None) => Ok(choice),
+        (Some(choice), Some(_)) if choice.keep.is_some() => {
+            Err(Error::usage("keep is the same as merge.keep: give one"))
+        }
+        (choice, keep) => Ok(Some(Choice { keep, ..choice.unwrap_or(base) })),
+    }
+}
+
+fn object(mut merge: Fields, base: Choice) -> Result<Choice> {
+    let preset = merge.text("preset")?.map(|name| MergeFlag::parse(&name)).transpose()?;
+    let preset = match (preset, merge.flag("off")?) {
+        (None, Some(true)) | (Some(MergeFlag::Off), Some(true)) => Some(MergeFlag::Off),
+        (Some(_), Some(true)) => {
+            return Err(Error::usage("merge: off and preset exclude each other: give one"));
+        }
+        (preset, _) => preset,
+    };
+    let mut choice = Choice { merge: preset, keep: merge.number("keep")?, ..base };
+    let (layers, r) = (list(&mut merge, "vit_layers")?, list(&mut merge, "vit_r")?);
+    choice.vit = half([Field::VitLayers, Field::VitR, Field::VitR], layers, r, None)?;
+    let (layers, r) = (list(&mut merge, "llm_layers")?, list(&mut merge, "llm_r")?);
+    let keep = list(&mut merge, "llm_keep")?;
+    choice.llm = half([Field::LlmLayers, Field::LlmR, Field::LlmKeep], layers, r, keep)?;
+    if let Some(name) = merge.text("score")? {
+        choice.score = Score::parse(&name)?;
+    }
+    if let Some(name) = merge.text("grid")? {
+        choice.grid = Grid::parse(&name)?;
+    }
+    let seed = merge.whole("strategy_seed")?;
+    if let Some(seed) = seed {
+        choice.strategy_seed = u32::try_from(seed)
+            .map_err(|_| Error::usage(format!("merge.strategy_seed {seed}: give a number of 32 bits")))?;
+    }
+    let name = merge.text("strategy")?;
+    if name.is_some() || seed.is_some() {
+        let name = name.unwrap_or_else(|| choice.strategy.name().to_owned());
+        choice.strategy = Strategy::parse(&name, choice.strategy_seed)?;
+    }
+    merge.all_read()?;
+    Ok(choice)
+}
+
+fn half(
+    [at, at_r, at_keep]: [Field; 3],
+    layers: Option<String>,
+    r: Option<String>,
+    keep: Option<String>,
+) -> Result<Option<Half>> {
+    let Some(layers) = layers else {
+        return match (r, keep) {
+            (None, None) => Ok(None),
+            _ => Err(Error::usage(format!("{at} is missing"))),
+        };
+    };
+    let amounts: Vec<Amount> = match (r, keep) {
+        (Some(r), None) => parse_amounts(at_r, &r)?,
+        (None, Some(keep)) => parse_keeps(at_keep, &keep)?,
+        (None, None) => return Err(Error::usage(format!("{at_r} is missing"))),
+        (Some(_), Some(_)) => {
+            return Err(Error::usage(format!("{at_r} and {at_keep} exclude each other: give one")));
+        }
+    };
+    Ok(Some(Half { layers: parse_layers(at, &layers)?, amounts }))
+}
+
+/// `"5,6"`, `5` or `[5, 6]`, items numbers or texts such as `"12.6%"`, as the command line's list.
+fn list(merge: &mut Fields, name: &'static str) -> Result<Option<String>> {
+    let item = |value: &Value| match value {
+        Value::Number(number) => {
+            Some(super::fields::whole(value).map_or(number.to_string(), |n| n.to_string()))
+        }
+        Value::String(text) => Some(text.clone()),
+        _ => None,
+    };
+    let Some(value) = merge.value(name) else { return Ok(None) };
+    let text = match &value {
+        Value::Array(items) => items.iter().map(item).collect::<Option<Vec<_>>>().map(|all| all.join(",")),
+        other => item(other),
+    };
+    text.map(Some).ok_or_else(|| wrong(&merge.path(name), &value, "numbers"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::schedule::Preset;
+
+    fn choice(value: Value) -> Result<Option<Choice>> {
+        let Value::Object(map) = json!({ "merge": value }) else { panic!() };
+        read(&mut Fields::new(map, ""), &Choice::default())
+    }
+
+    #[test]
+    fn flags_as_an_object() {
+        let paper = Choice { merge: Some(MergeFlag::Preset(Preset::Paper)), ..Choice::default() };
+        let off = Choice { merge: Some(MergeFlag::Off), ..Choice::default() };
+        let vit = |amounts| Some(Half { layers: vec![5, 6], amounts });
+        for (value, expected) in [
+            (json!(null), None),
+            (json!(true), None),
+            (json!({}), None),
+            (json!("paper"), Some(paper.clone())),
+            (json!({ "preset": "paper" }), Some(paper.clone())),
+            (json!("off"), Some(off.clone())),
+            (json!(false), Some(off.clone())),
+            (json!({ "off": true }), Some(off)),
+            (json!({ "keep": 0.35 }), Some(Choice { keep: Some(0.35), ..Choice::default() })),
+            (json!({ "preset": "paper", "keep": 0.5 }), Some(Choice { keep: Some(0.5), ..paper.clone() })),
+            (
+                json!({ "preset": "paper", "strategy": "random", "strategy_seed": 7 }),
+                Some(Choice { strategy: Strategy::Random(7), strategy_seed: 7, ..paper }),
+            ),
+            (
+                json!({ "vit_layers": [5, 6.0], "vit_r": 92 }),
+                Some(Choice { vit: vit(vec![Amount::Count(92)]), ..Choice::default() }),
+            ),
+            (
+                json!({ "vit_layers": "5,6", "vit_r": ["12.5%", 3] }),
+                Some(Choice { vit: vit(vec![Amount::Share(0.125), Amount::Count(3)]), ..Choice::default() }),
+            ),
+            (
+                json!({ "llm_layers": 8, "llm_keep": 0.7, "score": "last-token", "grid": "reference" }),
+                Some(Choice {
+                    llm: Some(Half { layers: vec![8], amounts: vec![Amount::Keep(0.7)] }),
+                    score: Score::LastToken,
+                    grid: Grid::Reference,
+                    ..Choice::default()
+                }),
+            ),
+        ] {
+            assert_eq!(choice(value.clone()).unwrap(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_short_form_of_a_line() {
+        let line = |value: Value| {
+            let Value::Object(map) = value else { panic!() };
+            let base = Choice { keep: Some(0.9), grid: Grid::Reference, ..Choice::default() };
+            read(&mut Fields::new(map, ""), &base)
+        };
+        let half = Choice { keep: Some(0.5), grid: Grid::Reference, ..Choice::default() };
+        assert_eq!(line(json!({ "keep": 0.5 })).unwrap(), Some(half.clone()));
+        let paper = Choice { merge: Some(MergeFlag::Preset(Preset::Paper)), ..half };
+        assert_eq!(line(json!({ "keep": 0.5, "merge": "paper" })).unwrap(), Some(paper));
+        assert_eq!(line(json!({})).unwrap(), None);
+        assert!(line(json!({ "keep": 0.5, "merge": { "keep": 0.5 } })).is_err());
+    }
+
+    #[test]
+    fn wrong_values_name_the_field() {
+        for (value, part) in [
+            (json!(5), "merge 5:"),
+            (json!("best"), "merge.preset best: choose"),
+            (json!({ "preset": "best" }), "merge.preset best: choose"),
+            (json!({ "preset": 5 }), "merge.preset 5: give a text"),
+            (json!({ "preset": "paper", "off": true }), "exclude"),
+            (json!({ "preset": "paper", "keeep": 1 }), "did you mean merge.keep?"),
+            (json!({ "keep": "much" }), "merge.keep \"much\""),
+            (json!({ "vit_layers": [5] }), "merge.vit_r is missing"),
+            (json!({ "vit_r": 5 }), "merge.vit_layers is missing"),
+            (json!({ "vit_layers": [6, 5], "vit_r": 5 }), "merge.vit_layers"),
+            (json!({ "vit_layers": [{}], "vit_r": 5 }), "merge.vit_layers"),
+            (json!({ "vit_layers": [5], "vit_r": "x" }), "merge.vit_r"),
+            (json!({ "llm_layers": [5], "llm_keep": 0 }), "merge.llm_keep"),
+            (json!({ "llm_layers": [5], "llm_keep": 0.5, "llm_r": 5 }), "exclude"),
+            (json!({ "score": "x" }), "merge.score"),
+            (json!({ "grid": "x" }), "merge.grid"),
+            (json!({ "strategy": "x" }), "merge.strategy"),
+            (json!({ "strategy_seed": -1 }), "merge.strategy_seed -1"),
+        ] {
+            let error = choice(value.clone()).unwrap_err().to_string();
+            assert!(error.contains(part), "{value}: {error}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Fields that other servers' clients send and that are read nowhere here. Sources: OpenAI's API reference for chat
+//! completions, llama.cpp's tools/server/README.md, vLLM's `ChatCompletionRequest`, Ollama's docs/api.md.
+
+use super::fields::Policy;
+
+/// Of a body or a line.
+pub(super) const BODY: Policy = Policy {
+    neutral: &[
+        // Batch lines and tracing.
+        "id",
+        "request_id",
+        // OpenAI: who asks, what is stored, where it runs.
+        "model",
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "prediction",
+        // Without tools it says nothing.
+        "parallel_tool_calls",
+        // llama-server: slots, caches, measurements, numbers of samplers that are off.
+        "id_slot",
+        "slot_id",
+        "n_keep",
+        "n_discard",
+        "n_cache_reuse",
+        "timings_per_token",
+        "return_progress",
+        "return_tokens",
+        "verbose",
+        "preserved_tokens",
+        "parse_tool_calls",
+        "reasoning_format",
+        "mirostat_tau",
+        "mirostat_eta",
+        "dynatemp_exponent",
+        "xtc_threshold",
+        "dry_base",
+        "dry_allowed_length",
+        "dry_penalty_last_n",
+        "dry_sequence_breakers",
+        "adaptive_decay",
+        "backend_sampling",
+        "sse_ping_interval",
+        // vLLM: scheduling, caches, the engine that compiles grammars.
+        "priority",
+        "cache_salt",
+        "kv_transfer_params",
+        "guided_decoding_backend",
+        "include_reasoning",
+        // Ollama: how long the model stays loaded.
+        "keep_alive",
+    ],
+    unsupported: &[
+        // OpenAI.
+        ("functions", "[]"),
+        ("function_call", "\"none\""),
+        ("audio", "null"),
+        ("reasoning_effort", "\"none\""),
+        ("verbosity", "\"medium\""),
+        ("web_search_options", "null"),
+        // llama-server.
+        ("image_data", "[]"),
+        ("multimodal_data", "[]"),
+        ("samplers", "[]"),
+        ("mirostat", "0"),
+        ("typical_p", "1"),
+        ("tfs_z", "1"),
+        ("dynatemp_range", "0"),
+        ("xtc_probability", "0"),
+        ("dry_multiplier", "0"),
+        ("adaptive_target", "-1"),
+        ("min_keep", "0"),
+        ("n_indent", "0"),
+        ("t_max_predict_ms", "0"),
+        ("post_sampling_probs", "false"),
+        ("lora", "[]"),
+        ("grammar_lazy", "false"),
+        ("grammar_triggers", "[]"),
+        ("response_fields", "[]"),
+        ("chat_template", "null"),
+        ("chat_template_kwargs", "{}"),
+        ("thinking_forced_open", "false"),
+        ("thinking_budget_tokens", "-1"),
+        ("reasoning_budget_tokens", "-1"),
+        // vLLM.
+        ("best_of", "1"),
+        ("use_beam_search", "false"),
+        ("length_penalty", "1"),
+        ("early_stopping", "false"),
+        ("min_tokens", "0"),
+        ("stop_token_ids", "[]"),
+        ("include_stop_str_in_output", "false"),
+        ("skip_special_tokens", "true"),
+        ("spaces_between_special_tokens", "true"),
+        ("truncate_prompt_tokens", "null"),
+        ("prompt_logprobs", "null"),
+        ("allowed_token_ids", "[]"),
+        ("bad_words", "[]"),
+        ("echo", "false"),
+        ("add_special_tokens", "false"),
+        ("documents", "[]"),
+        ("mm_processor_kwargs", "{}"),
+        ("media_io_kwargs", "{}"),
+        ("guided_whitespace_pattern", "null"),
+        ("structural_tag", "null"),
+        ("logits_processors", "[]"),
+        ("logits_processor", "[]"),
+        ("return_tokens_as_token_ids", "false"),
+        ("return_token_ids", "false"),
+        ("repetition_detection", "null"),
+        ("thinking_token_budget", "null"),
+        ("vllm_xargs", "{}"),
+        // Ollama.
+        ("options", "{}"),
+        ("format", "\"\""),
+        ("think", "false"),
+        ("template", "\"\""),
+        ("suffix", "\"\""),
+        ("raw", "false"),
+        ("context", "[]"),
+    ],
+};
+
+/// Of a message. Clients send answers back as they got them.
+pub(super) const MESSAGE: Policy = Policy {
+    neutral: &["name", "refusal", "annotations", "reasoning", "reasoning_content", "id", "cache_control"],
+    unsupported: &[("audio", "null"), ("function_call", "null"), ("tool_call_id", "\"\"")],
+};
+
+/// Of a part of a message and of what it refers to.
+pub(super) const PART: Policy = Policy {
+    neutral: &["detail", "cache_control", "uuid", "id", "format", "annotations", "mime_type"],
+    unsupported: &[],
+};
+
+/// Of objects that are ours, and of those where nothing else is known.
+pub(super) const NOTHING: Policy = Policy { neutral: &[], unsupported: &[] };
+
+pub(super) const STREAM_OPTIONS: Policy =
+    Policy { neutral: &["include_obfuscation", "continuous_usage_stats"], unsupported: &[] };
+
+/// Of `response_format`, its `json_schema` and `structured_outputs`.
+pub(super) const FORMAT: Policy = Policy {
+    neutral: &[
+        "name",
+        "description",
+        "strict",
+        "disable_fallback",
+        "disable_any_whitespace",
+        "disable_additional_properties",
+    ],
+    unsupported: &[("whitespace_pattern", "null"), ("structural_tag", "null")],
+};
