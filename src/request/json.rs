@@ -45,9 +45,8 @@ pub struct Reply {
 /// Kind `Usage`, one line.
 pub fn object(body: &[u8], depth: usize) -> Result<Map<String, Value>> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let invalid = |reason: &str| Error::usage(format!("not the JSON expected here: {reason}"));
     if body.iter().all(u8::is_ascii_whitespace) {
-        return Err(Error::usage("nothing was sent; send a JSON object"));
+        return Err(Error::usage("empty: send a JSON object"));
     }
     if deeper_than(body, depth) {
         return Err(Error::usage(format!(
@@ -57,8 +56,8 @@ pub fn object(body: &[u8], depth: usize) -> Result<Map<String, Value>> {
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(invalid("it must be an object")),
-        Err(error) => Err(invalid(&error.to_string())),
+        Ok(_) => Err(Error::usage("the JSON must be an object")),
+        Err(error) => Err(Error::usage(format!("not JSON ({error})"))),
     }
 }
 

@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(items[0].id, Value::from(1));
         assert_eq!(items[1].record.as_ref().unwrap().request.media, [Reference::Image("p.png".into())]);
         assert_eq!((&items[2].id, items[2].record.is_err()), (&Value::from(5), true));
-        assert!(items[4].record.as_ref().unwrap_err().to_string().contains("line 7: not the JSON"));
+        assert!(items[4].record.as_ref().unwrap_err().to_string().contains("line 7: not JSON"));
     }
 
     #[test]

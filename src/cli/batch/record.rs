@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn wrong_lines_keep_their_id() {
         for (line, id, part) in [
-            ("{", Value::from(2), "line 2: not the JSON"),
+            ("{", Value::from(2), "line 2: not JSON"),
             (r#"{"id": "x"}"#, "x".into(), "messages is missing"),
             (r#"{"id": "x", "prompt": 1}"#, "x".into(), "line 2: prompt 1: give a text"),
             (r#"{"id": [], "prompt": "a"}"#, 2.into(), "an id is"),

@@ -194,8 +194,8 @@ fn a_conversation_that_ends_with_the_assistant_is_continued() {
 #[test]
 fn errors_of_a_body() {
     for (text, part) in [
-        ("", "nothing was sent"),
-        (" \n", "nothing was sent"),
+        ("", "empty"),
+        (" \n", "empty"),
         ("{", "EOF"),
         ("[]", "must be an object"),
         (r#"{"a": []} {}"#, "trailing"),
