@@ -15,7 +15,6 @@ mod systemd;
 mod visuals;
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use http::{Caller, about, png, question};
 use serde_json::{Value, json};
@@ -131,7 +130,6 @@ fn a_killed_worker_costs_eight_streams_one_error_each() {
         assert!(stream.next().unwrap().contains("assistant"));
     }
     signal("-KILL", &served.worker());
-    let killed = Instant::now();
     for stream in &mut streams {
         let objects = stream.rest();
         let error = &objects.last().unwrap()["error"];
@@ -143,7 +141,6 @@ fn a_killed_worker_costs_eight_streams_one_error_each() {
     }
     let next = served.caller.chat(&short(question("again")));
     assert_eq!(next.status, 200, "{next:?}");
-    assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Worker {
     fn spawn(pair: &str, args: &[&str]) -> Self {
         let (socket, other) = UnixStream::pair().unwrap();
         // A test that waits for ever says nothing.
-        socket.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(600))).unwrap();
         let folder = folder(pair);
         let child = std::process::Command::new(env!("CARGO_BIN_EXE_illava"))
             .arg("worker")

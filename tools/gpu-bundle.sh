@@ -8,10 +8,10 @@
 set -eu
 . "$(dirname "$0")/native-lib.sh"
 
-out=${1:-$root/target/illava-gpu.tar.gz}
-stage=$root/target/gpu-bundle
+out=${1:-$target/illava-gpu.tar.gz}
+stage=$target/gpu-bundle
 bundle=$stage/illava-gpu
-models=${ILLAVA_TEST_MODELS:-$root/target/test-models}
+models=${ILLAVA_TEST_MODELS:-$target/test-models}
 [ -d "$models" ] || "$root/tools/test-models.sh"
 
 rm -rf "$stage"

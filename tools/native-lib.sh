@@ -1,7 +1,8 @@
 # Sourced by the scripts beside it: where native builds lie, and how CMake is called for them.
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-native=${ILLAVA_NATIVE_DIR:-$root/target/native}
+. "$root/tools/target.sh"
+native=${ILLAVA_NATIVE_DIR:-$target/native}
 host=$(rustc -vV | sed -n 's/^host: //p')
 jobs=${NUM_JOBS:-$(getconf _NPROCESSORS_ONLN)}
 # As the build script has it: equal sources hit in a compiler cache wherever a build lies.

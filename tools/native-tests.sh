@@ -33,7 +33,7 @@ cmake --build "$build" --target illava-native-tests --parallel "$jobs" >"$build.
     exit 1
 }
 # Some tests read the tiny models that tools/test-models.sh writes.
-export ILLAVA_TEST_MODELS="${ILLAVA_TEST_MODELS:-$root/target/test-models}"
+export ILLAVA_TEST_MODELS="${ILLAVA_TEST_MODELS:-$target/test-models}"
 export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
 # Tests side by side share the cores: waiting threads are to leave theirs.
 export OMP_WAIT_POLICY=passive

@@ -3,7 +3,8 @@
 #   tools/test-models.sh [DIRECTORY]      default: target/test-models
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
-out=${1:-$root/target/test-models}
+. "$root/tools/target.sh"
+out=${1:-$target/test-models}
 
 # The generator is seeded: what it writes depends on its own text alone.
 stamp=$(cat "$root"/tools/make_model.py "$root"/tools/testmodels/*.py "$root"/tools/make_checkpoint.py \
@@ -13,7 +14,7 @@ if [ -f "$out/stamp" ] && [ "$(cat "$out/stamp")" = "$stamp" ]; then
     exit 0
 fi
 
-venv=$root/target/python
+venv=$target/python
 if ! [ -x "$venv/bin/python" ]; then
     python3 -m venv "$venv"
 fi

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// Whoever asks the server at an address.
+/// The longest wait for what is bound to happen. It ends a test that is stuck, never one on a busy machine.
+pub const STUCK: Duration = Duration::from_secs(600);
+
+/// A client of the server at an address.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller(pub SocketAddr);
 
@@ -21,7 +24,7 @@ impl Caller {
     pub fn wait(&self, what: &str, mut happened: impl FnMut() -> bool) {
         let start = Instant::now();
         while !happened() {
-            assert!(start.elapsed() < Duration::from_secs(20), "waited in vain for {what}");
+            assert!(start.elapsed() < STUCK, "waited in vain for {what}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -67,7 +70,7 @@ impl Caller {
 
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.0).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(STUCK)).unwrap();
         stream
     }
 

@@ -9,7 +9,7 @@ use illava::server::settings::Bounds;
 use illava::server::{Order, Server, Settings};
 use tokio::sync::watch;
 
-use super::http::Caller;
+use super::http::{Caller, STUCK};
 use super::peer::Peer;
 
 pub struct Running {
@@ -19,7 +19,8 @@ pub struct Running {
     thread: Option<JoinHandle<illava::error::Result<()>>>,
 }
 
-/// Two slots, room for two more, and patience of test length.
+/// Two slots, room for two more, and short pauses before a restart. No other time is short: a busy machine may not
+/// be taken for a slow client or a dead worker. A test that waits for a time to be up sets that one.
 pub fn settings() -> Settings {
     Settings {
         port: 0,
@@ -27,19 +28,14 @@ pub fn settings() -> Settings {
         queue: 2,
         metrics: true,
         model_path: "folder/tiny.gguf".into(),
-        bounds: Bounds {
-            body_bytes: 1 << 20,
-            read_time: Duration::from_millis(700),
-            body_time: Duration::from_millis(700),
-            ..Bounds::default()
-        },
+        bounds: Bounds { body_bytes: 1 << 20, read_time: STUCK, body_time: STUCK, ..Bounds::default() },
         patience: Patience {
             first: Duration::from_millis(10),
             longest: Duration::from_millis(40),
-            silence: Duration::from_millis(1500),
+            silence: STUCK,
             ..Patience::default()
         },
-        drain: Duration::from_secs(5),
+        drain: STUCK,
         ..Settings::default()
     }
 }

@@ -1,14 +1,15 @@
 //! Workers that die, hang and load; clients that leave; queues that fill; the order to stop.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use illava::server::Settings;
+use illava::server::client::Patience;
 use serde_json::json;
 
 use super::http::question;
 use super::inprocess::{serve, settings, start};
-use super::peer::Peer;
+use super::peer::{Gate, Peer};
 
 fn eight() -> Settings {
     Settings { parallel: 8, queue: 8, ..settings() }
@@ -34,9 +35,7 @@ fn a_dying_worker_costs_its_streams_one_error_each() {
         assert!(error["message"].as_str().unwrap().contains("SIGKILL"));
         assert_eq!(stream.next(), None, "nothing comes after the error");
     }
-    let start = Instant::now();
     assert_eq!(server.ask("again").text(), "again");
-    assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(server.peer.seen.launched.load(Ordering::SeqCst), 2);
     assert!(server.get("/metrics").body.contains("illava_worker_restarts 1"));
 }
@@ -91,14 +90,17 @@ fn requests_that_wait_for_a_slot_outlive_a_worker() {
 
 #[test]
 fn a_silent_worker_is_replaced() {
-    let server = serve(settings(), Peer::default());
+    let patience = Patience { silence: Duration::from_millis(1500), ..settings().patience };
+    let server = serve(Settings { patience, ..settings() }, Peer::default());
     server.ask("silence").fails(503, "no answer for");
-    assert_eq!(server.ask("again").text(), "again");
+    // On a busy machine the next worker may be late for once, too.
+    server.wait("an answer", || server.ask("again").status == 200);
 }
 
 #[test]
 fn while_the_model_loads() {
-    let server = start(settings(), Peer { loading: Duration::from_millis(600), ..Peer::default() });
+    let loading = Gate::shut();
+    let server = start(settings(), Peer { loading: loading.clone(), ..Peer::default() });
     for path in ["/health", "/props", "/slots"] {
         let reply = server.get(path);
         reply.fails(503, "Loading model");
@@ -107,16 +109,22 @@ fn while_the_model_loads() {
     server.ask("hi").fails(503, "Loading model");
     assert_eq!(server.get("/v1/models").json()["data"][0]["id"], "tiny.gguf");
     assert_eq!(server.get("/").status, 200);
+    loading.open();
     server.wait_ready();
     assert_eq!(server.ask("hi").text(), "hi");
 }
 
 #[test]
 fn during_a_restart_health_says_so_and_requests_wait() {
-    let server = serve(settings(), Peer { reloading: Duration::from_millis(500), ..Peer::default() });
+    let reloading = Gate::shut();
+    let server = serve(settings(), Peer { reloading: reloading.clone(), ..Peer::default() });
     server.ask("die").fails(503, "SIGKILL");
     server.get("/health").fails(503, "another is being started");
-    assert_eq!(server.ask("patient").text(), "patient");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| server.ask("patient"));
+        reloading.open();
+        assert_eq!(waiting.join().unwrap().text(), "patient");
+    });
 }
 
 #[test]

@@ -38,29 +38,41 @@ pub struct Seen {
     worker: Mutex<Option<watch::Sender<Option<String>>>>,
 }
 
-/// Starts scripted workers.
+/// Holds a worker up until the test lets it go on; open unless the test has shut it.
 #[derive(Clone)]
+pub struct Gate(watch::Sender<bool>);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(watch::Sender::new(true))
+    }
+}
+
+impl Gate {
+    pub fn shut() -> Self {
+        Self(watch::Sender::new(false))
+    }
+
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn passed(&self) {
+        let _ = self.0.subscribe().wait_for(|open| *open).await;
+    }
+}
+
+/// Starts scripted workers.
+#[derive(Clone, Default)]
 pub struct Peer {
     pub seen: Arc<Seen>,
-    /// How long loading takes.
-    pub loading: Duration,
+    /// What the first worker waits for before it is ready.
+    pub loading: Gate,
     pub load_fails: bool,
     /// Videos are no spans, but pictures.
     pub no_videos: bool,
-    /// How long a restart takes.
-    pub reloading: Duration,
-}
-
-impl Default for Peer {
-    fn default() -> Self {
-        Self {
-            seen: Arc::default(),
-            loading: Duration::ZERO,
-            load_fails: false,
-            no_videos: false,
-            reloading: Duration::from_millis(50),
-        }
-    }
+    /// What a later worker waits for before it is ready.
+    pub reloading: Gate,
 }
 
 impl Peer {
@@ -144,7 +156,7 @@ impl Worker {
             }
         });
         let _ = say.send(Event::Loading { share: 0.5 });
-        tokio::time::sleep(if first { self.peer.loading } else { self.peer.reloading }).await;
+        if first { &self.peer.loading } else { &self.peer.reloading }.passed().await;
         if self.peer.load_fails {
             let _ = say.send(Event::LoadFailed { kind: Kind::File, message: "t.gguf: damaged".into() });
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -1,9 +1,8 @@
 //! What systemd would hear, on a socket that stands in for its own.
 
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
 
-use super::http::question;
+use super::http::{STUCK, question};
 use super::served::Served;
 use super::{long, signal};
 
@@ -32,7 +31,7 @@ fn ready_after_loading_alive_and_stopping() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let manager = Manager(UnixDatagram::bind(&path).unwrap());
-    manager.0.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    manager.0.set_read_timeout(Some(STUCK)).unwrap();
     let mut served = Served::launch(
         "siglip-qwen2-f32",
         &[],

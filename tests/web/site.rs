@@ -47,7 +47,7 @@ impl Site {
             if health.is_some_and(|text| text.contains("\"ok\"")) {
                 return;
             }
-            assert!(start.elapsed() < Duration::from_secs(60), "the server does not become ready");
+            assert!(start.elapsed() < Duration::from_secs(600), "the server does not become ready");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
