@@ -81,4 +81,35 @@ mod tests {
             assert_eq!(stop.finish(), left, "{strings:?} {pieces:?}");
         }
     }
+
+    proptest::proptest! {
+        /// However an answer is cut into tokens, as much of it is shown as if it had come at once.
+        #[test]
+        fn the_cut_does_not_matter(
+            strings in proptest::collection::vec("[abé]{0,4}", 0..4),
+            pieces in proptest::collection::vec("[abé]{0,5}", 0..12),
+        ) {
+            let whole = pieces.concat();
+            let ends = strings.iter().filter(|s| !s.is_empty()).filter_map(|s| whole.find(s.as_str()).map(|at| at + s.len()));
+            let mut stop = StopTexts::new(strings.clone());
+            let (mut shown, mut read, mut stopped) = (String::new(), 0, None);
+            for piece in &pieces {
+                read += piece.len();
+                let released = stop.push(piece);
+                shown += &released.text;
+                stopped = released.stopped_by;
+                if stopped.is_some() {
+                    break;
+                }
+            }
+            match (stopped, ends.min()) {
+                // It stops in the piece that completes one, and shows what stands before that one.
+                (Some(string), Some(end)) => {
+                    proptest::prop_assert!(read >= end && whole[..read].starts_with(&(shown + &string)));
+                }
+                (None, None) => proptest::prop_assert_eq!(shown + &stop.finish(), whole),
+                other => proptest::prop_assert!(false, "{:?} in {:?}: {:?}", strings, whole, other),
+            }
+        }
+    }
 }

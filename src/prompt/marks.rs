@@ -80,4 +80,35 @@ mod tests {
             assert_eq!(cut(&rendered, &texts), pieces, "{rendered:?}");
         }
     }
+
+    proptest::proptest! {
+        /// Whatever stands between the marks comes through letter by letter, a person's text apart from the template's.
+        #[test]
+        fn nothing_is_lost(
+            parts in proptest::collection::vec((0_u8..4, "[a-z<|>\u{F8E0}\u{F8E1}0-9ti]{0,6}"), 0..12)
+        ) {
+            let texts: Vec<String> = parts.iter().map(|(_, text)| text.clone()).collect();
+            let rendered: String = parts.iter().enumerate().map(|(i, (kind, written))| match kind {
+                0 => super::text(i),
+                1 => image(i),
+                // Without the marks' own letters: a template that writes those is no case of ours.
+                _ => written.replace([OPEN, CLOSE], ""),
+            }).collect();
+            let put_back: String = cut(&rendered, &texts).into_iter().map(|piece| match piece {
+                Piece::Image(number) => image(number),
+                Piece::Plain(text) | Piece::Template(text) => text,
+            }).collect();
+            let expected: String = parts.iter().enumerate().map(|(i, (kind, written))| match kind {
+                0 => written.clone(),
+                1 => image(i),
+                _ => written.replace([OPEN, CLOSE], ""),
+            }).collect();
+            proptest::prop_assert_eq!(put_back, expected);
+        }
+
+        #[test]
+        fn no_text_is_too_strange(rendered in "[\u{F8E0}\u{F8E1}ti0-9a\u{20AC}]{0,40}") {
+            cut(&rendered, &["one".to_owned()]);
+        }
+    }
 }
