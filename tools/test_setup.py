@@ -50,7 +50,15 @@ case "$1 $2" in
     "--version ") echo "cargo @ (83a7b 2025-01-01)" ;;
     "fmt --version" | "clippy --version") [ -e "$SIM/lints" ] ;;
     "metadata --no-deps") printf '{"packages":[],"target_directory":"%s","version":1}\\n' "${CARGO_TARGET_DIR:-$PWD/target}" ;;
+    "build --release")
+        folder=${CARGO_TARGET_DIR:-$PWD/target}/release
+        mkdir -p "$folder"
+        cp "$SIM/illava" "$folder/illava" ;;
 esac
+"""
+# What the build makes: writes down how it is called.
+ILLAVA = """#!/bin/sh
+echo "${0%/illava} $*" >> "$SIM/log"
 """
 # What https://sh.rustup.rs sends.
 INSTALLER = """echo "rustup-init $*" >> "$SIM/log"
@@ -88,6 +96,7 @@ class Machine:
             self.bin.joinpath(name).symlink_to(shutil.which(name))
         self.write("program", "#!/bin/sh\n")
         self.write("cargo", CARGO)
+        self.write("illava", ILLAVA)
         self.write("rustup", RUSTUP)
         self.write("installer", INSTALLER)
         self.write("provides", "".join(f"{package} = {things}\n" for package, things in PROVIDES.items()))
@@ -122,6 +131,15 @@ class Machine:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(0o755)
+
+    def demo(self, *arguments, **variables):
+        """./demo called from the folder `elsewhere`, where there is a photo.jpg; as `set_up`."""
+        shutil.copy(TOOLS.parent / "demo", self.checkout / "demo")
+        self.write("elsewhere/photo.jpg", "")
+        run = subprocess.run([str(self.bin / "sh"), str(self.checkout / "demo"), *arguments], cwd=self.folder / "elsewhere",
+                             env={**self.env, **variables}, capture_output=True, text=True)
+        log = self.folder / "log"
+        return run.returncode, log.read_text().splitlines() if log.exists() else [], run.stdout + run.stderr
 
     def set_up(self, tests=False, **variables):
         """The exit status, the commands of managers and rustup in order, and what was said."""
@@ -223,6 +241,27 @@ class Setup(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             status, _, said = Machine(folder).set_up(CARGO_TARGET_DIR=f"{folder}/elsewhere")
             self.assertEqual((status, said), (0, f"{folder}/elsewhere\n"))
+
+
+class Demo(unittest.TestCase):
+    def test_a_picture_and_a_target_folder_of_the_caller(self):
+        with tempfile.TemporaryDirectory() as folder:
+            status, calls, said = Machine(folder, checkout="un dépôt à moi").demo(
+                "photo.jpg", "What is it?", CARGO_TARGET_DIR="built here")
+            self.assertEqual(status, 0, said)
+            program = f"{folder}/elsewhere/built here/release"
+            asked = f"run -m models/demo/text.gguf -mm models/demo/mmproj.gguf --image {folder}/elsewhere/photo.jpg -p What is it?"
+            self.assertEqual([call.split(" --temp")[0] for call in calls[:2]], [f"{program} {asked}"] * 2)
+            self.assertTrue(calls[2].startswith(f"{program} inspect --reports {folder}/elsewhere/built here/demo-reports/off.json"))
+            self.assertIn("fixed costs", said)
+
+    def test_words_it_cannot_use(self):
+        for arguments, status, part in [(["--help"], 0, "usage: ./demo"), (["-x"], 2, "-x is no option"),
+                                        (["a", "b", "c"], 2, "put the question in quotes"), (["none.png"], 1, "no such file")]:
+            with self.subTest(arguments), tempfile.TemporaryDirectory() as folder:
+                found = Machine(folder).demo(*arguments)
+                self.assertEqual(found[:2], (status, []))
+                self.assertIn(part, found[2])
 
 
 if __name__ == "__main__":
