@@ -42,12 +42,17 @@ fn main() {
 
 fn build() -> Result<(), Failure> {
     let config = Config::from_env()?;
-    native::require_tools(&config)?;
+    if !config.bindings_only {
+        native::require_tools(&config)?;
+    }
     bindings::require_libclang()?;
     let _lock = lock(&config)?;
     let source = source::prepare(&config)?;
     // Bindings first: they take seconds, so a fault in the header shows before the long compile.
     bindings::generate(&config, &source)?;
+    if config.bindings_only {
+        return Ok(());
+    }
     let libraries = native::build(&config, &source)?;
     link::emit(&config, &libraries)
 }

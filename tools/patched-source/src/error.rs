@@ -8,6 +8,8 @@ pub enum Error {
     Io { path: PathBuf, source: std::io::Error },
     /// The registry serves, or the cache holds, another crate than the lock file pins.
     Checksum { lock: PathBuf, said: String },
+    /// The package that pins the crate is not there.
+    NoPin { manifest: PathBuf },
     /// Cargo could not provide the pinned crate for another reason.
     Fetch { manifest: PathBuf, said: String },
     /// The series names a patch that is not there.
@@ -42,10 +44,17 @@ impl fmt::Display for Error {
                  cache and build again",
                 lock.display()
             ),
+            Self::NoPin { manifest } => write!(
+                f,
+                "{} is missing, as after a plain `cargo vendor`, which empties vendor/: restore vendor/ from \
+                 version control, and give `cargo vendor` another directory (docs/native-build.md)",
+                manifest.display()
+            ),
             Self::Fetch { manifest, said } => write!(
                 f,
-                "cargo cannot provide the crate that {} pins ({said}): the first build needs \
-                 access to the crate registry",
+                "cargo cannot provide the crate that {0} pins ({said}): the first build needs access to the \
+                 crate registry; to build offline after that, fetch this lock file too: `cargo fetch \
+                 --locked --manifest-path {0}`",
                 manifest.display()
             ),
             Self::MissingPatch { series, patch } => {

@@ -17,9 +17,13 @@ impl Upstream {
     /// only where it is not there yet.
     ///
     /// # Errors
-    /// [`Error::Checksum`] when cargo finds another crate than the lock file's, [`Error::Fetch`]
-    /// when it cannot be had.
+    /// [`Error::NoPin`] without that package, [`Error::Checksum`] when cargo finds another crate than the
+    /// lock file's, [`Error::Fetch`] when it cannot be had.
     pub fn locate(cargo: &Path, pin: &Path) -> Result<Self, Error> {
+        let manifest = pin.join("Cargo.toml");
+        if !manifest.exists() {
+            return Err(Error::NoPin { manifest });
+        }
         // Offline first, so that a machine without network builds from what it has and the usual
         // build asks no registry.
         let metadata = metadata(cargo, pin, true).or_else(|_| metadata(cargo, pin, false))?;
@@ -83,11 +87,12 @@ fn refusal(pin: &Path, stderr: &str) -> Error {
     if let Some(said) = line(checksum) {
         return Error::Checksum { lock: pin.join("Cargo.lock"), said };
     }
-    // The innermost cause, which cargo prints last, says most.
-    let cause = stderr
-        .lines()
-        .rev()
-        .find(|l| !l.trim().is_empty() && !l.contains("attempting to make an HTTP request"));
+    // The innermost cause, which cargo prints last, says most; without causes the error itself does.
+    let said = |l: &&str| !l.trim().is_empty() && !l.contains("attempting to make an HTTP request");
+    let cause = match stderr.rsplit_once("Caused by:") {
+        Some((_, cause)) => cause.lines().rev().find(said),
+        None => stderr.lines().find(said),
+    };
     Error::Fetch {
         manifest: pin.join("Cargo.toml"),
         said: line(cause).unwrap_or_else(|| "no reason given".into()),
@@ -114,6 +119,11 @@ mod tests {
             (
                 "error: failed to load\n\nCaused by:\n  no matching package named `y` found\n",
                 "no matching package named `y` found",
+            ),
+            (
+                "error: no matching package named `z` found\nlocation searched: crates.io index\n\
+                 required by package `p`\nAs a reminder, you're using offline mode (--offline)\n",
+                "(no matching package named `z` found)",
             ),
             ("", "no reason given"),
         ];

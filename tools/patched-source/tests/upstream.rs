@@ -49,6 +49,36 @@ fn another_checksum_is_refused_in_one_line() {
     assert!(line.contains("llama-cpp-sys-2") && line.contains("Cargo.lock"), "{line}");
 }
 
+/// `cargo fetch` reads one lock file, and the crate stands in another.
+#[test]
+fn an_offline_build_names_the_second_fetch() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let cargo_without_crates = home.path().join("cargo");
+    let call = format!(
+        "#!/bin/sh\nCARGO_HOME='{}' CARGO_NET_OFFLINE=true exec '{}' \"$@\"\n",
+        home.path().display(),
+        cargo().display()
+    );
+    fs::write(&cargo_without_crates, call).expect("a script");
+    let made = std::process::Command::new("chmod").arg("+x").arg(&cargo_without_crates).status();
+    assert!(made.expect("chmod").success());
+
+    let pin = checkout().upstream;
+    let error = Upstream::locate(&cargo_without_crates, &pin).expect_err("no crate, no network");
+    let line = error.to_string();
+    assert_eq!(line.lines().count(), 1, "{line}");
+    let fetch = format!("cargo fetch --locked --manifest-path {}", pin.join("Cargo.toml").display());
+    assert!(line.contains(&fetch) && line.contains("no matching package named `llama-cpp-sys-2`"), "{line}");
+    assert!(!line.contains("As a reminder"), "{line}");
+}
+
+#[test]
+fn a_pin_that_was_vendored_away_is_one_line() {
+    let pin = tempfile::tempdir().expect("a temporary directory");
+    let line = Upstream::locate(&cargo(), pin.path()).expect_err("no pin").to_string();
+    assert!(line.contains("cargo vendor") && line.contains("restore vendor/"), "{line}");
+}
+
 #[test]
 fn every_patch_says_what_why_which_test_and_until_when() {
     let series = Series::read(&checkout().patches).expect("the series");

@@ -25,6 +25,8 @@ pub struct Config {
     pub ninja: bool,
     pub backends: Backends,
     pub target_os: String,
+    /// Enough for `cargo check` and `cargo doc`: the declarations, and no library to link.
+    pub bindings_only: bool,
     /// The machine that builds is the kind that runs.
     pub native_cpu: bool,
     /// Where CUDA's static libraries lie.
@@ -80,6 +82,7 @@ impl Config {
             launcher: launcher(),
             ninja: tracked("CMAKE_GENERATOR").is_none() && on_path("ninja").is_some(),
             target_os: required("CARGO_CFG_TARGET_OS")?,
+            bindings_only: tracked("ILLAVA_BINDINGS_ONLY").is_some(),
             native_cpu: target == required("HOST")? && tracked("GGML_NATIVE").is_none_or(|v| v != "OFF"),
             cuda_dir: tracked("CUDA_PATH").unwrap_or_else(|| "/usr/local/cuda".into()).into(),
             cmake_project: manifest_dir,

@@ -37,10 +37,8 @@ impl Checkout {
         self
     }
 
-    /// The script's one error, checked to be one line with all of `parts` in it.
-    #[track_caller]
-    fn stops_with(&self, parts: &[&str]) {
-        let output = Command::new(env!("ILLAVA_BUILD_SCRIPT"))
+    fn run(&self) -> std::process::Output {
+        Command::new(env!("ILLAVA_BUILD_SCRIPT"))
             .env("CARGO", std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .env("CARGO_MANIFEST_DIR", self.dir.path().join("vendor/llama-cpp-sys-2"))
             .env("OUT_DIR", self.dir.path().join("out"))
@@ -50,7 +48,13 @@ impl Checkout {
             .env_remove("ILLAVA_NATIVE_DIR")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .output()
-            .expect("a run of the build script");
+            .expect("a run of the build script")
+    }
+
+    /// The script's one error, checked to be one line with all of `parts` in it.
+    #[track_caller]
+    fn stops_with(&self, parts: &[&str]) {
+        let output = self.run();
         let said = String::from_utf8_lossy(&output.stdout);
         let errors: Vec<_> = said.lines().filter_map(|l| l.strip_prefix("cargo::error=")).collect();
         let [error] = errors[..] else {
@@ -125,4 +129,25 @@ fn an_overlay_file_in_the_place_of_an_upstream_one_is_one_line() {
     let file = checkout.dir.path().join("patches/overlay/src/llama.cpp");
     fs::write(file, "// ours").expect("a written file");
     checkout.stops_with(&["src/llama.cpp", "upstream has", "with a patch"]);
+}
+
+#[test]
+fn a_pin_that_cargo_vendor_deleted_is_one_line_with_the_remedy() {
+    let checkout = Checkout::new();
+    fs::remove_dir_all(checkout.dir.path().join("vendor/upstream")).expect("a removed directory");
+    checkout.stops_with(&["vendor/upstream/Cargo.toml", "cargo vendor", "restore vendor/"]);
+}
+
+#[test]
+fn bindings_alone_need_no_compiler_and_link_nothing() {
+    let out = "out";
+    let checkout =
+        Checkout::new().with("CMAKE", "/nowhere").with("CXX", "/nowhere").with("ILLAVA_BINDINGS_ONLY", "1");
+    fs::create_dir_all(checkout.dir.path().join(out)).expect("a directory");
+    let output = checkout.run();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !said.contains("cargo::error="), "{said}");
+    assert!(!said.contains("rustc-link-lib"), "{said}");
+    let bindings = fs::read_to_string(checkout.dir.path().join(out).join("bindings.rs")).expect("bindings");
+    assert!(bindings.contains("fn illava_context_new"));
 }
