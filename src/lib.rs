@@ -25,6 +25,7 @@ pub mod report;
 pub mod request;
 pub mod schedule;
 pub mod see;
+#[cfg(unix)]
 pub mod server;
 pub mod stop;
 pub mod worker;

@@ -16,6 +16,7 @@ mod model_files;
 mod output;
 mod progress;
 mod run;
+#[cfg(unix)]
 mod serve;
 mod serve_flags;
 mod settings;
@@ -84,10 +85,15 @@ fn dispatch(cli: Cli) -> Result<()> {
             logging::start(flags.model.verbose);
             worker::worker(&flags)
         }
+        #[cfg(unix)]
         Command::Serve(flags) => {
             logging::start(flags.worker.model.verbose);
             serve::serve(&flags)
         }
+        #[cfg(not(unix))]
+        Command::Serve(_) => Err(crate::error::Error::usage(
+            "serve: its worker speaks over a Unix socket, which this system has not; use batch",
+        )),
         Command::Completions { shell } => shell::completions(shell),
         Command::Man { folder } => shell::man(folder.as_deref()),
     }
