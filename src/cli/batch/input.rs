@@ -33,11 +33,15 @@ pub(super) fn open(path: &Path, defaults: Defaults) -> Result<Input> {
         return folder(path, defaults);
     }
     let open = || File::open(path).map_err(unreadable);
-    let count =
-        BufReader::new(open()?).split(b'\n').filter(|line| line.as_ref().is_ok_and(|l| !blank(l))).count();
+    let count = || -> Result<u64> {
+        let lines = BufReader::new(open()?).split(b'\n');
+        Ok(lines.filter(|line| line.as_ref().is_ok_and(|line| !blank(line))).count() as u64)
+    };
+    // A pipe can be read once.
+    let count = path.is_file().then(count).transpose()?;
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
     let items = lines(BufReader::new(open()?), defaults);
-    Ok(Input { items: Box::new(items), count: Some(count as u64), folder })
+    Ok(Input { items: Box::new(items), count, folder })
 }
 
 fn blank(line: &[u8]) -> bool {
