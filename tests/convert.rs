@@ -65,7 +65,7 @@ fn path(family: &str, weights: &str) -> PathBuf {
 
 fn load(path: &Path) -> TextModel {
     let options = LoadOptions { gpu_layers: Some(0), ..LoadOptions::default() };
-    TextModel::load(path, &options, |_| {}).expect("the text model loads")
+    TextModel::load(path, &options, |_| true).expect("the text model loads")
 }
 
 /// Keys and values in f32 and no flash attention, which rounds them: what is left is the weights' rounding.

@@ -155,7 +155,7 @@ impl Pair {
             text: TextModel::load(
                 &folder.join("text.gguf"),
                 &LoadOptions { gpu_layers: Some(0), ..LoadOptions::default() },
-                |_| {},
+                |_| true,
             )
             .expect("the text model loads"),
             vision: Vision::load(&folder.join("mmproj.gguf"), &options).expect("the projector loads"),
@@ -250,8 +250,13 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
     let picture = pair.picture(fixture, case);
     let steps: Vec<(u32, u32)> = case.encoder.iter().map(|merge| (merge.layer, merge.r)).collect();
     let strategy = strategy(case);
-    let options =
-        EncodeOptions { steps: &steps, strategy, reference_grid: case.grid == "reference", threads: 1 };
+    let options = EncodeOptions {
+        steps: &steps,
+        strategy,
+        reference_grid: case.grid == "reference",
+        threads: 1,
+        stop: None,
+    };
     let encoded = pair.vision.encode(&picture, 0, &options).expect("the picture is encoded");
     assert_eq!(encoded.steps.len(), encoder.len(), "{what}: encoder steps");
     for (actual, expected) in encoded.steps.iter().zip(encoder) {

@@ -149,7 +149,8 @@ impl LlamaEngine {
     ///
     /// # Errors
     /// [`crate::error::Kind::File`] for damaged files, [`crate::error::Kind::Model`] for files that are no
-    /// pair, [`crate::error::Kind::Prompt`] for an unusable chat template.
+    /// pair, [`crate::error::Kind::Prompt`] for an unusable chat template, [`crate::error::Kind::Interrupted`]
+    /// if `settings.stop` is asked for meanwhile.
     pub fn load(
         settings: &LoadSettings,
         progress: impl Fn(Loading) + 'static,
@@ -158,7 +159,8 @@ impl LlamaEngine {
         let pair = Pair::open(&settings.text, &settings.projector)?;
         pair::check_cache_types(&pair, settings)?;
         progress(Loading::Projector);
-        let vision = Vision::load(
+        let stop = settings.stop;
+        let vision = Vision::load_with_progress(
             &settings.projector,
             &VisionOptions {
                 use_gpu: settings.projector_offload,
@@ -167,17 +169,15 @@ impl LlamaEngine {
                 max_tokens: settings.image_max_tokens,
                 repack: settings.projector_repack,
             },
+            |_| !stop.is_asked(),
         )?;
         pair.check_widths(vision.info())?;
         let text = TextModel::load(
             &settings.text,
-            &LoadOptions {
-                gpu_layers: settings.gpu_layers,
-                without_weights: false,
-                weights: settings.weights,
-            },
+            &LoadOptions { gpu_layers: settings.gpu_layers, weights: settings.weights },
             move |share| {
                 progress(Loading::Text(share));
+                !stop.is_asked()
             },
         )?;
         let (processor, mut remarks) = Processor::read(
@@ -284,7 +284,7 @@ impl Engine for LlamaEngine {
         let (Some(context), Some(sampler)) = (&mut self.context, &mut self.sampler) else {
             return Err(Error::new(Kind::Native, "no answer was begun"));
         };
-        Ok(sampler.sample(context.logits()?))
+        sampler.sample(context.logits()?)
     }
 
     fn ends_generation(&self, token: i32) -> bool {

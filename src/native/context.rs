@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use llama_cpp_sys_2 as sys;
 
 use super::model::TextModel;
-use super::step::{self, MergeStep, Strategy};
+use super::step::{MergeStep, Strategy};
+use super::trace::Trace;
 use super::{FlashAttention, KvType};
 use crate::error::{Error, Kind, Result};
 
@@ -70,8 +71,12 @@ pub struct Context {
     n_cuts: usize,
 }
 
-unsafe extern "C" fn stopped(flag: *mut c_void) -> bool {
-    // SAFETY: the pointer was made of a `&'static AtomicBool`.
+/// Whether the flag behind the pointer is set: nothing in it can panic.
+///
+/// # Safety
+/// `flag` was made of a `&AtomicBool` that is alive.
+pub(super) unsafe extern "C" fn stopped(flag: *mut c_void) -> bool {
+    // SAFETY: by the contract above.
     unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)
 }
 
@@ -85,9 +90,8 @@ impl Context {
     /// The same for several sequences, which share the cells.
     pub(super) fn with_sequences(model: &TextModel, options: &ContextOptions, n: u32) -> Result<Self> {
         let layers = signed(&options.merge_layers)?;
-        // SAFETY: a plain C struct of numbers and pointers, for which all zero bytes are valid.
-        let mut params: sys::illava_context_params = unsafe { std::mem::zeroed() };
-        params.size = super::size_of::<sys::illava_context_params>();
+        // SAFETY: takes nothing, returns plain values.
+        let mut params = unsafe { sys::illava_context_default_params() };
         params.n_ctx = options.cells;
         params.n_batch = options.batch;
         params.n_ubatch = options.ubatch;
@@ -107,14 +111,18 @@ impl Context {
         let mut ptr = std::ptr::null_mut();
         // SAFETY: the model outlives the context (a clone is kept), the arrays live until the
         // call returns and the library copies them.
-        super::check(unsafe { sys::illava_context_new(model.as_ptr(), &raw const params, &raw mut ptr) })?;
-        let ptr = NonNull::new(ptr).ok_or_else(|| Error::new(Kind::Native, "the library made no context"))?;
+        let status = unsafe { sys::illava_context_new(model.as_ptr(), &raw const params, &raw mut ptr) };
+        let context = NonNull::new(ptr).map(|ptr| Self { ptr, model: model.clone(), n_cuts: layers.len() });
+        super::check(status)?;
+        let context = context.ok_or_else(|| Error::new(Kind::Native, "the library made no context"))?;
         if let Some(flag) = options.stop {
             let flag: *const AtomicBool = flag;
             // SAFETY: the flag is static and only read.
-            unsafe { sys::llama_set_abort_callback(ptr.as_ptr(), Some(stopped), flag.cast_mut().cast()) };
+            unsafe {
+                sys::llama_set_abort_callback(context.ptr.as_ptr(), Some(stopped), flag.cast_mut().cast());
+            }
         }
-        Ok(Self { ptr, model: model.clone(), n_cuts: layers.len() })
+        Ok(context)
     }
 
     /// Takes rows through the segments and computes the logits of the last one.
@@ -122,7 +130,8 @@ impl Context {
     /// # Errors
     /// [`Kind::Context`] without room, [`Kind::Interrupted`]; nothing of the call then stays.
     pub fn prefill(&mut self, rows: &Prefill<'_>) -> Result<Vec<MergeStep>> {
-        Ok(take_trace(self.run_prefill(rows, false)?).into_iter().map(|(step, _)| step).collect())
+        let steps = self.prefill_with(rows, false)?;
+        Ok(steps.into_iter().map(|(step, _)| step).collect())
     }
 
     /// The same, and with each step the survivors as they enter its layer, [n_out, n_embd].
@@ -130,16 +139,24 @@ impl Context {
     /// # Errors
     /// As [`Context::prefill`].
     pub fn prefill_with_residuals(&mut self, rows: &Prefill<'_>) -> Result<Vec<(MergeStep, Vec<f32>)>> {
-        Ok(take_trace(self.run_prefill(rows, true)?))
+        self.prefill_with(rows, true)
     }
 
-    fn run_prefill(&mut self, rows: &Prefill<'_>, keep_residual: bool) -> Result<*mut sys::illava_trace> {
-        let mut trace = std::ptr::null_mut();
+    fn prefill_with(
+        &mut self,
+        rows: &Prefill<'_>,
+        keep_residual: bool,
+    ) -> Result<Vec<(MergeStep, Vec<f32>)>> {
         self.with_params(rows, 0, keep_residual, |context, params| {
-            // SAFETY: lengths were checked; all arrays live until the call returns.
-            super::check(unsafe { sys::illava_prefill(context, params, &raw mut trace) })
-        })?;
-        Ok(trace)
+            let mut trace = std::ptr::null_mut();
+            // SAFETY: lengths were checked; all arrays live until the call returns. The trace is ours.
+            let (status, trace) = unsafe {
+                let status = sys::illava_prefill(context, params, &raw mut trace);
+                (status, Trace::from_raw(trace))
+            };
+            super::check(status)?;
+            trace.map_or_else(|| Ok(Vec::new()), |trace| trace.steps())
+        })
     }
 
     /// Checks `rows` and hands them over in the library's own form, valid during the call.
@@ -156,7 +173,9 @@ impl Context {
         let fits = rows.positions.len() == n * self.model.n_pos()
             && (!any_embedding || rows.embeddings.len() == n * n_embd)
             && (rows.sizes.is_empty() || rows.sizes.len() == n)
-            && rows.spans.iter().all(|(first, len, r)| first + len <= n && r.len() >= self.n_cuts)
+            && rows.spans.iter().all(|(first, len, r)| {
+                first.checked_add(*len).is_some_and(|end| end <= n) && r.len() >= self.n_cuts
+            })
             && rows.tokens.iter().all(|&token| token < self.model.n_vocab());
         if !fits {
             return Err(Error::new(
@@ -176,9 +195,8 @@ impl Context {
                 Ok(sys::illava_span { first: int(*first)?, n: int(*len)?, r: r.as_ptr() })
             })
             .collect::<Result<Vec<_>>>()?;
-        // SAFETY: a plain C struct of numbers and pointers, for which all zero bytes are valid.
-        let mut params: sys::illava_prefill_params = unsafe { std::mem::zeroed() };
-        params.size = super::size_of::<sys::illava_prefill_params>();
+        // SAFETY: takes nothing, returns plain values.
+        let mut params = unsafe { sys::illava_prefill_default_params() };
         params.n_rows = int(n)?;
         params.tokens = rows.tokens.as_ptr();
         params.embd = if any_embedding { rows.embeddings.as_ptr() } else { std::ptr::null() };
@@ -214,17 +232,37 @@ impl Context {
             seq_id: &raw mut seqs,
             logits: &raw mut logits,
         };
-        super::log::clear_error();
         // SAFETY: a batch of one row whose arrays have one element each and outlive the call.
-        match unsafe { sys::llama_decode(self.ptr.as_ptr(), batch) } {
+        unsafe { self.decode_batch(batch) }
+    }
+
+    /// # Safety
+    /// The arrays of `batch` have as many elements as it says and outlive the call.
+    pub(super) unsafe fn decode_batch(&mut self, batch: sys::llama_batch) -> Result<()> {
+        let n = batch.n_tokens;
+        if n < 1 || n.unsigned_abs() > self.n_batch() {
+            let most = self.n_batch();
+            return Err(Error::new(Kind::Native, format!("a batch of {n} tokens: it takes 1 to {most}")));
+        }
+        let (status, reason) = super::log::listening(|| {
+            // SAFETY: by the contract above; the library aborts on a batch larger than its own, refused above.
+            unsafe { sys::llama_decode(self.ptr.as_ptr(), batch) }
+        });
+        super::callback::resume();
+        match status {
             0 => Ok(()),
             1 => Err(Error::new(Kind::Context, "the context is full; give a larger one with -c")),
             2 => Err(Error::interrupted()),
             status => {
-                let reason = super::log::last_error().unwrap_or_else(|| format!("status {status}"));
-                Err(Error::new(Kind::Native, format!("llama.cpp could not decode a token ({reason})")))
+                let reason = reason.unwrap_or_else(|| format!("status {status}"));
+                Err(Error::new(Kind::Native, format!("llama.cpp cannot decode {n} tokens ({reason})")))
             }
         }
+    }
+
+    fn n_batch(&self) -> u32 {
+        // SAFETY: the context is alive.
+        unsafe { sys::llama_n_batch(self.ptr.as_ptr()) }
     }
 
     /// Logits of the last row that was computed, one for each vocabulary entry.
@@ -285,30 +323,6 @@ impl Context {
     pub fn compute_bytes(&self) -> u64 {
         // SAFETY: the context is alive.
         unsafe { sys::illava_context_compute_bytes(self.ptr.as_ptr()) }
-    }
-}
-
-/// Each step with its residual, which is empty unless the call kept it.
-pub(super) fn take_trace(trace: *mut sys::illava_trace) -> Vec<(MergeStep, Vec<f32>)> {
-    if trace.is_null() {
-        return Vec::new();
-    }
-    // SAFETY: the trace is alive until it is freed below, once; each step is copied before that.
-    unsafe {
-        let steps = (0..sys::illava_trace_n_steps(trace))
-            .filter_map(|i| {
-                let mut raw = step::empty();
-                super::check(sys::illava_trace_step(trace, i, &raw mut raw)).ok()?;
-                let (mut rows, mut n) = (std::ptr::null(), 0);
-                let residual = match sys::illava_trace_residual(trace, i, &raw mut rows, &raw mut n) {
-                    sys::ILLAVA_OK => super::copied(rows, n),
-                    _ => Vec::new(),
-                };
-                Some((step::copy(&raw), residual))
-            })
-            .collect();
-        sys::illava_trace_free(trace);
-        steps
     }
 }
 

@@ -36,30 +36,28 @@ impl Gguf {
     pub fn open(path: &Path) -> Result<Self> {
         let name = path.display();
         let bad = |text: String| Error::new(Kind::File, format!("{name}: {text}"));
+        let metadata = super::file::regular(path)?;
         let mut file = File::open(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => bad("no such file".into()),
             std::io::ErrorKind::PermissionDenied => bad("permission denied".into()),
             _ => bad(error.to_string()),
         })?;
-        let metadata = file.metadata().map_err(|e| bad(e.to_string()))?;
-        if !metadata.is_file() {
-            return Err(bad("is no file; give a GGUF file".into()));
-        }
         let mut magic = [0; 4];
         if file.read_exact(&mut magic).is_err() || &magic != b"GGUF" {
             return Err(bad("not a GGUF file; give one made by llama.cpp's converter".into()));
         }
         super::backend()?;
         let c_path = super::c_path(path)?;
-        super::log::clear_error();
         let params = sys::gguf_init_params { no_alloc: true, ctx: std::ptr::null_mut() };
-        // SAFETY: the path is zero-terminated, and with no_alloc and no `ctx` only the header is read.
-        let ptr = unsafe { sys::gguf_init_from_file(c_path.as_ptr(), params) };
-        let gguf = Self {
-            ptr: NonNull::new(ptr)
-                .ok_or_else(|| bad(format!("damaged GGUF header; fetch it again{}", because())))?,
-            path: path.to_owned(),
-        };
+        let (ptr, reason) = super::log::listening(|| {
+            // SAFETY: the path is zero-terminated, and with no_alloc and no `ctx` only the header is read.
+            NonNull::new(unsafe { sys::gguf_init_from_file(c_path.as_ptr(), params) })
+        });
+        let gguf = ptr.map(|ptr| Self { ptr, path: path.to_owned() });
+        super::callback::resume();
+        let gguf = gguf.ok_or_else(|| {
+            let reason = reason.map_or_else(String::new, |line| format!(" ({line})"));
+            bad(format!("damaged GGUF header; fetch it again{reason}"))
+        })?;
         let needed = gguf.promised_bytes();
         if metadata.len() < needed {
             return Err(bad(format!(
@@ -250,10 +248,6 @@ impl Gguf {
         // SAFETY: an array of n f64, alive as long as the context.
         Some(unsafe { super::copied(sys::gguf_get_arr_data(self.ptr.as_ptr(), id).cast::<f64>(), n) })
     }
-}
-
-fn because() -> String {
-    super::log::last_error().map_or_else(String::new, |line| format!(" ({line})"))
 }
 
 impl Drop for Gguf {

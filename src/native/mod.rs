@@ -5,15 +5,20 @@
 //! values read from C are copied out before the next call.
 #![allow(unsafe_code)]
 
+mod callback;
+mod constraint;
 mod context;
+mod file;
 mod gguf;
 mod kv_type;
 mod log;
 mod model;
+mod native_sampler;
 mod quantize;
 mod sampler;
 mod sequences;
 mod step;
+mod trace;
 mod vision;
 
 use std::ffi::{CStr, CString, c_char};
@@ -23,12 +28,13 @@ use std::sync::OnceLock;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_sys_2 as sys;
 
+pub use constraint::{Grammar, Schemas};
 pub use context::{Context, ContextOptions, Prefill, SegmentInfo};
 pub use gguf::{Gguf, TypeBytes};
 pub use kv_type::KvType;
-pub use model::{LoadMode, LoadOptions, TextModel, Weights, computes_elsewhere};
+pub use model::{LoadMode, LoadOptions, TextModel, TextOutline, Weights, computes_elsewhere};
 pub use quantize::quantize;
-pub use sampler::{Grammar, Penalties, Sampler, Sampling, Schemas};
+pub use sampler::{Penalties, Sampler, Sampling};
 pub use sequences::{MAX_SEQUENCES, Next, Sequences};
 pub use step::{MergeStep, Strategy};
 pub use vision::{EncodeOptions, Encoded, PreprocessedImage, Tile, Vision, VisionInfo, VisionOptions};
@@ -67,8 +73,9 @@ fn backend() -> Result<&'static LlamaBackend> {
         .map_err(|error| Error::new(Kind::Native, format!("llama.cpp does not start: {error}")))
 }
 
-/// The gate for status codes.
+/// The gate for status codes, and for a panic in what the call has called back.
 fn check(status: sys::illava_status) -> Result<()> {
+    callback::resume();
     let kind = match status {
         sys::ILLAVA_OK => return Ok(()),
         sys::ILLAVA_BAD_FILE => Kind::File,

@@ -17,8 +17,6 @@ use crate::error::{Error, Kind, Result};
 pub struct LoadOptions {
     /// Layers on the GPU; `None` for as many as fit a build with a GPU backend.
     pub gpu_layers: Option<u32>,
-    /// Only the architecture and its numbers: enough to ask what the model can do, not to run it.
-    pub without_weights: bool,
     pub weights: Weights,
 }
 
@@ -48,49 +46,57 @@ pub struct TextModel {
     inner: Arc<LlamaModel>,
 }
 
-unsafe extern "C" fn told<F: FnMut(f32)>(share: f32, progress: *mut c_void) -> bool {
-    // SAFETY: `TextModel::load` passes a pointer to its own `F`, which outlives the call that loads.
-    unsafe { (*progress.cast::<F>())(share) };
-    true
+/// A text model's architecture without its weights: it says what the model can do, and cannot run.
+///
+/// ```compile_fail,E0308
+/// # fn run(path: &std::path::Path, options: &illava::native::ContextOptions) -> illava::error::Result<()> {
+/// let outline = illava::native::TextOutline::load(path)?;
+/// illava::native::Context::new(&outline, options)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct TextOutline(TextModel);
+
+/// What a load reports to, and whether that asked it to stop.
+struct Progress<F> {
+    report: F,
+    stopped: bool,
+}
+
+unsafe extern "C" fn told<F: FnMut(f32) -> bool>(share: f32, progress: *mut c_void) -> bool {
+    super::callback::guard(|| {
+        // SAFETY: `load` passes a pointer to its own `Progress<F>`, which outlives the call that loads and which
+        // nothing else touches meanwhile.
+        let progress = unsafe { &mut *progress.cast::<Progress<F>>() };
+        progress.stopped = !(progress.report)(share);
+        !progress.stopped
+    })
+    .unwrap_or(false)
 }
 
 impl TextModel {
-    /// Loads the weights at `path`; `progress` is given 0 to 1.
+    /// Loads the weights at `path`. `progress` is given 0 to 1 and returns whether to go on.
     ///
     /// # Errors
-    /// [`Kind::File`] with the library's reason.
-    pub fn load<F: FnMut(f32)>(path: &Path, options: &LoadOptions, mut progress: F) -> Result<Self> {
+    /// [`Kind::File`] with the library's reason, [`Kind::Interrupted`] if `progress` returned false.
+    pub fn load<F: FnMut(f32) -> bool>(path: &Path, options: &LoadOptions, progress: F) -> Result<Self> {
+        super::file::regular(path)?;
         super::backend()?;
-        let (name, weights) = (super::c_path(path)?, options.weights);
+        let weights = options.weights;
         // SAFETY: takes nothing, returns plain values.
         let mut params = unsafe { sys::llama_model_default_params() };
         if let Some(layers) = options.gpu_layers {
             params.n_gpu_layers = i32::try_from(layers).unwrap_or(i32::MAX);
         }
-        params.no_alloc = options.without_weights;
         params.use_extra_bufts = !weights.no_repack;
         params.load_mode = match weights.mode {
-            // What is not allocated cannot be mapped.
-            _ if options.without_weights => sys::LLAMA_LOAD_MODE_NONE,
             LoadMode::Read => sys::LLAMA_LOAD_MODE_NONE,
             LoadMode::Map => sys::LLAMA_LOAD_MODE_MMAP,
             LoadMode::Auto if !weights.no_repack && is_repacked(path)? => sys::LLAMA_LOAD_MODE_NONE,
             LoadMode::Auto => sys::LLAMA_LOAD_MODE_AUTO,
         };
-        params.progress_callback = Some(told::<F>);
-        params.progress_callback_user_data = (&raw mut progress).cast();
-        super::log::clear_error();
-        // SAFETY: the path ends in zero; `params` points to nothing but the callback's data, and all live
-        // until the call returns.
-        let model = unsafe { sys::llama_model_load_from_file(name.as_ptr(), params) };
-        let model = NonNull::new(model).ok_or_else(|| {
-            let reason = super::log::last_error().unwrap_or_else(|| "llama.cpp gives no reason".into());
-            Error::new(Kind::File, format!("{}: cannot be loaded as a text model ({reason})", path.display()))
-        })?;
-        // SAFETY: `LlamaModel` is `repr(transparent)` over a `NonNull` of the same type and owns what it
-        // points to, as this pointer, which nobody else has, wants to be owned.
-        let inner = unsafe { std::mem::transmute::<NonNull<sys::llama_model>, LlamaModel>(model) };
-        Ok(Self { inner: Arc::new(inner) })
+        load(path, params, progress)
     }
 
     /// Bytes of the weights that the CPU lays out for its fastest kernels, a copy of what is in the file.
@@ -110,6 +116,11 @@ impl TextModel {
 
     pub(super) fn inner(&self) -> &LlamaModel {
         &self.inner
+    }
+
+    /// Whether both are clones of one model.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     #[must_use]
@@ -229,6 +240,67 @@ impl TextModel {
 
     fn known(&self, token: i32) -> Option<LlamaToken> {
         (0..self.n_vocab()).contains(&token).then_some(LlamaToken(token))
+    }
+}
+
+impl TextOutline {
+    /// Reads the model at `path` but for its weights.
+    ///
+    /// # Errors
+    /// [`Kind::File`] with the library's reason.
+    pub fn load(path: &Path) -> Result<Self> {
+        super::file::regular(path)?;
+        super::backend()?;
+        // SAFETY: takes nothing, returns plain values.
+        let mut params = unsafe { sys::llama_model_default_params() };
+        params.n_gpu_layers = 0;
+        params.no_alloc = true;
+        // What is not allocated cannot be mapped.
+        params.load_mode = sys::LLAMA_LOAD_MODE_NONE;
+        load(path, params, |_| true).map(Self)
+    }
+
+    /// As [`TextModel::can_merge`].
+    #[must_use]
+    pub fn can_merge(&self) -> bool {
+        self.0.can_merge()
+    }
+
+    /// Bytes of the weights that the CPU would lay out for its fastest kernels.
+    #[must_use]
+    pub fn repacked_bytes(&self) -> u64 {
+        self.0.repacked_bytes()
+    }
+}
+
+fn load<F: FnMut(f32) -> bool>(
+    path: &Path,
+    mut params: sys::llama_model_params,
+    report: F,
+) -> Result<TextModel> {
+    let name = super::c_path(path)?;
+    let mut progress = Progress { report, stopped: false };
+    params.progress_callback = Some(told::<F>);
+    params.progress_callback_user_data = (&raw mut progress).cast();
+    let (model, reason) = super::log::listening(|| {
+        // SAFETY: the path ends in zero; `params` points to nothing but the callback's data, and all live
+        // until the call returns.
+        NonNull::new(unsafe { sys::llama_model_load_from_file(name.as_ptr(), params) })
+    });
+    let model = model.map(|model| {
+        // SAFETY: `LlamaModel` is `repr(transparent)` over a `NonNull` of the same type and owns what it
+        // points to, as this pointer, which nobody else has, wants to be owned.
+        unsafe { std::mem::transmute::<NonNull<sys::llama_model>, LlamaModel>(model) }
+    });
+    super::callback::resume();
+    match model {
+        Some(inner) => Ok(TextModel { inner: Arc::new(inner) }),
+        None if progress.stopped => Err(Error::interrupted()),
+        None => {
+            let reason = reason.unwrap_or_else(|| "llama.cpp gives no reason".into());
+            let text = format!("{}: cannot be loaded as a text model ({reason})", path.display());
+            Err(Error::new(Kind::File, text))
+        }
     }
 }
 

@@ -16,6 +16,7 @@ const BUFFER: usize = 256 << 20;
 /// # Errors
 /// [`Kind::File`] with the library's reason; a file at `output` is then not whole.
 pub fn quantize(input: &Path, output: &Path, file_type: u32, threads: u32) -> Result<()> {
+    super::file::regular(input)?;
     super::backend()?;
     let (from, to) = (super::c_path(input)?, super::c_path(output)?);
     // SAFETY: takes nothing, returns plain values.
@@ -24,13 +25,16 @@ pub fn quantize(input: &Path, output: &Path, file_type: u32, threads: u32) -> Re
         .map_err(|_| Error::new(Kind::File, format!("{file_type} is no file type")))?;
     params.nthread = i32::try_from(threads).unwrap_or(0);
     params.max_buf_size = BUFFER;
-    super::log::clear_error();
-    // SAFETY: both strings end in zero and live during the call; `params` holds no pointers; the
-    // function catches what its C++ side throws.
-    if unsafe { sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &raw const params) } == 0 {
+    let (status, reason) = super::log::listening(|| {
+        // SAFETY: both strings end in zero and live during the call; `params` holds no pointers; the
+        // function catches what its C++ side throws.
+        unsafe { sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &raw const params) }
+    });
+    super::callback::resume();
+    if status == 0 {
         return Ok(());
     }
-    let reason = super::log::last_error().unwrap_or_else(|| "llama.cpp gives no reason".into());
+    let reason = reason.unwrap_or_else(|| "llama.cpp gives no reason".into());
     Err(Error::new(Kind::File, format!("{}: cannot be quantised ({reason})", input.display())))
 }
 

@@ -1,15 +1,13 @@
 //! Logits to a token: llama.cpp's samplers and grammars on a plain list of candidates.
 
-use llama_cpp_2::sampling::LlamaSampler;
-use llama_cpp_2::token::LlamaToken;
-use llama_cpp_2::token::data::LlamaTokenData;
-use llama_cpp_2::token::data_array::LlamaTokenDataArray;
-use llama_cpp_2::token::logit_bias::LlamaLogitBias;
-use llguidance::api::TopLevelGrammar;
-use llguidance::{Matcher, ParserFactory};
-
+use super::constraint::{Constraint, any_allowed};
 use super::model::TextModel;
-use crate::error::{Error, Field, Result};
+use super::native_sampler::{Candidate, NativeSampler};
+use super::{Grammar, Schemas};
+use crate::error::{Error, Field, Kind, Result};
+
+/// Tokens that penalties can look back on: the library keeps a list of that length.
+const MOST_PENALISED: u32 = 1 << 20;
 
 /// How the next token is drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,36 +40,25 @@ impl Default for Penalties {
     }
 }
 
-/// What an answer must look like.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Grammar {
-    /// llama.cpp's GBNF, with a rule named `root`.
-    Gbnf(String),
-    /// A JSON schema, as JSON text.
-    JsonSchema(String),
-    /// A regular expression that the whole answer matches.
-    Regex(String),
-}
-
-/// What JSON schemas are understood with: the vocabulary as a tree, made of a model once.
-#[derive(Default)]
-pub struct Schemas(Option<ParserFactory>);
-
 /// A chain of samplers, and the grammar beside it.
 pub struct Sampler {
-    chain: LlamaSampler,
-    grammar: Option<LlamaSampler>,
+    chain: NativeSampler,
+    constraint: Option<Constraint>,
+    /// Tokens of the vocabulary.
+    n_vocab: usize,
+    // Behind the two above: a grammar reads the model's vocabulary until it is dropped.
+    _model: TextModel,
 }
 
 impl Sampler {
     /// # Errors
-    /// [`crate::error::Kind::Usage`] for a grammar or schema that cannot be understood.
+    /// [`Kind::Usage`] for a grammar or schema that cannot be understood.
     pub fn new(model: &TextModel, sampling: &Sampling, grammar: Option<&Grammar>) -> Result<Self> {
         Self::with_penalties(model, sampling, &Penalties::default(), grammar, &mut Schemas::default())
     }
 
     /// # Errors
-    /// [`crate::error::Kind::Usage`] for numbers out of range, and as [`Sampler::new`].
+    /// [`Kind::Usage`] for numbers out of range, and as [`Sampler::new`].
     pub fn with_penalties(
         model: &TextModel,
         sampling: &Sampling,
@@ -81,65 +68,69 @@ impl Sampler {
     ) -> Result<Self> {
         let mut samplers = before_drawing(model, penalties)?;
         if sampling.temperature <= 0.0 {
-            samplers.push(LlamaSampler::greedy());
+            samplers.push(NativeSampler::greedy()?);
         } else {
-            samplers.extend([
-                LlamaSampler::top_k(sampling.top_k),
-                LlamaSampler::top_p(sampling.top_p, 1),
-                LlamaSampler::min_p(sampling.min_p, 1),
-                LlamaSampler::temp(sampling.temperature),
-                LlamaSampler::dist(sampling.seed),
-            ]);
+            samplers.push(NativeSampler::top_k(sampling.top_k)?);
+            samplers.push(NativeSampler::top_p(sampling.top_p)?);
+            samplers.push(NativeSampler::min_p(sampling.min_p)?);
+            samplers.push(NativeSampler::temperature(sampling.temperature)?);
+            samplers.push(NativeSampler::draw(sampling.seed)?);
         }
-        let chain = LlamaSampler::chain_simple(samplers);
-        let grammar = match grammar {
-            None => None,
-            Some(Grammar::Gbnf(text)) => Some(gbnf(model, text)?),
-            Some(Grammar::JsonSchema(text)) => Some(json_schema(model, text, schemas)?),
-            Some(Grammar::Regex(text)) => Some(regex(model, text, schemas)?),
-        };
-        Ok(Self { chain, grammar })
+        Ok(Self {
+            chain: NativeSampler::chain(samplers)?,
+            constraint: grammar.map(|grammar| Constraint::new(model, grammar, schemas)).transpose()?,
+            n_vocab: usize::try_from(model.n_vocab()).unwrap_or(0),
+            _model: model.clone(),
+        })
     }
 
     /// Lets the penalties know a token of the prompt.
-    pub fn saw(&mut self, token: i32) {
-        self.chain.accept(LlamaToken(token));
+    ///
+    /// # Errors
+    /// [`Kind::Native`] without memory.
+    pub fn saw(&mut self, token: i32) -> Result<()> {
+        self.chain.accept(token)
     }
 
-    /// Draws a token; `None` where the grammar allows no token at all.
-    pub fn sample(&mut self, logits: &[f32]) -> Option<i32> {
-        let candidates = |logits: &[f32]| {
-            let data = (0..)
-                .zip(logits)
-                .map(|(id, &logit)| LlamaTokenData::new(LlamaToken(id), logit, 0.0))
-                .collect();
-            LlamaTokenDataArray::new(data, false)
-        };
-        let mut array = candidates(logits);
-        self.chain.apply(&mut array);
-        let mut token = array.selected_token()?;
-        if let Some(grammar) = &mut self.grammar {
-            // A grammar looks at every candidate, so the drawn token is tried alone first.
-            let mut alone = LlamaTokenDataArray::new(vec![LlamaTokenData::new(token, 1.0, 0.0)], false);
-            grammar.apply(&mut alone);
-            if !any_allowed(&alone) {
-                let mut array = candidates(logits);
-                grammar.apply(&mut array);
-                if !any_allowed(&array) {
-                    return None;
-                }
-                self.chain.apply(&mut array);
-                token = array.selected_token()?;
-            }
-            // Only what the grammar allows reaches `accept`, which aborts on anything else.
-            grammar.accept(token);
+    /// Draws a token from the logits of a row, one for each token of the vocabulary; `None` where the grammar allows no
+    /// token at all.
+    ///
+    /// # Errors
+    /// [`Kind::Native`] for another number of logits, or where the grammar fails.
+    pub fn sample(&mut self, logits: &[f32]) -> Result<Option<i32>> {
+        if logits.len() != self.n_vocab {
+            return Err(Error::new(
+                Kind::Native,
+                format!("{} logits for a vocabulary of {} tokens", logits.len(), self.n_vocab),
+            ));
         }
-        self.chain.accept(token);
-        Some(token.0)
+        let Some(mut token) = self.chain.apply(&mut candidates(logits))? else { return Ok(None) };
+        if let Some(constraint) = &mut self.constraint {
+            // A grammar looks at every candidate, so the drawn token is tried alone first.
+            if !constraint.allows(token)? {
+                let mut list = candidates(logits);
+                constraint.forbid(&mut list)?;
+                if !any_allowed(&list) {
+                    return Ok(None);
+                }
+                match self.chain.apply(&mut list)? {
+                    // A bias of -inf can leave the chain nothing but tokens that the grammar forbids.
+                    Some(other) if constraint.allows(other)? => token = other,
+                    _ => return Ok(None),
+                }
+            }
+            constraint.accept(token)?;
+        }
+        self.chain.accept(token)?;
+        Ok(Some(token))
     }
 }
 
-fn before_drawing(model: &TextModel, penalties: &Penalties) -> Result<Vec<LlamaSampler>> {
+fn candidates(logits: &[f32]) -> Vec<Candidate> {
+    (0..).zip(logits).map(|(id, &logit)| Candidate { id, logit, p: 0.0 }).collect()
+}
+
+fn before_drawing(model: &TextModel, penalties: &Penalties) -> Result<Vec<NativeSampler>> {
     let mut samplers = Vec::new();
     for &(token, bias) in &penalties.bias {
         if !(0..model.n_vocab()).contains(&token) || bias.is_nan() {
@@ -151,12 +142,7 @@ fn before_drawing(model: &TextModel, penalties: &Penalties) -> Result<Vec<LlamaS
         }
     }
     if !penalties.bias.is_empty() {
-        let bias: Vec<LlamaLogitBias> = penalties
-            .bias
-            .iter()
-            .map(|&(token, bias)| LlamaLogitBias::new(LlamaToken(token), bias))
-            .collect();
-        samplers.push(LlamaSampler::logit_bias(model.n_vocab(), &bias));
+        samplers.push(NativeSampler::bias(model.n_vocab(), &penalties.bias)?);
     }
     let &Penalties { last_n, repeat, frequency, presence, .. } = penalties;
     if !(repeat > 0.0 && repeat.is_finite() && frequency.is_finite() && presence.is_finite()) {
@@ -170,64 +156,10 @@ fn before_drawing(model: &TextModel, penalties: &Penalties) -> Result<Vec<LlamaS
     #[allow(clippy::float_cmp)]
     let any = repeat != 1.0 || frequency != 0.0 || presence != 0.0;
     if any && last_n > 0 {
-        let last_n = i32::try_from(last_n).unwrap_or(i32::MAX);
-        samplers.push(LlamaSampler::penalties(model.n_vocab(), last_n, repeat, frequency, presence));
+        let n = i32::try_from(last_n).ok().filter(|_| last_n <= MOST_PENALISED).ok_or_else(|| {
+            Error::usage(format!("penalties look back on {last_n} tokens; the limit is {MOST_PENALISED}"))
+        })?;
+        samplers.push(NativeSampler::penalties(model.n_vocab(), n, (repeat, frequency, presence))?);
     }
     Ok(samplers)
-}
-
-fn any_allowed(array: &LlamaTokenDataArray) -> bool {
-    array.data.iter().any(|data| data.logit() > f32::NEG_INFINITY)
-}
-
-fn gbnf(model: &TextModel, text: &str) -> Result<LlamaSampler> {
-    // The library's parser recurses with every bracket.
-    crate::gbnf::check(text)?;
-    LlamaSampler::grammar(model.inner(), text, "root").map_err(|error| {
-        Error::usage(format!(
-            "{}: not a usable GBNF grammar ({error}); it needs a rule named root",
-            Field::Grammar
-        ))
-    })
-}
-
-/// JSON allows white space without end, and a small model may go on with it until its tokens are used up. A space, or a
-/// line break with its indent, is room enough between two values; a schema that says otherwise is left alone.
-fn bound_white_space(schema: &mut serde_json::Value) {
-    if let Some(object) = schema.as_object_mut() {
-        object
-            .entry("x-guidance")
-            .or_insert_with(|| serde_json::json!({ "whitespace_pattern": r" |\n[ \t]{0,20}" }));
-    }
-}
-
-fn json_schema(model: &TextModel, text: &str, schemas: &mut Schemas) -> Result<LlamaSampler> {
-    let bad =
-        |reason: String| Error::usage(format!("{}: not a usable JSON schema ({reason})", Field::JsonSchema));
-    let mut schema: serde_json::Value = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
-    bound_white_space(&mut schema);
-    constrained(model, TopLevelGrammar::from_json_schema(schema), schemas).map_err(bad)
-}
-
-fn regex(model: &TextModel, text: &str, schemas: &mut Schemas) -> Result<LlamaSampler> {
-    let bad = |reason: String| Error::usage(format!("not a usable regular expression ({reason})"));
-    constrained(model, TopLevelGrammar::from_regex(text), schemas).map_err(bad)
-}
-
-fn constrained(
-    model: &TextModel,
-    grammar: TopLevelGrammar,
-    schemas: &mut Schemas,
-) -> std::result::Result<LlamaSampler, String> {
-    let factory = match &mut schemas.0 {
-        Some(factory) => factory,
-        none => {
-            let environment = LlamaSampler::llguidance_tok_env(model.inner());
-            let mut factory = ParserFactory::new_simple(&environment).map_err(|error| error.to_string())?;
-            factory.quiet();
-            none.insert(factory)
-        }
-    };
-    let parser = factory.create_parser(grammar).map_err(|error| error.to_string())?;
-    Ok(LlamaSampler::from(Matcher::new(Ok(parser))))
 }

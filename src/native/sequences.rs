@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use llama_cpp_sys_2 as sys;
 
-use super::context::take_trace;
+use super::trace::Trace;
 use super::{Context, ContextOptions, MergeStep, Prefill, SegmentInfo, TextModel};
 use crate::error::{Error, Kind, Result};
 
@@ -75,8 +75,11 @@ impl Sequences {
         let run = self.runs.get(sequence).and_then(Option::as_ref);
         let run = run.ok_or_else(|| Error::new(Kind::Native, "no prefill is under way"))?;
         let (mut done, mut trace) = (false, std::ptr::null_mut());
-        // SAFETY: the run is alive and so is its context; no other call works on it now.
-        let status = unsafe { sys::illava_prefill_step(run.0.as_ptr(), &raw mut done, &raw mut trace) };
+        // SAFETY: the run is alive and so is its context; no other call works on it now. The trace is ours.
+        let (status, trace) = unsafe {
+            let status = sys::illava_prefill_step(run.0.as_ptr(), &raw mut done, &raw mut trace);
+            (status, Trace::from_raw(trace))
+        };
         if let Err(error) = super::check(status) {
             self.runs[sequence] = None;
             return Err(error);
@@ -85,7 +88,8 @@ impl Sequences {
             return Ok(None);
         }
         self.runs[sequence] = None;
-        Ok(Some(take_trace(trace).into_iter().map(|(step, _)| step).collect()))
+        let steps = trace.map_or_else(|| Ok(Vec::new()), |trace| trace.steps())?;
+        Ok(Some(steps.into_iter().map(|(step, _)| step).collect()))
     }
 
     /// Drops a prefill under way; nothing of it stays.
@@ -105,6 +109,11 @@ impl Sequences {
         if let Some(next) = next.iter().find(|next| !(0..n_vocab).contains(&next.token)) {
             return Err(Error::new(Kind::Native, format!("token {} is not in the vocabulary", next.token)));
         }
+        if let Some(next) = next.iter().find(|next| self.runs.get(next.sequence).is_some_and(Option::is_some))
+        {
+            let text = format!("sequence {}: its prefill is still under way", next.sequence);
+            return Err(Error::new(Kind::Native, text));
+        }
         let n = next.len();
         let mut tokens: Vec<i32> = next.iter().map(|next| next.token).collect();
         let mut positions: Vec<i32> = next.iter().map(|next| next.position).collect();
@@ -113,7 +122,8 @@ impl Sequences {
         let mut lists: Vec<*mut i32> = ids.iter_mut().map(std::ptr::from_mut).collect();
         let mut logits = vec![1; n];
         let batch = sys::llama_batch {
-            n_tokens: i32::try_from(n).unwrap_or(0),
+            // More than fit are more than a batch takes.
+            n_tokens: i32::try_from(n).unwrap_or(i32::MAX),
             token: tokens.as_mut_ptr(),
             embd: std::ptr::null_mut(),
             pos: positions.as_mut_ptr(),
@@ -121,17 +131,8 @@ impl Sequences {
             seq_id: lists.as_mut_ptr(),
             logits: logits.as_mut_ptr(),
         };
-        super::log::clear_error();
         // SAFETY: a batch of n rows whose arrays have n elements each and outlive the call.
-        match unsafe { sys::llama_decode(self.context.ptr.as_ptr(), batch) } {
-            0 => Ok(()),
-            1 => Err(Error::new(Kind::Context, "the context is full; give a larger one with -c")),
-            2 => Err(Error::interrupted()),
-            status => {
-                let reason = super::log::last_error().unwrap_or_else(|| format!("status {status}"));
-                Err(Error::new(Kind::Native, format!("llama.cpp could not decode {n} tokens ({reason})")))
-            }
-        }
+        unsafe { self.context.decode_batch(batch) }
     }
 
     /// Logits of row `row` of the last [`Sequences::decode`].
@@ -164,15 +165,19 @@ impl Sequences {
     /// Nothing is copied.
     ///
     /// # Errors
-    /// [`Kind::Native`] for sequences there are not.
+    /// [`Kind::Native`] for sequences there are not, and if `to` holds anything.
     pub fn share(&mut self, from: usize, to: usize, position: i32) -> Result<()> {
         let (from, to) = (self.id(from)?, self.id(to)?);
         // SAFETY: the context is alive and owns its memory; both ids are below its number of sequences.
         unsafe {
             let memory = sys::llama_get_memory(self.context.ptr.as_ptr());
-            if !memory.is_null() {
-                sys::llama_memory_seq_cp(memory, from, to, 0, position);
+            if memory.is_null() || from == to {
+                return Ok(());
             }
+            if sys::llama_memory_seq_pos_max(memory, to) >= 0 {
+                return Err(Error::new(Kind::Native, format!("sequence {to} is not empty")));
+            }
+            sys::llama_memory_seq_cp(memory, from, to, 0, position);
         }
         Ok(())
     }

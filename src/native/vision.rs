@@ -3,11 +3,13 @@
 use std::ffi::c_void;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicBool;
 
 use llama_cpp_sys_2 as sys;
 use serde::{Deserialize, Serialize};
 
 use super::FlashAttention;
+use super::context::stopped;
 use super::step::{self, MergeStep, Strategy};
 use crate::error::{Error, Kind, Result};
 
@@ -62,6 +64,8 @@ pub struct EncodeOptions<'a> {
     /// Survivors are relabelled in order instead of keeping their places.
     pub reference_grid: bool,
     pub threads: u32,
+    /// The call ends soon after this becomes true.
+    pub stop: Option<&'a AtomicBool>,
 }
 
 /// A loaded encoder.
@@ -102,33 +106,58 @@ pub struct Encoded {
 }
 
 unsafe extern "C" fn paused<F: FnMut()>(between: *mut c_void) {
-    // SAFETY: `encode_in_pieces` passes a pointer to its own `F`, which outlives the call that encodes and
-    // which nothing else touches meanwhile.
-    unsafe { (*between.cast::<F>())() };
+    super::callback::guard(|| {
+        // SAFETY: `encode_in_pieces` passes a pointer to its own `F`, which outlives the call that encodes and
+        // which nothing else touches meanwhile.
+        unsafe { (*between.cast::<F>())() };
+    });
+}
+
+unsafe extern "C" fn told<F: FnMut(f32) -> bool>(share: f32, progress: *mut c_void) -> bool {
+    super::callback::guard(|| {
+        // SAFETY: as in `paused`, for the `F` of `load_with_progress`.
+        unsafe { (*progress.cast::<F>())(share) }
+    })
+    .unwrap_or(false)
 }
 
 impl Vision {
     /// # Errors
     /// [`Kind::File`] or [`Kind::Model`] with the library's reason.
     pub fn load(path: &Path, options: &VisionOptions) -> Result<Self> {
+        Self::load_with_progress(path, options, |_| true)
+    }
+
+    /// The same; `progress` is given 0 to 1 and returns whether to go on.
+    ///
+    /// # Errors
+    /// As [`Vision::load`], and [`Kind::Interrupted`] if `progress` returned false.
+    pub fn load_with_progress<F: FnMut(f32) -> bool>(
+        path: &Path,
+        options: &VisionOptions,
+        mut progress: F,
+    ) -> Result<Self> {
+        super::file::regular(path)?;
         super::backend()?;
         let name = super::c_path(path)?;
         let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-        // SAFETY: a plain C struct of numbers, for which all zero bytes are valid.
-        let mut params: sys::illava_vision_params = unsafe { std::mem::zeroed() };
-        params.size = super::size_of::<sys::illava_vision_params>();
+        // SAFETY: takes nothing, returns plain values.
+        let mut params = unsafe { sys::illava_vision_default_params() };
         params.use_gpu = options.use_gpu;
         params.flash_attn = options.flash_attention.raw();
         params.n_threads = number(options.threads);
         params.image_max_tokens = number(options.max_tokens.unwrap_or(0));
         params.repack = options.repack;
+        params.progress = Some(told::<F>);
+        params.progress_data = (&raw mut progress).cast();
         let mut ptr = std::ptr::null_mut();
-        // SAFETY: the path is zero-terminated, the struct lives until the call returns.
-        super::check(unsafe { sys::illava_vision_load(name.as_ptr(), &raw const params, &raw mut ptr) })?;
-        let ptr = NonNull::new(ptr).ok_or_else(|| {
+        // SAFETY: the path is zero-terminated; the struct and what it points to live until the call returns.
+        let status = unsafe { sys::illava_vision_load(name.as_ptr(), &raw const params, &raw mut ptr) };
+        let vision = NonNull::new(ptr).map(|ptr| Self { ptr, info: VisionInfo::unknown() });
+        super::check(status)?;
+        let mut vision = vision.ok_or_else(|| {
             Error::new(Kind::Native, format!("{}: the library loaded no projector", path.display()))
         })?;
-        let mut vision = Self { ptr, info: VisionInfo::unknown() };
         vision.info = vision.describe()?;
         Ok(vision)
     }
@@ -318,9 +347,8 @@ impl Vision {
             .iter()
             .map(|&(layer, r)| sys::illava_merge_step { layer: number(layer), r: number(r) })
             .collect();
-        // SAFETY: a plain C struct of numbers and pointers, for which all zero bytes are valid.
-        let mut params: sys::illava_encode_params = unsafe { std::mem::zeroed() };
-        params.size = super::size_of::<sys::illava_encode_params>();
+        // SAFETY: takes nothing, returns plain values.
+        let mut params = unsafe { sys::illava_encode_default_params() };
         params.steps = steps.as_ptr();
         params.n_steps = steps.len();
         params.grid =
@@ -330,14 +358,19 @@ impl Vision {
         params.seed = options.strategy.seed();
         params.pause = pause;
         params.pause_data = pause_data;
+        if let Some(stop) = options.stop {
+            params.stop = Some(stopped);
+            params.stop_data = std::ptr::from_ref(stop).cast_mut().cast();
+        }
         let mut ptr = std::ptr::null_mut();
-        // SAFETY: all handles are alive; the steps and what `pause_data` points to live until the call returns.
-        super::check(unsafe {
+        // SAFETY: all handles are alive; the steps, the flag and what `pause_data` points to live until the call
+        // returns.
+        let status = unsafe {
             sys::illava_encode(self.ptr.as_ptr(), picture.ptr.as_ptr(), tile, &raw const params, &raw mut ptr)
-        })?;
-        let encoded = NonNull::new(ptr)
-            .map(Owned)
-            .ok_or_else(|| Error::new(Kind::Native, "the library encoded nothing"))?;
+        };
+        let encoded = NonNull::new(ptr).map(Owned);
+        super::check(status)?;
+        let encoded = encoded.ok_or_else(|| Error::new(Kind::Native, "the library encoded nothing"))?;
         encoded.copy()
     }
 }

@@ -8,9 +8,7 @@ use super::{Pair, TypeShare};
 use crate::assembly::{self, Arrangement, Survivors};
 use crate::error::Result;
 use crate::media::Pixels;
-use crate::native::{
-    FlashAttention, Gguf, KvType, LoadOptions, TextModel, Vision, VisionInfo, VisionOptions, Weights,
-};
+use crate::native::{FlashAttention, Gguf, KvType, TextOutline, Vision, VisionInfo, VisionOptions};
 use crate::report;
 use crate::schedule::{
     Choice, Grid, MergeFlag, Plan, Preset, Recommended, Shape, Strategy, TilePlan, select,
@@ -164,9 +162,7 @@ impl Inspection {
             repack,
         };
         let mut vision = Vision::load(projector, &options)?;
-        let unloaded =
-            LoadOptions { gpu_layers: Some(0), without_weights: true, weights: Weights::default() };
-        let model = TextModel::load(text, &unloaded, |_| ())?;
+        let model = TextOutline::load(text)?;
         let can_merge = model.can_merge();
         let info = vision.info().clone();
         let shape = pair.shape(&info, can_merge);

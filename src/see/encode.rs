@@ -65,6 +65,7 @@ impl SpanEncoder<'_> {
                 strategy: super::strategy::native(schedule.strategy, i),
                 reference_grid: schedule.grid == Grid::Reference,
                 threads: self.settings.threads_batch,
+                stop: Some(self.settings.stop.flag()),
             };
             let out = self.tile(&inputs, i, &options)?;
             if out.n_tokens != plan.tokens {

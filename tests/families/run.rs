@@ -73,7 +73,7 @@ impl Pair {
             text: TextModel::load(
                 &text,
                 &LoadOptions { gpu_layers: Some(0), ..LoadOptions::default() },
-                |_| {},
+                |_| true,
             )
             .expect("the text model loads"),
             normalisation: (three("clip.vision.image_mean"), three("clip.vision.image_std")),

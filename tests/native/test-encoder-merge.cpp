@@ -279,7 +279,7 @@ void check_refusals(const std::string & siglip, const std::string & qwen, const 
     params.n_threads = 0;
     refused(vision, image, params, ILLAVA_BAD_ARG, "n_threads");
     params = with({});
-    params.size--;
+    params.size++;
     refused(vision, image, params, ILLAVA_BAD_ARG, "size");
     params = with({});
     params.n_steps = 1;

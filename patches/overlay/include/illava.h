@@ -2,7 +2,17 @@
 //
 // Every call that can fail returns an illava_status; the sentence that explains a failure is kept per thread
 // and read with illava_last_error(). No exception crosses this header and nothing a caller can pass aborts the
-// process. Parameter structs begin with their own size, so that a caller built against an older header is noticed.
+// process. A NULL is ILLAVA_BAD_ARG unless the parameter's comment allows it; functions without a status return 0,
+// false or "" for it, and every *_free() takes it.
+//
+// Structs begin with their own size. Begin a parameter struct with its illava_*_default_params(), a result with
+// `size` alone: a library that knows more fields than the caller's header reads the rest as defaults and writes none
+// of it. A new field therefore stands at the end of its struct, and never in bytes that were padding before.
+//
+// Threads: an object may be used by one thread at a time and by any of them in turn. A llama_context and its
+// illava_prefill_run count as one object. One illava_vision may serve several threads that encode: they take turns.
+// A llama_model is only read and serves any number of contexts at once. Callbacks come on the thread that calls, but
+// for log lines and `stop`, which may come on any; a callback must not throw, nor call into the object at work.
 //
 // Shapes are written [outer, inner]: embeddings [n, n_embd] have n_embd consecutive floats per token.
 
@@ -20,6 +30,12 @@
 extern "C" {
 #endif
 
+// Raised with every change of this header.
+#define ILLAVA_VERSION 2
+
+// ILLAVA_VERSION of the header that the library was built with.
+LLAMA_API int32_t illava_version(void);
+
 enum illava_status {
     ILLAVA_OK          = 0,
     ILLAVA_BAD_ARG     = 1, // a value the caller passed: the message names it and its limit
@@ -27,7 +43,7 @@ enum illava_status {
     ILLAVA_UNSUPPORTED = 3, // this model or backend cannot do what was asked
     ILLAVA_KV_FULL     = 4, // no free cells: the message has both numbers
     ILLAVA_NO_MEMORY   = 5,
-    ILLAVA_ABORTED     = 6, // the abort callback asked for it
+    ILLAVA_ABORTED     = 6, // a callback asked for it
     ILLAVA_INTERNAL    = 7,
 };
 
@@ -35,7 +51,7 @@ enum illava_status {
 // thread's next call into this header.
 LLAMA_API const char * illava_last_error(void);
 
-// Log lines of ggml, llama and the vision part all go to one callback.
+// Log lines of ggml, llama and the vision part all go to one callback; NULL: to stderr.
 LLAMA_API void illava_log_set(ggml_log_callback callback, void * user);
 
 //
@@ -55,7 +71,11 @@ struct illava_vision_params {
     int32_t image_max_tokens;
     bool    repack;           // on a CPU: weights in the layout of its fastest kernels where there is one for their
                               // type; faster, and rounded otherwise than upstream, which leaves them as stored
+    // Called now and then while the file is read, with 0 to 1; false stops the load. NULL: never.
+    bool (* progress)(float share, void * data);
+    void  * progress_data;
 };
+LLAMA_API struct illava_vision_params illava_vision_default_params(void);
 
 struct illava_vision_info {
     size_t   size;
@@ -131,7 +151,12 @@ struct illava_encode_params {
     // processor until it returns. NULL: never.
     void                          (* pause)(void * data);
     void                           * pause_data;
+    // Asked before the graph is computed and, where the backend can stop (CPU, Metal), before every node of it: true
+    // ends the call with ILLAVA_ABORTED. NULL: never.
+    bool                          (* stop)(void * data);
+    void                           * stop_data;
 };
+LLAMA_API struct illava_encode_params illava_encode_default_params(void);
 
 // Output tokens of a tile of grid_x x grid_y patches under the given steps: a function of shape alone.
 LLAMA_API enum illava_status illava_encoded_n_tokens(
@@ -194,6 +219,7 @@ struct illava_context_params {
     size_t           n_merge_layers;
     const uint32_t * n_ctx_deep;   // cells of each deeper segment; NULL: n_ctx for all
 };
+LLAMA_API struct illava_context_params illava_context_default_params(void);
 
 LLAMA_API enum illava_status illava_context_new(
         struct llama_model * model, const struct illava_context_params * params, struct llama_context ** out);
@@ -252,6 +278,7 @@ struct illava_prefill_params {
     bool                       count_sizes; // attention counts a row as often as its size: log(size) joins its logits,
                                             // in every layer and for every query, later ones too
 };
+LLAMA_API struct illava_prefill_params illava_prefill_default_params(void);
 
 struct illava_trace;
 // On failure nothing of the call stays in the cache. `trace` may be NULL.
@@ -278,6 +305,16 @@ LLAMA_API enum illava_status illava_trace_step(const struct illava_trace * trace
 // [n_out, n_embd] of the span's survivors as they enter layer `layer`; needs keep_residual.
 LLAMA_API enum illava_status illava_trace_residual(
         const struct illava_trace * trace, size_t i, const float ** rows, size_t * n_floats);
+
+//
+// Sampling: llama.cpp's samplers without their exceptions
+//
+
+// A GBNF grammar over the model's vocabulary, which must outlive it; freed with llama_sampler_free().
+LLAMA_API enum illava_status illava_sampler_grammar(
+        const struct llama_model * model, const char * grammar, const char * root, struct llama_sampler ** out);
+LLAMA_API enum illava_status illava_sampler_apply(struct llama_sampler * sampler, llama_token_data_array * candidates);
+LLAMA_API enum illava_status illava_sampler_accept(struct llama_sampler * sampler, llama_token token);
 
 #ifdef __cplusplus
 }

@@ -24,11 +24,28 @@ void illava_fail(illava_status status, const char * fmt, ...) {
     throw illava_error(status, text.data());
 }
 
-void illava_check_size(const char * name, size_t given, size_t expected) {
-    if (given != expected) {
-        illava_fail(ILLAVA_BAD_ARG, "%s has size %zu, this library expects %zu: built against another header",
-            name, given, expected);
+void illava_require(const void * pointer, const char * name) {
+    if (!pointer) {
+        illava_fail(ILLAVA_BAD_ARG, "%s is NULL", name);
     }
+}
+
+size_t illava_common_size(const char * name, const void * given, size_t known) {
+    illava_require(given, name);
+    size_t size;
+    std::memcpy(&size, given, sizeof(size));
+    if (size < sizeof(size)) {
+        illava_fail(ILLAVA_BAD_ARG, "%s has size %zu: set `size` to sizeof(struct %s)", name, size, name);
+    }
+    if (size > known) {
+        illava_fail(ILLAVA_BAD_ARG, "%s has size %zu, this library knows %zu bytes of it: the caller was built against "
+            "a newer illava.h", name, size, known);
+    }
+    return size;
+}
+
+int32_t illava_version(void) {
+    return ILLAVA_VERSION;
 }
 
 illava_status illava_record(illava_status status, const char * what) noexcept {

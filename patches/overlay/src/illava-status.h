@@ -5,6 +5,7 @@
 
 #include "illava.h"
 
+#include <cstring>
 #include <exception>
 #include <new>
 #include <stdexcept>
@@ -27,8 +28,26 @@ struct illava_error : std::runtime_error {
 // Throws illava_error; the sentence says which value is wrong and what its limit is.
 [[noreturn]] ILLAVA_PRINTF(2, 3) void illava_fail(illava_status status, const char * fmt, ...);
 
-// Parameter and result structs carry their own size: another size means a caller built against another header.
-void illava_check_size(const char * name, size_t given, size_t expected);
+// Throws ILLAVA_BAD_ARG for NULL.
+void illava_require(const void * pointer, const char * name);
+
+// The bytes that both sides know of a struct that begins with the caller's size of it; `known` is the library's.
+size_t illava_common_size(const char * name, const void * given, size_t known);
+
+// Parameters as this library knows them: the fields of the caller's struct, and defaults for those it does not have.
+template <typename T>
+T illava_given(const char * name, const T * given, T defaults) {
+    std::memcpy(&defaults, given, illava_common_size(name, given, sizeof(T)));
+    return defaults;
+}
+
+// Writes of a result what the caller's struct has room for.
+template <typename T>
+void illava_give(const char * name, T * out, T result) {
+    const size_t size = illava_common_size(name, out, sizeof(T));
+    result.size = out->size;
+    std::memcpy(out, &result, size);
+}
 
 // Keeps the sentence for this thread and returns the status. Never throws: if there is no memory for the sentence,
 // a fixed one takes its place.

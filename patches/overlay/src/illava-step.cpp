@@ -5,20 +5,21 @@
 #include <cstring>
 
 void illava_show_step(const illava_step_trace & step, illava_step * out) {
-    illava_check_size("illava_step", out->size, sizeof(*out));
-    out->span          = step.span;
-    out->layer         = step.layer;
-    out->n_in          = step.n_in;
-    out->n_out         = (int32_t) step.kept.size();
-    out->scores        = step.scores.data();
-    out->kept          = step.kept.data();
-    out->merged        = step.merged.data();
-    out->into          = step.into;
-    out->n_scores      = (int32_t) step.scores.size();
-    out->n_merged      = (int32_t) step.merged.size();
-    out->n_groups      = (int32_t) step.groups.lengths.size();
-    out->group_lengths = step.groups.lengths.data();
-    out->group_members = step.groups.members.data();
+    illava_step shown = {};
+    shown.span          = step.span;
+    shown.layer         = step.layer;
+    shown.n_in          = step.n_in;
+    shown.n_out         = (int32_t) step.kept.size();
+    shown.scores        = step.scores.data();
+    shown.kept          = step.kept.data();
+    shown.merged        = step.merged.data();
+    shown.into          = step.into;
+    shown.n_scores      = (int32_t) step.scores.size();
+    shown.n_merged      = (int32_t) step.merged.size();
+    shown.n_groups      = (int32_t) step.groups.lengths.size();
+    shown.group_lengths = step.groups.lengths.data();
+    shown.group_members = step.groups.members.data();
+    illava_give("illava_step", out, shown);
 }
 
 enum illava_strategy illava_check_strategy(const enum illava_strategy * value, enum illava_strategy last) {

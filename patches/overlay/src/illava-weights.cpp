@@ -55,7 +55,7 @@ bool repacks(int32_t type) {
 
 uint64_t repacked_bytes(const llama_model * model) {
     ggml_backend_dev_t device = cpu();
-    if (!device) {
+    if (!model || !device) {
         return 0;
     }
     const auto extra = extra_buffer_types(device);

@@ -2,47 +2,11 @@
 
 #include "illava-status.h"
 #include "llama-batch.h"
-#include "llama-context.h"
 #include "llama-kv-segments.h"
 #include "llama-model.h"
 
 #include <algorithm>
 #include <cmath>
-
-void llama_set_merge_layers(llama_cparams & cparams, const llama_context_params & params, const llama_model & model) {
-    if (params.n_merge_layers == 0 && !params.kv_segments) {
-        return;
-    }
-    if (!illava_model_can_merge(&model)) {
-        illava_fail(ILLAVA_UNSUPPORTED, "merging inside the language model is not available for architecture '%s'; "
-                "turn it off (--merge off, or only --vit-layers)", model.arch_name().c_str());
-    }
-
-    const int32_t n_layer = model.hparams.n_layer();
-
-    int32_t prev = 0;
-    for (size_t i = 0; i < params.n_merge_layers; ++i) {
-        const int32_t layer = params.merge_layers[i];
-        if (layer <= prev || layer >= n_layer) {
-            illava_fail(ILLAVA_BAD_ARG, "merge layer %d: layers ascend strictly within 1 to %d of this model",
-                    layer, n_layer - 1);
-        }
-        cparams.merge_layers.push_back(layer);
-        prev = layer;
-    }
-
-    // some GPU attention kernels want whole blocks of 256 cells; the CPU's do not, and memory is scarcer there
-    const uint32_t pad = model.devices.empty() ? 32 : 256;
-
-    cparams.merge_n_ctx.push_back(cparams.n_ctx_seq);
-    for (size_t i = 0; i < params.n_merge_layers; ++i) {
-        uint32_t n = params.merge_n_ctx ? params.merge_n_ctx[i] : cparams.n_ctx;
-        if (!cparams.kv_unified) {
-            n = (n + cparams.n_seq_max - 1)/cparams.n_seq_max;
-        }
-        cparams.merge_n_ctx.push_back(GGML_PAD(std::max(n, 1u), pad));
-    }
-}
 
 // Throws illava_error for a call whose numbers do not fit together.
 static void check(const illava_prefill_params & p, const llama_model & model, size_t n_cuts, uint32_t n_seq_max) {
@@ -94,28 +58,28 @@ static void fail_full(const llama_kv_cache & cache, llama_layer_range layers, ll
 }
 
 
-illava_prefill_run::illava_prefill_run(llama_context & ctx, const illava_prefill_params & params) :
-    ctx(ctx),
+illava_prefill_run::illava_prefill_run(llama_context & context, const illava_prefill_params & params) :
+    ctx(context),
     seq_id(params.seq_id),
     p0(params.n_rows > 0 ? params.pos[0] : 0),
     score(params.score),
     logits_last(params.logits_last),
     keep_residual(params.keep_residual),
     composed_score(params.composed_score),
-    rows((check(params, ctx.model, ctx.cparams.merge_layers.size(), ctx.cparams.n_seq_max), params),
-            ctx.cparams.merge_layers.size(), ctx.model.hparams.n_pos_per_embd(), ctx.model.hparams.n_embd) {
-    if (const llama_pos last = ctx.memory ? ctx.memory->seq_pos_max(seq_id) : -1; last >= p0) {
+    rows((check(params, ctx.model(), ctx.n_cuts(), ctx.cparams().n_seq_max), params),
+            ctx.n_cuts(), ctx.model().hparams.n_pos_per_embd(), ctx.model().hparams.n_embd) {
+    if (const llama_pos last = ctx.memory().seq_pos_max(seq_id); last >= p0) {
         illava_fail(ILLAVA_BAD_ARG, "the first row has position %d, sequence %d already reaches %d", p0, seq_id, last);
     }
     if (!is_segmented()) {
         if (params.count_sizes) {
             illava_fail(ILLAVA_UNSUPPORTED, "attention cannot count sizes for architecture '%s': give positions without "
-                    "gaps and no sizes", ctx.model.arch_name().c_str());
+                    "gaps and no sizes", ctx.model().arch_name().c_str());
         }
         return;
     }
     // what no segment can hold now is refused before anything is computed
-    const auto & kv = static_cast<const llama_kv_segments &>(*ctx.memory);
+    const auto & kv = ctx.segments();
     for (size_t i = 0; i < kv.size(); ++i) {
         const auto & cache = *kv.at(i);
         if (rows.size_in_segment(i) > cache.get_size() - cache.get_cells(seq_id).get_used()) {
@@ -129,14 +93,14 @@ illava_prefill_run::~illava_prefill_run() {
 }
 
 bool illava_prefill_run::is_segmented() const {
-    return !ctx.cparams.merge_n_ctx.empty();
+    return ctx.is_segmented();
 }
 
 void illava_prefill_run::cancel() {
     if (state == RUNNING) {
         state = CANCELLED;
         // a span is in the cache whole or not at all
-        ctx.memory->seq_rm(seq_id, p0, -1);
+        ctx.memory().seq_rm(seq_id, p0, -1);
     }
 }
 
@@ -165,38 +129,29 @@ bool illava_prefill_run::step() {
 
 void illava_prefill_run::enter_segment() {
     if (!is_segmented()) {
-        chunks = rows.cut(ctx.cparams.n_ubatch, false, score);
+        chunks = rows.cut(ctx.cparams().n_ubatch, false, score);
         return;
     }
-    const auto & kv     = static_cast<const llama_kv_segments &>(*ctx.memory);
+    const auto & kv     = ctx.segments();
     const auto   layers = kv.layers(i_segment);
 
     merges = !layers.last && rows.merges_at(i_segment);
     scored = merges && rows.wants_scores();
-    chunks = rows.cut(ctx.cparams.n_ubatch, scored, score);
+    chunks = rows.cut(ctx.cparams().n_ubatch, scored, score);
 
-    out .assign(layers.last ? 0 : rows.size()*ctx.model.hparams.n_embd, 0.0f);
+    out .assign(layers.last ? 0 : rows.size()*ctx.model().hparams.n_embd, 0.0f);
     sums.assign(scored ? rows.size() : 0, 0.0);
     row_of_cell.assign(scored ? kv.at(i_segment)->get_size() : 0, -1);
 }
 
 void illava_prefill_run::compute() {
-    auto &       kv     = static_cast<llama_kv_segments &>(*ctx.memory);
+    auto &       kv     = ctx.segments();
     auto &       cache  = *kv.at(i_segment);
     const auto   layers = kv.layers(i_segment);
     const auto & chunk  = chunks[i_chunk];
-    const size_t n_embd = ctx.model.hparams.n_embd;
+    const size_t n_embd = ctx.model().hparams.n_embd;
 
-    // what a decode() in between has left behind
-    ctx.cparams.score_composed = composed_score;
-    ctx.embd_seq.clear();
-    ctx.output_swaps.clear();
-    ctx.embd_batch_idxs.clear();
-
-    ctx.sched_reserve();
-    ctx.memory_update(false);
-
-    if (ctx.output_reserve(1) < 1) {
+    if (!ctx.prepare(composed_score)) {
         illava_fail(ILLAVA_NO_MEMORY, "no memory for one row of logits");
     }
 
@@ -215,10 +170,8 @@ void illava_prefill_run::compute() {
 
     llama_kv_segments_context mctx(&kv, i_segment, std::move(sinfos), std::move(ubatches), { chunk.score });
 
-    ctx.n_outputs = output;
-
     ggml_status status;
-    auto * res = ctx.process_ubatch(mctx.get_ubatch(), LLM_GRAPH_TYPE_DEFAULT, &mctx, status);
+    auto * res = ctx.compute(mctx, output, status);
     if (!res) {
         switch (status) {
             case GGML_STATUS_ABORTED:      illava_fail(ILLAVA_ABORTED,   "interrupted");
@@ -226,12 +179,10 @@ void illava_prefill_run::compute() {
             default:                       illava_fail(ILLAVA_INTERNAL,  "computing layers %d to %d failed", layers.begin, layers.end - 1);
         }
     }
-    ggml_backend_sched_synchronize(ctx.sched.get());
-
     if (!layers.last) {
         ggml_backend_tensor_get(res->get_embd(), out.data() + chunk.first*n_embd, 0, chunk.n*n_embd*sizeof(float));
     } else if (output) {
-        ggml_backend_tensor_get(res->get_logits(), ctx.logits.data, 0, ggml_nbytes(res->get_logits()));
+        ggml_backend_tensor_get(res->get_logits(), ctx.logits(), 0, ggml_nbytes(res->get_logits()));
     }
 
     if (chunk.score != LLAMA_SCORE_ROWS_NONE) {
@@ -261,7 +212,7 @@ void illava_prefill_run::leave_segment() {
         state = DONE;
         return;
     }
-    const auto & kv     = static_cast<const llama_kv_segments &>(*ctx.memory);
+    const auto & kv     = ctx.segments();
     const auto   layers = kv.layers(i_segment);
 
     if (layers.last) {
@@ -270,7 +221,7 @@ void illava_prefill_run::leave_segment() {
     }
     rows.enter_next(std::move(out));
     if (merges) {
-        rows.merge(i_segment, layers.end, ctx.model.hparams.n_head(layers.end - 1), score, sums, keep_residual, steps);
+        rows.merge(i_segment, layers.end, ctx.model().hparams.n_head(layers.end - 1), score, sums, keep_residual, steps);
     }
     i_segment++;
 }

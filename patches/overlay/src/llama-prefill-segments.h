@@ -4,25 +4,17 @@
 
 #pragma once
 
+#include "llama-context-parts.h"
 #include "llama-prefill-rows.h"
 
 #include <cstdint>
 #include <vector>
 
-struct llama_context;
-struct llama_context_params;
-struct llama_cparams;
-struct llama_model;
-
-// Takes the merge layers and the cells of each segment from the context's parameters. Throws illava_error for a
-// layer the model does not have or an architecture whose graph cannot be cut.
-void llama_set_merge_layers(llama_cparams & cparams, const llama_context_params & params, const llama_model & model);
-
 // One prefill under way. Nothing about the cache is remembered from step to step but which of this sequence's rows
 // lie in which cells: cells for the rows to come are looked for anew, since others may have taken some.
 struct illava_prefill_run {
     // Checks the call and copies it; computes nothing.
-    illava_prefill_run(llama_context & ctx, const illava_prefill_params & params);
+    illava_prefill_run(llama_context & context, const illava_prefill_params & params);
 
     // Cancels what is not done.
     ~illava_prefill_run();
@@ -38,7 +30,7 @@ struct illava_prefill_run {
 private:
     enum { RUNNING, DONE, CANCELLED } state = RUNNING;
 
-    llama_context & ctx;
+    const llama_context_parts ctx;
 
     const llama_seq_id seq_id;
     const llama_pos    p0;

@@ -186,7 +186,7 @@ impl Decoder for LlamaDecoder {
             draw.grammar.as_ref(),
             &mut self.schemas,
         )?;
-        seen.iter().for_each(|&token| sampler.saw(token));
+        seen.iter().try_for_each(|&token| sampler.saw(token))?;
         self.samplers[slot] = Some(sampler);
         Ok(())
     }
@@ -198,7 +198,7 @@ impl Decoder for LlamaDecoder {
         };
         let sampler = self.samplers.get_mut(slot).and_then(Option::as_mut);
         let sampler = sampler.ok_or_else(|| Error::new(Kind::Native, "no answer was begun"))?;
-        Ok(sampler.sample(logits).map(|token| Drawn {
+        Ok(sampler.sample(logits)?.map(|token| Drawn {
             token,
             logprobs: top.map(|top| crate::answer::logprobs::of(logits, token, top)),
         }))

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <initializer_list>
 #include <utility>
 #include <vector>
@@ -66,6 +67,12 @@ const key_type key_types[] = {
 class projector_gguf {
   public:
     explicit projector_gguf(const char * path) : path(path) {
+        // opening a pipe would wait for its other end
+        std::error_code error;
+        const auto status = std::filesystem::status(path, error);
+        if (!error && std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+            illava_fail(ILLAVA_BAD_FILE, "%s: is no regular file", path);
+        }
         FILE * file = fopen(path, "rb");
         if (!file) {
             illava_fail(ILLAVA_BAD_FILE, "%s: cannot be opened", path);

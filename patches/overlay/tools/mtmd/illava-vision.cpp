@@ -4,11 +4,9 @@
 #include "ggml-cpp.h"
 #include "ggml-illava.h"
 #include "illava-log.h"
-#include "illava-projector-file.h"
+#include "illava-stop.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <numeric>
 
@@ -17,152 +15,6 @@ static constexpr uint32_t max_side    = 1 << 15;
 static constexpr uint64_t max_area    = 1ull << 28;
 static constexpr int64_t  max_patches = 1 << 16;
 static constexpr int32_t  max_threads = 512;
-
-bool illava_vision::is_qwen() const {
-    return model().proj_type == PROJECTOR_TYPE_QWEN2VL || model().proj_type == PROJECTOR_TYPE_QWEN25VL;
-}
-
-int32_t illava_vision::n_layer_run() const {
-    if (!hparams().has_llava_projector) {
-        return hparams().n_layer;
-    }
-    const auto & features = hparams().feature_layers;
-    return features.empty() ? hparams().n_layer - 1 : *std::max_element(features.begin(), features.end());
-}
-
-int32_t illava_vision::group() const {
-    return is_qwen() ? hparams().n_merge * hparams().n_merge : 1;
-}
-
-bool illava_vision::takes_smaller() const {
-    return model().proj_type == PROJECTOR_TYPE_MLP || model().proj_type == PROJECTOR_TYPE_MLP_NORM;
-}
-
-const char * illava_vision::why_no_merge() const {
-    if (model().proj_type == PROJECTOR_TYPE_QWEN25VL || hparams().n_wa_pattern > 0) {
-        return "its window attention fixes which tokens share a window, so none may leave";
-    }
-    if (hparams().feature_layers.size() > 1) {
-        return "its projector stacks the features of several layers, which must have the same tokens";
-    }
-    return nullptr;
-}
-
-static void require(const void * pointer, const char * name) {
-    if (!pointer) {
-        illava_fail(ILLAVA_BAD_ARG, "%s is NULL", name);
-    }
-}
-
-//
-// load and describe
-//
-
-static clip_flash_attn_type flash_attn_type(int32_t value) {
-    switch (value) {
-        case -1: return CLIP_FLASH_ATTN_TYPE_AUTO;
-        case  0: return CLIP_FLASH_ATTN_TYPE_DISABLED;
-        case  1: return CLIP_FLASH_ATTN_TYPE_ENABLED;
-        default: illava_fail(ILLAVA_BAD_ARG, "flash_attn = %d: -1, 0 or 1", value);
-    }
-}
-
-static std::unique_ptr<mtmd_image_preprocessor> make_preprocessor(const illava_vision & vision) {
-    // as mtmd_context chooses it
-    if (vision.is_qwen()) {
-        return std::make_unique<mtmd_image_preprocessor_dyn_size>(vision.clip.get());
-    }
-    if (!vision.hparams().image_res_candidates.empty()) {
-        return std::make_unique<mtmd_image_preprocessor_llava_uhd>(vision.clip.get());
-    }
-    return std::make_unique<mtmd_image_preprocessor_fixed_size>(vision.clip.get());
-}
-
-illava_status illava_vision_load(const char * path, const illava_vision_params * params, illava_vision ** out) {
-    return illava_guard([&] {
-        require(path, "path");
-        require(params, "params");
-        require(out, "out");
-        *out = nullptr;
-        illava_check_size("illava_vision_params", params->size, sizeof(*params));
-        const clip_flash_attn_type flash_attn = flash_attn_type(params->flash_attn);
-
-        illava_log_install();
-        illava_log_forget();
-        const illava_abort_trap trap;
-
-        auto vision = std::make_unique<illava_vision>();
-        const auto file = illava_check_projector_file(path, params->image_min_tokens, params->image_max_tokens);
-        vision->path               = path;
-        vision->projector          = file.projector;
-        vision->class_token_first  = file.class_token_first;
-        vision->projector_gelu_erf = file.projector_gelu_erf;
-
-        clip_context_params clip_params = {};
-        clip_params.use_gpu          = params->use_gpu;
-        clip_params.flash_attn_type  = flash_attn;
-        clip_params.image_min_tokens = params->image_min_tokens;
-        clip_params.image_max_tokens = params->image_max_tokens;
-        clip_params.repack           = params->repack;
-        clip_params.warmup           = true; // reserves the buffers, and walks the whole graph once under the trap
-
-        vision->clip.reset(clip_init(path, clip_params).ctx_v);
-        if (!vision->clip) {
-            const std::string & line = illava_log_last_error();
-            illava_fail(ILLAVA_BAD_FILE, "%s: %s", path, line.empty() ? "cannot be loaded" : line.c_str());
-        }
-        vision->parts        = illava_clip_get_parts(vision->clip.get());
-        vision->preprocessor = make_preprocessor(*vision);
-
-        *out = vision.release();
-    });
-}
-
-void illava_vision_free(illava_vision * vision) {
-    delete vision;
-}
-
-illava_status illava_vision_describe(const illava_vision * vision, illava_vision_info * info) {
-    return illava_guard([&] {
-        require(vision, "vision");
-        require(info, "info");
-        illava_check_size("illava_vision_info", info->size, sizeof(*info));
-
-        const clip_hparams & hparams = vision->hparams();
-        const bool dynamic = hparams.image_max_pixels > 0;
-        const int  align   = hparams.patch_size * hparams.n_merge;
-
-        snprintf(info->projector, sizeof(info->projector), "%s", vision->projector.c_str());
-        snprintf(info->backend,   sizeof(info->backend),   "%s", ggml_backend_name(vision->parts.backend));
-
-        info->n_layer      = hparams.n_layer;
-        info->n_layer_run  = vision->n_layer_run();
-        info->n_embd       = hparams.n_embd;
-        info->n_head       = hparams.n_head;
-        info->image_size   = dynamic ? (int32_t) std::sqrt((double) hparams.image_max_pixels) / align * align : hparams.image_size;
-        info->patch_size   = hparams.patch_size;
-        info->n_embd_out   = clip_n_mmproj_embd(vision->clip.get());
-        info->group        = vision->group();
-        info->class_token  = vision->model().class_embedding != nullptr;
-        info->dynamic_size = dynamic || !hparams.image_res_candidates.empty();
-        info->can_merge    = vision->why_no_merge() == nullptr;
-        info->mrope        = vision->is_qwen();
-        info->weight_bytes = vision->parts.weight_bytes;
-        info->repacked_bytes = vision->parts.repacked_bytes;
-        info->takes_smaller  = vision->takes_smaller();
-    });
-}
-
-uint64_t illava_vision_compute_bytes(const illava_vision * vision) {
-    if (!vision) {
-        return 0;
-    }
-    uint64_t bytes = 0;
-    for (ggml_backend_t backend : vision->parts.backends) {
-        bytes += ggml_backend_sched_get_buffer_size(vision->parts.sched, backend);
-    }
-    return bytes;
-}
 
 //
 // pictures
@@ -202,9 +54,9 @@ static void check_tile(const illava_vision & vision, uint32_t nx, uint32_t ny) {
 illava_status illava_image_from_rgb(
         illava_vision * vision, const uint8_t * rgb, uint32_t nx, uint32_t ny, illava_image ** out) {
     return illava_guard([&] {
-        require(vision, "vision");
-        require(rgb, "rgb");
-        require(out, "out");
+        illava_require(vision, "vision");
+        illava_require(rgb, "rgb");
+        illava_require(out, "out");
         *out = nullptr;
         check_side(nx, ny);
 
@@ -235,9 +87,9 @@ static clip_image_f32 normalised(const float * rgb, uint32_t nx, uint32_t ny) {
 illava_status illava_image_from_f32(
         illava_vision * vision, const float * rgb, uint32_t nx, uint32_t ny, illava_image ** out) {
     return illava_guard([&] {
-        require(vision, "vision");
-        require(rgb, "rgb");
-        require(out, "out");
+        illava_require(vision, "vision");
+        illava_require(rgb, "rgb");
+        illava_require(out, "out");
         *out = nullptr;
         check_tile(*vision, nx, ny);
 
@@ -250,10 +102,10 @@ illava_status illava_image_from_f32(
 illava_status illava_image_from_frames(
         illava_vision * vision, const float * first, const float * second, uint32_t nx, uint32_t ny, illava_image ** out) {
     return illava_guard([&] {
-        require(vision, "vision");
-        require(first, "first");
-        require(second, "second");
-        require(out, "out");
+        illava_require(vision, "vision");
+        illava_require(first, "first");
+        illava_require(second, "second");
+        illava_require(out, "out");
         *out = nullptr;
         if (clip_model_n_temporal_merge(vision->clip.get()) != 2) {
             illava_fail(ILLAVA_UNSUPPORTED, "the image encoder (%s) takes frames one by one, not in pairs", vision->projector.c_str());
@@ -285,16 +137,16 @@ static const clip_image_f32 & tile_at(const illava_image & image, size_t tile) {
 illava_status illava_image_tile(
         const illava_vision * vision, const illava_image * image, size_t tile, illava_tile * out) {
     return illava_guard([&] {
-        require(vision, "vision");
-        require(image, "image");
-        require(out, "out");
-        illava_check_size("illava_tile", out->size, sizeof(*out));
+        illava_require(vision, "vision");
+        illava_require(image, "image");
         const clip_image_f32 & pixels = tile_at(*image, tile);
-        out->nx     = pixels.nx();
-        out->ny     = pixels.ny();
-        out->grid_x = pixels.nx() / vision->hparams().patch_size;
-        out->grid_y = pixels.ny() / vision->hparams().patch_size;
-        out->data   = pixels.get_ro_buf().data();
+        illava_tile shown = {};
+        shown.nx     = pixels.nx();
+        shown.ny     = pixels.ny();
+        shown.grid_x = pixels.nx() / vision->hparams().patch_size;
+        shown.grid_y = pixels.ny() / vision->hparams().patch_size;
+        shown.data   = pixels.get_ro_buf().data();
+        illava_give("illava_tile", out, shown);
     });
 }
 
@@ -305,7 +157,6 @@ illava_status illava_image_tile(
 // Null when nothing is merged. Throws where the encoder cannot take the steps.
 static illava_merge_schedule_ptr make_schedule(
         const illava_vision & vision, int64_t n_patches, const illava_encode_params & params) {
-    illava_check_size("illava_encode_params", params.size, sizeof(params));
     // a C caller can put any number there; reading it as the enum would already be undefined
     static_assert(sizeof(params.grid) == sizeof(int32_t), "an enum of C");
     int32_t grid;
@@ -317,7 +168,7 @@ static illava_merge_schedule_ptr make_schedule(
     if (params.n_steps == 0) {
         return nullptr;
     }
-    require(params.steps, "steps");
+    illava_require(params.steps, "steps");
 
     auto schedule = std::make_shared<illava_merge_schedule>();
     schedule->steps.assign(params.steps, params.steps + params.n_steps);
@@ -349,12 +200,21 @@ static illava_merge_schedule_ptr make_schedule(
     return schedule;
 }
 
+illava_encode_params illava_encode_default_params(void) {
+    illava_encode_params params = {};
+    params.size      = sizeof(params);
+    params.grid      = ILLAVA_GRID_FAITHFUL;
+    params.n_threads = GGML_DEFAULT_N_THREADS;
+    params.strategy  = ILLAVA_STRATEGY_MERGE;
+    return params;
+}
+
 illava_status illava_encoded_n_tokens(
-        const illava_vision * vision, uint32_t grid_x, uint32_t grid_y, const illava_encode_params * params, uint32_t * n_tokens) {
+        const illava_vision * vision, uint32_t grid_x, uint32_t grid_y, const illava_encode_params * given, uint32_t * n_tokens) {
     return illava_guard([&] {
-        require(vision, "vision");
-        require(params, "params");
-        require(n_tokens, "n_tokens");
+        illava_require(vision, "vision");
+        illava_require(n_tokens, "n_tokens");
+        const auto params = illava_given("illava_encode_params", given, illava_encode_default_params());
 
         const uint32_t patch = vision->hparams().patch_size;
         if (grid_x > max_side / patch || grid_y > max_side / patch) {
@@ -368,7 +228,7 @@ illava_status illava_encoded_n_tokens(
 
         clip_image_f32 shape;
         shape.set_size({ (int) nx, (int) ny }, true, false);
-        shape.merge = make_schedule(*vision, (int64_t) grid_x * grid_y, *params);
+        shape.merge = make_schedule(*vision, (int64_t) grid_x * grid_y, params);
         *n_tokens = (uint32_t) clip_n_output_tokens(vision->clip.get(), &shape);
     });
 }
@@ -398,21 +258,24 @@ static std::vector<float> token_sizes(const illava_merge_schedule & schedule, co
 }
 
 illava_status illava_encode(
-        illava_vision * vision, const illava_image * image, size_t tile, const illava_encode_params * params, illava_encoded ** out) {
+        illava_vision * vision, const illava_image * image, size_t tile, const illava_encode_params * given, illava_encoded ** out) {
     return illava_guard([&] {
-        require(vision, "vision");
-        require(image, "image");
-        require(params, "params");
-        require(out, "out");
+        illava_require(out, "out");
         *out = nullptr;
-        if (params->n_threads < 1 || params->n_threads > max_threads) {
-            illava_fail(ILLAVA_BAD_ARG, "n_threads = %d: 1 to %d", params->n_threads, max_threads);
+        illava_require(vision, "vision");
+        illava_require(image, "image");
+        const auto params = illava_given("illava_encode_params", given, illava_encode_default_params());
+        if (params.n_threads < 1 || params.n_threads > max_threads) {
+            illava_fail(ILLAVA_BAD_ARG, "n_threads = %d: 1 to %d", params.n_threads, max_threads);
         }
 
         // the encoder reads a batch of two as the two frames of a temporal patch; the first one speaks for both
         clip_image_f32_batch batch;
         batch.entries.push_back(tile_at(*image, tile));
         if (image->second.nx() > 0) {
+            if (clip_model_n_temporal_merge(vision->clip.get()) != 2) {
+                illava_fail(ILLAVA_BAD_ARG, "the image has two frames, this encoder (%s) takes them one by one", vision->projector.c_str());
+            }
             batch.entries.push_back(image->second);
         }
         clip_image_f32 & pixels = batch.entries.front();
@@ -421,7 +284,7 @@ illava_status illava_encode(
         const clip_hparams & hparams = vision->hparams();
         const int64_t grid_x = pixels.nx() / hparams.patch_size;
         const int64_t grid_y = pixels.ny() / hparams.patch_size;
-        pixels.merge              = make_schedule(*vision, grid_x * grid_y, *params);
+        pixels.merge              = make_schedule(*vision, grid_x * grid_y, params);
         pixels.class_token_first  = vision->class_token_first;
         pixels.projector_gelu_erf = vision->projector_gelu_erf;
 
@@ -434,16 +297,20 @@ illava_status illava_encode(
 
         {
             const std::lock_guard<std::mutex> lock(vision->encoding);
-            illava_probe probe(pixels.merge, grid_x * grid_y, hparams.n_head, params->pause, params->pause_data);
+            illava_probe probe(pixels.merge, grid_x * grid_y, hparams.n_head, params.pause, params.pause_data);
 
             clip_encode_params clip_params;
             clip_params.imgs      = &batch;
-            clip_params.n_threads = params->n_threads;
+            clip_params.n_threads = params.n_threads;
             clip_params.out_embd  = &encoded->embd;
             clip_params.probe     = &probe;
 
             illava_log_forget();
-            if (!clip_encode(vision->clip.get(), &clip_params)) {
+            illava_stop_scope stop(vision->parts.backends, params.stop, params.stop_data);
+            if (stop.asked() || !clip_encode(vision->clip.get(), &clip_params)) {
+                if (stop.asked()) {
+                    illava_fail(ILLAVA_ABORTED, "interrupted");
+                }
                 const std::string & line = illava_log_last_error();
                 const bool memory = line.find("alloc") != std::string::npos;
                 illava_fail(memory ? ILLAVA_NO_MEMORY : ILLAVA_INTERNAL, "encoding %lld x %lld patches failed: %s",
@@ -467,26 +334,25 @@ void illava_encoded_free(illava_encoded * encoded) {
 
 illava_status illava_encoded_get(const illava_encoded * encoded, illava_encoded_view * out) {
     return illava_guard([&] {
-        require(encoded, "encoded");
-        require(out, "out");
-        illava_check_size("illava_encoded_view", out->size, sizeof(*out));
-        out->n_tokens     = encoded->n_tokens;
-        out->n_embd       = encoded->n_embd;
-        out->embd         = encoded->embd.data();
-        out->kept         = encoded->kept.data();
-        out->cells_x      = encoded->cells_x;
-        out->cells_y      = encoded->cells_y;
-        out->n_steps      = encoded->steps.size();
-        out->encoder_ms   = encoded->encoder_ms;
-        out->projector_ms = encoded->projector_ms;
-        out->sizes        = encoded->sizes.empty() ? nullptr : encoded->sizes.data();
+        illava_require(encoded, "encoded");
+        illava_encoded_view view = {};
+        view.n_tokens     = encoded->n_tokens;
+        view.n_embd       = encoded->n_embd;
+        view.embd         = encoded->embd.data();
+        view.kept         = encoded->kept.data();
+        view.cells_x      = encoded->cells_x;
+        view.cells_y      = encoded->cells_y;
+        view.n_steps      = encoded->steps.size();
+        view.encoder_ms   = encoded->encoder_ms;
+        view.projector_ms = encoded->projector_ms;
+        view.sizes        = encoded->sizes.empty() ? nullptr : encoded->sizes.data();
+        illava_give("illava_encoded_view", out, view);
     });
 }
 
 illava_status illava_encoded_step(const illava_encoded * encoded, size_t i, illava_step * out) {
     return illava_guard([&] {
-        require(encoded, "encoded");
-        require(out, "out");
+        illava_require(encoded, "encoded");
         if (i >= encoded->steps.size()) {
             illava_fail(ILLAVA_BAD_ARG, "step %zu: the tile went through %zu", i, encoded->steps.size());
         }

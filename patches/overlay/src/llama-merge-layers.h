@@ -1,0 +1,11 @@
+// Where a context merges visual tokens, and how large each segment of its cache is.
+
+#pragma once
+
+#include "illava.h"
+
+struct llama_cparams;
+
+// Takes the merge layers and the cells of each segment from the context's parameters. Throws illava_error for a
+// layer the model does not have or an architecture whose graph cannot be cut.
+void llama_set_merge_layers(llama_cparams & cparams, const llama_context_params & params, const llama_model & model);
