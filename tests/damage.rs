@@ -6,6 +6,9 @@ mod binary;
 
 use std::fs;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
 use binary::{PAIRS, ask, illava, model, picture, scratch};
 
 #[test]
@@ -127,7 +130,7 @@ fn hostile_pictures() {
     let mut bomb = good.clone();
     bomb[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
     for (name, bytes, part) in [
-        ("cut.png", &good[..good.len() / 2], "damaged"),
+        ("cut.png", &good[..good.len() / 2], "cut short"),
         ("bomb.png", &bomb, "bomb.png"),
         ("empty.png", &[][..], "empty file"),
         ("letter.png", &b"this is a letter"[..], "not a picture"),
@@ -145,4 +148,38 @@ fn hostile_pictures() {
             assert!(outcome.code <= 1, "{name} {width}x{height}: exit {} {}", outcome.code, outcome.stderr);
         }
     }
+}
+
+/// A file of tools/make_picture_fixtures.py.
+fn fixture(name: &str) -> Vec<u8> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pictures.json");
+    let all: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let files = all["files"].as_array().unwrap();
+    let file = files.iter().find(|file| file["name"] == name).unwrap();
+    BASE64_STANDARD.decode(file["file"].as_str().unwrap()).unwrap()
+}
+
+#[test]
+fn pictures_that_are_not_whole_or_not_read() {
+    let jpeg = fixture("baseline.jpg");
+    for (name, bytes, part) in [
+        ("cut.jpg", &jpeg[..jpeg.len() * 3 / 4], "cut short"),
+        ("phone.heic", &b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"[..], "heif-convert"),
+        ("page.avif", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "avifdec"),
+        ("letter.pdf", b"%PDF-1.7", "pdftoppm"),
+        ("film.png", b"\x1a\x45\xdf\xa3", "as a video"),
+    ] {
+        let file = scratch(name);
+        fs::write(&file, bytes).unwrap();
+        ask("siglip-qwen2-f32", &["--image", &file]).fails(1, part);
+    }
+    let whole = scratch("whole.jpg");
+    fs::write(&whole, &jpeg[..jpeg.len() - 2]).unwrap();
+    let outcome = ask("siglip-qwen2-f32", &["--image", &whole]);
+    assert_eq!(outcome.code, 0, "only the end marker is missing: {}", outcome.stderr);
+    let clear = scratch("clear.png");
+    fs::write(&clear, fixture("rgba.png")).unwrap();
+    let outcome = ask("siglip-qwen2-f32", &["--image", &clear]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("transparent parts are shown on white"), "{}", outcome.stderr);
 }

@@ -115,7 +115,7 @@ pub struct LimitFlags {
     #[arg(long, value_name = "MIB", default_value_t = 32, help_heading = "Limits")]
     pub max_image_bytes: u32,
     /// Pixels of one picture, in millions
-    #[arg(long, value_name = "MP", default_value_t = 50, help_heading = "Limits")]
+    #[arg(long, value_name = "MP", default_value_t = 120, help_heading = "Limits")]
     pub max_image_pixels: u32,
     /// Pixels of all pictures and frames of a request, in millions (at most 350)
     #[arg(long, value_name = "MP", default_value_t = 200, help_heading = "Limits")]

@@ -9,15 +9,25 @@ pub struct Limits {
     pub max_bytes: u64,
     /// Width or height, in pixels.
     pub max_side: u32,
-    /// Width times height: what decoding allocates grows with this.
+    /// Width times height.
     pub max_pixels: u64,
+    /// Bytes that decoding may hold at once, the file itself not counted.
+    pub max_memory: u64,
+}
+
+impl Limits {
+    /// Bounds that hold `max_pixels` of any usual kind: eight bytes for each pixel, and never less than 800 MB.
+    #[must_use]
+    pub fn of(max_bytes: u64, max_pixels: u64) -> Self {
+        let max_memory = max_pixels.saturating_mul(8).max(800_000_000);
+        Self { max_bytes, max_side: 32_768, max_pixels, max_memory }
+    }
 }
 
 impl Default for Limits {
-    /// 64 MiB of file, 32,768 pixels a side, 100 megapixels: above what cameras write, and
-    /// 800 MB at the most that the widest pixel format decodes to.
+    /// 64 MiB of file, 32,768 pixels a side, 200 megapixels, which telephones write, and 1.6 GB of memory.
     fn default() -> Self {
-        Self { max_bytes: 64 << 20, max_side: 32_768, max_pixels: 100_000_000 }
+        Self::of(64 << 20, 200_000_000)
     }
 }
 
@@ -41,7 +51,7 @@ impl Default for VideoLimits {
     /// 768 frames, the most that Qwen2-VL takes, and 2 GiB of them; a day at 25 frames a second; five minutes.
     fn default() -> Self {
         Self {
-            frame: Limits::default(),
+            frame: Limits::of(64 << 20, 100_000_000),
             max_frames: 768,
             max_file_frames: 24 * 3600 * 25,
             max_rgb_bytes: 2 << 30,

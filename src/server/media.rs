@@ -43,11 +43,7 @@ impl Media {
     /// A folder that is none.
     pub fn new(access: &MediaAccess, bounds: &Bounds) -> crate::error::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let limits = policy::Limits {
-            max_bytes: bounds.image_bytes,
-            max_pixels: bounds.image_pixels,
-            ..policy::Limits::default()
-        };
+        let limits = policy::Limits::of(bounds.image_bytes, bounds.image_pixels);
         Ok(Self {
             files: access.folder.as_deref().map(files::Folder::open).transpose()?,
             remote: Remote::new(&access.hosts, bounds),

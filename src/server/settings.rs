@@ -94,7 +94,7 @@ impl Default for Bounds {
             body_bytes: 64 << 20,
             request: request::Bounds::default(),
             image_bytes: 32 << 20,
-            image_pixels: 50_000_000,
+            image_pixels: 120_000_000,
             request_pixels: 200_000_000,
             video_bytes: 256 << 20,
             video_frames: 768,
