@@ -12,10 +12,11 @@ mod families {
 
 use families::fixture::{Case, Fixture};
 use families::run::{Pair, SETTINGS, Setting};
-use illava::answer::Engine;
+use illava::answer::{Engine, LlamaEngine};
 use illava::prompt::Chunk;
 use illava::schedule::Schedule;
-use illava::see::{EncodedImage, Encoder};
+use illava::see::{EncodedImage, Encoder, Visual};
+use sha2::{Digest, Sha256};
 
 /// Of 255 levels.
 const PIXEL_TOLERANCE: f32 = 2.0;
@@ -106,6 +107,50 @@ fn llava_1_5_is_as_in_transformers() {
 #[test]
 fn qwen2_vl_is_as_in_transformers() {
     family("qwen2_vl", 8);
+}
+
+/// Files of other converters have neither `illava.*` nor bounds; the authors' processor has the published ones.
+#[test]
+fn qwen2_vl_files_of_others_are_resized_as_in_transformers() {
+    #[derive(serde::Deserialize)]
+    struct Expected {
+        qwen2vl: Vec<Shape>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Shape {
+        patch: u32,
+        picture: [u32; 2],
+        size: [u32; 2],
+        sha256: String,
+    }
+    let mut settings = Pair::settings("qwen2_vl", &SETTINGS[0]);
+    let mut bytes = std::fs::read(&settings.projector).unwrap();
+    for gone in ["illava.", "clip.vision.image_min_pixels", "clip.vision.image_max_pixels"] {
+        let places: Vec<usize> =
+            (0..bytes.len() - gone.len()).filter(|&at| bytes[at..].starts_with(gone.as_bytes())).collect();
+        places.into_iter().for_each(|at| bytes[at] = b'_');
+    }
+    let folder = tempfile::tempdir().unwrap();
+    settings.projector = folder.path().join("mmproj.gguf");
+    std::fs::write(&settings.projector, bytes).unwrap();
+    let (engine, remarks) = LlamaEngine::load(&settings, |_| ()).expect("the pair loads");
+    assert!(remarks.iter().all(|line| !line.contains("resizes pictures")), "{remarks:?}");
+    let (mean, std) = Pair::load("qwen2_vl", &SETTINGS[0]).normalisation;
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pictures.json");
+    let expected: Expected = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let shapes: Vec<Shape> =
+        expected.qwen2vl.into_iter().filter(|shape| shape.patch == engine.facts().vision.patch_size).collect();
+    assert_eq!(shapes.len(), 3);
+    for shape in shapes {
+        let picture = families::fixture::picture(shape.picture, 2);
+        let inputs = engine.inputs(&Visual::Image(&picture)).unwrap().expect("it is cut here");
+        let [(width, height, values)] = inputs.as_slice() else { panic!("one view") };
+        assert_eq!([*width, *height], shape.size, "{:?}", shape.picture);
+        let level = |(i, value): (usize, &f32)| ((value * std[i % 3] + mean[i % 3]) * 255.0).round() as u8;
+        let levels: Vec<u8> = values.iter().enumerate().map(level).collect();
+        let sum: String = Sha256::digest(&levels).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(sum, shape.sha256, "{:?}: the pixels of the authors' processor", shape.picture);
+    }
 }
 
 /// Kept tokens are compared on F32 files: an order must not hang on rounding.

@@ -92,7 +92,7 @@ fn old_files_say_what_they_lack() {
         ),
         ("hf-llava-f32", &["illava.vision."], &["class token", "cuts and resizes pictures"]),
         ("hf-llava_onevision-f32", &["illava."], &["tanh approximation"]),
-        ("hf-qwen2_vl-f32", &["illava."], &["cuts and resizes pictures"]),
+        ("hf-qwen2_vl-f32", &["illava."], &["so its projector takes the tanh approximation"]),
     ] {
         let projector = without(name, gone);
         let text = model(name, "text.gguf");

@@ -95,19 +95,15 @@ impl SpanEncoder<'_> {
         Ok(Cut { first: resize(&cut.first)?, second: cut.second.as_ref().map(resize).transpose()?, ..cut })
     }
 
-    /// Where llama.cpp cuts: it pads a picture to a square, or takes it at its own size.
+    /// For files whose pictures llama.cpp cuts: it pads them to a square.
     fn shown_by_library(&mut self, visual: &Visual<'_>, sizes: &[(u32, u32)], pixels: u32) -> Result<Inputs> {
-        let (Visual::Image(picture) | Visual::OneOfSeveral(picture), [(across, down)]) = (visual, sizes)
+        let (Visual::Image(picture) | Visual::OneOfSeveral(picture), [(across, _)]) = (visual, sizes)
         else {
             return Err(Error::new(
                 Kind::Model,
                 "--strategy downsample: this file leaves the tiles of a picture to llama.cpp, which has them at one size; convert the model again with tools/convert.py",
             ));
         };
-        if self.facts.vision.mrope {
-            let small = media::resize(picture, across * pixels, down * pixels, self.processor.filter)?;
-            return Ok(Inputs::Cuts(vec![Cut { first: small, second: None, area: whole(picture) }]));
-        }
         let (first, area) = self.processor.padded(picture, across * pixels)?;
         Ok(Inputs::Cuts(vec![Cut { first, second: None, area }]))
     }
@@ -128,10 +124,6 @@ fn scaled(full: &[(u32, u32)], scale: f64, off: f64) -> Vec<(u32, u32)> {
         false => (side(across, off), side(down, 0.0)),
     };
     full.iter().map(tile).collect()
-}
-
-fn whole(picture: &Pixels) -> [f64; 4] {
-    [0.0, 0.0, f64::from(picture.width), f64::from(picture.height)]
 }
 
 #[cfg(test)]

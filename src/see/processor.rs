@@ -31,6 +31,9 @@ enum Cutting {
     Dynamic { pixels: (u64, u64) },
 }
 
+/// Pixels of a picture at least and at most that Qwen2-VL and Qwen2.5-VL were published with, for files that do not say.
+const AUTHORS_PIXELS: (u64, u64) = (56 * 56, 16_384 * 28 * 28);
+
 /// One input of the encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Cut {
@@ -110,7 +113,7 @@ impl Processor {
             }
         };
         let mut remarks = Vec::new();
-        let cutting = cutting(file, vision, resample.is_some(), &bad)?;
+        let cutting = cutting(file, vision, max_tokens, &bad)?;
         if let Cutting::Anyres { pinpoints, max_tiles, unpad } = &cutting {
             // A file of ours that bounds its tiles and lists none means it: one view.
             if pinpoints.is_empty() && max_tiles.is_none() {
@@ -348,17 +351,21 @@ fn whole(picture: &Pixels) -> [f64; 4] {
 fn cutting(
     file: &Gguf,
     vision: &VisionInfo,
-    says_filter: bool,
+    max_tokens: Option<u32>,
     bad: &dyn Fn(String) -> Error,
 ) -> Result<Cutting> {
     if vision.mrope {
-        let bound = |name: &str| file.u32(&format!("clip.vision.{name}")).map(u64::from);
-        return Ok(match (bound("image_min_pixels"), bound("image_max_pixels")) {
-            (Some(least), Some(most)) if says_filter && least <= most => {
-                Cutting::Dynamic { pixels: (least, most) }
-            }
-            _ => Cutting::Library,
-        });
+        let bound = |name: &str, usual| file.u32(&format!("clip.vision.{name}")).map_or(usual, u64::from);
+        let least = bound("image_min_pixels", AUTHORS_PIXELS.0);
+        let most = bound("image_max_pixels", AUTHORS_PIXELS.1.max(least));
+        if least > most {
+            return Err(bad(format!(
+                "clip.vision.image_min_pixels is {least}, above image_max_pixels {most}"
+            )));
+        }
+        let group = u64::from(vision.patch_size).pow(2) * u64::from(vision.group);
+        let most = max_tokens.map_or(most, |tokens| most.min(u64::from(tokens) * group));
+        return Ok(Cutting::Dynamic { pixels: (least.min(most), most) });
     }
     let numbers = file.integers("clip.vision.image_grid_pinpoints").unwrap_or_default();
     let side =

@@ -130,7 +130,7 @@ impl Case {
     }
 }
 
-fn picture([width, height]: [u32; 2], seed: u32) -> Pixels {
+pub fn picture([width, height]: [u32; 2], seed: u32) -> Pixels {
     let mut rgb = Vec::new();
     for y in 0..height {
         for x in 0..width {

@@ -36,16 +36,16 @@ pub struct Pair {
 }
 
 impl Pair {
-    pub fn load(family: &str, setting: &Setting) -> Self {
+    pub fn settings(family: &str, setting: &Setting) -> LoadSettings {
         let models = std::env::var_os("ILLAVA_TEST_MODELS")
             .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-models"), PathBuf::from);
         let folder = models.join(format!("hf-{family}-{}", setting.weights));
         let (text, projector) = (folder.join("text.gguf"), folder.join("mmproj.gguf"));
         assert!(text.exists(), "{} is missing: run tools/test-models.sh", text.display());
         let kv = KvType::named(setting.kv).expect("a cache type");
-        let settings = LoadSettings {
-            text: text.clone(),
-            projector: projector.clone(),
+        LoadSettings {
+            text,
+            projector,
             threads: 1,
             threads_batch: 1,
             batch: 512,
@@ -60,7 +60,12 @@ impl Pair {
             image_max_tokens: None,
             chat_template: None,
             stop: Stop::new(),
-        };
+        }
+    }
+
+    pub fn load(family: &str, setting: &Setting) -> Self {
+        let settings = Self::settings(family, setting);
+        let (text, projector) = (settings.text.clone(), settings.projector.clone());
         let (engine, remarks) = LlamaEngine::load(&settings, |_| ()).expect("the pair loads");
         assert!(remarks.is_empty(), "{family}: nothing is missing in converted files: {remarks:?}");
         let file = Gguf::open(&projector).expect("the header is read");
