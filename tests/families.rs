@@ -138,8 +138,11 @@ fn qwen2_vl_files_of_others_are_resized_as_in_transformers() {
     let (mean, std) = Pair::load("qwen2_vl", &SETTINGS[0]).normalisation;
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pictures.json");
     let expected: Expected = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let shapes: Vec<Shape> =
-        expected.qwen2vl.into_iter().filter(|shape| shape.patch == engine.facts().vision.patch_size).collect();
+    let shapes: Vec<Shape> = expected
+        .qwen2vl
+        .into_iter()
+        .filter(|shape| shape.patch == engine.facts().vision.patch_size)
+        .collect();
     assert_eq!(shapes.len(), 3);
     for shape in shapes {
         let picture = families::fixture::picture(shape.picture, 2);

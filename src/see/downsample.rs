@@ -97,8 +97,7 @@ impl SpanEncoder<'_> {
 
     /// For files whose pictures llama.cpp cuts: it pads them to a square.
     fn shown_by_library(&mut self, visual: &Visual<'_>, sizes: &[(u32, u32)], pixels: u32) -> Result<Inputs> {
-        let (Visual::Image(picture) | Visual::OneOfSeveral(picture), [(across, _)]) = (visual, sizes)
-        else {
+        let (Visual::Image(picture) | Visual::OneOfSeveral(picture), [(across, _)]) = (visual, sizes) else {
             return Err(Error::new(
                 Kind::Model,
                 "--strategy downsample: this file leaves the tiles of a picture to llama.cpp, which has them at one size; convert the model again with tools/convert.py",
