@@ -4,8 +4,10 @@ mod binary;
 
 use std::path::Path;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use binary::{Outcome, illava, pair, picture, scratch};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn batch(model: &[String], args: &[&str]) -> Outcome {
     let mut all = vec!["batch".to_owned()];
@@ -78,6 +80,77 @@ fn answers_come_in_order_and_failures_are_records() {
     let report: Value = serde_json::from_str(report).expect("a report");
     assert_eq!(answers[0]["report"]["tokens"], report["tokens"]);
     assert_eq!(answers[0]["text"], report["text"]);
+}
+
+/// Lines as other programs write them: with a byte order mark, in OpenAI's envelope, with pictures inside.
+#[test]
+fn lines_of_other_programs() {
+    let (folder, output) = (scratch("lines"), fresh("lines-answers.jsonl"));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let input = Path::new(&folder).join("in.jsonl").display().to_string();
+    let shapes = picture("batch-shapes.png", 96, 72);
+    std::fs::copy(&shapes, Path::new(&folder).join("scene.png")).expect("a picture");
+    let frames = Path::new(&folder).join("frames");
+    std::fs::create_dir_all(&frames).expect("a folder");
+    for name in ["1.png", "2.png"] {
+        std::fs::copy(&shapes, frames.join(name)).expect("a frame");
+    }
+    let inline = BASE64_STANDARD.encode(std::fs::read(&shapes).expect("a picture"));
+    let ask = |content: Value| json!([{ "role": "user", "content": content }]);
+    let picture = |url: &str| {
+        ask(
+            json!([{ "type": "image_url", "image_url": { "url": url } }, { "type": "text", "text": "what is it" }]),
+        )
+    };
+    let requests = [
+        json!({ "id": "file", "prompt": "what is it", "image": "scene.png" }),
+        json!({ "id": "data", "messages": picture(&format!("data:image/png;base64,{inline}")) }),
+        json!({ "id": "ollama", "messages": [{ "role": "user", "content": "what is it", "images": [inline] }] }),
+        json!({ "custom_id": "c", "method": "POST", "url": "/v1/chat/completions",
+                "body": { "model": "m", "messages": picture("scene.png"), "logprobs": true, "top_logprobs": 2 } }),
+        json!({ "custom_id": "refused", "body": { "messages": picture("scene.png"), "min_tokens": 5 } }),
+        json!({ "id": "video", "prompt": "what is it", "video": "frames" }),
+        json!({ "id": "choice", "prompt": "is it", "guided_choice": ["yes", "no"], "n_probs": 1 }),
+        json!({ "id": "typo", "prompt": "is it", "imgae": "scene.png" }),
+        json!({ "id": "web", "prompt": "is it", "image": "https://example.com/x.png" }),
+    ];
+    let text: Vec<String> = requests.iter().map(Value::to_string).collect();
+    std::fs::write(&input, format!("\u{feff}{}", text.join("\r\n"))).expect("an input");
+    let model = pair("siglip-qwen2-f32");
+    batch(&model, &[&input, "-o", &output, "-c", "4096", "-n", "4", "-np", "2"])
+        .exits(1, "3 of 9 requests failed");
+    let answers = lines(&output);
+    let text = |i: usize| answers[i]["text"].as_str().unwrap_or_else(|| panic!("no text: {}", answers[i]));
+    // However a picture is given, it is the same picture.
+    assert_eq!((text(1), text(2)), (text(0), text(0)));
+    let body = &answers[3]["response"]["body"];
+    assert_eq!((&answers[3]["custom_id"], &answers[3]["error"]), (&json!("c"), &Value::Null));
+    assert_eq!(body["choices"][0]["message"]["content"], text(0));
+    assert_eq!(
+        body["choices"][0]["logprobs"]["content"][0]["top_logprobs"].as_array().map(Vec::len),
+        Some(2)
+    );
+    assert_eq!(answers[4]["custom_id"], "refused");
+    assert!(
+        answers[4]["error"]["message"]
+            .as_str()
+            .is_some_and(|line| line.contains("min_tokens: not supported"))
+    );
+    assert!(
+        answers[5]["report"]["tokens"]["visual"].as_u64() > answers[0]["report"]["tokens"]["visual"].as_u64()
+    );
+    assert!(["yes", "no"].contains(&text(6).trim()), "{}", answers[6]);
+    assert!(answers[6]["logprobs"]["content"].as_array().is_some_and(|tokens| !tokens.is_empty()));
+    for (i, part) in [(7, "did you mean image?"), (8, "nothing is fetched")] {
+        assert!(
+            answers[i]["error"]["message"].as_str().is_some_and(|line| line.contains(part)),
+            "{}",
+            answers[i]
+        );
+    }
+    batch(&model, &[&input, "-o", &output, "-c", "4096", "--resume"]).exits(0, "");
+    let deep = format!("root ::= {}", "(".repeat(20_000));
+    batch(&model, &[&input, "--grammar", &deep]).fails(2, "--grammar: brackets deeper than 100");
 }
 
 #[test]

@@ -189,6 +189,11 @@ fn grammars_hold() {
     ask("siglip-qwen2-f32", &["--grammar", "root ::= <<<"]).exits(2, "error: --grammar");
     ask("siglip-qwen2-f32", &["-j", "{\"type\": 5}"]).fails(2, "--json-schema");
     ask("siglip-qwen2-f32", &["-j", "not json"]).fails(2, "--json-schema");
+    // Both overflowed the stack.
+    let deep = format!("root ::= {}\"a\"{}", "(".repeat(20_000), ")".repeat(20_000));
+    ask("siglip-qwen2-f32", &["--grammar", &deep]).fails(2, "--grammar: brackets deeper than 100");
+    let nested = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+    ask("siglip-qwen2-f32", &["-j", &nested]).fails(2, "--json-schema: it nests deeper than 64");
 }
 
 #[test]

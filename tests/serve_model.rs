@@ -16,6 +16,8 @@ mod visuals;
 
 use std::process::Command;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use http::{Caller, about, png, question};
 use serde_json::{Value, json};
 use served::Served;
@@ -94,6 +96,32 @@ fn answers() {
         "type": "object", "properties": { "n": { "enum": [1, 2] } }, "required": ["n"], "additionalProperties": false } } });
     let value: Value = serde_json::from_str(&server.chat(&schema).text()).unwrap();
     assert!([1, 2].contains(&value["n"].as_i64().unwrap()));
+
+    for (name, value) in [
+        ("guided_choice", json!(["yes", "no"])),
+        ("guided_regex", json!("yes|no")),
+        ("structured_outputs", json!({ "choice": ["yes", "no"] })),
+    ] {
+        let mut guided = short(question("is it"));
+        guided[name] = value;
+        let text = server.chat(&guided).text();
+        assert!(["yes", "no"].contains(&text.as_str()), "{name}: {text}");
+    }
+
+    // Ollama's pictures are shown, not dropped.
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image::RgbImage::new(96, 72).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    let inline = BASE64_STANDARD.encode(bytes.into_inner());
+    let user = |content: Value| json!({ "role": "user", "content": content });
+    let mut ollama = user("what shape is it".into());
+    ollama["images"] = json!([inline]);
+    let parts = json!([{ "type": "image_url", "image_url": picture }, { "type": "text", "text": "what shape is it" }]);
+    let said = |message: Value| {
+        let answer = server.chat(&short(json!({ "messages": [message] })));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.text()
+    };
+    assert_eq!(said(ollama), said(user(parts)));
 
     // What only the model can refuse.
     let mut broken = question("x");

@@ -8,7 +8,7 @@
 mod anyres;
 mod pool;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 
 /// What a family does with the tiles of one span.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -100,9 +100,10 @@ pub fn relabelled(count: u32) -> Result<Survivors> {
     Err(Error::new(
         Kind::Schedule,
         format!(
-            "--grid reference: a tile keeps {count} tokens, which are no square grid; take --grid faithful, or amounts that leave {} or {}",
+            "{grid} reference: a tile keeps {count} tokens, which are no square grid; take {grid} faithful, or amounts that leave {} or {}",
             side * side,
-            (side + 1) * (side + 1)
+            (side + 1) * (side + 1),
+            grid = Field::Grid
         ),
     ))
 }

@@ -5,7 +5,7 @@ use super::encode::{Inputs, SpanEncoder};
 use super::processor::Cut;
 use super::visual::Visual;
 use crate::assembly::{self, Arrangement, Survivors};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 use crate::media::{self, Pixels};
 use crate::native::Tile;
 use crate::schedule::{Plan, Schedule};
@@ -45,8 +45,11 @@ impl SpanEncoder<'_> {
             return Err(Error::new(
                 Kind::Model,
                 format!(
-                    "--strategy downsample: this image encoder ({}) takes pictures of {}x{} pixels only",
-                    vision.projector, vision.image_size, vision.image_size
+                    "{} downsample: this image encoder ({}) takes pictures of {}x{} pixels only",
+                    Field::Strategy,
+                    vision.projector,
+                    vision.image_size,
+                    vision.image_size
                 ),
             ));
         }
@@ -100,7 +103,10 @@ impl SpanEncoder<'_> {
         let (Visual::Image(picture) | Visual::OneOfSeveral(picture), [(across, _)]) = (visual, sizes) else {
             return Err(Error::new(
                 Kind::Model,
-                "--strategy downsample: this file leaves the tiles of a picture to llama.cpp, which has them at one size; convert the model again with tools/convert.py",
+                format!(
+                    "{} downsample: this file leaves the tiles of a picture to llama.cpp, which has them at one size; convert the model again with tools/convert.py",
+                    Field::Strategy
+                ),
             ));
         };
         let (first, area) = self.processor.padded(picture, across * pixels)?;

@@ -284,7 +284,7 @@ impl Processor {
             }
             (None, _) => Err(Error::new(
                 Kind::Model,
-                "this model takes no videos; give single frames with --image, or take a LLaVA-OneVision or Qwen2-VL pair",
+                "this model takes no videos; give single frames as pictures, or take a LLaVA-OneVision or Qwen2-VL pair",
             )),
             (Some(Treatment::Frames { stride }), _) => {
                 let cut = |frame: &&Pixels| {

@@ -31,7 +31,7 @@ pub fn run(options: &Options) -> Result<()> {
     let (inputs, received) = channel();
     let outcome = serve(options, &socket, inputs, &received, &say);
     if let Err(error) = &outcome {
-        let _ = say.send(Event::LoadFailed { kind: error.kind(), message: error.to_string() });
+        let _ = say.send(Event::LoadFailed { kind: error.kind(), message: error.message().to_owned() });
     }
     // The writer ends with the last sender, once everything is written.
     drop(say);

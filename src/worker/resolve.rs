@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::answer::slots::{Draw, Job, Loaded, PromptPicture};
 use crate::answer::{Grammar, Penalties, Sampling};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 use crate::media::Pixels;
 use crate::prompt::{Message, Part};
 use crate::request::{self, Request};
@@ -81,8 +81,9 @@ impl Resolver {
         Err(Error::new(
             Kind::Context,
             format!(
-                "the prompt has {bytes} bytes of text, which no {} tokens hold, and a slot takes no more: shorten it, or give a larger context (-c, shared by -np slots)",
-                self.slot_cells
+                "the prompt has {bytes} bytes of text, which no {} tokens hold, and a slot takes no more: shorten it, or give a larger {}, which the slots share",
+                self.slot_cells,
+                Field::ContextSize
             ),
         ))
     }

@@ -84,7 +84,7 @@ pub(super) fn read(
         bytes += pixels.rgb.len() as u64;
         if bytes > limits.max_rgb_bytes {
             let line = format!(
-                "{}: with this one the frames pass {} bytes; make them smaller, or take fewer with --video-frames",
+                "{}: with this one the frames pass {} bytes; make them smaller, or take fewer of them",
                 paths[n].display(),
                 limits.max_rgb_bytes
             );
