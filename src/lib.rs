@@ -1,31 +1,81 @@
-//! Quantised LLaVA models with visual tokens merged in the image encoder and in the language model.
+//! Quantised LLaVA models with visual tokens merged in the image encoder and in the language model: open a pair, ask
+//! about pictures, get the text and a report.
 //!
-//! `cli` -> `server` -> `worker` -> `answer` -> `pair` -> `see` -> `native`, with `bench` and `eval` beside the
-//! server; `assembly`, `schedule`, `media`, `prompt`, `report`, `plot`, `stop` and `hub` know nothing of the others.
-//! `tests/architecture.rs` holds these edges.
+//! ```
+//! use illava::{Choice, Generation, LoadSettings, Model, Pixels};
+//!
+//! let settings = LoadSettings::new("models/demo/text.gguf", "models/demo/mmproj.gguf");
+//! let mut model = Model::load(&settings, &Choice::default())?;
+//! let picture = Pixels::open("models/demo/images/scene-448.png")?;
+//! let answer = model.ask(&[picture], "What color is the star?", &Generation::greedy(Some(8)))?;
+//! let tokens = &answer.report.tokens;
+//! println!("{}: {} visual tokens, {:?} in the cache", answer.report.text, tokens.visual, tokens.visual_kv);
+//! assert!(!answer.report.text.is_empty() && tokens.visual_after_encoder < tokens.visual);
+//! # Ok::<(), illava::Error>(())
+//! ```
+//!
+//! `docs/library.md` says what a program that depends on illava has to put into its `Cargo.toml`.
+//
+// Parts: `cli` -> `server` -> `worker` -> `answer` -> `pair` -> `see` -> `native`, with `bench`, `eval` and `model`
+// beside the server; `assembly`, `schedule`, `media`, `prompt`, `report`, `plot`, `stop` and `hub` know nothing of the
+// others. tests/architecture.rs holds these edges. They are public for the crate's own tests and programs, and hidden
+// because they may change in any version: what others use is named below them.
 #![deny(unsafe_code)]
 // Cases of a test are tuples; a named type for each table would say less than the table.
 #![cfg_attr(test, allow(clippy::type_complexity))]
 
+#[doc(hidden)]
 pub mod answer;
+#[doc(hidden)]
 pub mod assembly;
+#[doc(hidden)]
 pub mod bench;
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod error;
+#[doc(hidden)]
 pub mod eval;
+#[doc(hidden)]
 pub mod explain;
+#[doc(hidden)]
 pub mod gbnf;
+#[doc(hidden)]
 pub mod hub;
+#[doc(hidden)]
 pub mod media;
+#[doc(hidden)]
+pub mod model;
+#[doc(hidden)]
 pub mod native;
+#[doc(hidden)]
 pub mod pair;
+#[doc(hidden)]
 pub mod plot;
+#[doc(hidden)]
 pub mod prompt;
+#[doc(hidden)]
 pub mod report;
+#[doc(hidden)]
 pub mod request;
+#[doc(hidden)]
 pub mod schedule;
+#[doc(hidden)]
 pub mod see;
+#[doc(hidden)]
 #[cfg(unix)]
 pub mod server;
+#[doc(hidden)]
 pub mod stop;
+#[doc(hidden)]
 pub mod worker;
+
+pub use answer::{Answer, Finish};
+pub use error::{Error, Kind, Result};
+pub use media::Pixels;
+pub use model::{Generation, Model};
+pub use pair::LoadSettings;
+pub use report::{Report, Trace};
+pub use request::{Grammar, Limits, Sampling};
+pub use schedule::{Choice, MergeFlag, Preset};
+pub use stop::Stop;

@@ -22,6 +22,7 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
     ("see", &["assembly", "media", "native", "pair", "report", "schedule"], &[]),
     ("pair", &["assembly", "media", "native", "prompt", "report", "schedule", "see", "stop"], &[]),
     ("answer", &["media", "native", "pair", "prompt", "report", "request", "schedule", "see", "stop"], &[]),
+    ("model.rs", &["answer", "media", "pair", "prompt", "report", "request", "schedule", "stop"], &[]),
     ("bench", &["answer", "media", "plot", "prompt", "report", "schedule", "see"], &[]),
     ("eval", &["answer", "media", "plot", "prompt", "report", "schedule", "see"], &[]),
     ("worker", &["answer", "media", "pair", "prompt", "report", "request", "schedule", "see", "stop"], &[]),

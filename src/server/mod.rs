@@ -16,7 +16,8 @@ mod guard;
 mod info;
 mod keys;
 mod listen;
-mod media;
+#[doc(hidden)]
+pub mod media;
 mod metrics;
 mod notify;
 mod origin;
