@@ -137,6 +137,7 @@ fields! {
     LlmKeep "merge.llm_keep",
     Score "merge.score",
     Grid "merge.grid",
+    Positions "merge.positions",
     Strategy "merge.strategy",
     MaxTokens "max_tokens",
     Stop "stop",

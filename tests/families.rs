@@ -160,7 +160,7 @@ fn qwen2_vl_files_of_others_are_resized_as_in_transformers() {
 #[test]
 fn merging_is_as_in_the_reference() {
     let fixture = Fixture::load("families-merging.json");
-    for (name, least) in [("llava", 4), ("llava_next", 4), ("llava_onevision", 6), ("qwen2_vl", 6)] {
+    for (name, least) in [("llava", 8), ("llava_next", 8), ("llava_onevision", 12), ("qwen2_vl", 9)] {
         let setting = &SETTINGS[0];
         let mut pair = Pair::load(name, setting);
         let mut ran = 0;

@@ -301,6 +301,7 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
         // It acts before the decoder only.
         strategy: if strategy == Strategy::Prumerge { Strategy::Merge } else { strategy },
         sizes: &sizes,
+        counts_sizes: false,
     };
 
     let mut context = pair.context(case, setting, ubatch);

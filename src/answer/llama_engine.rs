@@ -263,6 +263,7 @@ impl Engine for LlamaEngine {
             last_token: last_token_score,
             strategy: in_decoder(rows.strategy),
             sizes: &rows.sizes,
+            counts_sizes: rows.counts_sizes,
         };
         self.open_context()?.prefill(&call)
     }

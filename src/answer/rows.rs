@@ -43,12 +43,15 @@ pub struct Rows {
     pub strategy: Strategy,
     /// [rows] original tokens that each row stands for; empty: one each.
     pub sizes: Vec<f32>,
+    /// Whether attention counts a row as often as its size.
+    pub counts_sizes: bool,
 }
 
 impl Rows {
     /// Rows for `entries`, the first of which stands at position `start`.
     ///
-    /// Text counts on by one. A span of a model with one position row counts its tokens; with
+    /// Text counts on by one. A span of a model with one position row has each row where it stands in the unmerged
+    /// span, or one after another with closed positions; with
     /// M-RoPE's four rows (t, h, w, unused) each token has t = the span's first position plus its
     /// place in time (0 in a still picture), h, w = that position plus its cell, and the next text
     /// follows after the largest of them (Qwen2-VL, section 2.1 of its report).
@@ -70,6 +73,7 @@ impl Rows {
                     let first = rows.tokens.len();
                     rows.spans.push((first, n, image.plan.decoder_r()));
                     rows.strategy = image.strategy;
+                    rows.counts_sizes |= image.counts_sizes;
                     if !image.sizes.is_empty() {
                         rows.sizes.resize(first, 1.0);
                         rows.sizes.extend_from_slice(&image.sizes);
@@ -78,7 +82,7 @@ impl Rows {
                     rows.embeddings.extend_from_slice(&image.embeddings);
                     rows.tokens.resize(first + n, -1);
                     if n_pos == 1 {
-                        axes[0].extend(position..position + image.extent);
+                        axes[0].extend(image.row_positions(position));
                     } else {
                         for (i, &(row, column)) in image.cells.iter().enumerate() {
                             axes[0].push(position + image.times.get(i).copied().unwrap_or(0));
@@ -122,6 +126,19 @@ mod tests {
         assert_eq!(rows.spans, [(1, 3, vec![2])]);
         assert_eq!(rows.embeddings, [0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!(end_position(&entries, &images), 6);
+    }
+
+    #[test]
+    fn own_positions_leave_gaps() {
+        use crate::schedule::Positions;
+        let mut image = EncodedImage { offsets: vec![1, 4, 5, 8], ..picture(3, 1) };
+        image.place_at(Positions::Own, true);
+        let entries = [Entry::Token(7), Entry::Image(0), Entry::Token(8), Entry::Image(1), Entry::Token(9)];
+        let images = [image, picture(2, 1)];
+        let rows = Rows::new(&entries, &images, 10, 2, 1);
+        assert_eq!(rows.positions, [10, 12, 15, 16, 19, 20, 21, 22]);
+        assert_eq!(end_position(&entries, &images), 13);
+        assert!(rows.counts_sizes && !Rows::new(&entries[..1], &images, 10, 2, 1).counts_sizes);
     }
 
     #[test]

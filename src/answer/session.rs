@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::rows::{Entry, Rows, end_position};
-use super::sizing::{CacheLayout, Demand, Sizing};
+use super::sizing::{CacheLayout, Demand, Sizing, closed_up};
 use super::tally::{Subject, Tally};
 use super::utf8_stream::Utf8Stream;
 use super::{Engine, Grammar, MergeStep, Sampling};
@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::prompt::{Chunk, Message};
 use crate::report::{Report, Trace, milliseconds};
-use crate::schedule::{Schedule, Score};
+use crate::schedule::{Positions, Schedule, Score};
 use crate::see::{EncodedImage, VisualInput};
 use crate::stop::Stop;
 
@@ -205,6 +205,7 @@ impl<E: Engine> Session<E> {
         let mut tally = std::mem::take(&mut self.pending);
         let prompt = self.entries(self.engine.tokenize(messages)?)?;
         self.engine.start_sampling(&limits.sampling, limits.grammar.as_ref())?;
+        tally.remarks.extend(self.fit_positions(&prompt));
         self.make_room(&prompt, limits)?;
         let reused = self.reuse(&prompt)?;
         let new = &prompt[reused..];
@@ -257,6 +258,29 @@ impl<E: Engine> Session<E> {
             }
         }
         Ok(entries)
+    }
+
+    fn most_positions(&self) -> u32 {
+        self.sizing.positions(self.engine.facts().pair.n_ctx_train)
+    }
+
+    /// Closes the pictures' positions up if own ones would pass the last that the model knows, and says why. They stay
+    /// closed for what follows.
+    fn fit_positions(&mut self, prompt: &[Entry]) -> Option<String> {
+        let most = self.most_positions();
+        let end = end_position(prompt, &self.images);
+        let gaps = prompt.iter().any(|entry| match entry {
+            Entry::Image(number) => self.images.get(*number).is_some_and(EncodedImage::has_gaps),
+            Entry::Token(_) => false,
+        });
+        if !gaps || end.unsigned_abs() < most {
+            return None;
+        }
+        self.schedule.positions = Positions::Closed;
+        self.schedule.counts_sizes = false;
+        self.images.iter_mut().for_each(|image| image.place_at(Positions::Closed, false));
+        self.forget();
+        Some(closed_up(end, most))
     }
 
     /// Sees that a context is open and that the prompt fits.
@@ -329,7 +353,7 @@ impl<E: Engine> Session<E> {
         }
     }
 
-    /// Cells that the fullest segment still has.
+    /// Tokens that the fullest segment still takes, and the positions that are left.
     fn room(&self) -> u32 {
         let text = self.cached.iter().filter(|entry| matches!(entry, Entry::Token(_))).count();
         let images: Vec<Vec<u32>> = self
@@ -349,6 +373,9 @@ impl<E: Engine> Session<E> {
             .iter()
             .enumerate()
             .map(|(i, segment)| segment.cells.saturating_sub(used(i)))
+            .chain([self
+                .most_positions()
+                .saturating_sub(end_position(&self.cached, &self.images).unsigned_abs())])
             .min()
             .unwrap_or(0)
     }

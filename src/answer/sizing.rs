@@ -13,6 +13,26 @@ pub enum Sizing {
     Cells(u32),
 }
 
+impl Sizing {
+    /// Positions that a prompt and its answer may take: those the model was trained for, or more if a person gave the
+    /// context more cells.
+    #[must_use]
+    pub fn positions(self, trained: u32) -> u32 {
+        match self {
+            Sizing::Fit => trained,
+            Sizing::Cells(cells) => cells.max(trained),
+        }
+    }
+}
+
+/// Why a prompt's pictures do not stand at their own positions, `last` being the one that its answer would begin at.
+#[must_use]
+pub(super) fn closed_up(last: i32, most: u32) -> String {
+    format!(
+        "closed positions: own ones would go up to {last}, and the model knows {most}; fewer or smaller pictures keep them"
+    )
+}
+
 /// What has to fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {

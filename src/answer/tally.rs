@@ -22,6 +22,8 @@ pub(super) struct Tally {
     pub generated: u32,
     pub compute_bytes: u64,
     pub cells_unmerged: u32,
+    /// As in the report.
+    pub remarks: Vec<String>,
 }
 
 /// The state the report describes.
@@ -85,6 +87,7 @@ impl Subject<'_> {
             backend: self.facts.vision.backend.clone(),
             seed,
             text,
+            remarks: tally.remarks.clone(),
         }
     }
 
@@ -110,6 +113,7 @@ impl Subject<'_> {
             strategy_seed: self.schedule.strategy.seed(),
             score: self.schedule.score.name().into(),
             grid: self.schedule.grid.name().into(),
+            positions: self.schedule.positions.name().into(),
         }
     }
 
@@ -151,6 +155,9 @@ impl Subject<'_> {
                             span: spans,
                             n: image.plan.tokens,
                             cells: (!image.places.is_empty()).then(|| image.places.clone()),
+                            positions: image.has_gaps().then(|| image.row_positions(0)),
+                            sizes: (image.counts_sizes && !image.sizes.is_empty())
+                                .then(|| image.sizes.clone()),
                         });
                         self.trace_image(&mut trace, number, spans, image);
                         spans += 1;

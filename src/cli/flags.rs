@@ -317,6 +317,10 @@ pub struct MergeFlags {
     /// What happens to the grid after the encoder: faithful or reference
     #[arg(long, value_name = "GRID", default_value = "faithful", help_heading = "Merging")]
     pub grid: String,
+    /// Where the rows of a merged picture stand in the decoder: own (each in its cell's place, counted by its size) or
+    /// closed (one after another, counted once) [default: own with the faithful grid]
+    #[arg(long, value_name = "POSITIONS", help_heading = "Merging")]
+    pub positions: Option<String>,
     #[command(flatten)]
     pub strategy: super::strategy_flags::StrategyFlags,
 }

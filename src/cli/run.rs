@@ -186,6 +186,9 @@ pub(super) fn stream<E: Engine>(
         return Err(error);
     }
     let answer = answer?;
+    for line in &answer.report.remarks {
+        eprintln!("\nnote: {line}");
+    }
     match answer.finish {
         Finish::ContextFull => eprintln!("\nnote: the context is full; give a larger one with -c"),
         Finish::Length => {

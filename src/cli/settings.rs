@@ -14,7 +14,7 @@ use crate::media::video::FrameChoice;
 use crate::pair::{FlashAttention, KvType, LoadSettings};
 use crate::request::{Defaults, Grammar, check_logprobs};
 use crate::schedule::{
-    Choice, Grid, Half, MergeFlag, Score, Strategy, parse_amounts, parse_keeps, parse_layers,
+    Choice, Grid, Half, MergeFlag, Positions, Score, Strategy, parse_amounts, parse_keeps, parse_layers,
 };
 use crate::stop::Stop;
 
@@ -169,6 +169,7 @@ pub(super) fn choice(flags: &MergeFlags) -> Result<Choice> {
         llm,
         score: Score::parse(&flags.score)?,
         grid: Grid::parse(&flags.grid)?,
+        positions: flags.positions.as_deref().map(Positions::parse).transpose()?,
         strategy: Strategy::parse(&flags.strategy.strategy, flags.strategy.strategy_seed)?,
         strategy_seed: flags.strategy.strategy_seed,
     })
@@ -268,6 +269,10 @@ mod tests {
             ),
             (vec!["--grid", "reference"], Choice { grid: Grid::Reference, ..Choice::default() }),
             (
+                vec!["--positions", "closed"],
+                Choice { positions: Some(Positions::Closed), ..Choice::default() },
+            ),
+            (
                 vec!["--strategy", "random", "--strategy-seed", "7"],
                 Choice { strategy: Strategy::Random(7), strategy_seed: 7, ..Choice::default() },
             ),
@@ -308,6 +313,7 @@ mod tests {
             (vec!["--llm-layers", "5", "--llm-keep", "0.5", "--llm-r", "3"], "cannot be used with"),
             (vec!["--score", "x"], "--score x"),
             (vec!["--grid", "x"], "--grid x"),
+            (vec!["--positions", "x"], "--positions x: choose own or closed"),
             (vec!["--strategy", "x"], "--strategy x"),
             (vec!["-fa", "maybe"], "-fa maybe"),
             (vec!["-ctk", "q9"], "-ctk q9"),

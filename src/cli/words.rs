@@ -16,6 +16,7 @@ pub(super) fn flag(field: Field) -> &'static str {
         Field::LlmKeep => "--llm-keep",
         Field::Score => "--score",
         Field::Grid => "--grid",
+        Field::Positions => "--positions",
         Field::Strategy => "--strategy",
         Field::MaxTokens => "-n",
         Field::Stop => "--stop",

@@ -61,6 +61,8 @@ pub struct Prefill<'a> {
     pub strategy: Strategy,
     /// [rows] original tokens that each row stands for; empty: one each.
     pub sizes: &'a [f32],
+    /// Attention counts a row as often as its size, which needs an architecture that merges.
+    pub counts_sizes: bool,
 }
 
 /// A context. It keeps its model alive.
@@ -210,6 +212,7 @@ impl Context {
         params.strategy = rows.strategy.raw();
         params.seed = rows.strategy.seed();
         params.sizes = if rows.sizes.is_empty() { std::ptr::null() } else { rows.sizes.as_ptr() };
+        params.count_sizes = rows.counts_sizes;
         call(self.ptr.as_ptr(), &params)
     }
 

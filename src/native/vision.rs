@@ -89,7 +89,7 @@ pub struct Tile {
 }
 
 /// A tile after the encoder and the projector.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Encoded {
     pub n_tokens: u32,
     /// [n_tokens, n_embd].

@@ -110,6 +110,8 @@ pub struct PresetFacts {
     pub name: &'static str,
     pub vit_layers: Vec<u32>,
     pub llm_layers: Vec<u32>,
+    /// `own` or `closed`: where the rows of a merged picture stand in the decoder.
+    pub positions: Option<&'static str>,
     /// Why this pair cannot take it.
     pub error: Option<String>,
     pub remark: Option<String>,
@@ -373,6 +375,7 @@ fn presets(
                 name: flag.name(),
                 vit_layers: Vec::new(),
                 llm_layers: Vec::new(),
+                positions: None,
                 error: None,
                 remark: None,
                 pictures: Vec::new(),
@@ -389,6 +392,7 @@ fn presets(
                 _ => schedule.encoder.steps.iter().map(|(layer, _)| *layer).collect(),
             };
             facts.llm_layers = schedule.merge_layers();
+            facts.positions = Some(schedule.positions.name());
             facts.remark.clone_from(&schedule.remark);
             for picture in pictures {
                 let patches: Vec<u32> = picture.tiles.iter().map(|[x, y]| x * y).collect();

@@ -259,7 +259,7 @@ mod tests {
     fn both_halves_of_one_tile() {
         let trace = Trace {
             strategy: "merge".into(),
-            prompt: vec![PromptPart::Span { span: 0, n: 4, cells: None }],
+            prompt: vec![PromptPart::Span { span: 0, n: 4, cells: None, positions: None, sizes: None }],
             images: vec![tile([3, 2])],
             steps: vec![
                 step(Half::Encoder, 3, &[0.6, 0.1, 0.5, 0.2, 0.4, 0.3], &[0, 2, 4, 5], &[1, 3, 5]),
@@ -292,7 +292,7 @@ mod tests {
             let one = Step { n_in: 4, ..one };
             let trace = Trace {
                 strategy: name.into(),
-                prompt: vec![PromptPart::Span { span: 0, n: 2, cells: None }],
+                prompt: vec![PromptPart::Span { span: 0, n: 2, cells: None, positions: None, sizes: None }],
                 images: vec![tile([2, 2])],
                 steps: vec![one],
                 files: Vec::new(),
@@ -309,7 +309,7 @@ mod tests {
     fn groups_of_patches() {
         let trace = Trace {
             strategy: "merge".into(),
-            prompt: vec![PromptPart::Span { span: 0, n: 2, cells: None }],
+            prompt: vec![PromptPart::Span { span: 0, n: 2, cells: None, positions: None, sizes: None }],
             images: vec![tile([6, 2])],
             steps: vec![step(Half::Encoder, 1, &[0.1, 0.2, 0.3], &[1, 2], &[0, 1])],
             ..Trace::default()
@@ -323,7 +323,7 @@ mod tests {
     fn single_patches_make_rows_of_four() {
         let trace = Trace {
             strategy: "merge".into(),
-            prompt: vec![PromptPart::Span { span: 0, n: 2, cells: None }],
+            prompt: vec![PromptPart::Span { span: 0, n: 2, cells: None, positions: None, sizes: None }],
             images: vec![tile([4, 3])],
             steps: vec![
                 step(Half::Encoder, 1, &[0.5; 12], &[4, 5, 6, 7, 8, 9, 10, 11], &[0, 1, 2, 3, 4]),
@@ -345,6 +345,8 @@ mod tests {
                 span: 0,
                 n: 4,
                 cells: Some(vec![Some((0, 0)), Some((1, 0)), Some((1, 1)), None]),
+                positions: None,
+                sizes: None,
             }],
             images: vec![tile([1, 1]), second],
             steps: vec![step(Half::Decoder, 2, &[0.4, 0.1, 0.3, 0.2], &[0, 2, 3], &[1, 3])],
@@ -360,7 +362,7 @@ mod tests {
     fn tiles_without_places_tell_the_encoder_only() {
         let trace = Trace {
             strategy: "merge".into(),
-            prompt: vec![PromptPart::Span { span: 0, n: 3, cells: None }],
+            prompt: vec![PromptPart::Span { span: 0, n: 3, cells: None, positions: None, sizes: None }],
             images: vec![tile([1, 1]), ImageTile { tile: 1, ..tile([2, 1]) }],
             steps: vec![step(Half::Decoder, 2, &[0.4, 0.1, 0.3], &[0, 2], &[1, 2])],
             ..Trace::default()

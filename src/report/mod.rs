@@ -31,6 +31,9 @@ pub struct Report {
     pub seed: u32,
     /// The answer.
     pub text: String,
+    /// What was done otherwise than asked, one line each; left out without any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -60,6 +63,9 @@ pub struct Merge {
     pub llm_r: Vec<u32>,
     pub score: String,
     pub grid: String,
+    /// `own` or `closed`: where the rows of a merged picture stand in the decoder.
+    #[serde(default)]
+    pub positions: String,
 }
 
 /// Tokens of one answer; visual ones over all its pictures.
@@ -150,6 +156,7 @@ pub(crate) mod tests {
                 llm_r: vec![108],
                 score: "image".into(),
                 grid: "faithful".into(),
+                positions: "own".into(),
             },
             tokens: Tokens {
                 text: 31,
@@ -174,6 +181,7 @@ pub(crate) mod tests {
             backend: "CPU".into(),
             seed: 42,
             text: "a cat".into(),
+            remarks: Vec::new(),
         }
     }
 
@@ -193,6 +201,7 @@ pub(crate) mod tests {
             "/merge/llm_r",
             "/merge/score",
             "/merge/grid",
+            "/merge/positions",
             "/tokens/text",
             "/tokens/visual",
             "/tokens/visual_after_encoder",

@@ -17,7 +17,7 @@ pub struct Trace {
 }
 
 /// Token ids, or a visual span with the number of tokens it brings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PromptPart {
     Tokens {
@@ -30,6 +30,13 @@ pub enum PromptPart {
         /// shows none (a newline); left out where the rows are one tile's survivors in order.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cells: Option<Vec<Option<(usize, usize)>>>,
+        /// [n] where each row stands in the decoder, from the span's first position on; left out if the rows stand one
+        /// after another, and for (t, h, w) positions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        positions: Option<Vec<i32>>,
+        /// [n] how often the decoder's attention counts each row; left out if it counts each once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sizes: Option<Vec<f32>>,
     },
 }
 
@@ -126,7 +133,7 @@ mod tests {
             strategy: "merge".into(),
             prompt: vec![
                 PromptPart::Tokens { tokens: vec![1, 2] },
-                PromptPart::Span { span: 0, n: 361, cells: None },
+                PromptPart::Span { span: 0, n: 361, cells: None, positions: None, sizes: None },
             ],
             images: vec![ImageTile {
                 index: 0,

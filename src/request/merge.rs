@@ -1,15 +1,16 @@
 //! The field `merge`: what the command line says in flags.
 //!
 //! `"off"`, `"paper"` ... alone is the preset, `false` is off, `true` the answerer's own. An object has `preset` (or
-//! `off`), `keep`, `vit_layers` with `vit_r`, `llm_layers` with `llm_r` or `llm_keep`, `score`, `grid`, `strategy` and
-//! `strategy_seed`.
+//! `off`), `keep`, `vit_layers` with `vit_r`, `llm_layers` with `llm_r` or `llm_keep`, `score`, `grid`,
+//! `positions`, `strategy` and `strategy_seed`.
 
 use serde_json::Value;
 
 use super::fields::{Fields, wrong};
 use crate::error::{Error, Field, Result};
 use crate::schedule::{
-    Amount, Choice, Grid, Half, MergeFlag, Score, Strategy, parse_amounts, parse_keeps, parse_layers,
+    Amount, Choice, Grid, Half, MergeFlag, Positions, Score, Strategy, parse_amounts, parse_keeps,
+    parse_layers,
 };
 
 /// `None` is the answerer's own schedule; score, grid and strategy are those of `base` unless they are named.
@@ -57,6 +58,9 @@ fn object(mut merge: Fields, base: Choice) -> Result<Choice> {
     }
     if let Some(name) = merge.text("grid")? {
         choice.grid = Grid::parse(&name)?;
+    }
+    if let Some(name) = merge.text("positions")? {
+        choice.positions = Some(Positions::parse(&name)?);
     }
     let seed = merge.whole("strategy_seed")?;
     if let Some(seed) = seed {
@@ -141,6 +145,10 @@ mod tests {
             (json!({ "keep": 0.35 }), Some(Choice { keep: Some(0.35), ..Choice::default() })),
             (json!({ "preset": "paper", "keep": 0.5 }), Some(Choice { keep: Some(0.5), ..paper.clone() })),
             (
+                json!({ "preset": "paper", "positions": "closed" }),
+                Some(Choice { positions: Some(Positions::Closed), ..paper.clone() }),
+            ),
+            (
                 json!({ "preset": "paper", "strategy": "random", "strategy_seed": 7 }),
                 Some(Choice { strategy: Strategy::Random(7), strategy_seed: 7, ..paper }),
             ),
@@ -200,6 +208,7 @@ mod tests {
             (json!({ "llm_layers": [5], "llm_keep": 0.5, "llm_r": 5 }), "exclude"),
             (json!({ "score": "x" }), "merge.score"),
             (json!({ "grid": "x" }), "merge.grid"),
+            (json!({ "positions": "x" }), "merge.positions x: choose own or closed"),
             (json!({ "strategy": "x" }), "merge.strategy"),
             (json!({ "strategy_seed": -1 }), "merge.strategy_seed -1"),
         ] {

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::preset::PresetHalf;
-use super::{Amount, Grid, HalfSchedule, Preset, Schedule, Score, Shape, Strategy, layers, strategy};
+use super::{
+    Amount, Grid, HalfSchedule, Positions, Preset, Schedule, Score, Shape, Strategy, layers, positions,
+    strategy,
+};
 use crate::error::{Error, Field, Kind, Result};
 
 /// A schedule by its name.
@@ -71,6 +74,9 @@ pub struct Choice {
     pub llm: Option<Half>,
     pub score: Score,
     pub grid: Grid,
+    /// `None`: own ones with the faithful grid, closed ones with the reference grid.
+    #[serde(default)]
+    pub positions: Option<Positions>,
     pub strategy: Strategy,
     /// Of chance, also for what stands beside this ([`Choice::against`]).
     pub strategy_seed: u32,
@@ -154,7 +160,7 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
         schedule.decoder = by_hand_half(half, Field::LlmLayers, Field::LlmR)?;
     }
     check_layers(&schedule, shape)?;
-    strategy::apply(schedule, choice, shape)
+    strategy::apply(positions::apply(schedule, choice, shape)?, choice, shape)
 }
 
 fn check_flags(choice: &Choice) -> Result<()> {

@@ -9,6 +9,7 @@ mod amount;
 mod choice;
 mod layers;
 mod plan;
+mod positions;
 mod preset;
 mod strategy;
 mod subject;
@@ -16,6 +17,7 @@ mod subject;
 pub use amount::{Amount, parse_amounts, parse_keeps, parse_layers};
 pub use choice::{Choice, Half, MergeFlag, Recommended, select};
 pub use plan::{Plan, Segment, Step, TilePlan, not_cut};
+pub use positions::Positions;
 pub use preset::Preset;
 pub use strategy::Strategy;
 pub use subject::Subject;
@@ -120,6 +122,9 @@ pub struct Schedule {
     pub keep: Option<f64>,
     pub score: Score,
     pub grid: Grid,
+    pub positions: Positions,
+    /// Whether the decoder's attention counts a token as often as it stands for original ones.
+    pub counts_sizes: bool,
     pub strategy: Strategy,
     /// For a strategy that acts once, the schedule whose number of tokens it is held to; both
     /// halves are then empty.

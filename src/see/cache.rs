@@ -29,7 +29,9 @@ pub fn encoded_key(content: &Key, several: bool, schedule: &Schedule) -> Key {
 
 /// What a picture leaves in the decoder's cache depends on.
 pub fn decoded_key(encoded: &Key, schedule: &Schedule) -> Key {
-    digest(&[encoded, format!("{:?}", (&schedule.decoder, schedule.keep, schedule.score)).as_bytes()])
+    let decoder = (&schedule.decoder, schedule.keep, schedule.score);
+    let places = (schedule.positions, schedule.counts_sizes);
+    digest(&[encoded, format!("{:?}", (decoder, places)).as_bytes()])
 }
 
 /// Of what `scope` may see.

@@ -6,7 +6,7 @@ use super::EncodedImage;
 use super::compute_lock::ComputeLock;
 use super::processor::{Cut, Processor};
 use super::visual::Visual;
-use crate::assembly::{self, Arrangement, Survivors};
+use crate::assembly::{self, Arrangement, Row, Survivors};
 use crate::error::{Error, Kind, Result};
 use crate::native::{EncodeOptions, Encoded, PreprocessedImage, Tile, Vision};
 use crate::pair::{Facts, LoadSettings};
@@ -67,13 +67,14 @@ impl SpanEncoder<'_> {
                 threads: self.settings.threads_batch,
                 stop: Some(self.settings.stop.flag()),
             };
-            let out = self.tile(&inputs, i, &options)?;
+            let mut out = self.tile(&inputs, i, &options)?;
             if out.n_tokens != plan.tokens {
                 return Err(Error::new(
                     Kind::Native,
                     format!("the encoder gave {} tokens where the plan has {}", out.n_tokens, plan.tokens),
                 ));
             }
+            out.sizes = super::sizes::of_tile(&out);
             encoded.push(out);
         }
         let mut image = EncodedImage {
@@ -86,6 +87,9 @@ impl SpanEncoder<'_> {
             times: Vec::new(),
             places: Vec::new(),
             sizes: Vec::new(),
+            offsets: Vec::new(),
+            positions: schedule.positions,
+            counts_sizes: false,
             strategy: schedule.strategy,
             areas: match &inputs {
                 Inputs::Library(_) => Vec::new(),
@@ -105,17 +109,15 @@ impl SpanEncoder<'_> {
             encoder_ms: encoded.iter().map(|tile| tile.encoder_ms).sum(),
             projector_ms: encoded.iter().map(|tile| tile.projector_ms).sum(),
         };
-        let extent = if self.facts.n_pos > 1 {
+        if self.facts.n_pos > 1 {
             self.place(&mut image, &encoded, schedule.grid);
             let (across, down) = encoded.first().map_or((0, 0), |tile| tile.cells);
-            Some(across.max(down).max(count(encoded.len())))
-        } else {
-            None
-        };
+            image.extent = i32::try_from(across.max(down).max(count(encoded.len()))).unwrap_or(i32::MAX);
+        }
         let (tokens_unmerged, tokens) = self.assemble(&mut image, encoded, arrangement, schedule.grid)?;
         image.plan =
             Plan::of_span(schedule, &self.facts.shape, plans, full.unwrap_or(tokens_unmerged), tokens)?;
-        image.extent = i32::try_from(extent.unwrap_or(tokens)).unwrap_or(i32::MAX);
+        image.place_at(schedule.positions, schedule.counts_sizes);
         Ok(image)
     }
 
@@ -210,7 +212,7 @@ impl SpanEncoder<'_> {
     ) -> Result<(u32, u32)> {
         let newline = &self.processor.newline;
         let full: Vec<Survivors> = encoded.iter().map(|tile| Survivors::all(tile.cells)).collect();
-        let unmerged = count(assembly::rows(arrangement, &full, !newline.is_empty()).len());
+        let unmerged = count(assembly::slots(arrangement, &full, !newline.is_empty()).len());
         let cell = |tile: usize, token: usize| (tile, encoded[tile].kept[token].unsigned_abs() as usize);
         if arrangement == Arrangement::Plain {
             if encoded.len() > 1 {
@@ -219,6 +221,14 @@ impl SpanEncoder<'_> {
                     tiles.flat_map(|(i, tile)| (0..tile.kept.len()).map(move |t| Some(cell(i, t)))).collect();
             }
             let tokens = encoded.iter().map(|tile| tile.n_tokens).sum();
+            if self.facts.n_pos == 1 {
+                let mut first = 0;
+                for tile in &encoded {
+                    image.offsets.extend(tile.kept.iter().map(|cell| first + cell));
+                    first += i32::try_from(tile.cells.0 * tile.cells.1).unwrap_or(i32::MAX);
+                }
+                image.offsets.push(first);
+            }
             image.sizes = encoded.iter().flat_map(|tile| tile.sizes.iter().copied()).collect();
             image.embeddings = encoded.into_iter().flat_map(|tile| tile.embeddings).collect();
             return Ok((unmerged, tokens));
@@ -234,7 +244,14 @@ impl SpanEncoder<'_> {
                 Ok(Survivors { cells: tile.cells, kept })
             })
             .collect::<Result<Vec<_>>>()?;
-        let rows = assembly::rows(arrangement, &survivors, !newline.is_empty());
+        let slots = assembly::slots(arrangement, &survivors, !newline.is_empty());
+        let end = slots.len();
+        let (offsets, rows): (Vec<usize>, Vec<Row>) =
+            slots.into_iter().enumerate().filter_map(|(place, row)| Some((place, row?))).unzip();
+        if self.facts.n_pos == 1 {
+            let int = |place| i32::try_from(place).unwrap_or(i32::MAX);
+            image.offsets = offsets.into_iter().chain([end]).map(int).collect();
+        }
         image.places =
             rows.iter().map(|row| row.weightiest().map(|(tile, token)| cell(tile, token))).collect();
         if encoded.iter().all(|tile| !tile.sizes.is_empty()) {

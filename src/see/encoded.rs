@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::native::{MergeStep, Tile};
-use crate::schedule::{Plan, Strategy};
+use crate::schedule::{Plan, Positions, Strategy};
 
 /// The embeddings of one picture with all its tiles, or of one video with all its frames, and how
 /// they came to be.
@@ -32,8 +32,15 @@ pub struct EncodedImage {
     /// Frames of a video that each tile takes; 0 for a picture.
     #[serde(default)]
     pub frames_per_tile: usize,
-    /// [plan.tokens] original tokens that each row stands for; empty where the strategy keeps no count.
+    /// [plan.tokens] rows of the unmerged span that each row stands for; empty if nothing tells, then one each.
     pub sizes: Vec<f32>,
+    /// [plan.tokens + 1] where each row stands in the unmerged span, and where that ends, for models with one
+    /// position row; empty for those with (t, h, w).
+    pub offsets: Vec<i32>,
+    /// Which positions its rows take in the decoder.
+    pub positions: Positions,
+    /// Whether the decoder's attention counts the sizes.
+    pub counts_sizes: bool,
     /// What its tokens were taken away by, and will be in the decoder.
     pub strategy: Strategy,
     /// Positions the span takes up.
@@ -52,6 +59,38 @@ impl EncodedImage {
         self.plan.segments.iter().map(|segment| segment.tokens).collect()
     }
 
+    /// Gives its rows their positions in the decoder, and attention their sizes to count or not. A grid of
+    /// (t, h, w) positions stays.
+    pub fn place_at(&mut self, positions: Positions, counts_sizes: bool) {
+        if self.cells.is_empty() {
+            let closed = i32::try_from(self.plan.tokens).unwrap_or(i32::MAX);
+            self.extent = match positions {
+                Positions::Own => self.offsets.last().copied().unwrap_or(closed),
+                Positions::Closed => closed,
+            };
+        }
+        self.positions = positions;
+        self.counts_sizes = counts_sizes && positions == Positions::Own;
+    }
+
+    /// Whether its rows take up more positions than there are of them.
+    #[must_use]
+    pub fn has_gaps(&self) -> bool {
+        self.cells.is_empty() && self.extent.unsigned_abs() > self.plan.tokens
+    }
+
+    /// [plan.tokens] the position of each row where the span begins at `first`, for models with one position row.
+    #[must_use]
+    pub fn row_positions(&self, first: i32) -> Vec<i32> {
+        let n = self.plan.tokens as usize;
+        match self.positions {
+            Positions::Own if self.offsets.len() > n => {
+                self.offsets[..n].iter().map(|at| first + at).collect()
+            }
+            _ => (first..).take(n).collect(),
+        }
+    }
+
     /// Bytes it takes in memory, near enough to bound a cache by.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -59,7 +98,8 @@ impl EncodedImage {
             let grouped: usize = step.groups.iter().map(|group| group.len() + 6).sum();
             step.scores.len() + step.kept.len() + step.merged.len() + grouped
         });
-        let rows = self.embeddings.len() + 2 * self.cells.len() + 4 * self.places.len() + self.sizes.len();
+        let rows = self.embeddings.len() + 2 * self.cells.len() + 4 * self.places.len();
+        let rows = rows + self.sizes.len() + self.offsets.len();
         let words = rows + steps.sum::<usize>();
         4 * words as u64 + size_of::<Self>() as u64
     }
@@ -116,6 +156,9 @@ pub(super) mod tests {
             areas: Vec::new(),
             frames_per_tile: 0,
             sizes: Vec::new(),
+            offsets: Vec::new(),
+            positions: Positions::Closed,
+            counts_sizes: false,
             strategy: Strategy::Merge,
             extent: i32::try_from(tokens).unwrap(),
             steps: Vec::new(),
@@ -123,6 +166,21 @@ pub(super) mod tests {
             encoder_ms: 2.0,
             projector_ms: 3.0,
         }
+    }
+
+    #[test]
+    fn positions() {
+        let mut image = EncodedImage { offsets: vec![1, 4, 5, 9], ..picture(3, 1) };
+        image.place_at(Positions::Own, true);
+        assert_eq!((image.row_positions(10), image.extent), (vec![11, 14, 15], 9));
+        assert!(image.counts_sizes && image.has_gaps());
+        image.place_at(Positions::Closed, true);
+        assert_eq!((image.row_positions(10), image.extent), (vec![10, 11, 12], 3));
+        assert!(!image.has_gaps());
+        assert!(!image.counts_sizes, "sizes are counted at own positions only");
+        let mut grid = EncodedImage { cells: vec![(0, 0); 3], extent: 5, ..picture(3, 1) };
+        grid.place_at(Positions::Own, true);
+        assert_eq!(grid.extent, 5, "(t, h, w) positions have an extent of their own");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod encoded;
 mod encoder_thread;
 mod identity;
 mod processor;
+mod sizes;
 mod store;
 mod strategy;
 mod video_rule;

@@ -88,6 +88,7 @@ pub async fn props(State(app): State<Shared>) -> ApiResult<Json<Value>> {
             "encoder_can_merge": ready.encoder_can_merge,
             "decoder_can_merge": ready.decoder_can_merge,
             "default_schedule": ready.default_schedule,
+            "default_positions": ready.default_positions,
             "presets": ready.presets.iter().filter(usable).map(|preset| &preset.name).collect::<Vec<_>>(),
             "unusable_presets": ready
                 .presets

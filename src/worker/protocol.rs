@@ -89,6 +89,8 @@ pub struct Ready {
     pub merge_layers: Vec<u32>,
     /// The schedule of requests that ask for none.
     pub default_schedule: String,
+    /// Its positions.
+    pub default_positions: String,
     pub presets: Vec<Preset>,
     /// Whether a video is one span; otherwise its frames go in as pictures.
     pub takes_videos: bool,
@@ -206,7 +208,7 @@ mod tests {
             strategy: "merge".into(),
             prompt: vec![
                 report::PromptPart::Tokens { tokens: vec![1, 2] },
-                report::PromptPart::Span { span: 0, n: 4, cells: None },
+                report::PromptPart::Span { span: 0, n: 4, cells: None, positions: None, sizes: None },
             ],
             images: vec![report::ImageTile {
                 index: 0,

@@ -30,6 +30,14 @@ pub struct Case {
     pub seed: u32,
     #[serde(default)]
     pub grid: String,
+    /// Own or closed, where merging is compared.
+    #[serde(default)]
+    pub positions: String,
+    #[serde(default)]
+    pub strategy: String,
+    /// Of each span: where every row stands in it without merging, and where it ends.
+    #[serde(default)]
+    pub places: Vec<Vec<i32>>,
     #[serde(default)]
     pub encoder: Vec<[u32; 2]>,
     #[serde(default)]
@@ -47,7 +55,7 @@ pub struct Step {
     pub tile: Option<usize>,
     pub layer: u32,
     pub kept: Vec<i32>,
-    pub into: i32,
+    pub into: Option<i32>,
 }
 
 #[derive(Deserialize)]

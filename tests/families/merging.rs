@@ -2,7 +2,7 @@
 //! the logits after the prompt.
 
 use illava::answer::{Engine, MergeStep};
-use illava::schedule::{Amount, Choice, Grid, Half, select};
+use illava::schedule::{Amount, Choice, Grid, Half, Positions, Strategy, select};
 use illava::see::{EncodedImage, Encoder};
 
 use super::fixture::{Case, Fixture, Step};
@@ -16,6 +16,8 @@ pub fn case_is_as_the_reference(pair: &mut Pair, fixture: &Fixture, case: &Case,
         }),
         llm: Some(Half { layers: vec![case.llm_layer], amounts: vec![Amount::Keep(case.llm_keep)] }),
         grid: if case.grid == "reference" { Grid::Reference } else { Grid::Faithful },
+        positions: Some(Positions::parse(&case.positions).expect("own or closed")),
+        strategy: Strategy::parse(&case.strategy, 0).expect("a strategy"),
         ..Choice::default()
     };
     let schedule = select(&choice, &pair.engine.facts().shape, None).expect("a schedule this model takes");
@@ -39,6 +41,20 @@ pub fn case_is_as_the_reference(pair: &mut Pair, fixture: &Fixture, case: &Case,
     }
     let rows: Vec<u32> = images.iter().map(|image| image.plan.tokens).collect();
     assert_eq!(rows, case.spans, "{}: rows of the spans", case.name);
+    for (i, (image, places)) in images.iter().zip(&case.places).enumerate() {
+        let own = case.positions == "own";
+        assert_eq!(image.counts_sizes, own, "{}", case.name);
+        if own && pair.engine.facts().n_pos == 1 {
+            assert_eq!(&image.offsets, places, "{}: places of span {i}", case.name);
+            assert_eq!(Some(&image.extent), places.last(), "{}", case.name);
+        }
+        let expected = fixture.floats(&format!("{}.sizes.{i}", case.name));
+        if own {
+            let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * b;
+            let alike = image.sizes.len() == expected.len() && image.sizes.iter().zip(expected).all(close);
+            assert!(alike, "{}: sizes of span {i}: {:?} against {expected:?}", case.name, image.sizes);
+        }
+    }
 
     let (logits, steps) = pair.greedy_with_steps(case, &images, &schedule.merge_layers(), setting);
     assert_eq!(steps.len(), decoder.len(), "{}: decoder steps", case.name);
@@ -54,5 +70,5 @@ fn assert_step(step: &MergeStep, expected: &Step, name: &str) {
     let what = format!("{name}: span {}, tile {:?}, layer {}", expected.span, expected.tile, expected.layer);
     assert_eq!(step.layer, expected.layer, "{what}");
     assert_eq!(step.kept, expected.kept, "{what}: kept");
-    assert_eq!(step.into, Some(expected.into), "{what}: into");
+    assert_eq!(step.into, expected.into, "{what}: into");
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use illava::answer::{Engine, Entry, LlamaEngine, MergeStep, Rows};
-use illava::native::{Context, ContextOptions, Gguf, LoadOptions, Prefill, TextModel};
+use illava::native::{self, Context, ContextOptions, Gguf, LoadOptions, Prefill, TextModel};
 use illava::pair::{FlashAttention, KvType, LoadSettings, Weights};
+use illava::schedule::Strategy;
 use illava::see::EncodedImage;
 use illava::stop::Stop;
 
@@ -135,6 +136,12 @@ impl Pair {
             embeddings: &rows.embeddings,
             positions: &rows.positions,
             spans: &rows.spans,
+            strategy: match rows.strategy {
+                Strategy::Bipartite => native::Strategy::Bipartite,
+                _ => native::Strategy::Merge,
+            },
+            sizes: &rows.sizes,
+            counts_sizes: rows.counts_sizes,
             ..Prefill::default()
         };
         let steps = context.prefill(&call).expect("the prompt is prefilled");

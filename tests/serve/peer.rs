@@ -311,6 +311,7 @@ fn report(text: &str) -> Report {
         backend: "CPU".into(),
         seed: 1,
         text: text.into(),
+        remarks: Vec::new(),
     }
 }
 
@@ -331,6 +332,7 @@ fn ready() -> Ready {
         decoder_can_merge: true,
         merge_layers: vec![2],
         default_schedule: "image".into(),
+        default_positions: "own".into(),
         presets: vec![
             Preset { name: "off".into(), unusable: None },
             Preset { name: "qwen2vl".into(), unusable: Some("another family".into()) },

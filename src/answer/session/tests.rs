@@ -102,6 +102,12 @@ impl Encoder for Fake {
             image.plan.decoder.clear();
             image.plan.segments.truncate(1);
         }
+        // A picture of a height above 1 has lost all but every such cell.
+        if pixels.height > 1 {
+            let n = i32::try_from(pixels.width).unwrap();
+            image.offsets = (0..=n).map(|i| i * pixels.height as i32).collect();
+        }
+        image.place_at(schedule.positions, schedule.counts_sizes);
         Ok(image)
     }
 
@@ -249,7 +255,7 @@ fn one_answer_with_its_report() {
         answer.trace.prompt,
         [
             report::PromptPart::Tokens { tokens: vec![1] },
-            report::PromptPart::Span { span: 0, n: 8, cells: None },
+            report::PromptPart::Span { span: 0, n: 8, cells: None, positions: None, sizes: None },
             report::PromptPart::Tokens { tokens: "what?".bytes().map(i32::from).collect() }
         ]
     );
@@ -275,6 +281,53 @@ fn a_second_turn_computes_only_what_is_new() {
     // The trace still knows what happened to the picture in the first turn.
     assert_eq!(answer.trace.steps.len(), 1);
     assert_eq!(answer.report.ms.encoder, 0.0);
+}
+
+/// A session with one picture of 8 rows, `apart` positions from each other.
+fn spread(apart: u32, sizing: Sizing) -> Session<Fake> {
+    let mut schedule = merging();
+    schedule.counts_sizes = true;
+    let mut session = Session::new(Fake::new("cat"), schedule, sizing, Stop::new());
+    session.add_image(Pixels { height: apart, ..pixels(8) }, 1.0).unwrap();
+    session
+}
+
+#[test]
+fn rows_of_a_picture_stand_where_its_cells_did() {
+    let mut session = spread(3, Sizing::Fit);
+    let answer = session.answer(&ask("what?"), &limits(Some(9)), &mut |_| ()).unwrap();
+    let rows = &session.engine().prefills[0];
+    assert_eq!(rows.positions, [0, 1, 4, 7, 10, 13, 16, 19, 22, 25, 26, 27, 28, 29]);
+    assert!(rows.counts_sizes);
+    assert_eq!(session.engine().decoded, [(99, 30), (97, 31), (116, 32)]);
+    let layout = session.engine().layout.as_ref().unwrap();
+    assert!(layout.deep[0] < 33, "cells are for rows, not for positions: {layout:?}");
+    assert_eq!(answer.report.merge.positions, "own");
+    assert!(answer.report.remarks.is_empty());
+    let report::PromptPart::Span { positions, .. } = &answer.trace.prompt[1] else { panic!("a span") };
+    assert_eq!(positions.as_ref().unwrap(), &[0, 3, 6, 9, 12, 15, 18, 21]);
+}
+
+/// The model was trained for 256 positions.
+#[test]
+fn positions_close_up_where_own_ones_would_pass_the_last() {
+    let mut session = spread(32, Sizing::Fit);
+    let answer = session.answer(&ask("what?"), &limits(Some(9)), &mut |_| ()).unwrap();
+    let rows = &session.engine().prefills[0];
+    assert_eq!(rows.positions, (0..14).collect::<Vec<_>>());
+    assert!(!rows.counts_sizes, "sizes go with own positions");
+    assert_eq!(answer.report.merge.positions, "closed");
+    let [remark] = answer.report.remarks.as_slice() else { panic!("one remark") };
+    assert!(remark.contains("262") && remark.contains("256"), "{remark}");
+    // A larger context that a person asked for has them.
+    let mut larger = spread(32, Sizing::Cells(512));
+    let answer = larger.answer(&ask("what?"), &limits(Some(9)), &mut |_| ()).unwrap();
+    assert_eq!((answer.report.merge.positions.as_str(), answer.finish), ("own", Finish::Stop));
+    // The answer ends with the positions, though there are cells.
+    let mut full = spread(31, Sizing::Cells(200));
+    full.engine.script = vec![i32::from(b'a'); 50];
+    let answer = full.answer(&ask("what?"), &limits(None), &mut |_| ()).unwrap();
+    assert_eq!((answer.finish, answer.report.tokens.generated), (Finish::ContextFull, 3));
 }
 
 #[test]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::event::Started;
 use super::request::Request;
 use super::scheduler::Slots;
-use super::slot::{Stage, end_position};
+use super::slot::{Stage, Work, end_position, tokens};
 use super::{Decoder, Output};
-use crate::answer::rows::Rows;
+use crate::answer::rows::{Entry, Rows};
+use crate::answer::sizing::closed_up;
 use crate::error::{Error, Result};
 use crate::schedule::Score;
 use crate::see::{EncodeJob, Encoded, EncodedImage, Key, scoped_key};
@@ -38,7 +39,11 @@ impl<D: Decoder> Slots<D> {
         waiting.sort_by_key(|&i| self.slots[i].work.as_ref().map(|work| work.since));
         for i in waiting {
             let Some(mut work) = self.slots[i].work.take() else { continue };
-            match self.look_for(&mut work.request, work.kept) {
+            let mut found = self.look_for(&mut work.request, work.kept);
+            if matches!(found, Ok(true)) && self.closes_up(i, &mut work) {
+                found = self.look_for(&mut work.request, work.kept);
+            }
+            match found {
                 Ok(all) => {
                     self.slots[i].work = Some(work);
                     if all {
@@ -80,6 +85,25 @@ impl<D: Decoder> Slots<D> {
         }
     }
 
+    /// Closes the request's positions up if own ones would pass the last that the model knows: what the slot holds of
+    /// its pictures is then of no use.
+    fn closes_up(&mut self, i: usize, work: &mut Work) -> bool {
+        let most = self.most_positions();
+        let request = &mut work.request;
+        let end = request.end_position();
+        let mut images = request.pictures.iter().filter_map(|picture| picture.image.as_ref());
+        if !images.any(EncodedImage::has_gaps) || end.unsigned_abs() < most {
+            return false;
+        }
+        request.close_up();
+        request.tally.remarks.push(closed_up(end, most));
+        let pictures = request.entries.iter().position(|entry| matches!(entry, Entry::Image(_)));
+        work.kept = work.kept.min(pictures.unwrap_or(work.kept));
+        self.keep(i, &mut work.kept);
+        work.request.cached_tokens = tokens(&self.slots[i].held);
+        true
+    }
+
     fn remembered(&mut self, request: &Request, number: usize) -> Option<Arc<EncodedImage>> {
         let scope = request.scope.as_ref()?;
         self.pictures.get(&scoped_key(scope, &request.pictures[number].encoded))
@@ -90,7 +114,9 @@ impl<D: Decoder> Slots<D> {
         let layers = self.facts.shape.llm_layers;
         let plan = image.plan.decoded_by(&request.schedule, layers)?;
         let plan = plan.cut_at(&self.settings.merge_layers, layers)?;
-        request.pictures[number].image = Some(EncodedImage { plan, ..image.clone() });
+        let mut image = EncodedImage { plan, ..image.clone() };
+        image.place_at(request.schedule.positions, request.schedule.counts_sizes);
+        request.pictures[number].image = Some(image);
         Ok(())
     }
 

@@ -83,7 +83,8 @@ impl<D: Decoder> Slots<D> {
             .iter()
             .enumerate()
             .map(|(segment, &cells)| cells.saturating_sub(self.slots[i].cells(segment)));
-        let room = room.min().unwrap_or(0);
+        let position = end_position(&self.slots[i].held).unsigned_abs();
+        let room = room.chain([self.most_positions().saturating_sub(position)]).min().unwrap_or(0);
         let Some(work) = &mut self.slots[i].work else { return };
         let answer = AnswerText::new(work.request.stop.clone());
         let first = Instant::now();

@@ -156,6 +156,7 @@ impl Decoder for LlamaDecoder {
             last_token: last_token_score,
             strategy: in_decoder(rows.strategy),
             sizes: &rows.sizes,
+            counts_sizes: rows.counts_sizes,
         };
         self.sequences.begin(slot, &call)
     }

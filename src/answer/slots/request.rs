@@ -9,7 +9,7 @@ use crate::answer::{Grammar, MergeStep, Penalties, Sampling};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Chunk;
 use crate::report::milliseconds;
-use crate::schedule::{Schedule, Score};
+use crate::schedule::{Positions, Schedule, Score};
 use crate::see::{EncodedImage, Key, VisualInput, decoded_key, encoded_key};
 
 /// One answer to one conversation.
@@ -162,6 +162,28 @@ impl Request {
             Entry::Token(_) => 1,
             Entry::Image(number) => {
                 self.pictures[number].image.as_ref().map_or(1, |image| image.plan.tokens.max(1))
+            }
+        }
+    }
+
+    /// The first position after the prompt, whose pictures are encoded.
+    pub(super) fn end_position(&self) -> i32 {
+        let of_entry = |entry: &Entry| match entry {
+            Entry::Token(_) => 1,
+            Entry::Image(number) => self.pictures[*number].image.as_ref().map_or(1, |image| image.extent),
+        };
+        self.entries.iter().map(of_entry).sum()
+    }
+
+    /// Gives its pictures closed positions; those whose embeddings are gone have to be found again.
+    pub(super) fn close_up(&mut self) {
+        self.schedule.positions = Positions::Closed;
+        self.schedule.counts_sizes = false;
+        for picture in &mut self.pictures {
+            picture.decoded = decoded_key(&picture.encoded, &self.schedule);
+            picture.image = picture.image.take().filter(|image| !image.embeddings.is_empty());
+            if let Some(image) = &mut picture.image {
+                image.place_at(Positions::Closed, false);
             }
         }
     }

@@ -8,7 +8,7 @@ use super::queue::Queue;
 use super::request::{Job, Request};
 use super::slot::{self, Slot, Stage, Work, end_position, last_text, tokens};
 use super::{Decoder, Finish, Output};
-use crate::answer::SegmentInfo;
+use crate::answer::{SegmentInfo, Sizing};
 use crate::error::{Error, Kind};
 use crate::pair::Facts;
 use crate::see::{Encoded, PictureCache, PictureCacheView};
@@ -213,14 +213,8 @@ impl<D: Decoder> Slots<D> {
                 Err(_) => kept = 0,
             }
         }
+        self.keep(place.slot, &mut kept);
         let slot = &mut self.slots[place.slot];
-        let position = end_position(&slot.held[..kept]);
-        if kept < slot.held.len() && !self.decoder.forget_from(place.slot, position) {
-            self.wipe(place.slot);
-            kept = 0;
-        }
-        let slot = &mut self.slots[place.slot];
-        slot.held.truncate(kept);
         slot.scope.clone_from(&request.scope);
         slot.used_at = self.clock;
         request.cached_tokens = tokens(&slot.held);
@@ -237,6 +231,22 @@ impl<D: Decoder> Slots<D> {
             }
         }
         slot.work = Some(Work { request, since: self.clock, kept, stage: Stage::Encoding });
+    }
+
+    /// Forgets what slot `i` holds behind its first `kept` entries; all of it if the cache cannot do that.
+    pub(super) fn keep(&mut self, i: usize, kept: &mut usize) {
+        let slot = &self.slots[i];
+        let position = end_position(&slot.held[..*kept]);
+        if *kept < slot.held.len() && !self.decoder.forget_from(i, position) {
+            self.wipe(i);
+            *kept = 0;
+        }
+        self.slots[i].held.truncate(*kept);
+    }
+
+    /// Positions that a prompt and its answer may take.
+    pub(super) fn most_positions(&self) -> u32 {
+        Sizing::Cells(self.slot_cells()).positions(self.facts.pair.n_ctx_train)
     }
 
     /// Empties a slot.

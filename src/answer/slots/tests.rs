@@ -36,6 +36,36 @@ fn a_running_answer_waits_for_one_ubatch_at_most() {
     assert_eq!(bench.log(), ["decode [0, 1]"], "then both in one batch");
 }
 
+/// Own positions up to 256, which the model was trained for; then closed ones, of the picture that was encoded already.
+#[test]
+fn pictures_stand_at_their_own_positions() {
+    let with_picture = |id| Job { pictures: vec![picture(1, 8)], ..job(id, "aa\u{1}b", 3) };
+    let mut bench = Bench::new(2);
+    bench.apart = 20;
+    bench.submit(with_picture(1));
+    bench.run();
+    let report = bench.done(1).report;
+    assert_eq!((report.merge.positions.as_str(), report.remarks.len()), ("own", 0));
+    // The picture's 160 positions, the text around it and three letters, one of them never decoded.
+    assert_eq!(bench.slots.decoder.held(0).last(), Some(&(3 + 160 + 1 + 2)));
+    // The next turn finds the picture in the cache and goes on behind it.
+    bench.submit(Job { pictures: vec![picture(1, 8)], ..job(2, "aa\u{1}babcd", 1) });
+    bench.run();
+    assert_eq!(bench.done(2).cached_tokens, 3 + 8 + 1 + 3);
+    assert_eq!(bench.encoded, 1);
+
+    // Two of them pass the limit: the text before them and the encoded pictures serve again.
+    let two = || Job { pictures: vec![picture(1, 8), picture(1, 8)], ..job(3, "aa\u{1}b\u{1}c", 1) };
+    bench.submit(two());
+    bench.run();
+    let done = bench.done(3);
+    assert_eq!(done.report.merge.positions, "closed");
+    assert_eq!(done.report.remarks.len(), 1, "{:?}", done.report.remarks);
+    assert_eq!((done.cached_tokens, bench.encoded), (3, 1));
+    let held = (0..2).map(|i| bench.slots.decoder.held(i)).find(|held| held.len() > 20);
+    assert!(held.unwrap().windows(2).all(|pair| pair[1] == pair[0] + 1), "{held:?}");
+}
+
 #[test]
 fn the_oldest_prompt_first() {
     let mut bench = Bench::new(2);

@@ -98,6 +98,7 @@ fn merge() -> impl Strategy<Value = Value> {
         "llm_keep",
         "score",
         "grid",
+        "positions",
         "strategy",
         "strategy_seed",
         "vit_layer",

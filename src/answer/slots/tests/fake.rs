@@ -84,6 +84,13 @@ pub struct Fake {
     pub broken: bool,
 }
 
+impl Fake {
+    /// The positions that a sequence holds.
+    pub fn held(&self, slot: usize) -> &[i32] {
+        &self.held[slot]
+    }
+}
+
 impl Decoder for Fake {
     fn begin(&mut self, slot: usize, rows: &Rows, _last_token: bool) -> Result<()> {
         self.log.push(format!("begin {slot}: {} rows", rows.tokens.len()));
@@ -176,6 +183,8 @@ impl Decoder for Fake {
 pub struct Bench {
     pub slots: Slots<Fake>,
     pub encoded: usize,
+    /// Positions from one row of a picture to the next.
+    pub apart: i32,
     jobs: Vec<EncodeJob>,
     said: Vec<Output>,
 }
@@ -188,6 +197,7 @@ impl Bench {
         Self {
             slots: Slots::new(decoder, Arc::new(facts()), settings),
             encoded: 0,
+            apart: 1,
             jobs: Vec::new(),
             said: Vec::new(),
         }
@@ -226,10 +236,13 @@ impl Bench {
             let image = if tokens == 0 {
                 Err(Error::new(Kind::Media, "no picture"))
             } else {
-                Ok(EncodedImage {
+                let mut image = EncodedImage {
                     tiles: vec![crate::native::Tile { size: (tokens, 1), grid: (tokens, 1) }],
                     ..encoded_picture(tokens, tokens)
-                })
+                };
+                image.offsets = (0..=i32::try_from(tokens).unwrap()).map(|i| i * self.apart).collect();
+                image.place_at(job.schedule.positions, false);
+                Ok(image)
             };
             let encoded = Encoded { ticket: job.ticket, image, from_disk: false, compute_bytes: 0 };
             self.slots.encoded(encoded);
