@@ -5,15 +5,14 @@ use super::{Row, Survivors, pool};
 /// Left, top, right, bottom in cells, half-open.
 type Window = (u32, u32, u32, u32);
 
-/// The slots of the tiles, which follow the base view (tile 0): line by line of the grid, with
-/// `newline` one more behind each line, which a newline takes if the line has a token.
-pub(super) fn slots(
+/// Rows of the tiles, which follow the base view (tile 0), and a newline after each row that has a
+/// token.
+pub(super) fn rows(
     tiles: &[Survivors],
     grid: (u32, u32),
     picture: (u32, u32),
     max_tiles: Option<u32>,
-    newline: bool,
-) -> Vec<Option<Row>> {
+) -> Vec<Row> {
     let Some(first) = tiles.first() else { return Vec::new() };
     let (across, down) = first.cells;
     let (left, top, right, bottom) = window((grid.0 * across, grid.1 * down), picture);
@@ -35,13 +34,9 @@ pub(super) fn slots(
     };
     cells
         .into_iter()
-        .flat_map(|mut line| {
-            if newline {
-                let any = line.iter().any(Option::is_some);
-                line.push(any.then_some(Row::Newline));
-            }
-            line
-        })
+        .map(|row| row.into_iter().flatten().collect::<Vec<_>>())
+        .filter(|row| !row.is_empty())
+        .flat_map(|row| row.into_iter().chain([Row::Newline]))
         .collect()
 }
 
@@ -64,21 +59,28 @@ fn window(cells: (u32, u32), picture: (u32, u32)) -> Window {
     }
 }
 
-/// The smaller size where `size` is more than 1.1^2 times `most` cells.
+/// The size that a grid of `size` cells is shrunk to; none up to 1.1^2 times `most` cells.
+///
+/// The quotient is the one of the authors' code, which divides by a rounded square root with Python's
+/// `//`: 135 cells by 5/3 are 80, since the f64 next to 5/3 is a little above it.
 fn capped(size: (u32, u32), most: u32) -> Option<(u32, u32)> {
     let ratio = (f64::from(size.0) * f64::from(size.1) / f64::from(most)).sqrt();
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let shrunk = |length: u32| ((f64::from(length) / ratio) as u32).max(1);
+    let shrunk = |length: u32| floor_div(length, ratio).max(1);
     (ratio > 1.1).then(|| (shrunk(size.0), shrunk(size.1)))
+}
+
+/// The largest integer that `divisor` fits into `length` times, without the rounding of a division.
+fn floor_div(length: u32, divisor: f64) -> u32 {
+    let length = f64::from(length);
+    // The remainder of two f64 is exact, so that the quotient below is within rounding of an integer.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let quotient = ((length - length % divisor) / divisor).round() as u32;
+    quotient
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn rows(tiles: &[Survivors], grid: (u32, u32), picture: (u32, u32), max_tiles: Option<u32>) -> Vec<Row> {
-        slots(tiles, grid, picture, max_tiles, true).into_iter().flatten().collect()
-    }
 
     fn count(grid: (u32, u32), picture: (u32, u32), max_tiles: Option<u32>, cells: u32) -> (usize, usize) {
         let tiles = vec![Survivors::all((cells, cells)); (grid.0 * grid.1) as usize];
@@ -98,6 +100,8 @@ mod tests {
             ((2, 1), (20, 20), None, 24, (24 * 24, 24)),
             ((1, 1), (20, 20), Some(9), 27, (27 * 27, 27)),
             ((6, 4), (2000, 1500), Some(9), 27, (93 * 70, 70)),
+            ((5, 5), (1537, 1537), Some(9), 27, (80 * 80, 80)),
+            ((5, 5), (1920, 1920), Some(9), 27, (80 * 80, 80)),
         ] {
             assert_eq!(count(grid, picture, cap, cells), expected, "{grid:?} {picture:?}");
         }
@@ -125,7 +129,30 @@ mod tests {
     fn the_cap() {
         assert_eq!(capped((27 * 4, 27 * 3), 9 * 729), Some((93, 70)));
         assert_eq!(capped((81, 81), 9 * 729), None);
+        assert_eq!(capped((135, 135), 9 * 729), Some((80, 80)));
         // A line thinner than one cell is still a line.
         assert_eq!(capped((1000, 1), 9), Some((94, 1)));
+    }
+
+    /// Every grid of up to 6 x 6 tiles of 27 cells against integers: an f64 is a whole number times a
+    /// power of two.
+    #[test]
+    fn the_cap_divides_exactly() {
+        let most = 9 * 729;
+        let mut shrunk = 0;
+        for (across, down) in (1..=162).flat_map(|x| (1..=162).map(move |y| (x, y))) {
+            let ratio = (f64::from(across * down) / f64::from(most)).sqrt();
+            let Some(size) = capped((across, down), most) else {
+                assert!(ratio <= 1.1, "{across} x {down}");
+                continue;
+            };
+            let bits = ratio.to_bits();
+            let mantissa = u128::from(bits & ((1 << 52) - 1) | 1 << 52);
+            let halvings = 1075 - (bits >> 52);
+            let exact = |length: u32| ((u128::from(length) << halvings) / mantissa) as u32;
+            assert_eq!(size, (exact(across), exact(down)), "{across} x {down}");
+            shrunk += 1;
+        }
+        assert!(shrunk > 8_000, "{shrunk}");
     }
 }

@@ -31,14 +31,14 @@ impl Amount {
         r - r % group
     }
 
-    /// Decoder rule: r = round(N (1 - keep)).
+    /// Decoder rule: r = round(N (1 - keep)), a half to the even number, as Python rounds in the authors' code.
     #[must_use]
     pub fn decoder_count(self, n_half: u32, n_step: u32) -> u32 {
         match self {
             Amount::Count(r) => r,
             Amount::Scaled { r, of } => scale(r, n_half, of),
-            Amount::Share(share) => round(share * f64::from(n_step)),
-            Amount::Keep(keep) => round((1.0 - keep) * f64::from(n_step)),
+            Amount::Share(share) => round_half_even(share * f64::from(n_step)),
+            Amount::Keep(keep) => round_half_even((1.0 - keep) * f64::from(n_step)),
         }
     }
 
@@ -67,6 +67,13 @@ fn floor(x: f64) -> u32 {
 
 pub(super) fn round(x: f64) -> u32 {
     clamp((x + 1e-9).round())
+}
+
+/// Rounds to the nearest integer, a half to the even one. A product within 1e-9 of a half is one.
+fn round_half_even(x: f64) -> u32 {
+    let halves = (x * 2.0).round();
+    let x = if (x * 2.0 - halves).abs() < 2e-9 { halves / 2.0 } else { x };
+    clamp(x.round_ties_even())
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -142,6 +149,17 @@ pub fn parse_keeps(field: Field, text: &str) -> Result<Vec<Amount>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn halves_round_to_even_in_the_decoder() {
+        // (tokens, keep, removed): right-hand sides are Python's round(n * share) in decimals.
+        for (n, keep, removed) in
+            [(25, 0.9, 2), (35, 0.9, 4), (15, 0.7, 4), (5, 0.5, 2), (7, 0.5, 4), (361, 0.7, 108)]
+        {
+            assert_eq!(Amount::Keep(keep).decoder_count(n, n), removed, "{n} {keep}");
+            assert_eq!(Amount::Share(1.0 - keep).decoder_count(n, n), removed, "{n} {keep}");
+        }
+    }
 
     #[test]
     fn counts() {
