@@ -33,7 +33,12 @@ def parse(arguments: list[str] | None) -> Job:
     parser.add_argument("--name", help="of the model and in the names of the files (default: the folder's)")
     parser.add_argument("--only", choices=("text", "mmproj"), help="write one of the two files")
     parser.add_argument("--quantizer", type=Path, metavar="PROGRAM",
-                        help="llama.cpp's llama-quantize (default: the same code of this project, built with cargo)")
+                        help="illava or llama.cpp's llama-quantize (default: the installed illava, else cargo builds it)")
+    parser.add_argument("--lora", "--adapter", type=Path, metavar="FOLDER", action="append", default=[],
+                        help="a PEFT adapter to apply; several are applied one after the other")
+    parser.add_argument("--chat-template", type=Path, metavar="FILE", help="Jinja to store instead of the checkpoint's")
+    parser.add_argument("--metadata", type=Path, metavar="FILE",
+                        help="JSON with general.* keys that go before those of the folder")
     parser.add_argument("--merge-vit", metavar="LAYERS:COUNTS", help="schedule to recommend, as 5,6,7,8:92,92,92,92")
     parser.add_argument("--merge-llm", metavar="LAYERS:SHARES", help="the same for the language model, as 8:0.7")
     parser.add_argument("--evaluated", metavar="SENTENCE", help="by what the recommended schedule was chosen")
@@ -41,7 +46,7 @@ def parse(arguments: list[str] | None) -> Job:
     recommendation = Recommendation.parse(args.merge_vit, args.merge_llm, args.evaluated)
     name = args.name or args.checkpoint.resolve().name
     return Job(args.checkpoint, args.out, name, args.type, args.tower_type, args.tower, args.only, args.quantizer,
-               recommendation)
+               recommendation, tuple(args.lora), args.chat_template, args.metadata)
 
 
 def main(arguments: list[str] | None = None) -> int:

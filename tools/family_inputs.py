@@ -20,6 +20,7 @@ CASES = {
     "llava_next": [*SINGLES, TWO, THREE],
     "llava_next_mistral": [SINGLES[1]],
     "llava": [*SINGLES, TWO, THREE],
+    "llava_llama3": [SINGLES[1], SINGLES[4]],
     "qwen2_vl": [*SINGLES, TWO, THREE, PAIRS],
 }
 _WORDS = "what is in the image how many shapes are there a red circle on left colour square blue large".split()

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from checkpoints.bpe import qwen2_specials, write_qwen2
+from checkpoints.bpe import qwen2_specials, write_llama3, write_qwen2
 from checkpoints.configuration import tower_config, write_hf, write_original
 from checkpoints.sentencepiece_model import write_llama
 from checkpoints.shapes import FAMILIES, Family
@@ -23,6 +23,7 @@ from checkpoints.templates import chat_template
 from checkpoints.weights import checkpoint_weights
 
 LAYOUTS = ("hf", "original")
+HF_ONLY = ("qwen2_vl", "llava_llama3")
 
 
 def _save_weights(folder: Path, weights: dict[str, np.ndarray], shards: int) -> None:
@@ -42,6 +43,8 @@ def _save_weights(folder: Path, weights: dict[str, np.ndarray], shards: int) -> 
 
 
 def _tokenizer(folder: Path, family: Family, original: bool) -> dict[str, int]:
+    if family.tokenizer == "llama3":
+        return write_llama3(folder)
     if family.text == "qwen2":
         return write_qwen2(folder, qwen2_specials(family.name), fast=not original)
     # Releases have both files; some re-uploads only the second.
@@ -72,8 +75,8 @@ def main() -> None:
     parser.add_argument("--layout", choices=LAYOUTS, default="hf")
     parser.add_argument("--shards", type=int, default=1, help="number of weight files")
     args = parser.parse_args()
-    if args.family == "qwen2_vl" and args.layout == "original":
-        parser.error("Qwen2-VL has one layout: hf")
+    if args.family in HF_ONLY and args.layout == "original":
+        parser.error(f"{args.family} has one layout: hf")
     make_checkpoint(args.out, args.family, args.layout, args.shards)
 
 

@@ -29,7 +29,7 @@ done
 "$venv/bin/python" "$root/tools/make_model.py" --out "$out/siglip-qwen2-wide-q4_k" --pair siglip-qwen2-wide --type q4_k >/dev/null
 "$venv/bin/python" "$root/tools/make_model.py" --out "$out/onevision-27-f32" --pair onevision-27 --type f32 >/dev/null
 # Checkpoints as models are released, and the pairs that the converter makes of them.
-for family in llava llava_next llava_next_mistral llava_onevision qwen2_vl; do
+for family in llava llava_next llava_next_mistral llava_llama3 llava_onevision qwen2_vl; do
     "$venv/bin/python" "$root/tools/make_checkpoint.py" --out "$out/checkpoints/$family" --family "$family"
     for type in f32 f16; do
         pair=$out/hf-$family-$type

@@ -18,7 +18,7 @@ from checkpoints.weights import values_of as checkpoint_values
 from convert.encode import encode
 from convert.problem import Problem
 from convert.towers import named, tower_of
-from make_checkpoint import make_checkpoint
+from make_checkpoint import HF_ONLY, make_checkpoint
 from testmodels.tensors import decoder_tensors, tower_tensors
 
 TOOLS = Path(__file__).resolve().parent
@@ -71,6 +71,10 @@ def expected_text(family: Family) -> dict[str, np.ndarray]:
             if name.endswith(("attn_q.weight", "attn_k.weight")):
                 rows = [head * 2 * half + j for head in range(len(values) // (2 * half)) for j in order]
                 found[name] = values[rows]
+    if family.rope:
+        # Wavelengths 6.3, 20 and 63 lie below 64; of 199 the share (256 / 199 - 1) / 3 stays; the others are 8 times slower.
+        share = (256 / (2 * np.pi * 10**1.5) - 1) / 3
+        found["rope_freqs.weight"] = np.array([1, 1, 1, 1 / ((1 - share) / 8 + share), 8, 8, 8, 8], np.float32)
     return found
 
 
@@ -91,11 +95,11 @@ class EveryTensor(Folder):
 
     def check_pair(self, name: str, layout: str):
         family = FAMILIES[name]
-        checkpoint = make_checkpoint(self.folder / "checkpoint", name, layout, shards=3)
-        tower = ("--tower", self.folder / "checkpoint-tower") if layout == "original" else ()
+        checkpoint = make_checkpoint(self.folder / f"{name}-{layout}", name, layout, shards=3)
+        tower = ("--tower", f"{checkpoint}-tower") if layout == "original" else ()
         text, mmproj = self.convert(checkpoint, "--type", "f32", "--tower-type", "f32", *tower)
         self.check(text, expected_text(family))
-        used = family.tower.stored - (family.tower.family == "clip")
+        used = family.tower.stored - (family.model != "llava_onevision" and family.tower.family != "qwen2vl")
         expected = expected_tower(family, used)
         if family.pinpoints is not None:
             from safetensors.numpy import load_file
@@ -112,15 +116,15 @@ class EveryTensor(Folder):
         for name in FAMILIES:
             with self.subTest(family=name):
                 _, mmproj = self.check_pair(name, "hf")
-                self.assertEqual(mmproj["illava.vision.family"], name.removesuffix("_mistral"))
+                self.assertEqual(mmproj["illava.vision.family"], FAMILIES[name].model)
             shutil.rmtree(self.out)
 
     def test_original_layout(self):
         for name in FAMILIES:
-            if name != "qwen2_vl":
+            if name not in HF_ONLY:
                 with self.subTest(family=name):
                     _, mmproj = self.check_pair(name, "original")
-                    self.assertEqual(mmproj["illava.vision.family"], name.removesuffix("_mistral"))
+                    self.assertEqual(mmproj["illava.vision.family"], FAMILIES[name].model)
                 shutil.rmtree(self.out)
 
     def test_names_that_transformers_saves_today(self):
@@ -138,13 +142,40 @@ class EveryTensor(Folder):
         text, _ = self.convert(checkpoint, "--type", "f32")
         self.check(text, expected_text(FAMILIES["llava_next"]))
 
-    def test_a_tied_output_is_stored_once(self):
+    def head(self, tied: bool, change) -> tuple[list[str], str]:
+        """Names of the text model's tensors and what is said, with the weights that `change` makes."""
+        from safetensors.numpy import load_file, save_file
+
         checkpoint = make_checkpoint(self.folder / "checkpoint", "llava_onevision")
         config = json.loads((checkpoint / "config.json").read_text())
-        config["text_config"]["tie_word_embeddings"] = True
+        config["text_config"]["tie_word_embeddings"] = config["tie_word_embeddings"] = tied
         (checkpoint / "config.json").write_text(json.dumps(config))
-        text, _ = self.convert(checkpoint)
-        self.assertNotIn("output.weight", [tensor.name for tensor in text.tensors])
+        weights = load_file(checkpoint / "model.safetensors")
+        change(weights, "language_model.lm_head.weight", weights["language_model.model.embed_tokens.weight"])
+        save_file(weights, checkpoint / "model.safetensors")
+        status, said = run(checkpoint, "--out", self.out, "--name", "tiny", "--only", "text")
+        self.assertEqual(status, 0, said)
+        tensors = gguf.GGUFReader(next(self.out.glob("tiny-*.gguf"))).tensors
+        shutil.rmtree(self.out)
+        return [tensor.name for tensor in tensors], said
+
+    def test_the_output_is_what_the_files_hold(self):
+        same = lambda weights, head, table: weights.update({head: table})  # noqa: E731
+        gone = lambda weights, head, table: weights.pop(head)  # noqa: E731
+        other = lambda weights, head, table: None  # noqa: E731
+        for tied, change, stored, remark in (
+            (True, same, False, None),
+            (True, gone, False, None),
+            (True, other, True, "lm_head.weight differs from it: lm_head.weight is kept"),
+            (False, other, True, None),
+            (False, same, True, None),
+            (False, gone, False, "have no lm_head.weight: the table of token vectors is taken"),
+        ):
+            with self.subTest(tied=tied, stored=stored, remark=remark):
+                names, said = self.head(tied, change)
+                self.assertEqual("output.weight" in names, stored)
+                self.assertEqual("lm_head" in said, remark is not None)
+                self.assertIn(remark or "", said)
 
 
 class TowerElsewhere(Folder):

@@ -12,7 +12,7 @@ from make_checkpoint import make_checkpoint
 from test_convert import TOOLS, Folder, run
 
 
-class Wrong(Folder):
+class Refusals(Folder):
     """Each is one line, and leaves no file."""
 
     def check(self, checkpoint: Path, *parts: str, arguments=()):
@@ -30,6 +30,8 @@ class Wrong(Folder):
         (checkpoint / file).write_text(json.dumps(content | changes))
         return checkpoint
 
+
+class Wrong(Refusals):
     def test_folders(self):
         self.check(self.folder / "nothing", "not a checkpoint folder", "no such folder")
         self.check(self.folder, "not a checkpoint folder", "config.json")

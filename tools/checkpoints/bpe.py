@@ -1,4 +1,4 @@
-"""The tiny Qwen2 tokenizer: byte-level BPE with the released pre-tokenizer and marks."""
+"""Tiny tokenizers of Qwen2 and Llama 3: byte-level BPE with the released pre-tokenizers and marks."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,10 @@ from testmodels.vocabulary import CORPUS, MERGES, byte_symbols, learn_merges
 _PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+# Llama 3 takes up to three digits at once.
+_LLAMA3_PATTERN = _PATTERN.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+_LLAMA3_SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
+                   "<|finetune_right_pad_id|>", "<image>")
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _VISION = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 _LLAVA = ("<image>", "<video>")
@@ -18,12 +22,43 @@ def qwen2_specials(name: str) -> tuple[str, ...]:
     return _SPECIAL + (_VISION if name == "qwen2_vl" else _LLAVA)
 
 
-def write_qwen2(folder: Path, specials: tuple[str, ...], fast: bool) -> dict[str, int]:
-    """Writes the tokenizer files; `fast` chooses tokenizer.json, else vocab.json and merges.txt."""
+def _learned(specials: tuple[str, ...]) -> tuple[list[tuple[str, str]], dict[str, int], dict[str, int]]:
+    """Merges, the vocabulary and the ids of `specials`, which follow it."""
     merges = learn_merges(CORPUS, MERGES)
     tokens = byte_symbols() + [a + b for a, b in merges]
     vocabulary = {token: i for i, token in enumerate(tokens)}
-    ids = {token: len(tokens) + i for i, token in enumerate(specials)}
+    return merges, vocabulary, {token: len(tokens) + i for i, token in enumerate(specials)}
+
+
+def write_llama3(folder: Path) -> dict[str, int]:
+    """Writes tokenizer.json and its configuration, as Llama 3.1 is released."""
+    merges, vocabulary, ids = _learned(_LLAMA3_SPECIAL)
+    fast = _fast(vocabulary, merges, ids, _LLAMA3_PATTERN)
+    bos = "<|begin_of_text|>"
+    start = {"SpecialToken": {"id": bos, "type_id": 0}}
+    text = [{"Sequence": {"id": name, "type_id": i}} for i, name in enumerate("AB")]
+    fast["normalizer"] = None
+    fast["post_processor"] = {"type": "Sequence", "processors": [
+        fast["post_processor"],
+        {"type": "TemplateProcessing", "single": [start, text[0]], "pair": [start, text[0], start, text[1]],
+         "special_tokens": {bos: {"id": bos, "ids": [ids[bos]], "tokens": [bos]}}},
+    ]}
+    (folder / "tokenizer.json").write_text(json.dumps(fast, ensure_ascii=False))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "added_tokens_decoder": {str(i): {"content": token, "special": True} for token, i in ids.items()},
+        "bos_token": bos,
+        "eos_token": "<|eot_id|>",
+        "pad_token": "<|finetune_right_pad_id|>",
+        "model_max_length": 4096,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
+    return ids
+
+
+def write_qwen2(folder: Path, specials: tuple[str, ...], fast: bool) -> dict[str, int]:
+    """Writes the tokenizer files; `fast` chooses tokenizer.json, else vocab.json and merges.txt."""
+    merges, vocabulary, ids = _learned(specials)
     if fast:
         (folder / "tokenizer.json").write_text(json.dumps(_fast(vocabulary, merges, ids), ensure_ascii=False))
     else:
@@ -44,8 +79,10 @@ def write_qwen2(folder: Path, specials: tuple[str, ...], fast: bool) -> dict[str
     return ids
 
 
-def _fast(vocabulary: dict[str, int], merges: list[tuple[str, str]], ids: dict[str, int]) -> dict:
-    split = {"type": "Split", "pattern": {"Regex": _PATTERN}, "behavior": "Isolated", "invert": False}
+def _fast(
+    vocabulary: dict[str, int], merges: list[tuple[str, str]], ids: dict[str, int], pattern: str = _PATTERN
+) -> dict:
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     return {
         "version": "1.0",

@@ -29,8 +29,9 @@ def _text(family: Family, ids: dict[str, int]) -> dict:
         "vocab_size": d.vocabulary,
         "hidden_act": "silu",
         "tie_word_embeddings": d.tied,
-        "bos_token_id": ids.get("<|endoftext|>", 1),
-        "eos_token_id": ids.get("<|im_end|>", 2),
+        "bos_token_id": ids.get("<|endoftext|>", ids.get("<|begin_of_text|>", 1)),
+        "eos_token_id": ids.get("<|im_end|>", ids.get("<|eot_id|>", 2)),
+        **({"rope_scaling": family.rope} if family.rope else {}),
     }
 
 
@@ -69,7 +70,7 @@ def write_hf(folder: Path, family: Family, ids: dict[str, int]) -> None:
     if family.name == "qwen2_vl":
         return _write_qwen2vl(folder, family, ids)
     siglip = family.tower.family == "siglip"
-    model = family.name.removesuffix("_mistral")
+    model = family.model
     classes = {"llava": "Llava", "llava_next": "LlavaNext", "llava_onevision": "LlavaOnevision"}
     strategy = "full" if siglip else "default"
     config = {
@@ -79,7 +80,8 @@ def write_hf(folder: Path, family: Family, ids: dict[str, int]) -> None:
         "projector_hidden_act": "gelu",
         "text_config": {"model_type": family.text, **_text(family, ids)},
         "vision_config": tower_config(family.tower),
-        "vision_feature_layer": -1 if siglip else -2,
+        # LLaVA-OneVision is released without the block that would not be used.
+        "vision_feature_layer": -1 if model == "llava_onevision" else -2,
         "vision_feature_select_strategy": strategy,
         "tie_word_embeddings": family.decoder.tied,
         "torch_dtype": "float32",
@@ -90,7 +92,11 @@ def write_hf(folder: Path, family: Family, ids: dict[str, int]) -> None:
     if family.pinpoints is not None:
         config["image_grid_pinpoints"] = picture["image_grid_pinpoints"] = family.pinpoints
         picture["do_pad"] = True
-    if siglip:
+    if siglip and model == "llava":
+        # SigLIP's own processor: squeezed into a square, neither padded nor cropped.
+        picture |= {"image_processor_type": "SiglipImageProcessor", "size": {"height": IMAGE, "width": IMAGE}}
+        processor["num_additional_image_tokens"] = 0
+    elif siglip:
         config |= {"video_token_index": ids["<video>"], "vision_aspect_ratio": "anyres_max_9"}
         processor |= {"num_image_tokens": family.tower.tokens, "vision_aspect_ratio": "anyres_max_9"}
         picture["size"] = {"height": IMAGE, "width": IMAGE}
@@ -100,7 +106,7 @@ def write_hf(folder: Path, family: Family, ids: dict[str, int]) -> None:
         processor["num_additional_image_tokens"] = 1
         picture |= {"size": {"shortest_edge": IMAGE}, "do_center_crop": True,
                     "crop_size": {"height": IMAGE, "width": IMAGE}}
-    if model == "llava":
+    if model == "llava" and not siglip:
         # Padding to a square, as the authors' own code does.
         picture["do_pad"] = True
     _save(folder, "config.json", config)

@@ -24,6 +24,13 @@ class Family:
     text: str  # "qwen2", "llama" or "mistral"
     seed: int
     pinpoints: list[list[int]] | None = None
+    rope: dict | None = None  # as `rope_scaling` of a configuration
+    tokenizer: str = ""  # "llama3", or the text model's usual one
+
+    @property
+    def model(self) -> str:
+        """The model type, which several text models share."""
+        return self.name.removesuffix("_mistral").removesuffix("_llama3")
 
 
 def _pixels(grid: list[list[int]]) -> list[list[int]]:
@@ -71,6 +78,18 @@ FAMILIES = {
         Decoder("llama", 64, 10, 4, 4, 160, 512, 4096, 1e4, 1e-5, tied=False),
         "llama",
         seed=14,
+    ),
+    # As JoyCaption: LLaVA with SigLIP on Llama 3.1. Of the wavelengths 6 to 19,869, three lie below 64 and stay, one
+    # lies between, four lie above 256 and are stretched.
+    "llava_llama3": Family(
+        "llava_llama3",
+        Tower("siglip", IMAGE, 8, 64, 4, 11, 152, 1e-6, 64, 64),
+        Decoder("llama", 64, 10, 4, 2, 160, 512, 4096, 1e4, 1e-5, tied=False),
+        "llama",
+        seed=16,
+        rope={"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+              "original_max_position_embeddings": 256},
+        tokenizer="llama3",
     ),
     "qwen2_vl": Family(
         "qwen2_vl",

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from gguf.utility import SafetensorsLocal
 
+from .causes import check_adapter, check_names, check_quantised
 from .problem import Problem
 from .torch_file import TorchFile
 
@@ -69,16 +70,19 @@ class Checkpoint:
     """A folder as it is downloaded. `tensors` maps names to sources, in the order of the files."""
 
     def __init__(self, folder: Path):
+        check_adapter(folder)
         if not (folder / "config.json").is_file():
             why = "it has no config.json" if folder.is_dir() else "there is no such folder"
             raise Problem(f"{folder} is not a checkpoint folder: {why}")
         self.folder = folder
         self.config = read_json(folder / "config.json")
+        check_quantised(folder, self.config)
         self.files = _weight_files(folder)
         self.tensors: dict[str, Source] = {}
         for path in self.files:
-            found = _safetensors(path) if path.suffix == ".safetensors" else TorchFile(path).sources()
+            found = safetensors(path) if path.suffix == ".safetensors" else TorchFile(path).sources()
             self.tensors.update((source.name, source) for source in found)
+        check_names(folder, self.tensors)
 
     def json(self, name: str) -> dict:
         """An optional file of the folder; empty where there is none."""
@@ -97,7 +101,7 @@ def _weight_files(folder: Path) -> list[Path]:
             _all_there(folder, names, index)
             return [folder / name for name in names]
     for pattern in ("model*.safetensors", "pytorch_model*.bin", "*.safetensors"):
-        files = sorted(folder.glob(pattern))
+        files = sorted(path for path in folder.glob(pattern) if not path.name.startswith("adapter_"))
         if files:
             total = re.search(r"-of-0*(\d+)\.", files[0].name)
             if total and len(files) != int(total[1]):
@@ -116,7 +120,7 @@ def _all_there(folder: Path, names: list[str], index: str) -> None:
         raise Problem(f"{folder / index} lists no shards")
 
 
-def _safetensors(path: Path) -> list[SafetensorsSource]:
+def safetensors(path: Path) -> list[SafetensorsSource]:
     size = path.stat().st_size
     try:
         tensors = SafetensorsLocal(path).tensors
@@ -129,6 +133,12 @@ def _safetensors(path: Path) -> list[SafetensorsSource]:
             raise Problem(f"{path} is truncated: tensor {name} ends at byte {place.offset + place.size} of {size}")
         if tensor.dtype in _DTYPES:
             sources.append(SafetensorsSource(name, tensor.dtype, tuple(tensor.shape), path, place.offset))
+        elif tensor.dtype.startswith("F8"):
+            raise Problem(f"{path}: tensor {name} is stored as FP8 ({tensor.dtype}); convert the model it was made from, in "
+                          "F32, F16 or BF16")
+        elif tensor.dtype in ("I8", "U8", "I32") and len(tensor.shape) == 2:
+            raise Problem(f"{path}: tensor {name} is a matrix of integers ({tensor.dtype}), so the weights are quantised; "
+                          "convert the model it was made from, in F32, F16 or BF16")
         elif not tensor.dtype.startswith(("I", "U", "BOOL")):
             raise Problem(f"{path}: tensor {name} is stored as {tensor.dtype}; a checkpoint in F32, F16 or BF16 is needed")
     return sources

@@ -12,10 +12,12 @@ import transformers
 from .checkpoint import Checkpoint
 from .model import LLAVA, NEXT, ONEVISION, QWEN2VL as QWEN2VL_FAMILY, Model, split, text_of
 from .output import Tensors
-from .picture import hf_pictures, normalisation
+from .picture import hf_pictures
+from .processor import check_size, image_processor, normalisation
 from .problem import Problem
-from .towers import CLIP_MEAN, CLIP_STD, QWEN2VL, Tower, tower_of
+from .towers import QWEN2VL, Tower, tower_of
 
+_PROJECTOR_ACTIVATIONS = ("gelu", "gelu_pytorch_tanh")
 _TEXT = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}
 _FAMILIES = (LLAVA, NEXT, ONEVISION, QWEN2VL_FAMILY)
 
@@ -35,7 +37,7 @@ def read(checkpoint: Checkpoint, tower: Path | None) -> Model:
         raise Problem(f"{checkpoint.folder / 'config.json'} is no usable configuration of {family} "
                       f"({reason[0] if reason else type(error).__name__})") from None
     text_sources, vision_sources = split(checkpoint)
-    processor = checkpoint.json("preprocessor_config.json") or checkpoint.json("processor_config.json").get("image_processor", {})
+    processor = image_processor(checkpoint)
     kind = config.text_config.model_type
     if family == QWEN2VL_FAMILY:
         arch, vision, activation = "qwen2vl", _qwen2vl_tower(config, processor), "gelu"
@@ -44,6 +46,9 @@ def read(checkpoint: Checkpoint, tower: Path | None) -> Model:
         if arch is None:
             raise Problem(f"{checkpoint.folder}: the language model {kind} is not known; {', '.join(_TEXT)} are")
         vision, activation = _tower(config, processor), config.projector_hidden_act
+        if activation not in _PROJECTOR_ACTIVATIONS:
+            raise Problem(f"{checkpoint.folder}: projector_hidden_act {activation} is not supported; "
+                          f"{', '.join(_PROJECTOR_ACTIVATIONS)} are")
     text = text_of(config.text_config, arch)
     if config.tie_word_embeddings:
         text = replace(text, tied=True)
@@ -68,7 +73,9 @@ def _tower(config, processor: dict) -> Tower:
                       "the class token does not go to the language model")
     # hidden_states[0] is the input of the first block, hidden_states[n] the output of block n - 1.
     used = layer if layer >= 0 else blocks + 1 + layer
-    return tower_of(vision, used, *normalisation(processor))
+    tower = tower_of(vision, used, *normalisation(processor))
+    check_size(processor, tower.image)
+    return tower
 
 
 def _qwen2vl_tower(config, processor: dict) -> Tower:
@@ -80,4 +87,4 @@ def _qwen2vl_tower(config, processor: dict) -> Tower:
     # Rotary positions know no size: 560 is what llama.cpp's own pairs say.
     return Tower(QWEN2VL, image=560, patch=vision.patch_size, width=vision.embed_dim, heads=vision.num_heads,
                  mlp=int(vision.embed_dim * vision.mlp_ratio), blocks=vision.depth, used=vision.depth, eps=1e-6,
-                 activation="quick_gelu" if vision.hidden_act == "quick_gelu" else "gelu", mean=mean or CLIP_MEAN, std=std or CLIP_STD)
+                 activation="quick_gelu" if vision.hidden_act == "quick_gelu" else "gelu", mean=mean, std=std)

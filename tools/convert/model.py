@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Sequence
 
 from .checkpoint import Checkpoint, Source, read_json
 from .names import canonical, tower_only
 from .output import Tensors
 from .picture import Pictures
-from .problem import Problem
+from .problem import Problem, say
 from .towers import Tower
 
 LLAVA, NEXT, ONEVISION, QWEN2VL = "llava", "llava_next", "llava_onevision", "qwen2_vl"
@@ -78,6 +79,8 @@ def external_tower(folder: Path) -> tuple[dict, dict[str, Source]]:
 
 def text_of(config, arch: str) -> Text:
     """From a configuration of transformers."""
+    if config.hidden_act != "silu":
+        raise Problem(f"the language model's activation is {config.hidden_act}; llama.cpp's graph of {arch} computes silu")
     rope = dict(getattr(config, "rope_parameters", None) or {})
     heads = config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -85,16 +88,31 @@ def text_of(config, arch: str) -> Text:
     return Text(
         arch=arch, width=config.hidden_size, layers=config.num_hidden_layers, heads=heads,
         kv_heads=getattr(config, "num_key_value_heads", None) or heads, head_size=head_size,
-        mlp=config.intermediate_size, context=config.max_position_embeddings, eps=config.rms_norm_eps, rope=rope,
+        mlp=config.intermediate_size, context=_context(config), eps=config.rms_norm_eps, rope=rope,
         tied=bool(getattr(config, "tie_word_embeddings", False)),
         eos=eos[0] if isinstance(eos, list) and eos else eos, bos=config.bos_token_id,
     )
 
 
-def open_model(folder: Path, tower: Path | None) -> tuple[Checkpoint, Model]:
-    """Reads the configuration of either layout."""
+def _context(config) -> int:
+    """Tokens that the model reads as it was trained to. llama.cpp's graphs of these models know no sliding window."""
+    context = config.max_position_embeddings
+    window = getattr(config, "sliding_window", None)
+    if config.model_type == "qwen2" and not getattr(config, "use_sliding_window", False):
+        window = None
+    if window is None or window >= context:
+        return context
+    say(f"attention sees {window} tokens back (sliding_window), so the context is {window} and not {context}")
+    return window
+
+
+def open_model(folder: Path, tower: Path | None, adapters: Sequence[Path] = ()) -> tuple[Checkpoint, Model]:
+    """Reads the configuration of either layout; `adapters` are applied one after the other."""
     from . import layout_hf, layout_original
+    from .lora import apply_adapter
 
     checkpoint = Checkpoint(folder)
+    for adapter in adapters:
+        apply_adapter(checkpoint, adapter)
     layout = layout_original if "mm_vision_tower" in checkpoint.config else layout_hf
     return checkpoint, layout.read(checkpoint, tower)

@@ -10,7 +10,8 @@
 
 import re
 
-_PREFIX = re.compile(r"^(model\.|language_model\.)+")
+# `module.` is from DistributedDataParallel, `_orig_mod.` from torch.compile, `base_model.model.` from PEFT.
+_PREFIX = re.compile(r"^(module\.|_orig_mod\.|base_model\.model\.|model\.|language_model\.)+")
 _TOWER = re.compile(r"^(vision_tower\.)+(vision_model\.)?|^visual\.|^vision_model\.")
 _PROJECTOR = re.compile(r"^multi_modal_projector\.linear_([12])\.|^mm_projector\.(\d+)\.")
 # Buffers, and parts of a tower behind the layer whose output is taken.

@@ -10,9 +10,9 @@ import gguf
 
 from .checkpoint import Checkpoint
 from .problem import Problem
+from .processor import FILTERS, video_processor
 from .towers import Tower
 
-_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _MAX_TILES = re.compile(r"anyres_max_(\d+)$")
 
 
@@ -66,14 +66,6 @@ def _onevision_video(told: dict) -> dict:
     return video
 
 
-def normalisation(processor: dict) -> tuple[list[float] | None, list[float] | None]:
-    """Mean and standard deviation of the three colours, where a processor gives them."""
-    mean, std = processor.get("image_mean"), processor.get("image_std")
-    if mean is None or std is None or len(mean) != 3 or len(std) != 3:
-        return None, None
-    return [float(x) for x in mean], [float(x) for x in std]
-
-
 def _mean_color(tower: Tower) -> list[int]:
     return [int(x * 255) for x in tower.mean]
 
@@ -87,10 +79,12 @@ def _checked(pinpoints: list[tuple[int, int]], tower: Tower, where: str) -> list
 
 def hf_pictures(family: str, checkpoint: Checkpoint, config, processor: dict, tower: Tower) -> Pictures:
     """From a processor's configuration; a list of pinpoints there is (height, width)."""
-    resample = _FILTERS.get(processor.get("resample", 3), "bicubic")
+    resample = FILTERS[processor.get("resample", 3)]
     if family == "qwen2_vl":
         return _qwen2vl(checkpoint, processor, resample)
     if family == "llava":
+        if str(processor.get("image_processor_type", "")).startswith("Siglip"):
+            return Pictures("square", resample=resample)
         # The processor of the first re-uploads crops; the authors pad, and trained so.
         return Pictures("pad", pad_color=_mean_color(tower), resample=resample)
     listed = processor.get("image_grid_pinpoints") or config.image_grid_pinpoints
@@ -98,7 +92,7 @@ def hf_pictures(family: str, checkpoint: Checkpoint, config, processor: dict, to
     if family == "llava_onevision":
         ratio = checkpoint.json("processor_config.json").get("vision_aspect_ratio", config.vision_aspect_ratio)
         # Only a processor that was saved with a number of frames has it.
-        video = _onevision_video(checkpoint.json("video_preprocessor_config.json"))
+        video = _onevision_video(video_processor(checkpoint))
         return Pictures(ratio, pinpoints, "spatial_unpad", [0, 0, 0], resample, video=video)
     return Pictures("anyres", pinpoints, "spatial_unpad", [0, 0, 0], resample)
 
@@ -108,7 +102,7 @@ def _qwen2vl(checkpoint: Checkpoint, processor: dict, resample: str) -> Pictures
     low = processor.get("min_pixels") or size.get("shortest_edge") or size.get("min_pixels") or 56 * 56
     high = processor.get("max_pixels") or size.get("longest_edge") or size.get("max_pixels") or 28 * 28 * 1280
     # Frames have limits of their own only where a video processor is released with the model.
-    video = checkpoint.json("video_preprocessor_config.json")
+    video = video_processor(checkpoint)
     edges = video.get("size") or {}
     factor = 2 * int(processor.get("patch_size", 14))
     return Pictures(resample=resample, min_pixels=int(low), max_pixels=int(high), video={

@@ -1,7 +1,11 @@
 """The chat template: the checkpoint's own, or what the authors' code writes around a question."""
 
+from pathlib import Path
+
 from .checkpoint import Checkpoint
 from .model import Model
+from .problem import Problem
+from .templates_check import check_template
 from .vocabulary import Vocabulary
 
 # Content may be a string or a list of parts; a picture is `<image>` and a line break.
@@ -54,8 +58,25 @@ QWEN = _chatml("You are a helpful assistant.", "<|im_end|>\\n")
 YI = _chatml("Answer the questions.", "<|im_end|>")
 
 
-def chat_template(checkpoint: Checkpoint, model: Model, vocabulary: Vocabulary) -> str | None:
-    """The authors' conversation for their layout, whose tokenizers carry that of the text model at best."""
+def chat_template(
+    checkpoint: Checkpoint, model: Model, vocabulary: Vocabulary, given: Path | None = None
+) -> str | None:
+    """The template of the file `given`, else of the checkpoint; for the authors' layout, whose tokenizers carry that of
+    the text model at best, their conversation. Raises Problem for one that does not run."""
+    if given is None:
+        source, where = _chosen(checkpoint, model, vocabulary), str(checkpoint.folder)
+    else:
+        try:
+            source, where = given.read_text(encoding="utf-8"), str(given)
+        except (OSError, ValueError) as error:
+            raise Problem(f"--chat-template {given} cannot be read ({error})") from None
+    if source is not None:
+        tokens = {f"{name}_token": vocabulary.tokens[place] for name, place in vocabulary.special.items()}
+        check_template(where, source, tokens)
+    return source
+
+
+def _chosen(checkpoint: Checkpoint, model: Model, vocabulary: Vocabulary) -> str | None:
     stored = _stored(checkpoint)
     if stored is not None and not model.original:
         return stored

@@ -1,13 +1,16 @@
 """The language model's file: metadata and tensors as llama.cpp names them."""
 
 import gguf
+import numpy as np
 
 from .model import Model, Text
 from .output import MATRIX, TABLE, Output, Tensors
-from .problem import Problem
+from .problem import Problem, say
+from .rope import frequency_divisors, write_rope
 from .vocabulary import Vocabulary
 
-_SCALED = {"linear": gguf.RopeScalingType.LINEAR, "yarn": gguf.RopeScalingType.YARN}
+# Values compared at a time.
+_CHUNK = 1 << 22
 
 
 def write_metadata(writer: gguf.GGUFWriter, text: Text, vocabulary: Vocabulary) -> None:
@@ -23,23 +26,14 @@ def write_metadata(writer: gguf.GGUFWriter, text: Text, vocabulary: Vocabulary) 
         writer.add_value_length(text.head_size)
     if text.arch == "llama":
         writer.add_rope_dimension_count(text.head_size)
-    _write_rope(writer, text)
+    write_rope(writer, text.rope, text.context)
+    _write_sections(writer, text)
     writer.add_vocab_size(len(vocabulary.tokens))
     vocabulary.write(writer)
 
 
-def _write_rope(writer: gguf.GGUFWriter, text: Text) -> None:
-    rope = text.rope
-    writer.add_rope_freq_base(float(rope.get("rope_theta", 10000.0)))
-    kind = rope.get("rope_type", "default")
-    if kind != "default":
-        if kind not in _SCALED:
-            raise Problem(f"rotary positions of type {kind} are not supported; default, linear and yarn are")
-        writer.add_rope_scaling_type(_SCALED[kind])
-        writer.add_rope_scaling_factor(float(rope["factor"]))
-        if kind == "yarn":
-            writer.add_rope_scaling_orig_ctx_len(int(rope.get("original_max_position_embeddings", text.context)))
-    sections = rope.get("mrope_section")
+def _write_sections(writer: gguf.GGUFWriter, text: Text) -> None:
+    sections = text.rope.get("mrope_section")
     if text.arch == "qwen2vl":
         if not sections or len(sections) != 3:
             raise Problem(f"mrope_section is {sections}; Qwen2-VL has three numbers there")
@@ -75,10 +69,36 @@ def outputs(model: Model) -> list[Output]:
             add(f"ffn_{part}.weight", f"mlp.{part}_proj.weight", text.mlp, text.width)
         add("ffn_down.weight", "mlp.down_proj.weight", text.width, text.mlp)
     found.append(tensors.plain("output_norm.weight", "norm.weight", (text.width,)))
-    if "lm_head.weight" in tensors.sources and not text.tied:
-        found.append(tensors.plain("output.weight", "lm_head.weight", (rows, text.width), MATRIX))
+    found += _head(model, rows)
+    found += frequency_divisors(text.rope, text.head_size)
     tensors.finish(ignored=["lm_head.weight"])
     return found
+
+
+def _head(model: Model, rows: int) -> list[Output]:
+    """The output matrix, if it is another than the table of token vectors: the files go before the configuration."""
+    tensors, tied = model.text_tensors, model.text.tied
+    if "lm_head.weight" not in tensors.sources:
+        if not tied:
+            say("the configuration says that the output has a matrix of its own, but the files have no lm_head.weight: "
+                "the table of token vectors is taken")
+        return []
+    head = tensors.plain("output.weight", "lm_head.weight", (rows, model.text.width), MATRIX)
+    if not tied:
+        return [head]
+    if _same(head, tensors.plain("token_embd.weight", "embed_tokens.weight", head.shape)):
+        return []
+    say("the configuration says that the output is the table of token vectors, but lm_head.weight differs from it: "
+        "lm_head.weight is kept")
+    return [head]
+
+
+def _same(one: Output, other: Output) -> bool:
+    step = max(_CHUNK // one.shape[1], 1)
+    return all(
+        np.array_equal(one.rows(start, min(start + step, one.shape[0])), other.rows(start, min(start + step, one.shape[0])))
+        for start in range(0, one.shape[0], step)
+    )
 
 
 def _vocabulary_rows(tensors: Tensors) -> int:

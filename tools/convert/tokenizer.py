@@ -30,6 +30,8 @@ def read_vocabulary(checkpoint: Checkpoint, text: Text) -> Vocabulary:
     vocabulary.add_eos = _flag(config, "add_eos_token", False)
     if vocabulary.model == "llama":
         vocabulary.add_space_prefix = _flag(config, "add_prefix_space", vocabulary.add_space_prefix)
+        # A tokenizer of transformers 5 is not `legacy` unless its file says so; one of the authors' day was.
+        vocabulary.space_after_special = _flag(config, "legacy", "mm_vision_tower" in checkpoint.config)
     return vocabulary
 
 

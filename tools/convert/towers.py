@@ -54,9 +54,15 @@ def named(name: str) -> dict:
 
 def tower_of(config: dict, used: int, mean: list[float] | None = None, std: list[float] | None = None) -> Tower:
     """From the keys of a CLIP or SigLIP vision configuration."""
-    siglip = str(config.get("model_type", "")).startswith("siglip")
+    kind = str(config.get("model_type") or "clip_vision_model")
+    if not kind.startswith(("clip", "siglip")) or kind.startswith("siglip2"):
+        raise Problem(f"the image encoder is a {kind}, which is not supported; CLIP and SigLIP are")
+    siglip = kind.startswith("siglip")
+    named = config.get("hidden_act", "gelu_pytorch_tanh" if siglip else "quick_gelu")
+    if named not in _ACTIVATIONS:
+        raise Problem(f"the image encoder's activation {named} is not supported; {', '.join(_ACTIVATIONS)} are")
     try:
-        activation = _ACTIVATIONS[config.get("hidden_act", "gelu_pytorch_tanh" if siglip else "quick_gelu")]
+        activation = _ACTIVATIONS[named]
         numbers = {ours: int(config[theirs]) for ours, theirs in (
             ("image", "image_size"), ("patch", "patch_size"), ("width", "hidden_size"), ("heads", "num_attention_heads"),
             ("mlp", "intermediate_size"), ("blocks", "num_hidden_layers"))}

@@ -23,6 +23,7 @@ class Vocabulary:
     scores: list[float] | None = None
     merges: list[str] | None = None
     add_space_prefix: bool | None = None
+    space_after_special: bool = True  # whether text behind a special token begins with a space, too
     add_bos: bool = False
     add_eos: bool = False
     special: dict[str, int] = field(default_factory=dict)
@@ -75,5 +76,7 @@ class Vocabulary:
         writer.add_add_eos_token(self.add_eos)
         if self.add_space_prefix is not None:
             writer.add_add_space_prefix(self.add_space_prefix)
+        if self.add_space_prefix and not self.space_after_special:
+            writer.add_bool("illava.tokenizer.space_after_special", False)
         if self.chat_template is not None:
             writer.add_chat_template(self.chat_template)
