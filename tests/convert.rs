@@ -44,7 +44,7 @@ fn cases() -> Vec<(Case, Vec<f32>)> {
             (name.to_owned(), view.data().chunks_exact(4).map(value).collect())
         })
         .collect();
-    assert_eq!(index.cases.len(), 5);
+    assert_eq!(index.cases.len(), 6);
     index
         .cases
         .into_iter()

@@ -26,7 +26,7 @@ struct Question {
 fn settings(folder: &Path) -> LoadSettings {
     LoadSettings {
         text: folder.join("text.gguf"),
-        projector: folder.join("mmproj.gguf"),
+        projector: Some(folder.join("mmproj.gguf")),
         threads: 1,
         threads_batch: 1,
         batch: 512,

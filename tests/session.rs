@@ -22,7 +22,7 @@ fn settings(name: &str) -> LoadSettings {
     assert!(folder.is_dir(), "{} is missing: run tools/test-models.sh first", folder.display());
     LoadSettings {
         text: folder.join("text.gguf"),
-        projector: folder.join("mmproj.gguf"),
+        projector: Some(folder.join("mmproj.gguf")),
         threads: 2,
         threads_batch: 2,
         batch: 512,

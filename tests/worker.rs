@@ -159,7 +159,7 @@ impl Alone {
         let folder = folder(pair);
         let settings = LoadSettings {
             text: folder.join("text.gguf"),
-            projector: folder.join("mmproj.gguf"),
+            projector: Some(folder.join("mmproj.gguf")),
             threads: 2,
             threads_batch: 2,
             batch: 512,

@@ -25,16 +25,19 @@ from safetensors.torch import save_file
 from family_inputs import picture
 from make_family_fixtures import Model
 from reference_model.arithmetic import EXACT, SINGLE
-from reference_model.assembly import Tile, anyres, relabelled, video
+from reference_model.assembly import Tile, anyres, plain, relabelled, video
 from reference_model.decoder import Decoder
 from reference_model.encoder import Encoder
 from reference_model.merge import Step, order
+from reference_model.strategies import Rule
 from reference_model.weights import Weights
 
 MARGIN = 3.0
 SEEDS = 400
 QUESTION = "what is in the image"
 FAITHFUL, REFERENCE = "faithful", "reference"
+OWN, CLOSED = "own", "closed"
+MERGE, BIPARTITE = Rule(), Rule("bipartite")
 SCHEDULE = {2: 4, 3: 3, 4: 3, 5: 3}  # 49 patches to 36, a square
 GROUPS = {2: 4, 3: 4, 4: 8}
 LAYER_KEEP = {2: 0.7}
@@ -76,34 +79,50 @@ class Pair:
         each = len(tiles) // count
         return parts, [tiles[i * each : (i + 1) * each] for i in range(count)]
 
-    def encode(self, tiles, rounding: str, grid: str):
+    def encode(self, tiles, rounding: str, grid: str, rule: Rule):
         """[(encoded, place in time)] of one span."""
         encoder = self.encoders[rounding]
         if self.family != "qwen2_vl":
-            return [encoder.encode(t, SCHEDULE) for t in tiles]
+            return [encoder.encode(t, SCHEDULE, rule=rule) for t in tiles]
         pairs = [tiles[i : i + 2] for i in range(0, len(tiles), 2)] if len(tiles) > 1 else [tiles * 2]
-        return [encoder.encode(a, GROUPS, grid, second_frame=b) for a, b in pairs]
+        return [encoder.encode(a, GROUPS, grid, second_frame=b, rule=rule) for a, b in pairs]
 
-    def assemble(self, encoded, sizes, frames: int, grid: str) -> torch.Tensor:
+    def assemble(self, encoded, sizes, frames: int, grid: str):
         side = self.tower.fields["clip.vision.image_size"]
         if frames and self.family == "llava_onevision":
             return video([self.tile(e, grid) for e in encoded], self.newline)
         if len(encoded) == 1 or self.family == "qwen2_vl":
-            joined = torch.cat([e.embeddings for e in encoded])
-            return torch.cat([joined, self.newline[None]]) if self.family == "llava_onevision" else joined
+            tiles = [self.tile(e, FAITHFUL) for e in encoded]
+            return plain(tiles, self.newline if self.family == "llava_onevision" else None)
         (width, height), = sizes
         pinpoints = self.processors["pil"].model.config.image_grid_pinpoints
         best = transformers.image_processing_utils.select_best_resolution((height, width), pinpoints)
         cap = 9 if self.family == "llava_onevision" else None
         tiles = [self.tile(e, grid) for e in encoded[1:]]
         shape = (best[0] // side, best[1] // side)
-        return anyres(encoded[0].embeddings, tiles, shape, (height, width), self.newline, cap)
+        return anyres(self.tile(encoded[0], grid), tiles, shape, (height, width), self.newline, cap)
 
     @staticmethod
     def tile(encoded, grid: str) -> Tile:
         if grid == REFERENCE:
             return relabelled(encoded.embeddings)
-        return Tile(encoded.embeddings, encoded.cells, encoded.rows, encoded.columns)
+        return Tile(encoded.embeddings, encoded.cells, encoded.rows, encoded.columns, encoded.counts)
+
+    @staticmethod
+    def line(parts, spans, placed: str) -> torch.Tensor:
+        """One position for every row, [rows, 3]; `spans` are assembled."""
+        rows, at, spans = [], 0, iter(spans)
+        for part in parts:
+            if part is not None:
+                places, length = range(len(part)), len(part)
+            else:
+                span = next(spans)
+                places, length = span.places, span.length
+                if placed == CLOSED:
+                    places, length = range(len(places)), len(places)
+            rows += [at + place for place in places]
+            at += length
+        return torch.tensor(rows, dtype=torch.float64)[:, None].expand(len(rows), 3)
 
     def positions(self, parts, spans, grid: str) -> torch.Tensor:
         """(t, h, w) of every row, [rows, 3]; `spans` are lists of encoded."""
@@ -125,21 +144,23 @@ class Pair:
             at += max(down, across, len(span))
         return torch.tensor(rows, dtype=torch.float64)
 
-    def run(self, sizes, frames: int, seed: int, backend: str, rounding: str, grid: str):
-        """Logits, rows of the spans, and the steps as [(span, tile or None, step)]."""
+    def run(self, sizes, frames: int, seed: int, backend: str, rounding: str, way):
+        """Logits, the assembled spans, and the steps as [(span, tile or None, step)]."""
+        grid, placed, rule = way
         parts, spans = self.inputs(sizes, frames, seed, backend)
-        encoded = [self.encode(tiles, rounding, grid) for tiles in spans]
+        encoded = [self.encode(tiles, rounding, grid, rule) for tiles in spans]
         steps = [(s, t, step) for s, span in enumerate(encoded) for t, e in enumerate(span) for step in e.steps]
         rows = [self.assemble(span, sizes, frames, grid) for span in encoded]
         filled = iter(rows)
-        content = [next(filled) if part is None else part for part in parts]
+        content = [next(filled).rows if part is None else part for part in parts]
         if self.family == "qwen2_vl":
             positions = self.positions(parts, encoded, grid)
         else:
-            count = sum(map(len, content))
-            positions = torch.arange(count, dtype=torch.float64)[:, None].expand(count, 3)
-        logits, later = self.decoders[rounding].prefill_spans(content, positions, LAYER_KEEP)
-        return parts, logits, [len(r) for r in rows], steps + [(s, None, step) for s, step in later]
+            positions = self.line(parts, rows, placed)
+        counted = [span.sizes for span in rows] if placed == OWN else None
+        keep = LAYER_KEEP if rule == MERGE else {}
+        logits, later = self.decoders[rounding].prefill_spans(content, positions, keep, counted)
+        return parts, logits, rows, steps + [(s, None, step) for s, step in later]
 
 
 def same(a, b) -> bool:
@@ -149,6 +170,8 @@ def same(a, b) -> bool:
 def far_apart(exact, other) -> bool:
     """Whether the scores next to the edge of what goes are apart by more than rounding moves them."""
     for (_, _, a), (_, _, b) in zip(exact, other):
+        if a.into is None:
+            continue  # Who is alike does not follow from scores.
         r = len(a.merged) - 1
         edge = order(a.scores)[max(r - 1, 0) : r + 2]
         low = a.scores[edge]
@@ -163,19 +186,28 @@ def entry(step) -> dict:
     return {"span": span, "tile": tile, "layer": s.layer, "kept": s.kept, "into": s.into}
 
 
-def case(pair: Pair, name: str, sizes, frames: int, grid: str, tensors: dict) -> dict:
+def ways(family: str):
+    """Grid, positions and rule. Own positions count sizes; a grid of (t, h, w) has no closed ones of its own."""
+    own = [(FAITHFUL, OWN, MERGE), (FAITHFUL, OWN, BIPARTITE), (REFERENCE, CLOSED, MERGE)]
+    return own if family == "qwen2_vl" else [*own, (FAITHFUL, CLOSED, MERGE)]
+
+
+def case(pair: Pair, name: str, sizes, frames: int, way, tensors: dict) -> dict:
+    grid, placed, rule = way
     for seed in range(SEEDS):
-        _, _, _, exact = pair.run(sizes, frames, seed, "pil", EXACT, grid)
-        parts, logits, rows, steps = pair.run(sizes, frames, seed, "pil", SINGLE, grid)
+        _, _, _, exact = pair.run(sizes, frames, seed, "pil", EXACT, way)
+        parts, logits, rows, steps = pair.run(sizes, frames, seed, "pil", SINGLE, way)
         if not (same(exact, steps) and far_apart(exact, steps)):
             continue
-        if same(exact, pair.run(sizes, frames, seed, "torchvision", EXACT, grid)[3]):
+        if same(exact, pair.run(sizes, frames, seed, "torchvision", EXACT, way)[3]):
             break
     else:
         raise SystemExit(f"{pair.family} {name}: no pictures with safe gaps")
-    key = f"{pair.family}.{name}.{grid}"
+    key = f"{pair.family}.{name}.{grid}.{placed}.{rule.name}"
     tensors[f"{key}.logits"] = logits.float().contiguous()
-    print(f"  {name} {grid}: seed {seed}, spans {rows}, {len(steps)} steps", flush=True)
+    for i, span in enumerate(rows):
+        tensors[f"{key}.sizes.{i}"] = span.sizes.float().contiguous()
+    print(f"  {key}: seed {seed}, rows {[len(s.rows) for s in rows]}, {len(steps)} steps", flush=True)
     schedule = GROUPS if pair.family == "qwen2_vl" else SCHEDULE
     return {
         "name": key,
@@ -185,11 +217,14 @@ def case(pair: Pair, name: str, sizes, frames: int, grid: str, tensors: dict) ->
         "question": QUESTION,
         "seed": seed,
         "grid": grid,
+        "positions": placed,
+        "strategy": rule.name,
         "encoder": list(schedule.items()),
         "llm_layer": next(iter(LAYER_KEEP)),
-        "llm_keep": next(iter(LAYER_KEEP.values())),
+        "llm_keep": next(iter(LAYER_KEEP.values())) if rule == MERGE else 1.0,
         "parts": parts,
-        "spans": rows,
+        "spans": [len(span.rows) for span in rows],
+        "places": [[*span.places, span.length] for span in rows],
         "greedy": [int(logits.argmax())],
         "steps": [entry(s) for s in steps],
     }
@@ -207,7 +242,7 @@ def main() -> None:
     for family, cases in CASES.items():
         print(family, flush=True)
         pair = Pair(family, args.models)
-        entries += [case(pair, *c, grid, tensors) for c in cases for grid in (FAITHFUL, REFERENCE)]
+        entries += [case(pair, *c, way, tensors) for c in cases for way in ways(family)]
     path = args.out / "families-merging.safetensors"
     save_file(tensors, path)
     path.chmod(0o644)

@@ -1,5 +1,6 @@
 //! The engine over the native library.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::media::{Pixels, video};
 use crate::native::{
     Context, ContextOptions, Gguf, Grammar, LoadOptions, MergeStep, Prefill, Sampler, Sampling, SegmentInfo,
-    TextModel, Vision, VisionOptions,
+    TextModel, Vision, VisionInfo, VisionOptions,
 };
 use crate::pair::{self, Facts, LoadSettings, Loading, Pair};
 use crate::prompt::{self, Chunk, Message, Template, Tokenizer};
@@ -21,8 +22,8 @@ pub struct LlamaEngine {
     // Before the model it was made of, which it also keeps alive.
     context: Option<Context>,
     sampler: Option<Sampler>,
-    vision: Vision,
-    processor: Processor,
+    /// None for a text model alone.
+    tower: Option<(Vision, Processor)>,
     vocabulary: Vocabulary,
     template: Template,
     facts: Arc<Facts>,
@@ -34,6 +35,7 @@ pub struct LlamaEngine {
 pub struct Vocabulary {
     model: TextModel,
     markup: Vec<String>,
+    spaces_after_special: bool,
 }
 
 impl Vocabulary {
@@ -45,7 +47,9 @@ impl Vocabulary {
             .filter_map(|token| model.text(token))
             .filter(|text| text.len() > 2 && is_mark(text))
             .collect();
-        Self { model, markup }
+        let spaces_after_special =
+            model.metadata("illava.tokenizer.space_after_special").as_deref() != Some("false");
+        Self { model, markup, spaces_after_special }
     }
 }
 
@@ -70,6 +74,10 @@ impl Tokenizer for Vocabulary {
     fn bos(&self) -> Option<i32> {
         self.model.bos()
     }
+
+    fn spaces_after_special(&self) -> bool {
+        self.spaces_after_special
+    }
 }
 
 /// Width, height and normalised samples of one tile.
@@ -78,8 +86,7 @@ pub type Input = (u32, u32, Vec<f32>);
 impl LlamaEngine {
     pub(super) fn new(
         text: TextModel,
-        vision: Vision,
-        processor: Processor,
+        tower: Option<(Vision, Processor)>,
         template: Template,
         facts: Facts,
         settings: LoadSettings,
@@ -87,8 +94,7 @@ impl LlamaEngine {
         Self {
             context: None,
             sampler: None,
-            vision,
-            processor,
+            tower,
             vocabulary: Vocabulary::new(text),
             template,
             facts: Arc::new(facts),
@@ -100,7 +106,7 @@ impl LlamaEngine {
     /// Has pictures encoded in pieces from now on, between which others can take the processor: whoever
     /// computes beside this does so in turns of these. `None` where a GPU computes, which shares itself out.
     pub fn share_processor(&mut self) -> Option<ComputeLock> {
-        let on_cpu = self.vision.info().backend == "CPU"
+        let on_cpu = self.facts.vision.backend == "CPU"
             && !crate::native::computes_elsewhere(self.settings.gpu_layers);
         self.turns = on_cpu.then(ComputeLock::default);
         self.turns.clone()
@@ -134,9 +140,10 @@ impl LlamaEngine {
     /// # Errors
     /// As [`Engine::encode_span`].
     pub fn inputs(&self, visual: &Visual<'_>) -> Result<Option<Vec<Input>>> {
-        let Some(prepared) = self.processor.prepare(visual)? else { return Ok(None) };
+        let (_, processor) = self.tower.as_ref().ok_or_else(no_projector)?;
+        let Some(prepared) = processor.prepare(visual)? else { return Ok(None) };
         let pictures = prepared.cuts.iter().flat_map(|cut| std::iter::once(&cut.first).chain(&cut.second));
-        Ok(Some(pictures.map(|p| (p.width, p.height, self.processor.normalised(p))).collect()))
+        Ok(Some(pictures.map(|p| (p.width, p.height, processor.normalised(p))).collect()))
     }
 
     fn open_context(&mut self) -> Result<&mut Context> {
@@ -156,22 +163,16 @@ impl LlamaEngine {
         progress: impl Fn(Loading) + 'static,
     ) -> Result<(Self, Vec<String>)> {
         let start = Instant::now();
-        let pair = Pair::open(&settings.text, &settings.projector)?;
+        let pair = Pair::open(&settings.text, settings.projector.as_deref())?;
         pair::check_cache_types(&pair, settings)?;
-        progress(Loading::Projector);
         let stop = settings.stop;
-        let vision = Vision::load_with_progress(
-            &settings.projector,
-            &VisionOptions {
-                use_gpu: settings.projector_offload,
-                flash_attention: settings.flash_attention,
-                threads: settings.threads_batch,
-                max_tokens: settings.image_max_tokens,
-                repack: settings.projector_repack,
-            },
-            |_| !stop.is_asked(),
-        )?;
-        pair.check_widths(vision.info())?;
+        let vision = match &settings.projector {
+            Some(path) => {
+                progress(Loading::Projector);
+                Some(tower(&pair, path, settings)?)
+            }
+            None => None,
+        };
         let text = TextModel::load(
             &settings.text,
             &LoadOptions { gpu_layers: settings.gpu_layers, weights: settings.weights },
@@ -180,28 +181,56 @@ impl LlamaEngine {
                 !stop.is_asked()
             },
         )?;
-        let (processor, mut remarks) = Processor::read(
-            &Gguf::open(&settings.projector)?,
-            &settings.projector,
-            vision.info(),
-            pair.n_embd,
-            settings.image_max_tokens,
+        let info = vision.as_ref().map_or_else(VisionInfo::none, |vision| vision.info().clone());
+        let mut remarks = Vec::new();
+        let tower = match vision.zip(settings.projector.as_ref()) {
+            Some((vision, path)) => {
+                let (processor, lacking) =
+                    Processor::read(&Gguf::open(path)?, path, &info, pair.n_embd, settings.image_max_tokens)?;
+                remarks.extend(lacking);
+                Some((vision, processor))
+            }
+            None => None,
+        };
+        let template = pair::template(
+            &text.chat_setup(),
+            settings.chat_template.as_deref(),
+            &settings.text,
+            &mut remarks,
         )?;
-        let template =
-            pair::template(&text, settings.chat_template.as_deref(), &settings.text, &mut remarks)?;
-        let shape = pair.shape(vision.info(), text.can_merge());
+        template.check(pair::family(&info), tower.is_some())?;
+        // Without pictures there is nothing to merge.
+        let shape = pair.shape(&info, text.can_merge() && tower.is_some());
         let facts = Facts {
             shape,
-            family: pair::family(vision.info()),
+            family: pair::family(&info),
             n_pos: text.n_pos(),
-            weight_bytes: text.bytes() + vision.info().weight_bytes,
+            weight_bytes: text.bytes() + info.weight_bytes,
             threads: settings.threads,
             load_ms: milliseconds(start),
-            vision: vision.info().clone(),
+            vision: info,
             pair,
         };
-        Ok((Self::new(text, vision, processor, template, facts, settings.clone()), remarks))
+        Ok((Self::new(text, tower, template, facts, settings.clone()), remarks))
     }
+}
+
+/// The image encoder in the file at `path`, which has to be one for the text model.
+fn tower(pair: &Pair, path: &Path, settings: &LoadSettings) -> Result<Vision> {
+    let options = VisionOptions {
+        use_gpu: settings.projector_offload,
+        flash_attention: settings.flash_attention,
+        threads: settings.threads_batch,
+        max_tokens: settings.image_max_tokens,
+        repack: settings.projector_repack,
+    };
+    let vision = Vision::load_with_progress(path, &options, |_| !settings.stop.is_asked())?;
+    pair.check(vision.info())?;
+    Ok(vision)
+}
+
+fn no_projector() -> Error {
+    Error::usage("no image projector: pictures and videos need one; give its GGUF file with -mm (--mmproj)")
 }
 
 impl Encoder for LlamaEngine {
@@ -210,9 +239,10 @@ impl Encoder for LlamaEngine {
     }
 
     fn encode_span(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
+        let (vision, processor) = self.tower.as_mut().ok_or_else(no_projector)?;
         let mut encoder = SpanEncoder {
-            vision: &mut self.vision,
-            processor: &self.processor,
+            vision,
+            processor,
             facts: &self.facts,
             settings: &self.settings,
             turns: self.turns.as_ref(),
@@ -221,15 +251,15 @@ impl Encoder for LlamaEngine {
     }
 
     fn counts_pictures(&self) -> bool {
-        self.processor.counts_pictures()
+        self.tower.as_ref().is_some_and(|(_, processor)| processor.counts_pictures())
     }
 
     fn video_sampling(&self) -> Option<video::Sampling> {
-        self.processor.video_sampling()
+        self.tower.as_ref().and_then(|(_, processor)| processor.video_sampling())
     }
 
     fn encoder_bytes(&self) -> u64 {
-        self.vision.compute_bytes()
+        self.tower.as_ref().map_or(0, |(vision, _)| vision.compute_bytes())
     }
 }
 
@@ -297,6 +327,7 @@ impl Engine for LlamaEngine {
     }
 
     fn compute_bytes(&self) -> u64 {
-        self.vision.compute_bytes() + self.context.as_ref().map_or(0, Context::compute_bytes)
+        self.tower.as_ref().map_or(0, |(vision, _)| vision.compute_bytes())
+            + self.context.as_ref().map_or(0, Context::compute_bytes)
     }
 }

@@ -5,14 +5,15 @@ use super::{Row, Survivors, pool};
 /// Left, top, right, bottom in cells, half-open.
 type Window = (u32, u32, u32, u32);
 
-/// Rows of the tiles, which follow the base view (tile 0), and a newline after each row that has a
-/// token.
-pub(super) fn rows(
+/// The slots of the tiles, which follow the base view (tile 0): line by line of the grid, with
+/// `newline` one more behind each line, which a newline takes if the line has a token.
+pub(super) fn slots(
     tiles: &[Survivors],
     grid: (u32, u32),
     picture: (u32, u32),
     max_tiles: Option<u32>,
-) -> Vec<Row> {
+    newline: bool,
+) -> Vec<Option<Row>> {
     let Some(first) = tiles.first() else { return Vec::new() };
     let (across, down) = first.cells;
     let (left, top, right, bottom) = window((grid.0 * across, grid.1 * down), picture);
@@ -34,9 +35,13 @@ pub(super) fn rows(
     };
     cells
         .into_iter()
-        .map(|row| row.into_iter().flatten().collect::<Vec<_>>())
-        .filter(|row| !row.is_empty())
-        .flat_map(|row| row.into_iter().chain([Row::Newline]))
+        .flat_map(|mut line| {
+            if newline {
+                let any = line.iter().any(Option::is_some);
+                line.push(any.then_some(Row::Newline));
+            }
+            line
+        })
         .collect()
 }
 
@@ -81,6 +86,10 @@ fn floor_div(length: u32, divisor: f64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn rows(tiles: &[Survivors], grid: (u32, u32), picture: (u32, u32), max_tiles: Option<u32>) -> Vec<Row> {
+        slots(tiles, grid, picture, max_tiles, true).into_iter().flatten().collect()
+    }
 
     fn count(grid: (u32, u32), picture: (u32, u32), max_tiles: Option<u32>, cells: u32) -> (usize, usize) {
         let tiles = vec![Survivors::all((cells, cells)); (grid.0 * grid.1) as usize];

@@ -48,12 +48,12 @@ pub enum Row {
         tile: usize,
         token: usize,
     },
-    /// The mean of several tokens; weights sum to 1.
+    /// The weighted mean of the tokens that are left of a cell.
     Mean(Vec<Share>),
     Newline,
 }
 
-/// A token's part in a mean.
+/// A token's part in a mean. The weights of a cell that has lost none sum to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share {
     pub tile: usize,
@@ -108,39 +108,43 @@ pub fn relabelled(count: u32) -> Result<Survivors> {
     ))
 }
 
-/// The rows of a span. Without `newline` (a pair that has none) no newline stands anywhere.
+/// The rows of a span, in order. Without `newline` (a pair that has none) no newline stands anywhere.
 #[must_use]
 pub fn rows(arrangement: Arrangement, tiles: &[Survivors], newline: bool) -> Vec<Row> {
-    let mut rows = match arrangement {
-        Arrangement::Plain => plain(0, tiles),
-        Arrangement::View => plain(0, tiles).into_iter().chain([Row::Newline]).collect(),
+    slots(arrangement, tiles, newline).into_iter().flatten().collect()
+}
+
+/// The span as it is without merging, one slot for each of its rows: the row that stands there now, or
+/// none if the slot has lost all its tokens. The index of a slot is the place of its row in the unmerged span.
+#[must_use]
+pub fn slots(arrangement: Arrangement, tiles: &[Survivors], newline: bool) -> Vec<Option<Row>> {
+    let end = newline.then_some(Some(Row::Newline));
+    match arrangement {
+        Arrangement::Plain => plain(tiles),
+        Arrangement::View => plain(tiles).into_iter().chain(end).collect(),
         Arrangement::Anyres { grid, picture, max_tiles } => {
             let (base, rest) = tiles.split_at(tiles.len().min(1));
-            let mut rows = plain(0, base);
-            rows.extend(anyres::rows(rest, grid, picture, max_tiles));
-            rows
+            let mut slots = plain(base);
+            slots.extend(anyres::slots(rest, grid, picture, max_tiles, newline));
+            slots
         }
         Arrangement::Video { stride } => {
             let frame = |(i, tile): (usize, &Survivors)| {
                 let pooled = (tile.cells.0.div_ceil(stride.max(1)), tile.cells.1.div_ceil(stride.max(1)));
                 let cell = |x, y| tile.token_at(y * tile.cells.0 + x).map(|token| (i, token));
-                pool::shrink(tile.cells, pooled, cell).into_iter().flatten().flatten().collect::<Vec<_>>()
+                pool::shrink(tile.cells, pooled, cell).into_iter().flatten().collect::<Vec<_>>()
             };
-            let mut rows: Vec<Row> = tiles.iter().enumerate().flat_map(frame).collect();
-            rows.push(Row::Newline);
-            rows
+            tiles.iter().enumerate().flat_map(frame).chain(end).collect()
         }
-    };
-    if !newline {
-        rows.retain(|row| *row != Row::Newline);
     }
-    rows
 }
 
-fn plain(first: usize, tiles: &[Survivors]) -> Vec<Row> {
-    let of_tile = |(i, tile): (usize, &Survivors)| {
-        (0..tile.kept.len()).map(move |token| Row::Token { tile: first + i, token })
-    };
+/// All cells of all tiles in order.
+fn plain(tiles: &[Survivors]) -> Vec<Option<Row>> {
+    fn of_tile((i, tile): (usize, &Survivors)) -> impl Iterator<Item = Option<Row>> + '_ {
+        let slot = move |cell| tile.token_at(cell).map(|token| Row::Token { tile: i, token });
+        (0..tile.cells.0 * tile.cells.1).map(slot)
+    }
     tiles.iter().enumerate().flat_map(of_tile).collect()
 }
 
@@ -155,21 +159,23 @@ pub fn gather(rows: &[Row], tiles: &[Vec<f32>], newline: &[f32], width: usize) -
             Row::Newline => out.extend_from_slice(newline),
             Row::Mean(shares) => {
                 let mut sum = vec![0.0f64; width];
+                let total: f64 = shares.iter().map(|share| share.weight).sum();
                 for share in shares {
                     for (sum, value) in sum.iter_mut().zip(token(share.tile, share.token)) {
                         *sum += share.weight * f64::from(*value);
                     }
                 }
                 #[allow(clippy::cast_possible_truncation)]
-                out.extend(sum.into_iter().map(|value| value as f32));
+                out.extend(sum.into_iter().map(|value| (value / total) as f32));
             }
         }
     }
     out
 }
 
-/// How many original tokens each row stands for, from those of each tile's tokens: as many as its
-/// token, in a mean as many as its tokens do on average, so that an unmerged row stands for one.
+/// How many rows of the unmerged span each row stands for, from the cells that each tile's tokens stand
+/// for: as many as its token, in a mean the weighted sum of its tokens, so that an unmerged row stands for one
+/// and a picture's rows, pooled or not, for as many as there were.
 #[must_use]
 #[allow(clippy::cast_possible_truncation)]
 pub fn sizes(rows: &[Row], tiles: &[&[f32]]) -> Vec<f32> {
@@ -221,11 +227,40 @@ mod tests {
         assert_eq!((count(3), count(1)), (3 * 9 * 9 + 1, 3 * 729 + 1));
         // Of a 4 x 4 frame two cells of the first and one of the last pooling cell are left.
         let sparse = Survivors { cells: (4, 4), kept: vec![0, 5, 15] };
-        let share = |token| Share { tile: 0, token, weight: 0.5 };
+        let share = |token| Share { tile: 0, token, weight: 0.25 };
+        let slots = slots(Arrangement::Video { stride: 2 }, &[sparse], true);
         assert_eq!(
-            rows(Arrangement::Video { stride: 2 }, &[sparse], true),
-            [Row::Mean(vec![share(0), share(1)]), Row::Token { tile: 0, token: 2 }, Row::Newline]
+            slots,
+            [
+                Some(Row::Mean(vec![share(0), share(1)])),
+                None,
+                None,
+                Some(Row::Mean(vec![share(2)])),
+                Some(Row::Newline)
+            ]
         );
+        // The sixteen cells make four pooled ones, whoever stands for them.
+        let rows: Vec<Row> = slots.into_iter().flatten().collect();
+        assert_eq!(sizes(&rows, &[&[5.0, 7.0, 4.0]]), [3.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn places_of_the_unmerged_span() {
+        let places = |arrangement, tiles: &[Survivors], newline| {
+            let slots = slots(arrangement, tiles, newline);
+            let place = |(i, slot): (usize, &Option<Row>)| slot.as_ref().map(|_| i);
+            (slots.iter().enumerate().filter_map(place).collect::<Vec<_>>(), slots.len())
+        };
+        let tile = Survivors { cells: (3, 2), kept: vec![0, 4] };
+        let two = [tile.clone(), tile.clone()];
+        assert_eq!(places(Arrangement::Plain, &two, true), (vec![0, 4, 6, 10], 12));
+        assert_eq!(places(Arrangement::View, &two[..1], true), (vec![0, 4, 6], 7));
+        assert_eq!(places(Arrangement::View, &two[..1], false), (vec![0, 4], 6));
+        // A view, then lines of three cells with a slot for the newline; the second tile's line 0 lost all.
+        let anyres = Arrangement::Anyres { grid: (1, 2), picture: (30, 40), max_tiles: None };
+        let three = [tile.clone(), tile.clone(), Survivors { cells: (3, 2), kept: vec![5] }];
+        assert_eq!(places(anyres, &three, true), (vec![0, 4, 6, 9, 11, 13, 20, 21], 22));
+        assert_eq!(places(anyres, &three, false), (vec![0, 4, 6, 10, 17], 18));
     }
 
     #[test]
@@ -248,5 +283,11 @@ mod tests {
         let out = gather(&rows, &[vec![0.0, 4.0, 8.0, 0.0], vec![5.0, 6.0]], &[1.0, 2.0], 2);
         assert_eq!(out, [1.0, 2.0, 5.0, 6.0, 6.0, 1.0]);
         assert_eq!(sizes(&rows, &[&[1.0, 3.0], &[7.0]]), [1.0, 7.0, 2.5]);
+        let half = [Row::Mean(vec![Share { tile: 0, token: 1, weight: 0.25 }])];
+        assert_eq!(
+            gather(&half, &[vec![0.0, 4.0, 8.0, 0.0]], &[], 2),
+            [8.0, 0.0],
+            "a mean of one is that one"
+        );
     }
 }

@@ -8,7 +8,7 @@ const LEAST: f64 = 1e-6;
 /// The cells of `to` = (across, down), row by row, from those of `from`; `token_at(x, y)` is the
 /// token on a cell. A cell is the bilinear mean (as PyTorch's `interpolate`, corners not aligned) of
 /// the up to four cells around its centre, of those that have a token; without any it is `None`.
-/// On a full grid this is the interpolation itself.
+/// Its shares have the weights of the full grid, where they sum to 1.
 pub(super) fn shrink(
     from: (u32, u32),
     to: (u32, u32),
@@ -24,19 +24,18 @@ pub(super) fn shrink(
                 }
             }
         }
-        mean(shares)
+        of_shares(shares)
     };
     axis(from.1, to.1).iter().map(|row| columns.iter().map(|column| cell(row, column)).collect()).collect()
 }
 
-fn mean(mut shares: Vec<Share>) -> Option<Row> {
+fn of_shares(shares: Vec<Share>) -> Option<Row> {
     let total: f64 = shares.iter().map(|share| share.weight).sum();
     if total < LEAST {
         return None;
     }
-    shares.iter_mut().for_each(|share| share.weight /= total);
     Some(match shares.as_slice() {
-        [only] => Row::Token { tile: only.tile, token: only.token },
+        [all] if total > 1.0 - LEAST => Row::Token { tile: all.tile, token: all.token },
         _ => Row::Mean(shares),
     })
 }

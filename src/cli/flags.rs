@@ -43,6 +43,8 @@ pub enum Command {
     Inspect(Box<InspectFlags>),
     /// Answer many requests from a file, or about a folder of pictures, into a file
     Batch(Box<super::batch::BatchFlags>),
+    /// Write a text model in a smaller type
+    Quantize(super::quantize::QuantizeFlags),
     /// Answer what `serve` passes on
     #[command(hide = true)]
     Worker(Box<super::worker_flags::WorkerFlags>),

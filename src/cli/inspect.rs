@@ -8,7 +8,7 @@ use super::flags::InspectFlags;
 use super::{model_files, output, settings};
 use crate::error::{Error, Kind, Result};
 use crate::media::policy::Limits;
-use crate::pair::{Asked, Inspection, PictureFacts, PresetFacts, TypeShare};
+use crate::pair::{Asked, Inspection, PictureFacts, PresetFacts, ProjectorFacts, TypeShare};
 use crate::report::{self, Report};
 use crate::schedule::Strategy;
 
@@ -30,7 +30,7 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
         grid,
         strategy: Strategy::parse(&flags.strategy.strategy, flags.strategy.strategy_seed)?,
     };
-    let found = Inspection::new(&text, &projector, &asked)?;
+    let found = Inspection::new(&text, projector.as_deref(), &asked)?;
     if flags.json {
         return output::write_json(Path::new("-"), &found);
     }
@@ -58,7 +58,7 @@ fn read(path: &Path) -> Result<Report> {
 }
 
 fn show(found: &Inspection) -> String {
-    let (text, projector) = (&found.text, &found.projector);
+    let text = &found.text;
     let yes = |b: bool| if b { "yes" } else { "no" };
     let mut facts = table();
     let mut fact = |name: &str, value: String| {
@@ -77,6 +77,86 @@ fn show(found: &Inspection) -> String {
         );
     }
     fact("", format!("chat template: {}; merges: {}", yes(text.has_chat_template), yes(text.can_merge)));
+    match &found.projector {
+        Some(projector) => of_projector(found, projector, &mut fact),
+        None => fact("projector", "none: texts alone".to_owned()),
+    }
+    let verdict = found.mismatch.as_ref().map_or("yes".to_owned(), |reason| format!("no: {reason}"));
+    if found.projector.is_some() {
+        fact("a pair", verdict);
+    }
+    if let Some(fault) = &text.chat_template_fault {
+        fact("cannot run", fault.clone());
+    }
+    fact(
+        "KV cache",
+        format!("{} a token (K {}, V {})", bytes(found.kv.bytes_per_token), found.kv.type_k, found.kv.type_v),
+    );
+    if let Some(own) = &found.recommended {
+        let evaluated = own.evaluated.as_deref().unwrap_or("not said on what");
+        fact(
+            "recommended",
+            format!(
+                "encoder layers {:?} remove {:?}; decoder layers {:?} keep {:?}",
+                own.vit_layers, own.vit_r, own.llm_layers, own.llm_keep
+            ),
+        );
+        fact("evaluated", evaluated.to_owned());
+    }
+    if found.pictures.is_empty() {
+        return format!("{facts}\n");
+    }
+    let mut merging = table();
+    merging.set_header([
+        "picture",
+        found.strategy,
+        "encoder layers",
+        "decoder layers",
+        "tokens",
+        "visual KV",
+        "of off",
+    ]);
+    for (i, picture) in found.pictures.iter().enumerate() {
+        let size = match picture.frames {
+            Some(frames) => format!("{frames} frames {}x{}", picture.width, picture.height),
+            None if found.projector.as_ref().is_some_and(|projector| projector.dynamic_size)
+                || found.pictures.len() > 1 =>
+            {
+                format!("{}x{}, {} tiles", picture.width, picture.height, picture.tiles.len())
+            }
+            None => "any size".to_owned(),
+        };
+        merging.add_row([
+            size,
+            "off".into(),
+            String::new(),
+            String::new(),
+            picture.tokens.to_string(),
+            bytes(picture.kv_bytes),
+            "1.00".into(),
+        ]);
+        for preset in &found.presets {
+            merging.add_row(row(preset, i, picture));
+        }
+    }
+    for column in 4..=6 {
+        if let Some(column) = merging.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let merged = || found.presets.iter().flat_map(|preset| &preset.pictures);
+    let mut notes = String::new();
+    if merged().any(|merged| merged.estimated) {
+        notes += "~ depends on the picture; here survivors are spread evenly\n";
+    }
+    if merged().any(|merged| merged.kept_by_pooling) {
+        notes += "cells that are pooled or capped seldom lose all their parts, so few rows are saved there; --grid reference keeps the saving\n";
+    }
+    format!("{facts}\n\n{merging}\n{notes}")
+}
+
+fn of_projector(found: &Inspection, projector: &ProjectorFacts, fact: &mut impl FnMut(&str, String)) {
+    let yes = |b: bool| if b { "yes" } else { "no" };
     fact(
         "projector",
         format!("{} ({}, {})", found.model.projector, projector.kind, found.model.projector_type),
@@ -109,75 +189,6 @@ fn show(found: &Inspection) -> String {
     if projector.missing.is_empty() {
         fact("missing", "nothing".to_owned());
     }
-    let verdict = if found.matches {
-        "yes".to_owned()
-    } else {
-        format!(
-            "no: the projector gives embeddings {} wide, the text model takes {}",
-            projector.n_embd_out, text.n_embd
-        )
-    };
-    fact("a pair", verdict);
-    fact(
-        "KV cache",
-        format!("{} a token (K {}, V {})", bytes(found.kv.bytes_per_token), found.kv.type_k, found.kv.type_v),
-    );
-    if let Some(own) = &found.recommended {
-        let evaluated = own.evaluated.as_deref().unwrap_or("not said on what");
-        fact(
-            "recommended",
-            format!(
-                "encoder layers {:?} remove {:?}; decoder layers {:?} keep {:?}",
-                own.vit_layers, own.vit_r, own.llm_layers, own.llm_keep
-            ),
-        );
-        fact("evaluated", evaluated.to_owned());
-    }
-    let mut merging = table();
-    merging.set_header([
-        "picture",
-        found.strategy,
-        "encoder layers",
-        "decoder layers",
-        "tokens",
-        "visual KV",
-        "of off",
-    ]);
-    for (i, picture) in found.pictures.iter().enumerate() {
-        let size = match picture.frames {
-            Some(frames) => format!("{frames} frames {}x{}", picture.width, picture.height),
-            None if projector.dynamic_size || found.pictures.len() > 1 => {
-                format!("{}x{}, {} tiles", picture.width, picture.height, picture.tiles.len())
-            }
-            None => "any size".to_owned(),
-        };
-        merging.add_row([
-            size,
-            "off".into(),
-            String::new(),
-            String::new(),
-            picture.tokens.to_string(),
-            bytes(picture.kv_bytes),
-            "1.00".into(),
-        ]);
-        for preset in &found.presets {
-            merging.add_row(row(preset, i, picture));
-        }
-    }
-    for column in 4..=6 {
-        if let Some(column) = merging.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let merged = || found.presets.iter().flat_map(|preset| &preset.pictures);
-    let mut notes = String::new();
-    if merged().any(|merged| merged.estimated) {
-        notes += "~ depends on the picture; here survivors are spread evenly\n";
-    }
-    if merged().any(|merged| merged.kept_by_pooling) {
-        notes += "cells that are pooled or capped seldom lose all their parts, so few rows are saved there; --grid reference keeps the saving\n";
-    }
-    format!("{facts}\n\n{merging}\n{notes}")
 }
 
 fn row(preset: &PresetFacts, i: usize, picture: &PictureFacts) -> [String; 7] {

@@ -15,6 +15,7 @@ mod logging;
 mod model_files;
 mod output;
 mod progress;
+mod quantize;
 mod run;
 #[cfg(unix)]
 mod serve;
@@ -94,6 +95,10 @@ fn dispatch(cli: Cli) -> Result<()> {
         Command::Serve(_) => Err(crate::error::Error::usage(
             "serve: its worker speaks over a Unix socket, which this system has not; use batch",
         )),
+        Command::Quantize(flags) => {
+            logging::start(0);
+            quantize::quantize(&flags)
+        }
         Command::Completions { shell } => shell::completions(shell),
         Command::Man { folder } => shell::man(folder.as_deref()),
     }

@@ -16,7 +16,8 @@ struct Named {
     file: Option<String>,
 }
 
-/// The text model and the image projector. With -hf, what is not in the cache yet is downloaded.
+/// The text model and, if one is named or in the repository, the image projector. With -hf, files that are not in the
+/// cache yet are downloaded.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] where no model is named, and what [`hub::fetch`] says.
@@ -24,14 +25,11 @@ pub(super) fn find(
     model: Option<&PathBuf>,
     mmproj: Option<&PathBuf>,
     flags: &HubFlags,
-) -> Result<(PathBuf, PathBuf)> {
+) -> Result<(PathBuf, Option<PathBuf>)> {
     let variable = |name: &str| std::env::var(name).ok();
     let named = named(model, mmproj, flags, &variable)?;
     let (repo, file) = match (named.model, named.mmproj, named.repo) {
-        (Some(model), Some(mmproj), None) => return Ok((model, mmproj)),
-        (Some(_), None, None) => {
-            return Err(Error::usage("no image projector: give its GGUF file with -mm (--mmproj)"));
-        }
+        (Some(model), mmproj, None) => return Ok((model, mmproj)),
         (_, given, Some(repo)) => {
             (Request { repo: Repo::parse(&repo)?, file: named.file, mmproj: given.is_none() }, given)
         }
@@ -49,10 +47,7 @@ pub(super) fn find(
     if let Some(line) = &found.remark {
         eprintln!("note: {line}");
     }
-    match file.or(found.mmproj) {
-        Some(mmproj) => Ok((found.text, mmproj)),
-        None => Err(Error::usage("no image projector: give its GGUF file with -mm (--mmproj)")),
-    }
+    Ok((found.text, file.or(found.mmproj)))
 }
 
 fn named(

@@ -55,6 +55,11 @@ fn begin(
 ) -> Result<(Session<LlamaEngine>, Vec<Part>)> {
     interrupt::install(settings.load.stop)?;
     // Pictures first: a misspelt path should not cost the time a model takes to load.
+    if settings.load.projector.is_none() && !(settings.images.is_empty() && settings.videos.is_empty()) {
+        return Err(Error::usage(
+            "no image projector: pictures and videos need one; give its GGUF file with -mm (--mmproj)",
+        ));
+    }
     let pictures = settings.images.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     let videos = settings.videos.iter().map(|what| video::open(what)).collect::<Result<Vec<_>>>()?;
     let progress = Progress::new();

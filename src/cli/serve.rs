@@ -22,7 +22,7 @@ pub(super) fn serve(flags: &ServeFlags) -> Result<()> {
     // The worker reads the same flags; nobody should wait for it to hear of a typing error.
     let load = super::worker::options(&flags.worker)?.load;
     let settings = Settings { model_path: load.text.clone(), ..settings(flags)? };
-    for path in [&load.text, &load.projector] {
+    for path in std::iter::once(&load.text).chain(&load.projector) {
         // Said at once and by this process, not by one worker after another.
         if !path.is_file() {
             return Err(Error::new(Kind::File, format!("{}: no such file", path.display())));

@@ -78,7 +78,7 @@ pub(super) fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<
     };
     let settings = LoadSettings {
         text: PathBuf::new(),
-        projector: PathBuf::new(),
+        projector: None,
         threads,
         threads_batch: flags.threads_batch.map_or(Ok(threads), |n| positive("-tb", n, 512))?,
         batch: positive("-b", flags.batch_size, 1 << 20)?,
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn of_file_and_repository_the_last_counts() {
         let run = settings(&["-hf", "a/b", "-m", "again", "-mm", "p"]).unwrap();
-        assert_eq!((run.load.text, run.load.projector), ("again".into(), "p".into()));
+        assert_eq!((run.load.text, run.load.projector), ("again".into(), Some("p".into())));
         // The repository's name is looked at, so it is what counts.
         let error = settings(&["-hf", "nonsense"]).unwrap_err();
         assert!(error.to_string().starts_with("-hf nonsense"), "{error}");

@@ -32,7 +32,7 @@ pub use constraint::{Grammar, Schemas};
 pub use context::{Context, ContextOptions, Prefill, SegmentInfo};
 pub use gguf::{Gguf, TypeBytes};
 pub use kv_type::KvType;
-pub use model::{LoadMode, LoadOptions, TextModel, TextOutline, Weights, computes_elsewhere};
+pub use model::{ChatSetup, LoadMode, LoadOptions, TextModel, TextOutline, Weights, computes_elsewhere};
 pub use quantize::quantize;
 pub use sampler::{Penalties, Sampler, Sampling};
 pub use sequences::{MAX_SEQUENCES, Next, Sequences};

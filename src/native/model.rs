@@ -178,6 +178,12 @@ impl TextModel {
         self.inner.chat_template(None).ok()?.to_string().ok()
     }
 
+    /// The value of a key of the file's header, as text; none if the file lacks the key.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<String> {
+        self.inner.meta_val_str(key).ok()
+    }
+
     /// Token ids of `text`, without BOS or EOS.
     #[must_use]
     pub fn tokenize(&self, text: &str, special: bool) -> Vec<i32> {
@@ -243,7 +249,39 @@ impl TextModel {
     }
 }
 
+/// What a model's file says about conversations.
+#[derive(Debug, Clone)]
+pub struct ChatSetup {
+    /// Jinja.
+    pub template: Option<String>,
+    /// Whether the vocabulary has ChatML's marks.
+    pub has_chatml_marks: bool,
+    /// Whether keys have fewer heads than queries.
+    pub grouped_queries: bool,
+    pub bos: String,
+    pub eos: String,
+}
+
+impl TextModel {
+    #[must_use]
+    pub fn chat_setup(&self) -> ChatSetup {
+        ChatSetup {
+            template: self.chat_template(),
+            has_chatml_marks: self.tokenize("<|im_start|>", true).len() == 1,
+            grouped_queries: self.n_head_kv() < self.n_head(),
+            bos: self.bos_text(),
+            eos: self.eos_text(),
+        }
+    }
+}
+
 impl TextOutline {
+    /// As [`TextModel::chat_setup`].
+    #[must_use]
+    pub fn chat_setup(&self) -> ChatSetup {
+        self.0.chat_setup()
+    }
+
     /// Reads the model at `path` but for its weights.
     ///
     /// # Errors

@@ -153,7 +153,7 @@ impl Vision {
         let mut ptr = std::ptr::null_mut();
         // SAFETY: the path is zero-terminated; the struct and what it points to live until the call returns.
         let status = unsafe { sys::illava_vision_load(name.as_ptr(), &raw const params, &raw mut ptr) };
-        let vision = NonNull::new(ptr).map(|ptr| Self { ptr, info: VisionInfo::unknown() });
+        let vision = NonNull::new(ptr).map(|ptr| Self { ptr, info: VisionInfo::none() });
         super::check(status)?;
         let mut vision = vision.ok_or_else(|| {
             Error::new(Kind::Native, format!("{}: the library loaded no projector", path.display()))
@@ -376,7 +376,9 @@ impl Vision {
 }
 
 impl VisionInfo {
-    fn unknown() -> Self {
+    /// The facts of a model without an image encoder: zeros and empty names.
+    #[must_use]
+    pub fn none() -> Self {
         Self {
             projector: String::new(),
             layers: 0,
@@ -393,7 +395,7 @@ impl VisionInfo {
             mrope: false,
             weight_bytes: 0,
             repacked_bytes: 0,
-            backend: String::new(),
+            backend: "CPU".to_owned(),
             takes_smaller: false,
         }
     }

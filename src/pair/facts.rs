@@ -49,13 +49,13 @@ pub struct Facts {
 }
 
 impl Pair {
-    /// Reads both headers.
+    /// Reads both headers, or that of the text model alone.
     ///
     /// # Errors
     /// [`Kind::File`] for a file that is missing, damaged or of the other kind.
-    pub fn open(text: &Path, projector: &Path) -> Result<Self> {
+    pub fn open(text: &Path, projector: Option<&Path>) -> Result<Self> {
         let text_file = Gguf::open(text)?;
-        let projector_file = Gguf::open(projector)?;
+        let projector = projector.map(|path| Ok((path, Gguf::open(path)?))).transpose()?;
         let arch = text_file.string("general.architecture").unwrap_or_default();
         if arch == "clip" {
             return Err(kind_of_file(
@@ -66,12 +66,8 @@ impl Pair {
         if arch.is_empty() {
             return Err(kind_of_file(text, "no text model: it names no architecture"));
         }
-        let other = projector_file.string("general.architecture").unwrap_or_default();
-        if other != "clip" {
-            return Err(kind_of_file(
-                projector,
-                "no image projector; give the mmproj file with -mm, and the text model with -m",
-            ));
+        if let Some((path, file)) = &projector {
+            check_kind(path, file)?;
         }
         let number = |key: &str| {
             text_file.u32(&format!("{arch}.{key}")).ok_or_else(|| {
@@ -86,8 +82,10 @@ impl Pair {
         if let Some(fault) = header::text_fault(&text_file, &arch, n_layer, u64::from(n_embd / heads)) {
             return Err(damaged(text, &fault));
         }
-        if let Some(fault) = header::projector_fault(&projector_file) {
-            return Err(damaged(projector, &fault));
+        if let Some((path, file)) = &projector
+            && let Some(fault) = header::projector_fault(file)
+        {
+            return Err(damaged(path, &fault));
         }
         let kv = KvShape::read(&text_file, &arch, n_embd, n_layer).ok_or_else(|| {
             kind_of_file(text, "no usable text model: its number of attention heads is missing")
@@ -95,10 +93,10 @@ impl Pair {
         Ok(Self {
             model: report::Model {
                 text: file_name(text),
-                projector: file_name(projector),
+                projector: projector.as_ref().map_or_else(String::new, |(path, _)| file_name(path)),
                 arch: arch.clone(),
                 text_type: file_type(&text_file),
-                projector_type: file_type(&projector_file),
+                projector_type: projector.as_ref().map_or_else(String::new, |(_, file)| file_type(file)),
             },
             text_name: text_file.string("general.name"),
             n_embd,
@@ -107,27 +105,51 @@ impl Pair {
             kv,
             has_chat_template: text_file.string("tokenizer.chat_template").is_some(),
             text_types: shares(&text_file),
-            projector_types: shares(&projector_file),
-            recommended: recommended(&projector_file, projector)?,
+            projector_types: projector.as_ref().map_or_else(Vec::new, |(_, file)| shares(file)),
+            recommended: match &projector {
+                Some((path, file)) => recommended(file, path)?,
+                None => None,
+            },
             arch,
         })
     }
 
-    /// The width check, which needs the projector loaded.
+    /// Checks that projector and text model belong together, for which the projector has to be loaded.
     ///
     /// # Errors
-    /// [`Kind::Model`] with both widths.
-    pub fn check_widths(&self, vision: &VisionInfo) -> Result<()> {
-        if vision.n_embd_out == self.n_embd {
-            return Ok(());
+    /// [`Kind::Model`] with the reason.
+    pub fn check(&self, vision: &VisionInfo) -> Result<()> {
+        match self.mismatch(vision) {
+            None => Ok(()),
+            Some(reason) => Err(Error::new(
+                Kind::Model,
+                format!("{reason}: they are not a pair; give the mmproj file made for this text model"),
+            )),
         }
-        Err(Error::new(
-            Kind::Model,
-            format!(
-                "{} gives embeddings {} wide, {} takes {}: they are not a pair; give the mmproj file made for this text model",
-                self.model.projector, vision.n_embd_out, self.model.text, self.n_embd
-            ),
-        ))
+    }
+
+    /// Why projector and text model are no pair, if they are none. Equal widths do not make one: Qwen2-VL's
+    /// text model reads positions of three axes, and no other reads what its projector gives.
+    #[must_use]
+    pub fn mismatch(&self, vision: &VisionInfo) -> Option<String> {
+        let (projector, text) = (&self.model.projector, &self.model.text);
+        if vision.n_embd_out != self.n_embd {
+            return Some(format!(
+                "{projector} gives embeddings {} wide, {text} takes {}",
+                vision.n_embd_out, self.n_embd
+            ));
+        }
+        match (is_qwen2vl(vision), self.arch == QWEN2VL) {
+            (true, false) => Some(format!(
+                "{projector} is a projector of the Qwen2-VL family ({}), {text} is a model of architecture {}",
+                vision.projector, self.arch
+            )),
+            (false, true) => Some(format!(
+                "{text} is a text model of the Qwen2-VL family, {projector} is a projector of another ({})",
+                vision.projector
+            )),
+            _ => None,
+        }
     }
 
     /// The numbers a schedule depends on.
@@ -151,8 +173,28 @@ pub(crate) fn family(vision: &VisionInfo) -> Family {
     if is_qwen2vl(vision) { Family::Qwen2Vl } else { Family::Llava }
 }
 
+/// The architecture of Qwen2-VL's and Qwen2.5-VL's text models.
+const QWEN2VL: &str = "qwen2vl";
+
 fn is_qwen2vl(vision: &VisionInfo) -> bool {
     vision.projector.starts_with("qwen2vl") || vision.projector.starts_with("qwen2.5vl")
+}
+
+/// Refuses a file that is no projector, and one of the first converters, which does not say of which kind it is.
+fn check_kind(path: &Path, file: &Gguf) -> Result<()> {
+    if file.string("general.architecture").unwrap_or_default() != "clip" {
+        return Err(kind_of_file(
+            path,
+            "no image projector; give the mmproj file with -mm, and the text model with -m",
+        ));
+    }
+    if file.string("clip.projector_type").is_none() && file.string("clip.vision.projector_type").is_none() {
+        return Err(kind_of_file(
+            path,
+            "an image projector without the key clip.projector_type, as the first converters wrote them; add the key (`mlp` for LLaVA-1.5 and LLaVA-NeXT) with gguf's gguf_new_metadata.py, or convert the model again with tools/convert.py",
+        ));
+    }
+    Ok(())
 }
 
 fn kind_of_file(path: &Path, text: &str) -> Error {
@@ -218,4 +260,50 @@ fn recommended(file: &Gguf, path: &Path) -> Result<Option<Recommended>> {
         evaluated: file.string("illava.merge.evaluated"),
     };
     Ok((!found.vit_layers.is_empty() || !found.llm_layers.is_empty()).then_some(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(arch: &str) -> Pair {
+        Pair {
+            arch: arch.into(),
+            model: report::Model {
+                text: "t.gguf".into(),
+                projector: "p.gguf".into(),
+                ..report::Model::default()
+            },
+            text_name: None,
+            n_embd: 64,
+            n_layer: 2,
+            n_ctx_train: 64,
+            kv: KvShape::new(vec![1, 1], 32, 32),
+            has_chat_template: false,
+            text_types: Vec::new(),
+            projector_types: Vec::new(),
+            recommended: None,
+        }
+    }
+
+    #[test]
+    fn widths_and_families_have_to_agree() {
+        for (arch, projector, width, fault) in [
+            ("llama", "mlp", 64, None),
+            ("qwen2", "mlp", 64, None),
+            ("qwen2vl", "qwen2vl_merger", 64, None),
+            ("qwen2vl", "qwen2.5vl_merger", 64, None),
+            ("llama", "mlp", 32, Some("p.gguf gives embeddings 32 wide, t.gguf takes 64")),
+            ("qwen2", "qwen2vl_merger", 64, Some("p.gguf is a projector of the Qwen2-VL family")),
+            ("llama", "qwen2.5vl_merger", 64, Some("of architecture llama")),
+            ("qwen2vl", "mlp", 64, Some("t.gguf is a text model of the Qwen2-VL family")),
+        ] {
+            let vision = VisionInfo { projector: projector.into(), n_embd_out: width, ..VisionInfo::none() };
+            let found = pair(arch).mismatch(&vision);
+            match fault {
+                None => assert_eq!(found, None, "{arch} {projector}"),
+                Some(part) => assert!(found.is_some_and(|text| text.contains(part)), "{arch} {projector}"),
+            }
+        }
+    }
 }

@@ -20,9 +20,14 @@ use crate::see::{Prepared, Processor, Visual};
 pub struct Inspection {
     pub model: report::Model,
     pub text: TextFacts,
-    pub projector: ProjectorFacts,
-    /// Whether the projector's embeddings are as wide as the text model's.
+    /// None for a text model alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub projector: Option<ProjectorFacts>,
+    /// Whether projector and text model are a pair.
     pub matches: bool,
+    /// Why they are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mismatch: Option<String>,
     pub kv: KvFacts,
     pub recommended: Option<RecommendedFacts>,
     pub pictures: Vec<PictureFacts>,
@@ -41,6 +46,9 @@ pub struct TextFacts {
     /// Of the weights, those that the CPU makes a copy of for its fastest kernels (without `--no-repack`).
     pub repacked_bytes: u64,
     pub has_chat_template: bool,
+    /// Why the chat template cannot run, if it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat_template_fault: Option<String>,
     pub can_merge: bool,
 }
 
@@ -152,7 +160,7 @@ pub struct Asked<'a> {
 impl Inspection {
     /// # Errors
     /// Files that are missing, damaged or of the other kind; a KV type the heads cannot take.
-    pub fn new(text: &Path, projector: &Path, asked: &Asked<'_>) -> Result<Self> {
+    pub fn new(text: &Path, projector: Option<&Path>, asked: &Asked<'_>) -> Result<Self> {
         let Asked { type_k, type_v, image_max_tokens, repack, sizes, grid, strategy } = *asked;
         let pair = Pair::open(text, projector)?;
         let bytes_per_token = pair.kv.bytes(0, pair.n_layer, type_k, type_v)?;
@@ -163,20 +171,29 @@ impl Inspection {
             max_tokens: image_max_tokens,
             repack,
         };
-        let mut vision = Vision::load(projector, &options)?;
+        let mut vision = projector.map(|path| Vision::load(path, &options)).transpose()?;
         let model = TextOutline::load(text)?;
         let can_merge = model.can_merge();
-        let info = vision.info().clone();
+        let info = vision.as_ref().map_or_else(VisionInfo::none, |vision| vision.info().clone());
         let shape = pair.shape(&info, can_merge);
-        let (processor, missing) =
-            Processor::read(&Gguf::open(projector)?, projector, &info, pair.n_embd, image_max_tokens)?;
         let sizes = if sizes.is_empty() { &SIZES } else { sizes };
-        let pictures = pictures(&mut vision, &processor, &shape, bytes_per_token, sizes)?;
         let kv = |from: u32, to: u32| pair.kv.bytes(from, to, type_k, type_v);
-        let presets =
-            presets(&pair, &shape, &pictures, (grid, strategy), !processor.newline.is_empty(), &kv)?;
+        let (mut shown, mut planned, mut mismatch, mut encoder) = (Vec::new(), Vec::new(), None, None);
+        if let Some((vision, path)) = vision.as_mut().zip(projector) {
+            let (processor, missing) =
+                Processor::read(&Gguf::open(path)?, path, &info, pair.n_embd, image_max_tokens)?;
+            shown = pictures(vision, &processor, &shape, bytes_per_token, sizes)?;
+            let newline = !processor.newline.is_empty();
+            planned = presets(&pair, &shape, &shown, (grid, strategy), newline, &kv)?;
+            mismatch = pair.mismatch(&info);
+            encoder = Some(projector_facts(info.clone(), pair.projector_types.clone(), &processor, missing));
+        }
+        let template_fault = super::template(&model.chat_setup(), None, text, &mut Vec::new())
+            .and_then(|template| template.check(super::family(&info), projector.is_some()))
+            .err();
         Ok(Self {
-            matches: pair.check_widths(&info).is_ok(),
+            matches: mismatch.is_none(),
+            mismatch,
             text: TextFacts {
                 name: pair.text_name,
                 layers: pair.n_layer,
@@ -185,15 +202,16 @@ impl Inspection {
                 types: pair.text_types,
                 repacked_bytes: model.repacked_bytes(),
                 has_chat_template: pair.has_chat_template,
+                chat_template_fault: template_fault.map(|fault| fault.to_string()),
                 can_merge,
             },
-            projector: projector_facts(info, pair.projector_types, &processor, missing),
+            projector: encoder,
             kv: KvFacts { type_k: type_k.name(), type_v: type_v.name(), bytes_per_token },
             recommended: pair.recommended.map(recommended_facts),
             model: pair.model,
-            pictures,
+            pictures: shown,
             strategy: strategy.name(),
-            presets,
+            presets: planned,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Pair;
 use crate::error::{Error, Result};
-use crate::native::{FlashAttention, KvType, TextModel, Weights};
+use crate::native::{ChatSetup, FlashAttention, KvType, Weights};
 use crate::prompt::{Detected, Template};
 use crate::stop::Stop;
 
@@ -12,7 +12,8 @@ use crate::stop::Stop;
 #[derive(Debug, Clone)]
 pub struct LoadSettings {
     pub text: PathBuf,
-    pub projector: PathBuf,
+    /// Without one the model answers texts alone.
+    pub projector: Option<PathBuf>,
     pub threads: u32,
     /// Threads for prompts and pictures.
     pub threads_batch: u32,
@@ -52,21 +53,19 @@ pub(crate) fn check_cache_types(pair: &Pair, settings: &LoadSettings) -> Result<
 }
 
 pub(crate) fn template(
-    text: &TextModel,
+    chat: &ChatSetup,
     given: Option<&str>,
     path: &Path,
     remarks: &mut Vec<String>,
 ) -> Result<Template> {
-    let own = text.chat_template();
-    let source = match (given, &own) {
+    let source = match (given, &chat.template) {
         (Some(given), _) => given,
         (None, Some(own)) => own,
         (None, None) => {
-            let has_token = |mark: &str| text.tokenize(mark, true).len() == 1;
-            let detected = Detected::of(has_token, text.n_head_kv() < text.n_head());
+            let detected = Detected::of(|_| chat.has_chatml_marks, chat.grouped_queries);
             remarks.push(format!("{}: no chat template in the file, using {} by its vocabulary; --chat-template chooses another", path.display(), detected.name()));
             detected.name()
         }
     };
-    Template::new(source, &text.bos_text(), &text.eos_text())
+    Template::new(source, &chat.bos, &chat.eos)
 }

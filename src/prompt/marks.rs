@@ -13,6 +13,9 @@ pub(super) fn image(number: usize) -> String {
     format!("{OPEN}i{number}{CLOSE}")
 }
 
+/// Where the last message ends, for an answer that continues it.
+pub(super) const END: &str = "\u{F8E0}e\u{F8E1}";
+
 /// Cuts rendered text at the marks; `texts[n]` is what mark n stands for. What only looks like a
 /// mark stays template text.
 pub(super) fn cut(rendered: &str, texts: &[String]) -> Vec<Piece> {

@@ -1,11 +1,14 @@
 //! From messages to what the decoder reads: chat template, text and pictures interleaved.
 //!
-//! What a person wrote never passes through the template as text: the template sees opaque marks,
-//! and the texts and pictures they stand for are put back afterwards. So no text can become a
-//! special token or a picture's place.
+//! A person's words never pass through the template as text: the template sees opaque marks, and the
+//! texts and pictures they stand for are put back afterwards. No text can become a special token or a
+//! picture's place. White space around a text stays outside of its mark, so that a template may trim it.
 
 mod builtin;
+mod jinja;
+mod json;
 mod marks;
+mod python_methods;
 mod template;
 mod tokens;
 

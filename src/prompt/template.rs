@@ -1,22 +1,23 @@
 //! Chat templates: Jinja from the GGUF, rendered within bounds.
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, ErrorKind, Value, context};
+use minijinja::{ErrorKind, Value, context};
 
 use super::builtin::Detected;
-use super::{Family, Message, Part, Piece, marks};
+use super::jinja::{environment, without_generation_tags};
+use super::{Family, Message, Part, Piece, Role, marks};
 use crate::error::{Error, Kind, Result};
 
 /// A template longer than this is no chat template; the longest published ones are below 20 KiB.
 const MAX_SOURCE: usize = 256 << 10;
-/// Instructions one rendering may take: a thousand times what a long conversation needs.
-const FUEL: u64 = 5_000_000;
 const MAX_RENDERED: usize = 64 << 20;
 
 /// A chat template with the tokens it may name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
+    /// As it was given.
     source: String,
+    /// Without the tags that only transformers knows.
+    runnable: String,
     bos: String,
     eos: String,
 }
@@ -51,9 +52,25 @@ impl Template {
                 ),
             ));
         }
-        let template = Self { source: source.to_owned(), bos: bos.to_owned(), eos: eos.to_owned() };
-        environment().template_from_str(&template.source).map_err(|error| failed(&error))?;
+        let template = Self {
+            source: source.to_owned(),
+            runnable: without_generation_tags(source),
+            bos: bos.to_owned(),
+            eos: eos.to_owned(),
+        };
+        environment().template_from_str(&template.runnable).map_err(|error| failed(&error))?;
         Ok(template)
+    }
+
+    /// Renders a question, with a picture if the model takes `pictures`, to find a template that cannot run before
+    /// anyone asks.
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn check(&self, family: Family, pictures: bool) -> Result<()> {
+        let image = pictures.then_some(Part::Image(0));
+        let parts = image.into_iter().chain([Part::Text("?".into())]).collect();
+        self.render(&[Message { role: Role::User, parts }], family).map(drop)
     }
 
     /// Jinja.
@@ -62,7 +79,8 @@ impl Template {
         &self.source
     }
 
-    /// The conversation as the model was trained to see it, ready for the answer to follow.
+    /// The conversation as the model was trained to see it, ready for the answer to follow. If the last
+    /// message is the assistant's, the answer continues it: nothing follows its last word.
     ///
     /// # Errors
     /// [`Kind::Prompt`] where the template fails, runs away, or drops a text or a picture.
@@ -88,21 +106,25 @@ impl Template {
     }
 
     fn render_as(&self, messages: &[Message], family: Family, style: Style) -> Result<Vec<Piece>> {
-        let mut texts = Vec::new();
-        let mut images = Vec::new();
+        let mut marked = Marked::default();
+        let continued = messages.last().is_some_and(|last| last.role == Role::Assistant);
+        let last = messages.len().saturating_sub(1);
         let values: Vec<Value> = messages
             .iter()
-            .map(|message| {
-                let content = content(message, family, style, &mut texts, &mut images);
+            .enumerate()
+            .map(|(i, message)| {
+                let content = marked.content(message, family, style, continued && i == last);
                 context! { role => message.role.name(), content }
             })
             .collect();
         let environment = environment();
-        let template = environment.template_from_str(&self.source).map_err(|error| failed(&error))?;
-        let rendered = template
+        let template = environment.template_from_str(&self.runnable).map_err(|error| failed(&error))?;
+        let mut rendered = template
             .render(context! {
                 messages => values,
-                add_generation_prompt => true,
+                tools => (),
+                documents => (),
+                add_generation_prompt => !continued,
                 bos_token => self.bos.as_str(),
                 eos_token => self.eos.as_str(),
             })
@@ -116,6 +138,10 @@ impl Template {
                 ),
             ));
         }
+        if continued {
+            cut_behind_the_last_word(&mut rendered)?;
+        }
+        let Marked { texts, images } = marked;
         let mut pieces = marks::cut(&rendered, &texts);
         if matches!(style, Style::Parts) {
             pieces = place_images(pieces, family, &images)?;
@@ -125,41 +151,64 @@ impl Template {
     }
 }
 
-/// What the template gets as `content`. Texts are collected in the order of their marks.
-fn content(
-    message: &Message,
-    family: Family,
-    style: Style,
-    texts: &mut Vec<String>,
-    images: &mut Vec<usize>,
-) -> Value {
-    let (before, after) = family.wrapping();
-    let mut mark = |part: &Part| match part {
-        Part::Text(text) => {
-            texts.push(text.clone());
-            marks::text(texts.len() - 1)
-        }
-        Part::Image(number) => {
-            images.push(*number);
-            format!("{before}{}{after}", marks::image(*number))
-        }
-    };
-    match style {
-        Style::Text => Value::from(message.parts.iter().map(mark).collect::<String>()),
-        Style::TextParts => {
-            message.parts.iter().map(|part| context! { type => "text", text => mark(part) }).collect()
-        }
-        Style::Parts => message
-            .parts
-            .iter()
-            .map(|part| {
-                let mark = mark(part);
-                match part {
+/// Ends `rendered` where the last message does. A template that trims its messages has cut the space behind
+/// the mark off: then the message's own space goes, too (transformers' `continue_final_message`).
+fn cut_behind_the_last_word(rendered: &mut String) -> Result<()> {
+    let at = rendered
+        .rfind(marks::END)
+        .ok_or_else(|| lost("no place for the last message, which is to be continued"))?;
+    let kept = rendered[at + marks::END.len()..].starts_with(' ');
+    rendered.truncate(at);
+    if !kept {
+        rendered.truncate(rendered.trim_end().len());
+    }
+    Ok(())
+}
+
+/// The texts and pictures that marks stand for, in the order of their marks.
+#[derive(Default)]
+struct Marked {
+    texts: Vec<String>,
+    images: Vec<usize>,
+}
+
+impl Marked {
+    /// The value that the template gets as `content`. `continued`: the answer goes on behind its last text.
+    fn content(&mut self, message: &Message, family: Family, style: Style, continued: bool) -> Value {
+        let end = message.parts.iter().rposition(|part| matches!(part, Part::Text(_))).filter(|_| continued);
+        let parts = message.parts.iter().enumerate().map(|(i, part)| match part {
+            Part::Text(text) => {
+                let mark = self.text(text);
+                (part, if end == Some(i) { format!("{mark}{} ", marks::END) } else { mark })
+            }
+            Part::Image(number) => {
+                self.images.push(*number);
+                let (before, after) = family.wrapping();
+                (part, format!("{before}{}{after}", marks::image(*number)))
+            }
+        });
+        match style {
+            Style::Text => Value::from(parts.map(|(_, mark)| mark).collect::<String>()),
+            Style::TextParts => parts.map(|(_, mark)| context! { type => "text", text => mark }).collect(),
+            Style::Parts => parts
+                .map(|(part, mark)| match part {
                     Part::Text(_) => context! { type => "text", text => mark },
                     Part::Image(_) => context! { type => "image" },
-                }
-            })
-            .collect(),
+                })
+                .collect(),
+        }
+    }
+
+    /// A mark for `text` with the white space around it, which is no secret and may be trimmed.
+    fn text(&mut self, text: &str) -> String {
+        let core = text.trim();
+        if core.is_empty() {
+            return text.to_owned();
+        }
+        let start = text.len() - text.trim_start().len();
+        self.texts.push(core.to_owned());
+        let mark = marks::text(self.texts.len() - 1);
+        format!("{}{mark}{}", &text[..start], &text[start + core.len()..])
     }
 }
 
@@ -216,24 +265,6 @@ fn check_complete(pieces: &[Piece], messages: &[Message], texts: &[String], imag
     Ok(())
 }
 
-fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
-    environment.set_fuel(Some(FUEL));
-    environment.set_recursion_limit(64);
-    // As transformers renders chat templates.
-    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
-        environment.set_syntax(syntax);
-    }
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_function(
-        "raise_exception",
-        |message: String| -> std::result::Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        },
-    );
-    environment
-}
-
 fn failed(error: &minijinja::Error) -> Error {
     let reason = if error.kind() == ErrorKind::OutOfFuel {
         "it does not come to an end".to_owned()
@@ -245,7 +276,6 @@ fn failed(error: &minijinja::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Role;
     use super::*;
 
     const QWEN2VL: &str = "{% set image_count = namespace(value=0) %}{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n{% else %}{% for content in message['content'] %}{% if content['type'] == 'image' or 'image' in content %}<|vision_start|><|image_pad|><|vision_end|>{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
@@ -352,6 +382,61 @@ mod tests {
                 shown.contains("[a]<|vision_start|>{1}<|vision_end|>[b]<|vision_start|>{0}<|vision_end|>"),
                 "{shown}"
             );
+        }
+    }
+
+    #[test]
+    fn space_around_a_text_may_be_trimmed() {
+        let message = Message::text(Role::User, " \n what? ");
+        for (source, shown) in [
+            ("{% for m in messages %}<{{ m.content | trim }}>{% endfor %}", "<[what?]>"),
+            ("{% for m in messages %}<{{ m.content }}>{% endfor %}", "< \n [what?] >"),
+        ] {
+            let template = Template::new(source, "", "").unwrap();
+            assert_eq!(show(&template.render(std::slice::from_ref(&message), Family::Llava).unwrap()), shown);
+        }
+        let template = Template::new(PLAIN_CHATML, "", "").unwrap();
+        let blank = show(&template.render(&[Message::text(Role::User, "  ")], Family::Llava).unwrap());
+        assert_eq!(blank, "<|im_start|>user\n  <|im_end|>\n<|im_start|>assistant\n");
+    }
+
+    #[test]
+    fn an_answer_continues_the_last_message() {
+        let trimming = PLAIN_CHATML.replace("message['content']", "message['content'] | trim");
+        for (source, text, shown) in [
+            (PLAIN_CHATML, "A cat ", "<|im_start|>assistant\n[A cat] "),
+            (PLAIN_CHATML, "A cat", "<|im_start|>assistant\n[A cat]"),
+            (&trimming, "A cat ", "<|im_start|>assistant\n[A cat]"),
+            (QWEN2VL, "A cat", "<|im_start|>assistant\n[A cat]"),
+            ("vicuna", "A cat", " ASSISTANT: [A cat]"),
+        ] {
+            let template = Template::new(source, "", "").unwrap();
+            let messages = [ask(), vec![Message::text(Role::Assistant, text)]].concat();
+            let rendered = show(&template.render(&messages, Family::Llava).unwrap());
+            assert!(rendered.ends_with(shown), "{source}: {rendered}");
+        }
+        let dropping =
+            Template::new("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", "", "");
+        let messages = [Message::text(Role::User, "a"), Message::text(Role::Assistant, "b")];
+        let error = dropping.unwrap().render(&messages, Family::Llava).unwrap_err();
+        assert!(error.to_string().contains("to be continued"), "{error}");
+    }
+
+    #[test]
+    fn a_template_is_checked_before_it_is_used() {
+        for (source, pictures, fault) in [
+            (QWEN2VL, true, None),
+            (PLAIN_CHATML, true, None),
+            ("{{ raise_exception('not for you') }}", true, Some("not for you")),
+            ("{{ messages[0].content | nothing }}", false, Some("fails")),
+            ("hello", false, Some("no place for the text")),
+        ] {
+            let checked =
+                Template::new(source, "", "").and_then(|template| template.check(Family::Llava, pictures));
+            match fault {
+                None => assert!(checked.is_ok(), "{source}"),
+                Some(part) => assert!(checked.unwrap_err().to_string().contains(part), "{source}"),
+            }
         }
     }
 

@@ -13,6 +13,10 @@ pub trait Tokenizer {
     fn markup(&self) -> &[String];
     /// The token every prompt of this model begins with.
     fn bos(&self) -> Option<i32>;
+    /// Whether text behind a special token gets the space that this tokenizer puts before a text.
+    fn spaces_after_special(&self) -> bool {
+        true
+    }
 }
 
 /// A stretch of the prompt as the decoder takes it.
@@ -31,13 +35,15 @@ pub enum Chunk {
 /// # Errors
 /// [`Kind::Prompt`] for a prompt without a single token or picture.
 pub fn tokenize(pieces: &[Piece], tokenizer: &dyn Tokenizer) -> Result<Vec<Chunk>> {
-    let mut out = Writer { tokenizer, chunks: Vec::new(), plain: String::new(), cuts: Vec::new() };
+    let mut out =
+        Writer { tokenizer, chunks: Vec::new(), plain: String::new(), cuts: Vec::new(), goes_on: false };
     for piece in pieces {
         match piece {
             Piece::Template(text) => out.template(text),
             Piece::Plain(text) => out.person(text),
             Piece::Image(number) => {
                 out.flush();
+                out.goes_on = false;
                 out.chunks.push(Chunk::Image(*number));
             }
         }
@@ -64,6 +70,8 @@ struct Writer<'a> {
     plain: String,
     /// Byte offsets where `plain` must be cut, so that no markup token forms.
     cuts: Vec<usize>,
+    /// Whether the next letters follow others without a space of the tokenizer's own.
+    goes_on: bool,
 }
 
 impl Writer<'_> {
@@ -77,6 +85,7 @@ impl Writer<'_> {
             self.plain.push_str(&rest[..at]);
             self.flush();
             self.push(&[token]);
+            self.goes_on = !self.tokenizer.spaces_after_special();
             rest = &rest[at + name.len()..];
         }
         self.plain.push_str(rest);
@@ -101,11 +110,25 @@ impl Writer<'_> {
         let mut from = 0;
         for to in cuts.into_iter().chain([plain.len()]) {
             if from < to {
-                let tokens = self.tokenizer.tokenize(&plain[from..to], false);
+                let tokens = self.letters(&plain[from..to]);
                 self.push(&tokens);
+                self.goes_on = true;
             }
             from = to;
         }
+    }
+
+    /// Token ids of plain letters. Letters that go on are tokenised behind a line break, whose own tokens are
+    /// taken off again: a tokenizer puts its space before the line break.
+    fn letters(&self, text: &str) -> Vec<i32> {
+        if self.goes_on {
+            let line_break = self.tokenizer.tokenize("\n", false);
+            let tokens = self.tokenizer.tokenize(&format!("\n{text}"), false);
+            if let Some(rest) = tokens.strip_prefix(line_break.as_slice()) {
+                return rest.to_vec();
+            }
+        }
+        self.tokenizer.tokenize(text, false)
     }
 
     fn push(&mut self, tokens: &[i32]) {

@@ -99,6 +99,7 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
         Some(flag) => flag,
         None if by_hand => MergeFlag::Off,
         None if recommended.is_some() => MergeFlag::Model,
+        None if !(shape.vit_can_merge || shape.llm_can_merge) => MergeFlag::Off,
         None if shape.is_qwen2vl => MergeFlag::Preset(Preset::Qwen2Vl),
         None => MergeFlag::Preset(Preset::Image),
     };

@@ -21,8 +21,10 @@ pub fn encoder(load: &LoadSettings) -> Result<Key> {
     hash.update(
         format!("{} {} {settings:?}", env!("CARGO_PKG_VERSION"), env!("ILLAVA_PATCHES_SHA256")).as_bytes(),
     );
-    sample(&load.projector, &mut hash)
-        .map_err(|error| Error::new(Kind::File, format!("{}: {error}", load.projector.display())))?;
+    if let Some(path) = &load.projector {
+        sample(path, &mut hash)
+            .map_err(|error| Error::new(Kind::File, format!("{}: {error}", path.display())))?;
+    }
     Ok(*hash.finalize().as_bytes())
 }
 

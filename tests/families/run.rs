@@ -16,8 +16,8 @@ pub struct Setting {
     pub weights: &'static str,
     /// Largest relative error, |a - b| / |b| over the whole vector.
     pub tolerance: f64,
-    flash_attention: FlashAttention,
-    kv: &'static str,
+    pub flash_attention: FlashAttention,
+    pub kv: &'static str,
 }
 
 /// What F16 files round off is in their error, since transformers runs the weights as they are; in f32 caches and
@@ -43,10 +43,14 @@ impl Pair {
         let folder = models.join(format!("hf-{family}-{}", setting.weights));
         let (text, projector) = (folder.join("text.gguf"), folder.join("mmproj.gguf"));
         assert!(text.exists(), "{} is missing: run tools/test-models.sh", text.display());
+        Self::settings_of(text, projector, setting)
+    }
+
+    fn settings_of(text: PathBuf, projector: PathBuf, setting: &Setting) -> LoadSettings {
         let kv = KvType::named(setting.kv).expect("a cache type");
         LoadSettings {
             text,
-            projector,
+            projector: Some(projector),
             threads: 1,
             threads_batch: 1,
             batch: 512,
@@ -65,10 +69,19 @@ impl Pair {
     }
 
     pub fn load(family: &str, setting: &Setting) -> Self {
-        let settings = Self::settings(family, setting);
-        let (text, projector) = (settings.text.clone(), settings.projector.clone());
-        let (engine, remarks) = LlamaEngine::load(&settings, |_| ()).expect("the pair loads");
-        assert!(remarks.is_empty(), "{family}: nothing is missing in converted files: {remarks:?}");
+        Self::with(&Self::settings(family, setting))
+    }
+
+    /// The pair of two files.
+    #[allow(dead_code)] // Not every test that has this module reads files of its own.
+    pub fn open(text: PathBuf, projector: PathBuf, setting: &Setting) -> Self {
+        Self::with(&Self::settings_of(text, projector, setting))
+    }
+
+    fn with(settings: &LoadSettings) -> Self {
+        let (text, projector) = (settings.text.clone(), settings.projector.clone().expect("a projector"));
+        let (engine, remarks) = LlamaEngine::load(settings, |_| ()).expect("the pair loads");
+        assert!(remarks.is_empty(), "nothing is missing in converted files: {remarks:?}");
         let file = Gguf::open(&projector).expect("the header is read");
         let three = |key: &str| {
             let values = file.floats(key).expect("three numbers");

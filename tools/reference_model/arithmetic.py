@@ -57,13 +57,16 @@ class Arithmetic:
         """Flattened patches [N, values] by kernels [width, values]."""
         return self.narrowed(patches) @ self.narrowed(kernel).T
 
-    def attention(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, visible=None):
+    def attention(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, visible=None, counts=None):
         """Softmax attention. q [H, Q, d], k and v [H, K, d]; `visible` [Q, K] is a mask.
 
+        With `counts` [K] a key counts as that many equal ones: y_j = softmax_j(q k_j / sqrt(d) + log counts_j).
         Returns the heads' outputs side by side, [Q, H * d], and the weights [H, Q, K].
         """
         k, v = self.rounded(k), self.rounded(v)
         logits = self.rounded(q) @ k.transpose(1, 2) / sqrt(q.shape[-1])
+        if counts is not None:
+            logits = logits + torch.log(counts.double())
         if visible is not None:
             logits = logits.masked_fill(~visible, float("-inf"))
         weights = torch.softmax(logits, dim=-1)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from .arithmetic import EXACT, Arithmetic, frequencies, heads, rms_norm, rotate
-from .merge import Step, merge
+from .merge import Step, folded, merge
 from .strategies import Inputs, Rule, reduce
 from .weights import Weights
 
@@ -83,7 +83,7 @@ class Decoder:
     def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
         return rms_norm(x, self.w[f"{name}.weight"], self.eps)
 
-    def _attention(self, x, layer, angles):
+    def _attention(self, x, layer, angles, counts=None):
         name = f"blk.{layer}"
         q = heads(self._linear(x, f"{name}.attn_q"), self.heads)
         k = heads(self._linear(x, f"{name}.attn_k"), self.kv_heads)
@@ -94,7 +94,7 @@ class Decoder:
         k, v = k.repeat_interleave(share, 0), v.repeat_interleave(share, 0)
         # Rows are in the order of the prompt, so causal means lower-triangular.
         visible = torch.ones(len(x), len(x), dtype=torch.bool).tril()
-        out, weights = self.math.attention(q, k, v, visible)
+        out, weights = self.math.attention(q, k, v, visible, counts)
         return self._linear(out, f"{name}.attn_output"), weights
 
     def prefill(
@@ -140,12 +140,17 @@ class Decoder:
         return self.math.linear(last, table if output is None else output)[0], steps
 
     def prefill_spans(
-        self, parts: list[list[int] | torch.Tensor], positions: torch.Tensor, layer_keep: dict[int, float]
+        self,
+        parts: list[list[int] | torch.Tensor],
+        positions: torch.Tensor,
+        layer_keep: dict[int, float],
+        sizes: list[torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, list[tuple[int, Step]]]:
         """As `prefill` for text and any number of spans (tensors [n, width]), each merged on its own.
 
         `layer_keep` maps K to the share of a span's rows that stays; scores are `image`. The steps
-        come with the span's number.
+        come with the span's number. With the `sizes` of each span's rows every layer's attention counts a row
+        as often as it stands for original ones, text once; what a step folds together counts together.
         """
         table = self.w["token_embd.weight"]
         x = torch.cat([p.double() if isinstance(p, torch.Tensor) else table[p] for p in parts])
@@ -155,6 +160,9 @@ class Decoder:
                 spans.append([at, list(range(len(part)))])
             at += len(part)
         angles, steps, weights = self._angles(positions), [], None
+        counts = torch.ones(len(x), dtype=torch.float64)
+        for (first, alive), of_span in zip(spans, sizes or []):
+            counts[first : first + len(alive)] = of_span
         for layer in range(self.layers):
             keep = layer_keep.get(layer)
             shift = 0
@@ -168,12 +176,15 @@ class Decoder:
                 merged, kept, chosen = merge(x[first:end], scores, r)
                 x = torch.cat([x[:first], merged, x[end:]])
                 angles = torch.cat([angles[:first], angles[first:end][kept], angles[end:]])
+                together = folded(counts[first:end], kept, chosen)
+                counts = torch.cat([counts[:first], together, counts[end:]])
                 original = [alive[i] for i in kept]
                 order = [alive[i] for i in chosen]
                 steps.append((number, Step("decoder", layer, len(alive), scores, original, order, order[-1])))
                 span[:] = [first, original]
                 shift += r
-            out, weights = self._attention(self._norm(x, f"blk.{layer}.attn_norm"), layer, angles)
+            normed = self._norm(x, f"blk.{layer}.attn_norm")
+            out, weights = self._attention(normed, layer, angles, counts if sizes is not None else None)
             x = x + out
             normed = self._norm(x, f"blk.{layer}.ffn_norm")
             gate = self._linear(normed, f"blk.{layer}.ffn_gate")

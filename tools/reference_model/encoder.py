@@ -19,7 +19,7 @@ from typing import Callable
 import torch
 
 from .arithmetic import EXACT, Arithmetic, frequencies, heads, layer_norm, rotate
-from .merge import Step, merge
+from .merge import Step, folded, merge
 from .strategies import Inputs, Rule, reduce
 from .weights import Weights
 
@@ -40,6 +40,8 @@ class Encoded:
     steps: list[Step]
     # Original tokens that each embedding stands for, by rules that count them.
     sizes: torch.Tensor | None = None
+    # Output cells that each embedding stands for, by any rule; None where survivors take other cells.
+    counts: torch.Tensor | None = None
 
 
 class State:
@@ -161,10 +163,11 @@ class Encoder:
 
         embeddings, cells = self._project(x, state.alive, unit, rows, columns)
         sizes = state.sizes if rule.groups and state.steps else None
+        counts = state.sizes if len(state.sizes) == len(cells) else None
         if self.qwen:
             rows, columns = rows // 2, columns // 2
             sizes = sizes.reshape(-1, GROUP // unit).mean(1) if sizes is not None else None
-        return Encoded(embeddings, cells, rows, columns, state.steps, sizes)
+        return Encoded(embeddings, cells, rows, columns, state.steps, sizes, counts)
 
     def _positions(self, rows: int, columns: int) -> torch.Tensor:
         table = self.w["v.position_embd.weight"]
@@ -218,6 +221,7 @@ class Encoder:
         step = Step("encoder", layer, len(alive), scores, [], [], None)
         if state.rule.name == "merge":
             units, kept, chosen = merge(units, scores, r // unit)
+            state.sizes = folded(state.sizes, kept, chosen)
             step.into = alive[chosen[-1]]
         else:
             # Keys that turn with their place do not tell what is alike; the tokens themselves do.

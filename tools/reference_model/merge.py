@@ -40,6 +40,13 @@ def order(scores: torch.Tensor) -> list[int]:
     return sorted(range(len(values)), key=lambda i: (values[i], i))
 
 
+def folded(sizes: torch.Tensor, kept: list[int], chosen: list[int]) -> torch.Tensor:
+    """Sizes of the survivors of `merge`: the merged one stands for all that `chosen` stood for."""
+    out = sizes.clone()
+    out[chosen[-1]] = sizes[chosen].sum()
+    return out[kept]
+
+
 def merge(units: torch.Tensor, scores: torch.Tensor, r: int) -> tuple[torch.Tensor, list[int], list[int]]:
     """Merges r + 1 of `units`, shape [N, ...], into one; r = 0 returns them unchanged.
 
