@@ -21,7 +21,7 @@ impl LoadSettings {
         let threads = u32::try_from(cores).unwrap_or(1);
         Self {
             text: text.into(),
-            projector: projector.into(),
+            projector: Some(projector.into()),
             threads,
             threads_batch: threads,
             batch: 2048,

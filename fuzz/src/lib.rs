@@ -72,8 +72,8 @@ pub fn gguf(data: &[u8]) {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/demo");
     let file = written("gguf", rest);
     one_line(match first % 2 {
-        0 => Pair::open(file.path(), &demo.join("mmproj.gguf")),
-        _ => Pair::open(&demo.join("text.gguf"), file.path()),
+        0 => Pair::open(file.path(), Some(&demo.join("mmproj.gguf"))),
+        _ => Pair::open(&demo.join("text.gguf"), Some(file.path())),
     });
 }
 
