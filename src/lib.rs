@@ -70,10 +70,10 @@ pub mod stop;
 #[doc(hidden)]
 pub mod worker;
 
-pub use answer::{Answer, Finish};
+pub use answer::{Answer, Finish, Generation};
 pub use error::{Error, Kind, Result};
 pub use media::Pixels;
-pub use model::{Generation, Model};
+pub use model::Model;
 pub use pair::LoadSettings;
 pub use report::{Report, Trace};
 pub use request::{Grammar, Limits, Sampling};

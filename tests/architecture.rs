@@ -19,7 +19,7 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
     ("stop.rs", &[], &[]),
     ("native", &["gbnf"], &["llama_cpp_2", "llama_cpp_sys_2"]),
     ("explain", &["report"], &[]),
-    ("see", &["assembly", "media", "native", "pair", "report", "schedule"], &[]),
+    ("see", &["assembly", "media", "native", "report", "schedule", "stop"], &[]),
     ("pair", &["assembly", "media", "native", "prompt", "report", "schedule", "see", "stop"], &[]),
     ("answer", &["media", "native", "pair", "prompt", "report", "request", "schedule", "see", "stop"], &[]),
     ("model.rs", &["answer", "media", "pair", "prompt", "report", "request", "schedule", "stop"], &[]),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use illava::answer::{Engine, Limits, LlamaEngine, Sampling, Session, Sizing};
+use illava::answer::{Engine, Generation, LlamaEngine, Session, Sizing};
 use illava::media::{self, policy};
 use illava::pair::{FlashAttention, KvType, LoadSettings, Weights};
 use illava::prompt::{Message, Part, Role};
@@ -54,11 +54,7 @@ fn accuracy(flag: MergeFlag) -> BTreeMap<&'static str, (usize, usize)> {
     let schedule =
         select(&choice, &engine.facts().shape, recommended.as_ref()).expect("the pair takes its schedule");
     let mut session = Session::new(engine, schedule, Sizing::Cells(512), settings.stop);
-    let limits = Limits {
-        tokens: Some(32),
-        sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 1 },
-        grammar: None,
-    };
+    let how = Generation::greedy(Some(32));
 
     let text = std::fs::read_to_string(folder.join("questions.jsonl")).expect("the questions are committed");
     let mut counts = BTreeMap::new();
@@ -70,7 +66,7 @@ fn accuracy(flag: MergeFlag) -> BTreeMap<&'static str, (usize, usize)> {
         let image = session.add_image(pixels, 0.0).expect("the picture is encoded");
         let message =
             Message { role: Role::User, parts: vec![Part::Image(image), Part::Text(question.question)] };
-        let answer = session.answer(&[message], &limits, &mut |_| ()).expect("an answer");
+        let answer = session.answer(&[message], &how, &mut |_| ()).expect("an answer");
         let group = if question.kind.starts_with("page") { "pages" } else { "scenes" };
         let (right, asked) = counts.entry(group).or_default();
         *asked += 1;

@@ -25,7 +25,14 @@ fn tiles_are_the_processors(pair: &Pair, fixture: &Fixture, case: &Case) {
     let mut sizes = Vec::new();
     let mut samples = Vec::new();
     for visual in case.visuals(&case.pictures()) {
-        let inputs = pair.engine.inputs(&visual).unwrap().expect("these files say how pictures are cut");
+        let inputs = pair
+            .engine
+            .encoder
+            .as_ref()
+            .unwrap()
+            .inputs(&visual)
+            .unwrap()
+            .expect("these files say how pictures are cut");
         for (width, height, values) in inputs {
             sizes.push([width, height]);
             let (mean, std) = pair.normalisation;
@@ -157,7 +164,13 @@ fn qwen2_vl_files_of_others_are_resized_as_in_transformers() {
     assert_eq!(shapes.len(), 3);
     for shape in shapes {
         let picture = families::fixture::picture(shape.picture, 2);
-        let inputs = engine.inputs(&Visual::Image(&picture)).unwrap().expect("it is cut here");
+        let inputs = engine
+            .encoder
+            .as_ref()
+            .unwrap()
+            .inputs(&Visual::Image(&picture))
+            .unwrap()
+            .expect("it is cut here");
         let [(width, height, values)] = inputs.as_slice() else { panic!("one view") };
         assert_eq!([*width, *height], shape.size, "{:?}", shape.picture);
         let level = |(i, value): (usize, &f32)| ((value * std[i % 3] + mean[i % 3]) * 255.0).round() as u8;

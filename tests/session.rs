@@ -5,11 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
-use illava::answer::{Engine, Grammar, Limits, LlamaEngine, Sampling, Session, Sizing};
+use illava::answer::{Engine, Generation, LlamaEngine, Session, Sizing};
 use illava::media::Pixels;
 use illava::pair::{FlashAttention, KvType, LoadSettings, Weights};
 use illava::prompt::{Message, Part, Role};
 use illava::report::{Half, Step, Trace};
+use illava::request::Grammar;
 use illava::schedule::{Amount, Choice, Half as ByHand, MergeFlag, Preset, Score, select};
 use illava::stop::Stop;
 
@@ -61,12 +62,8 @@ fn sized(seed: u32, width: u32, height: u32) -> Pixels {
 }
 
 /// Letters only, so that the answer can be said back in the next turn as it was.
-fn limits() -> Limits {
-    Limits {
-        tokens: Some(6),
-        sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 1 },
-        grammar: Some(Grammar::Gbnf("root ::= [a-z]+".into())),
-    }
+fn limits() -> Generation {
+    Generation { grammar: Some(Grammar::Gbnf("root ::= [a-z]+".into())), ..Generation::greedy(Some(6)) }
 }
 
 fn ask(session: &mut Session<LlamaEngine>, messages: &[Message]) -> (String, Trace, u64) {

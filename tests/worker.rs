@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use illava::answer::{self, LlamaEngine, Session, Sizing};
+use illava::answer::{Generation, LlamaEngine, Session, Sizing};
 use illava::error::Kind;
 use illava::media::Pixels;
 use illava::pair::{FlashAttention, KvType, LoadSettings, Weights};
@@ -188,11 +188,8 @@ impl Alone {
         if let Some(seed) = picture {
             self.0.add_image(pixels(seed), 0.0).unwrap();
         }
-        let limits = answer::Limits {
-            tokens: Some(6),
-            sampling: answer::Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 1 },
-            grammar: Some(answer::Grammar::Gbnf("root ::= [a-z]+".into())),
-        };
+        let grammar = Some(Grammar::Gbnf("root ::= [a-z]+".into()));
+        let limits = Generation { grammar, ..Generation::greedy(Some(6)) };
         self.0.answer(&messages(picture.is_some(), text), &limits, &mut |_| ()).unwrap().report.text
     }
 }

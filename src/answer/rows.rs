@@ -7,14 +7,22 @@ use crate::see::EncodedImage;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
     Token(i32),
-    /// A picture, by its number in the session.
+    /// A picture, by its number in the prompt.
     Image(usize),
 }
 
 impl Entry {
-    /// Positions it takes up.
+    /// The picture's number.
     #[must_use]
-    pub fn extent(self, images: &[EncodedImage]) -> i32 {
+    pub fn image(&self) -> Option<usize> {
+        match self {
+            Entry::Image(number) => Some(*number),
+            Entry::Token(_) => None,
+        }
+    }
+
+    /// Positions it takes up.
+    fn extent(self, images: &[EncodedImage]) -> i32 {
         match self {
             Entry::Token(_) => 1,
             Entry::Image(number) => images.get(number).map_or(0, |image| image.extent),
@@ -22,13 +30,7 @@ impl Entry {
     }
 }
 
-/// The first position after `entries`.
-#[must_use]
-pub fn end_position(entries: &[Entry], images: &[EncodedImage]) -> i32 {
-    entries.iter().map(|entry| entry.extent(images)).sum()
-}
-
-/// What [`super::Engine::prefill`] takes.
+/// What [`super::Decoder::begin`] takes.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rows {
     /// Below 0 where the row is an embedding.
@@ -125,7 +127,7 @@ mod tests {
         assert_eq!(rows.positions, [10, 11, 12, 13, 14, 15]);
         assert_eq!(rows.spans, [(1, 3, vec![2])]);
         assert_eq!(rows.embeddings, [0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 0.0, 0.0, 0.0]);
-        assert_eq!(end_position(&entries, &images), 6);
+        assert_eq!(entries.iter().map(|entry| entry.extent(&images)).sum::<i32>(), 6);
     }
 
     #[test]
@@ -137,7 +139,7 @@ mod tests {
         let images = [image, picture(2, 1)];
         let rows = Rows::new(&entries, &images, 10, 2, 1);
         assert_eq!(rows.positions, [10, 12, 15, 16, 19, 20, 21, 22]);
-        assert_eq!(end_position(&entries, &images), 13);
+        assert_eq!(entries.iter().map(|entry| entry.extent(&images)).sum::<i32>(), 13);
         assert!(rows.counts_sizes && !Rows::new(&entries[..1], &images, 10, 2, 1).counts_sizes);
     }
 

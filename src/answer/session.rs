@@ -1,72 +1,78 @@
-//! A conversation on an engine: pictures are encoded once, what the cache already holds is not
-//! computed again, and every answer comes with its report.
+//! A conversation of one person: a scheduler with one slot, driven until the answer is over. Pictures are encoded once,
+//! and the cache is made as large as the conversation needs.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::rows::{Entry, Rows, end_position};
-use super::sizing::{CacheLayout, Demand, Sizing, closed_up};
-use super::tally::{Subject, Tally};
-use super::utf8_stream::Utf8Stream;
-use super::{Engine, Grammar, MergeStep, Sampling};
+use super::{
+    CacheLayout, Decoder, Demand, Finish, Generation, Job, Output, PictureSource, PromptPicture, Scheduler,
+    Settings, Sizing, Spent, Token, count,
+};
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
+use crate::pair::Facts;
 use crate::prompt::{Chunk, Message};
-use crate::report::{Report, Trace, milliseconds};
-use crate::schedule::{Positions, Schedule, Score};
-use crate::see::{EncodedImage, VisualInput};
+use crate::report::{Report, Trace};
+use crate::schedule::{Positions, Schedule};
+use crate::see::{EncodedImage, Encoder, Key, VisualInput};
 use crate::stop::Stop;
 
-/// Bounds and sampling of one answer.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Tokens at most; `None` until the context is full.
-    pub tokens: Option<u32>,
-    pub sampling: Sampling,
-    pub grammar: Option<Grammar>,
-}
+/// A loaded pair of text model and image encoder.
+pub trait Engine: Encoder {
+    type Decoder: Decoder;
 
-/// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finish {
-    /// The model ended it.
-    Stop,
-    /// The number of tokens was reached.
-    Length,
-    /// The context is full.
-    ContextFull,
-    /// The grammar allows no further token.
-    Grammar,
-    Interrupted,
+    /// What was loaded.
+    fn facts(&self) -> &Arc<Facts>;
+
+    /// Messages to token ids and the places of pictures.
+    ///
+    /// # Errors
+    /// [`Kind::Prompt`].
+    fn tokenize(&self, messages: &[Message]) -> Result<Vec<Chunk>>;
+
+    /// Makes a decoder for one conversation.
+    ///
+    /// # Errors
+    /// Sizes or merge layers that the model cannot take, or no memory.
+    fn open(&self, layout: &CacheLayout) -> Result<Self::Decoder>;
 }
 
 /// One answer.
 #[derive(Debug)]
 pub struct Answer {
+    /// [`Finish::Cancelled`] after an interruption.
     pub finish: Finish,
     pub report: Report,
     pub trace: Trace,
+    /// Its tokens, if log-probabilities were asked for.
+    pub tokens: Vec<Token>,
+}
+
+/// A picture or video of the conversation.
+struct Shown {
+    /// Kept so that another schedule can encode it again.
+    input: VisualInput,
+    image: Arc<EncodedImage>,
+    /// What the cache knows it by: another one each time it is encoded.
+    key: Key,
 }
 
 /// A conversation.
-pub struct Session<E> {
+pub struct Session<E: Engine> {
     engine: E,
     schedule: Schedule,
     sizing: Sizing,
     stop: Stop,
-    images: Vec<EncodedImage>,
-    /// Kept so that another schedule can encode them again.
-    sources: Vec<VisualInput>,
+    shown: Vec<Shown>,
+    /// Spans encoded so far.
+    encoded: u64,
     /// Pictures that are still to come with the ones there are.
     expected: usize,
     /// Whether the pictures were encoded as ones of several.
     several: bool,
-    /// [images] what the decoder did to each picture.
-    decoder_steps: Vec<Vec<MergeStep>>,
-    /// What the cache holds, in order.
-    cached: Vec<Entry>,
-    layout: Option<CacheLayout>,
+    open: Option<(CacheLayout, Scheduler<E::Decoder>)>,
     /// Time spent on pictures since the last answer.
-    pending: Tally,
+    spent: Spent,
 }
 
 impl<E: Engine> Session<E> {
@@ -76,14 +82,12 @@ impl<E: Engine> Session<E> {
             schedule,
             sizing,
             stop,
-            images: Vec::new(),
-            sources: Vec::new(),
+            shown: Vec::new(),
+            encoded: 0,
             expected: 0,
             several: false,
-            decoder_steps: Vec::new(),
-            cached: Vec::new(),
-            layout: None,
-            pending: Tally::default(),
+            open: None,
+            spent: Spent::default(),
         }
     }
 
@@ -93,15 +97,15 @@ impl<E: Engine> Session<E> {
 
     /// A picture or video by its number.
     pub fn image(&self, number: usize) -> Option<&EncodedImage> {
-        self.images.get(number)
+        self.shown.get(number).map(|shown| &*shown.image)
     }
 
     pub fn schedule(&self) -> &Schedule {
         &self.schedule
     }
 
-    /// Says that `count` pictures will be added: models that show fewer details of each picture
-    /// where there are several then need not encode the first one twice.
+    /// Says that `count` pictures will be added: models that show fewer details of each picture among several then need
+    /// not encode the first one twice.
     pub fn expect_images(&mut self, count: usize) {
         self.expected = count;
     }
@@ -111,73 +115,73 @@ impl<E: Engine> Session<E> {
     /// # Errors
     /// A schedule it cannot take, or the library's own.
     pub fn add_image(&mut self, pixels: Pixels, decode_ms: f64) -> Result<usize> {
-        let pictures = self.sources.iter().filter(|source| source.is_image()).count();
+        let pictures = self.shown.iter().filter(|shown| shown.input.is_image()).count();
         let several = pictures + self.expected.max(1) > 1;
-        if several && !self.several && pictures > 0 && self.engine.counts_pictures() {
-            let again = self.encode_all(true, &self.schedule.clone())?;
-            self.replace(again);
+        if several && !self.several && pictures > 0 && self.engine.facts().counts_pictures {
+            self.encode_again(true, self.schedule.clone())?;
         }
         self.several = several;
         self.expected = self.expected.saturating_sub(1);
-        self.add(VisualInput::Image(pixels), several, decode_ms)
+        self.add(VisualInput::Image(pixels), decode_ms)
     }
 
-    /// Encodes the frames of a video, which took `decode_ms` to become pixels, and returns its
-    /// number, which stands in a message like a picture's.
+    /// Encodes the frames of a video, which took `decode_ms` to become pixels, and returns its number, which stands in
+    /// a message like a picture's.
     ///
     /// # Errors
     /// As [`Session::add_image`]; a model that takes no videos.
     pub fn add_video(&mut self, frames: Vec<Pixels>, decode_ms: f64) -> Result<usize> {
-        self.add(VisualInput::Video(frames), self.several, decode_ms)
+        self.add(VisualInput::Video(frames), decode_ms)
     }
 
     /// Encodes either.
     ///
     /// # Errors
     /// As [`Session::add_image`] and [`Session::add_video`].
-    pub fn add_shown(&mut self, shown: VisualInput, decode_ms: f64) -> Result<usize> {
-        match shown {
+    pub fn add_input(&mut self, input: VisualInput, decode_ms: f64) -> Result<usize> {
+        match input {
             VisualInput::Image(pixels) => self.add_image(pixels, decode_ms),
             VisualInput::Video(frames) => self.add_video(frames, decode_ms),
         }
     }
 
-    fn add(&mut self, source: VisualInput, several: bool, decode_ms: f64) -> Result<usize> {
-        let image = self.engine.encode_span(&source.visual(several), &self.schedule)?;
+    fn add(&mut self, input: VisualInput, decode_ms: f64) -> Result<usize> {
+        let image = self.engine.encode_span(&input.visual(self.several), &self.schedule)?;
         if self.stop.is_asked() {
             return Err(Error::interrupted());
         }
-        self.pending.media_ms += decode_ms + image.preprocess_ms;
-        self.pending.encoder_ms += image.encoder_ms;
-        self.pending.projector_ms += image.projector_ms;
-        self.images.push(image);
-        self.sources.push(source);
-        self.decoder_steps.push(Vec::new());
-        Ok(self.images.len() - 1)
+        self.spent.media_ms += decode_ms;
+        self.spent.add(&image);
+        let key = self.next_key();
+        self.shown.push(Shown { input, image: Arc::new(image), key });
+        Ok(self.shown.len() - 1)
     }
 
-    fn encode_all(&mut self, several: bool, schedule: &Schedule) -> Result<Vec<EncodedImage>> {
-        self.sources.iter().map(|source| self.engine.encode_span(&source.visual(several), schedule)).collect()
+    fn next_key(&mut self) -> Key {
+        self.encoded += 1;
+        let mut key = Key::default();
+        key[..8].copy_from_slice(&self.encoded.to_le_bytes());
+        key
     }
 
-    fn replace(&mut self, images: Vec<EncodedImage>) {
-        self.decoder_steps = vec![Vec::new(); images.len()];
-        self.images = images;
-        self.forget();
+    fn encode_again(&mut self, several: bool, schedule: Schedule) -> Result<()> {
+        let mut images = Vec::with_capacity(self.shown.len());
+        for shown in &self.shown {
+            images.push(Arc::new(self.engine.encode_span(&shown.input.visual(several), &schedule)?));
+        }
+        for (i, image) in images.into_iter().enumerate() {
+            (self.shown[i].image, self.shown[i].key) = (image, self.next_key());
+        }
+        self.schedule = schedule;
+        self.open = None;
+        Ok(())
     }
 
     /// Forgets the pictures and everything cached.
     pub fn clear(&mut self) {
-        self.images.clear();
-        self.sources.clear();
+        self.shown.clear();
         self.several = false;
-        self.decoder_steps.clear();
-        self.forget();
-    }
-
-    fn forget(&mut self) {
-        self.cached.clear();
-        self.layout = None;
+        self.open = None;
     }
 
     /// Changes the schedule; the pictures there are get encoded again.
@@ -185,264 +189,154 @@ impl<E: Engine> Session<E> {
     /// # Errors
     /// As [`Session::add_image`]; the old schedule then stays.
     pub fn set_schedule(&mut self, schedule: Schedule) -> Result<()> {
-        let images = self.encode_all(self.several, &schedule)?;
-        self.replace(images);
-        self.schedule = schedule;
-        Ok(())
+        self.encode_again(self.several, schedule)
     }
 
     /// Answers the conversation; text is handed to `show` as it comes.
     ///
     /// # Errors
-    /// Prompts without place, grammars, interruption before the first token, the library's own.
+    /// Prompts without place, settings out of bounds, interruption before the first token, the library's own.
     pub fn answer(
         &mut self,
         messages: &[Message],
-        limits: &Limits,
+        how: &Generation,
         show: &mut dyn FnMut(&str),
     ) -> Result<Answer> {
-        let start = Instant::now();
-        let mut tally = std::mem::take(&mut self.pending);
-        let prompt = self.entries(self.engine.tokenize(messages)?)?;
-        self.engine.start_sampling(&limits.sampling, limits.grammar.as_ref())?;
-        tally.remarks.extend(self.fit_positions(&prompt));
-        self.make_room(&prompt, limits)?;
-        let reused = self.reuse(&prompt)?;
-        let new = &prompt[reused..];
-        let start_position = end_position(&prompt[..reused], &self.images);
-        let rows = Rows::new(
-            new,
-            &self.images,
-            start_position,
-            self.engine.facts().pair.n_embd as usize,
-            self.engine.facts().n_pos,
-        );
-        let prefill_start = Instant::now();
-        tally.prefill_rows = rows.tokens.len();
-        let steps = self.engine.prefill(&rows, self.schedule.score == Score::LastToken)?;
-        tally.prefill_ms = milliseconds(prefill_start);
-        self.keep_steps(new, steps);
-        self.cached.extend_from_slice(new);
-        tally.compute_bytes = self.engine.compute_bytes();
-        tally.cells_unmerged = self.layout.as_ref().map_or(0, |layout| layout.cells_unmerged);
-
-        let (finish, text) = self.generate(limits, start, &mut tally, show)?;
-        let segments = self.engine.segments();
-        let subject = Subject {
-            facts: self.engine.facts(),
-            schedule: &self.schedule,
-            prompt: &prompt,
-            images: &self.images,
-            decoder_steps: &self.decoder_steps,
-            segments: &segments,
+        let arrived = Instant::now();
+        let mut prompt = self.engine.tokenize(messages)?;
+        let numbers = self.number(&mut prompt)?;
+        let spent = std::mem::take(&mut self.spent);
+        let pictures: Vec<PromptPicture> = numbers
+            .iter()
+            .map(|&number| {
+                let Shown { image, key, .. } = &self.shown[number];
+                PromptPicture { key: *key, source: PictureSource::Encoded(Arc::clone(image)) }
+            })
+            .collect();
+        self.make_room(&prompt, &pictures, how.limits.max_tokens)?;
+        let Some((_, scheduler)) = &mut self.open else {
+            return Err(Error::new(Kind::Native, "no context is open"));
         };
-        let report = subject.report(&tally, limits.sampling.seed, text);
-        Ok(Answer { finish, report, trace: subject.trace() })
+        scheduler.submit(Job {
+            id: 0,
+            scope: Some(Vec::new()),
+            prompt,
+            pictures,
+            schedule: self.schedule.clone(),
+            how: how.clone(),
+            trace: true,
+            arrived,
+            spent,
+        });
+        let mut tokens = Vec::new();
+        loop {
+            if self.stop.is_asked() {
+                scheduler.cancel(0);
+            }
+            let computing = scheduler.turn();
+            for output in scheduler.take_output() {
+                match output {
+                    Output::Delta(delta) => {
+                        if !delta.text.is_empty() {
+                            show(&delta.text);
+                        }
+                        tokens.extend(delta.tokens);
+                    }
+                    Output::Failed(failed) => return Err(Error::new(failed.kind, failed.message)),
+                    Output::Done(done) if done.finish == Finish::Cancelled && done.generated_tokens == 0 => {
+                        return Err(Error::interrupted());
+                    }
+                    Output::Done(done) => {
+                        let mut report = done.report;
+                        if report.merge.positions != self.schedule.positions.name() {
+                            // Closed up for this prompt, they stay so for what follows.
+                            self.schedule.positions = Positions::Closed;
+                            self.schedule.counts_sizes = false;
+                        }
+                        report.bytes.compute += self.engine.encoder_bytes();
+                        let trace = named(done.trace.unwrap_or_default(), &numbers);
+                        return Ok(Answer { finish: done.finish, report, trace, tokens });
+                    }
+                    Output::Started(_) | Output::Encode(_) => {}
+                }
+            }
+            if !computing {
+                return Err(Error::new(Kind::Native, "nothing is left to compute, and no answer is there"));
+            }
+        }
     }
 
-    fn entries(&self, chunks: Vec<Chunk>) -> Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for chunk in chunks {
+    /// The pictures that `prompt` shows, ascending; in it they get the numbers of their places in this list.
+    fn number(&self, prompt: &mut [Chunk]) -> Result<Vec<usize>> {
+        let images = |prompt: &[Chunk]| -> Vec<usize> {
+            prompt
+                .iter()
+                .filter_map(|chunk| if let Chunk::Image(n) = chunk { Some(*n) } else { None })
+                .collect()
+        };
+        let mut numbers = images(prompt);
+        numbers.sort_unstable();
+        numbers.dedup();
+        if let Some(number) = numbers.iter().find(|&&number| number >= self.shown.len()) {
+            return Err(Error::new(
+                Kind::Prompt,
+                format!("the conversation names picture {number}, of {} there are", self.shown.len()),
+            ));
+        }
+        for chunk in prompt {
+            if let Chunk::Image(number) = chunk {
+                *number = numbers.binary_search(number).unwrap_or_default();
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// Sees that a cache is open in which the prompt fits.
+    fn make_room(&mut self, prompt: &[Chunk], pictures: &[PromptPicture], most: Option<u32>) -> Result<()> {
+        let merge_layers = self.schedule.merge_layers();
+        let mut text = 0;
+        let mut images: Vec<&EncodedImage> = Vec::new();
+        for chunk in prompt {
             match chunk {
-                Chunk::Tokens(tokens) => entries.extend(tokens.into_iter().map(Entry::Token)),
-                Chunk::Image(number) if number < self.images.len() => entries.push(Entry::Image(number)),
+                Chunk::Tokens(tokens) => text += count(tokens.len()),
                 Chunk::Image(number) => {
-                    return Err(Error::new(
-                        Kind::Prompt,
-                        format!(
-                            "the conversation names picture {number}, of {} there are",
-                            self.images.len()
-                        ),
-                    ));
+                    if let PictureSource::Encoded(image) = &pictures[*number].source {
+                        images.push(image);
+                    }
                 }
             }
         }
-        Ok(entries)
-    }
-
-    fn most_positions(&self) -> u32 {
-        self.sizing.positions(self.engine.facts().pair.n_ctx_train)
-    }
-
-    /// Closes the pictures' positions up if own ones would pass the last that the model knows, and says why. They stay
-    /// closed for what follows.
-    fn fit_positions(&mut self, prompt: &[Entry]) -> Option<String> {
-        let most = self.most_positions();
-        let end = end_position(prompt, &self.images);
-        let gaps = prompt.iter().any(|entry| match entry {
-            Entry::Image(number) => self.images.get(*number).is_some_and(EncodedImage::has_gaps),
-            Entry::Token(_) => false,
-        });
-        if !gaps || end.unsigned_abs() < most {
-            return None;
+        let demand = Demand::new(text, &images, merge_layers.len() + 1, most);
+        let facts = Arc::clone(self.engine.facts());
+        let layout = demand.layout(merge_layers, self.sizing, facts.pair.n_ctx_train)?;
+        if self.open.as_ref().is_some_and(|(open, _)| open.holds(&layout)) {
+            return Ok(());
         }
-        self.schedule.positions = Positions::Closed;
-        self.schedule.counts_sizes = false;
-        self.images.iter_mut().for_each(|image| image.place_at(Positions::Closed, false));
-        self.forget();
-        Some(closed_up(end, most))
-    }
-
-    /// Sees that a context is open and that the prompt fits.
-    fn make_room(&mut self, prompt: &[Entry], limits: &Limits) -> Result<()> {
-        let merge_layers = self.schedule.merge_layers();
-        let text = prompt.iter().filter(|entry| matches!(entry, Entry::Token(_))).count();
-        let shown: Vec<&EncodedImage> = prompt
-            .iter()
-            .filter_map(|entry| match entry {
-                Entry::Image(number) => self.images.get(*number),
-                Entry::Token(_) => None,
-            })
-            .collect();
-        let demand = Demand::new(
-            u32::try_from(text).unwrap_or(u32::MAX),
-            &shown,
-            merge_layers.len() + 1,
-            limits.tokens,
-        );
-        let layout = demand.layout(merge_layers, self.sizing, self.engine.facts().pair.n_ctx_train)?;
-        let fits = self.layout.as_ref().is_some_and(|open| {
-            open.cells >= layout.cells && open.deep.iter().zip(&layout.deep).all(|(open, need)| open >= need)
-        });
-        if !fits {
-            self.cached.clear();
-            self.engine.open(&layout)?;
-            self.layout = Some(layout);
-        }
+        // The old cache goes before the new one comes.
+        self.open = None;
+        let decoder = self.engine.open(&layout)?;
+        let settings = Settings {
+            slots: 1,
+            cells: decoder.segments().iter().map(|segment| segment.cells).collect(),
+            merge_layers: layout.merge_layers.clone(),
+            picture_bytes: 0,
+            positions: self.sizing.positions(facts.pair.n_ctx_train),
+            sole: Some(layout.cells_unmerged),
+        };
+        self.open = Some((layout, Scheduler::new(decoder, facts, settings)));
         Ok(())
     }
+}
 
-    /// How many entries of `prompt` the cache holds already; the rest of the cache is forgotten.
-    /// At least one entry is left, whose logits begin the answer.
-    fn reuse(&mut self, prompt: &[Entry]) -> Result<usize> {
-        let mut common = prompt.iter().zip(&self.cached).take_while(|(a, b)| a == b).count();
-        // A picture ranked by the prompt's last token is ranked for that one question.
-        if self.schedule.score == Score::LastToken && !self.schedule.merge_layers().is_empty() {
-            let pictures = prompt.iter().position(|entry| matches!(entry, Entry::Image(_)));
-            common = common.min(pictures.unwrap_or(common));
-        }
-        let mut keep = common.min(prompt.len().saturating_sub(1));
-        // A span is merged from its own rows; it is kept or computed as a whole, never its last row alone.
-        if keep < self.cached.len() {
-            let position = end_position(&self.cached[..keep], &self.images);
-            if !self.engine.forget_from(position) {
-                keep = 0;
-                if !self.engine.forget_from(0) {
-                    let layout =
-                        self.layout.clone().ok_or_else(|| Error::new(Kind::Native, "no context is open"))?;
-                    self.engine.open(&layout)?;
-                }
-            }
-            self.cached.truncate(keep);
-        }
-        Ok(keep)
+/// The trace with the session's numbers of the pictures.
+fn named(mut trace: Trace, numbers: &[usize]) -> Trace {
+    for tile in &mut trace.images {
+        tile.index = numbers[tile.index];
     }
-
-    fn keep_steps(&mut self, new: &[Entry], steps: Vec<MergeStep>) {
-        let shown: Vec<usize> = new
-            .iter()
-            .filter_map(|entry| if let Entry::Image(number) = entry { Some(*number) } else { None })
-            .collect();
-        for number in &shown {
-            self.decoder_steps[*number].clear();
-        }
-        for step in steps {
-            if let Some(number) = shown.get(step.span) {
-                self.decoder_steps[*number].push(step);
-            }
-        }
+    for image in trace.steps.iter_mut().filter_map(|step| step.image.as_mut()) {
+        *image = numbers[*image];
     }
-
-    /// Tokens that the fullest segment still takes, and the positions that are left.
-    fn room(&self) -> u32 {
-        let text = self.cached.iter().filter(|entry| matches!(entry, Entry::Token(_))).count();
-        let images: Vec<Vec<u32>> = self
-            .cached
-            .iter()
-            .filter_map(|entry| match entry {
-                Entry::Image(number) => Some(self.images.get(*number)?.tokens_by_segment()),
-                Entry::Token(_) => None,
-            })
-            .collect();
-        let used = |i: usize| {
-            let visual: u32 = images.iter().map(|tokens| tokens.get(i).copied().unwrap_or(0)).sum();
-            u32::try_from(text).unwrap_or(u32::MAX).saturating_add(visual)
-        };
-        self.engine
-            .segments()
-            .iter()
-            .enumerate()
-            .map(|(i, segment)| segment.cells.saturating_sub(used(i)))
-            .chain([self
-                .most_positions()
-                .saturating_sub(end_position(&self.cached, &self.images).unsigned_abs())])
-            .min()
-            .unwrap_or(0)
-    }
-
-    fn generate(
-        &mut self,
-        limits: &Limits,
-        start: Instant,
-        tally: &mut Tally,
-        show: &mut dyn FnMut(&str),
-    ) -> Result<(Finish, String)> {
-        let mut room = self.room();
-        let mut position = end_position(&self.cached, &self.images);
-        let mut letters = Utf8Stream::default();
-        let mut text = String::new();
-        let mut say = |piece: &str, text: &mut String| {
-            if !piece.is_empty() {
-                show(piece);
-                text.push_str(piece);
-            }
-        };
-        let mut first_token = None;
-        let finish = loop {
-            if self.stop.is_asked() {
-                break Finish::Interrupted;
-            }
-            if limits.tokens.is_some_and(|most| tally.generated >= most) {
-                break Finish::Length;
-            }
-            let Some(token) = self.engine.sample()? else { break Finish::Grammar };
-            if first_token.is_none() {
-                tally.to_first_token_ms = milliseconds(start);
-                first_token = Some(Instant::now());
-            }
-            if self.engine.ends_generation(token) {
-                break Finish::Stop;
-            }
-            tally.generated += 1;
-            say(&letters.push(&self.engine.piece(token)), &mut text);
-            if limits.tokens.is_some_and(|most| tally.generated >= most) {
-                break Finish::Length;
-            }
-            if room == 0 {
-                break Finish::ContextFull;
-            }
-            match self.engine.decode(token, position) {
-                Ok(()) => {}
-                Err(error) if error.kind() == Kind::Interrupted => {
-                    // Some layers may hold the token, others not.
-                    if !self.engine.forget_from(position) {
-                        self.forget();
-                    }
-                    break Finish::Interrupted;
-                }
-                Err(error) => return Err(error),
-            }
-            self.cached.push(Entry::Token(token));
-            position += 1;
-            room -= 1;
-        };
-        say(&letters.finish(), &mut text);
-        tally.generate_ms = first_token.map_or(0.0, milliseconds);
-        if first_token.is_none() {
-            tally.to_first_token_ms = milliseconds(start);
-        }
-        Ok((finish, text))
-    }
+    trace
 }
 
 #[cfg(test)]

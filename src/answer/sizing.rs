@@ -54,6 +54,13 @@ pub struct CacheLayout {
     pub cells_unmerged: u32,
 }
 
+impl CacheLayout {
+    /// Whether what fits `other` fits this.
+    pub(super) fn holds(&self, other: &Self) -> bool {
+        self.cells >= other.cells && self.deep.iter().zip(&other.deep).all(|(own, need)| own >= need)
+    }
+}
+
 /// What llama.cpp rounds a context up to. The deeper segments it rounds by the device's needs.
 const STEP: u32 = 256;
 
@@ -97,7 +104,7 @@ impl Demand {
         let first = self.visual.first().copied().unwrap_or(0);
         let layout = match sizing {
             Sizing::Fit => {
-                let answer = self.generate.unwrap_or(trained).min(trained - prompt);
+                let answer = self.generate.unwrap_or(trained).max(1).min(trained - prompt);
                 let needed = |visual: u32| self.text + visual + answer;
                 CacheLayout {
                     merge_layers,

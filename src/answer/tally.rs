@@ -1,21 +1,40 @@
 //! What was measured on the way to an answer, made into its report and trace.
 
-use super::rows::Entry;
-use super::{MergeStep, SegmentInfo};
+use super::{Entry, MergeStep, SegmentInfo, count};
 use crate::pair::Facts;
 use crate::report::{self, Report, Trace};
 use crate::schedule::Schedule;
 use crate::see::EncodedImage;
 
-/// Measurements of one answer.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Tally {
-    /// Decoding, preprocessing and encoding of pictures that came with this request.
+/// Milliseconds that pictures took before the decoder.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Spent {
+    /// Decoding and preprocessing.
     pub media_ms: f64,
     pub encoder_ms: f64,
     pub projector_ms: f64,
+}
+
+impl Spent {
+    /// Adds what encoding `image` took.
+    pub(super) fn add(&mut self, image: &EncodedImage) {
+        self.media_ms += image.preprocess_ms;
+        self.encoder_ms += image.encoder_ms;
+        self.projector_ms += image.projector_ms;
+    }
+
+    pub(super) fn total_ms(&self) -> f64 {
+        self.media_ms + self.encoder_ms + self.projector_ms
+    }
+}
+
+/// Measurements of one answer.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally {
+    /// On pictures that came with this request.
+    pub spent: Spent,
     pub prefill_ms: f64,
-    /// From the first prefill or tokenising step to the first token.
+    /// From the request's arrival to its first token, without what was spent on pictures.
     pub to_first_token_ms: f64,
     pub generate_ms: f64,
     pub prefill_rows: usize,
@@ -57,7 +76,7 @@ impl Subject<'_> {
                 .map(|(_, image)| image.tokens_by_segment().get(i).copied().unwrap_or(0))
                 .sum(),
         });
-        let before_decoder = tally.media_ms + tally.encoder_ms + tally.projector_ms;
+        let before_decoder = tally.spent.total_ms();
         Report {
             model: self.facts.pair.model.clone(),
             merge: self.merge(),
@@ -70,9 +89,9 @@ impl Subject<'_> {
             },
             ms: report::Milliseconds {
                 load: self.facts.load_ms,
-                decode_media: tally.media_ms,
-                encoder: tally.encoder_ms,
-                projector: tally.projector_ms,
+                decode_media: tally.spent.media_ms,
+                encoder: tally.spent.encoder_ms,
+                projector: tally.spent.projector_ms,
                 prefill: tally.prefill_ms,
                 first_token: before_decoder + tally.to_first_token_ms,
                 generate: tally.generate_ms,
@@ -216,8 +235,4 @@ impl Subject<'_> {
 
 fn per_second(n: u32, ms: f64) -> f64 {
     if ms > 0.0 { f64::from(n) * 1000.0 / ms } else { 0.0 }
-}
-
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::slots::Token;
+use super::event::Token;
 use super::stop_texts::StopTexts;
 use super::utf8_stream::Utf8Stream;
 

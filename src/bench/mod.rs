@@ -83,7 +83,7 @@ impl Outcome {
 }
 
 /// Everything one call measured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Measured {
     pub model: Model,
     pub threads: u32,

@@ -2,8 +2,8 @@
 
 use super::flags::BenchFlags;
 use super::progress::Progress;
-use super::{interrupt, output, run, settings, subjects, video};
-use crate::answer::LlamaEngine;
+use super::{answering, interrupt, output, settings, subjects, video};
+use crate::answer::{LlamaEngine, Session, Sizing};
 use crate::bench::{self, Work};
 use crate::error::{Error, Result};
 use crate::media::Pixels;
@@ -21,7 +21,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
     let mut shown = flags
         .image
         .iter()
-        .map(|path| Ok(VisualInput::Image(run::open(path)?.0)))
+        .map(|path| Ok(VisualInput::Image(answering::open(path)?.0)))
         .collect::<Result<Vec<_>>>()?;
     let videos = flags.videos.video.iter().map(|what| video::open(what)).collect::<Result<Vec<_>>>()?;
     if shown.is_empty() && videos.is_empty() {
@@ -29,7 +29,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
     }
     let progress = Progress::new();
     let bar = progress.clone();
-    let (mut engine, _) = LlamaEngine::load(&load, move |stage| bar.loading(stage))?;
+    let (engine, _) = LlamaEngine::load(&load, move |stage| bar.loading(stage))?;
     for source in &videos {
         shown.extend(video::read(source, wish, &engine, load.stop)?.0);
     }
@@ -43,7 +43,8 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
         warm_up: flags.warm_up,
     };
     let rounds = work.rounds + work.warm_up;
-    let measured = bench::measure(&mut engine, &subjects, &work, |round, name| {
+    let mut session = Session::new(engine, subjects[0].schedule.clone(), Sizing::Fit, load.stop);
+    let measured = bench::measure(&mut session, &subjects, &work, |round, name| {
         if load.stop.is_asked() {
             return Err(Error::interrupted());
         }

@@ -6,7 +6,7 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use super::progress::Progress;
-use super::{output, run, settings, video, words};
+use super::{answering, output, settings, video, words};
 use crate::answer::{Engine, Finish, LlamaEngine, Session};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{Message, Part, Role};
@@ -105,7 +105,7 @@ impl Conversation {
         match read(line) {
             Line::Say(text) => self.say(session, settings, text)?,
             Line::Image(path) => {
-                let (pixels, decode_ms) = run::open(Path::new(path))?;
+                let (pixels, decode_ms) = answering::open(Path::new(path))?;
                 let progress = Progress::new();
                 progress.say("encoding the picture".into());
                 self.waiting.push(Part::Image(session.add_image(pixels, decode_ms)?));
@@ -122,7 +122,7 @@ impl Conversation {
                     llm: None,
                     ..settings.choice.clone()
                 };
-                let schedule = run::choose(session.engine(), &choice)?;
+                let schedule = session.engine().facts().schedule(&choice)?;
                 if let Some(line) = &schedule.remark {
                     eprintln!("note: {line}");
                 }
@@ -154,7 +154,7 @@ impl Conversation {
         let mut parts = self.waiting.clone();
         parts.push(Part::Text(text.to_owned()));
         self.messages.push(Message { role: Role::User, parts });
-        let answer = match run::stream(session, settings, &self.messages) {
+        let answer = match answering::stream(session, settings, &self.messages) {
             Ok(answer) => answer,
             Err(error) => {
                 // The message can be sent again, with its pictures.
@@ -164,12 +164,12 @@ impl Conversation {
         };
         self.waiting.clear();
         output::say("\n")?;
-        if answer.finish == Finish::Interrupted {
+        if answer.finish == Finish::Cancelled {
             settings.load.stop.clear();
         }
         // As it was, leading space included: so the cache holds it already.
         self.messages.push(Message::text(Role::Assistant, answer.report.text.clone()));
-        run::write(settings, &answer)
+        answering::write(settings, &answer)
     }
 }
 

@@ -7,13 +7,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::flags::EvalFlags;
 use super::progress::Progress;
 use super::{interrupt, output, settings, subjects, video};
-use crate::answer::{Limits, LlamaEngine, Sampling, Session, Sizing};
+use crate::answer::{Engine, Generation, LlamaEngine, Session, Sizing};
 use crate::error::{Error, Kind, Result};
 use crate::eval::{self, Log, Metric, Runner, Set};
 use crate::pair::LoadSettings;
 use crate::plot::Format;
 use crate::schedule::Subject;
-use crate::see::Encoder;
 
 pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     let load = settings::load(&flags.model, None)?;
@@ -32,7 +31,7 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     let (engine, _) = LlamaEngine::load(&load, move |stage| bar.loading(stage))?;
     let choice = video::choice(&choice, videos, &engine);
     let subjects = subjects::subjects(&engine, &choice, &flags.against)?;
-    if videos && !engine.takes_videos() {
+    if videos && !engine.facts().takes_videos() {
         eprintln!("note: this model takes no videos; their frames go in as pictures");
     }
     progress.clear();
@@ -41,14 +40,10 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
         Some(path) => Log::open(path, &run_name(&load, &set, &subjects, instruction, flags))?,
         None => Log::default(),
     };
-    let limits = Limits {
-        tokens: Some(flags.predict),
-        sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0 },
-        grammar: None,
-    };
+    let how = Generation::greedy(Some(flags.predict));
     let schedule = subjects[0].schedule.clone();
     let mut session = Session::new(engine, schedule, Sizing::Fit, load.stop);
-    let runner = Runner { set: &set, subjects: &subjects, limits: &limits, instruction, frames };
+    let runner = Runner { set: &set, subjects: &subjects, how: &how, instruction, frames };
     let bar = answers_bar((set.items.len() * subjects.len()) as u64);
     let ran = runner.run(&mut session, &mut log, |done, record| {
         bar.set_position(done);

@@ -7,7 +7,7 @@ use std::path::Path;
 use image::RgbImage;
 
 use super::flags::ExplainFlags;
-use super::{output, run, settings, video};
+use super::{answering, output, run, settings, video};
 use crate::error::{Error, Kind, Result};
 use crate::explain::{self, PanelColours};
 use crate::media::Pixels;
@@ -102,7 +102,7 @@ fn pictures_of(fates: &[Fate], trace: &Trace, flags: &ExplainFlags) -> Result<Ve
 /// The picture of `fate`, or the frames that it is of.
 fn open(what: &OsStr, fate: &Fate) -> Result<Vec<RgbImage>> {
     if !explain::is_film(fate) {
-        let (pixels, _) = run::open(Path::new(what))?;
+        let (pixels, _) = answering::open(Path::new(what))?;
         if (pixels.width, pixels.height) != (fate.width, fate.height) {
             return Err(Error::new(
                 Kind::Media,

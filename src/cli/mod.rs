@@ -1,5 +1,6 @@
 //! The command line: flags, settings made of them, and one module for each command.
 
+mod answering;
 mod argv;
 mod batch;
 mod bench;

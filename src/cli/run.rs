@@ -1,17 +1,14 @@
 //! `illava run`: one answer, or a chat.
 
 use std::io::IsTerminal;
-use std::path::Path;
-use std::time::Instant;
 
 use super::progress::Progress;
-use super::{chat, interrupt, output, settings, video};
+use super::{answering, chat, interrupt, output, settings, video};
 use crate::answer::{Answer, Engine, Finish, LlamaEngine, Session, Sizing};
 use crate::error::{Error, Result};
-use crate::media::{self, policy};
 use crate::prompt::{Message, Part, Role};
-use crate::report::{Trace, milliseconds};
-use crate::schedule::{self, Grid, Schedule};
+use crate::report::Trace;
+use crate::schedule::Grid;
 use crate::see::VisualInput;
 
 /// Cells where nothing says how long a conversation gets.
@@ -39,10 +36,10 @@ pub(super) fn answered(settings: &settings::Run) -> Result<(Answer, Vec<VisualIn
     parts.extend(settings.prompt.clone().map(Part::Text));
     let progress = Progress::new();
     progress.say("answering".into());
-    let mut answer = session.answer(&conversation(settings, parts), &settings.limits, &mut |_| ())?;
+    let mut answer = session.answer(&conversation(settings, parts), &settings.how, &mut |_| ())?;
     name_files(settings, &mut answer.trace);
     match answer.finish {
-        Finish::Interrupted => Err(Error::interrupted()),
+        Finish::Cancelled => Err(Error::interrupted()),
         _ => Ok((answer, seen)),
     }
 }
@@ -60,7 +57,7 @@ fn begin(
             "no image projector: pictures and videos need one; give its GGUF file with -mm (--mmproj)",
         ));
     }
-    let pictures = settings.images.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
+    let pictures = settings.images.iter().map(|path| answering::open(path)).collect::<Result<Vec<_>>>()?;
     let videos = settings.videos.iter().map(|what| video::open(what)).collect::<Result<Vec<_>>>()?;
     let progress = Progress::new();
     let bar = progress.clone();
@@ -70,7 +67,7 @@ fn begin(
     }
     // A schedule that nobody asked for by name may not fit this model.
     let choice = video::choice(&settings.choice, !settings.videos.is_empty(), &engine);
-    let schedule = choose(&engine, &choice).or_else(|_| choose(&engine, &settings.choice))?;
+    let schedule = engine.facts().schedule(&choice).or_else(|_| engine.facts().schedule(&settings.choice))?;
     let sizing = sizing(settings, interactive, engine.facts().pair.n_ctx_train);
     progress.clear();
     // Without a picture there is nothing to merge.
@@ -89,9 +86,9 @@ fn begin(
         }
         let progress = Progress::new();
         progress.say(format!("encoding picture {} of {count}", i + 1));
-        let shown = VisualInput::Image(pixels);
-        seen(&shown);
-        parts.push(Part::Image(session.add_shown(shown, decode_ms)?));
+        let input = VisualInput::Image(pixels);
+        seen(&input);
+        parts.push(Part::Image(session.add_input(input, decode_ms)?));
     }
     for source in &videos {
         parts.extend(video::add(&mut session, source, settings, &mut seen)?);
@@ -115,25 +112,14 @@ fn advise(session: &Session<LlamaEngine>, parts: &[Part]) {
     }
 }
 
-/// The schedule that the flags mean for the loaded pair.
-pub(super) fn choose(engine: &LlamaEngine, choice: &schedule::Choice) -> Result<Schedule> {
-    let facts = engine.facts();
-    schedule::select(choice, &facts.shape, facts.pair.recommended.as_ref())
-}
-
 fn sizing(settings: &settings::Run, interactive: bool, trained: u32) -> Sizing {
     match settings.cells {
         Some(cells) => Sizing::Cells(cells),
-        None if interactive || settings.limits.tokens.is_none() => Sizing::Cells(CHAT_CELLS.min(trained)),
+        None if interactive || settings.how.limits.max_tokens.is_none() => {
+            Sizing::Cells(CHAT_CELLS.min(trained))
+        }
         None => Sizing::Fit,
     }
-}
-
-/// A picture's pixels and the time they took.
-pub(super) fn open(path: &Path) -> Result<(media::Pixels, f64)> {
-    let start = Instant::now();
-    let pixels = media::open(path, &policy::Limits::default())?;
-    Ok((pixels, milliseconds(start)))
 }
 
 fn conversation(settings: &settings::Run, parts: Vec<Part>) -> Vec<Message> {
@@ -142,12 +128,12 @@ fn conversation(settings: &settings::Run, parts: Vec<Part>) -> Vec<Message> {
 }
 
 fn once(session: &mut Session<LlamaEngine>, settings: &settings::Run, parts: Vec<Part>) -> Result<()> {
-    let mut answer = stream(session, settings, &conversation(settings, parts))?;
+    let mut answer = answering::stream(session, settings, &conversation(settings, parts))?;
     name_files(settings, &mut answer.trace);
     output::say("\n")?;
-    write(settings, &answer)?;
+    answering::write(settings, &answer)?;
     match answer.finish {
-        Finish::Interrupted => Err(Error::interrupted()),
+        Finish::Cancelled => Err(Error::interrupted()),
         _ => Ok(()),
     }
 }
@@ -160,58 +146,4 @@ fn name_files(settings: &settings::Run, trace: &mut Trace) {
     if trace.images.last().is_some_and(|tile| tile.index + 1 == files.len()) {
         trace.files = files;
     }
-}
-
-/// Answers on stdout as the text comes, with a spinner until it does.
-pub(super) fn stream<E: Engine>(
-    session: &mut Session<E>,
-    settings: &settings::Run,
-    messages: &[Message],
-) -> Result<Answer> {
-    let progress = Progress::new();
-    progress.say("reading the prompt".into());
-    let mut failed = None;
-    let stop = settings.load.stop;
-    let mut begun = false;
-    let answer = session.answer(messages, &settings.limits, &mut |text| {
-        // Many vocabularies begin a word with its space; a line on the terminal does not.
-        let text = if begun { text } else { text.trim_start() };
-        if text.is_empty() {
-            return;
-        }
-        begun = true;
-        progress.clear();
-        if let Err(error) = output::say(text) {
-            failed.get_or_insert(error);
-            stop.ask();
-        }
-    });
-    progress.clear();
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    let answer = answer?;
-    for line in &answer.report.remarks {
-        eprintln!("\nnote: {line}");
-    }
-    match answer.finish {
-        Finish::ContextFull => eprintln!("\nnote: the context is full; give a larger one with -c"),
-        Finish::Length => {
-            tracing::info!("the answer ended at {} tokens (-n)", answer.report.tokens.generated)
-        }
-        Finish::Grammar => eprintln!("\nnote: the grammar allows no further token"),
-        Finish::Stop | Finish::Interrupted => {}
-    }
-    Ok(answer)
-}
-
-/// Writes the report and the trace where they were asked for.
-pub(super) fn write(settings: &settings::Run, answer: &Answer) -> Result<()> {
-    if let Some(path) = &settings.report {
-        output::write_json(path, &answer.report)?;
-    }
-    if let Some(path) = &settings.trace {
-        output::write_json(path, &answer.trace)?;
-    }
-    Ok(())
 }

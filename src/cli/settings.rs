@@ -2,12 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::flags::{MergeFlags, ModelFlags, RunFlags, SamplingFlags};
 use super::video_flags::FrameFlags;
 use super::{model_files, weight_flags};
-use crate::answer::{self, Limits, Sampling};
+use crate::answer::Generation;
 use crate::error::{Error, Field, Result};
 use crate::media::policy::VideoLimits;
 use crate::media::video::FrameChoice;
@@ -23,7 +22,7 @@ use crate::stop::Stop;
 pub struct Run {
     pub load: LoadSettings,
     pub choice: Choice,
-    pub limits: Limits,
+    pub how: Generation,
     pub cells: Option<u32>,
     pub images: Vec<PathBuf>,
     pub videos: Vec<OsString>,
@@ -38,12 +37,12 @@ impl Run {
     /// # Errors
     /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
     pub fn new(flags: &RunFlags) -> Result<Self> {
-        let (choice, limits) = (choice(&flags.merge)?, limits(&flags.sampling)?);
+        let (choice, how) = (choice(&flags.merge)?, generation(&flags.sampling)?);
         let frames = frames(&flags.videos.frames)?;
         Ok(Self {
             load: load(&flags.model, flags.chat_template.clone())?,
             choice,
-            limits,
+            how,
             // llama.cpp takes 0 for the model's own size; here that is what fits.
             cells: flags.model.ctx_size.filter(|&n| n > 0),
             images: flags.image.clone(),
@@ -200,28 +199,9 @@ pub(super) fn defaults(flags: &SamplingFlags) -> Result<Defaults> {
 }
 
 /// The same for a session.
-fn limits(flags: &SamplingFlags) -> Result<Limits> {
-    let asked = defaults(flags)?;
-    Ok(Limits {
-        tokens: asked.limits.max_tokens,
-        sampling: Sampling {
-            temperature: asked.sampling.temperature,
-            top_k: asked.sampling.top_k,
-            top_p: asked.sampling.top_p,
-            min_p: asked.sampling.min_p,
-            seed: asked.sampling.seed.unwrap_or_else(fresh_seed),
-        },
-        grammar: asked.grammar.map(|grammar| match grammar {
-            Grammar::Gbnf(text) => answer::Grammar::Gbnf(text),
-            Grammar::JsonSchema(text) => answer::Grammar::JsonSchema(text),
-            Grammar::Regex(text) => answer::Grammar::Regex(text),
-            Grammar::JsonObject => answer::Grammar::JsonSchema(r#"{"type":"object"}"#.into()),
-        }),
-    })
-}
-
-fn fresh_seed() -> u32 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos())
+fn generation(flags: &SamplingFlags) -> Result<Generation> {
+    let Defaults { limits, sampling, grammar, logprobs, .. } = defaults(flags)?;
+    Ok(Generation { limits, sampling, grammar, logprobs })
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::answer::MAX_SEQUENCES;
-use crate::answer::slots::Sizes;
+use crate::answer::{MAX_SEQUENCES, Sizes};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Args)]

@@ -1,7 +1,6 @@
 //! The schedules that `bench` and `eval` compare.
 
-use super::run;
-use crate::answer::LlamaEngine;
+use crate::answer::{Engine, LlamaEngine};
 use crate::error::Result;
 use crate::schedule::{Choice, MergeFlag, Subject};
 
@@ -17,7 +16,7 @@ pub(super) fn subjects(engine: &LlamaEngine, choice: &Choice, others: &[String])
     }
     let mut subjects: Vec<Subject> = Vec::new();
     for choice in choices {
-        let subject = Subject::new(run::choose(engine, &choice)?);
+        let subject = Subject::new(engine.facts().schedule(&choice)?);
         if subjects.iter().all(|known| known.name != subject.name) {
             subjects.push(subject);
         }

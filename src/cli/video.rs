@@ -10,10 +10,11 @@ use crate::error::{Error, Result};
 use crate::media::Pixels;
 use crate::media::policy::VideoLimits;
 use crate::media::video::{FrameChoice, Source};
+use crate::pair::usual_choice;
 use crate::prompt::Part;
 use crate::report::milliseconds;
 use crate::schedule::Choice;
-use crate::see::{Encoder, VisualInput, usual_choice};
+use crate::see::VisualInput;
 use crate::stop::Stop;
 
 /// Looks at the video, without a model.
@@ -23,7 +24,7 @@ pub(super) fn open(what: &OsStr) -> Result<Source> {
 
 /// The schedule that is chosen where nobody asks for one: with `videos` as in [`usual_choice`].
 pub(super) fn choice(asked: &Choice, videos: bool, engine: &LlamaEngine) -> Choice {
-    match videos && engine.takes_videos() {
+    match videos && engine.facts().takes_videos() {
         true => usual_choice(asked, engine.facts()),
         false => asked.clone(),
     }
@@ -40,7 +41,7 @@ pub(super) fn read(
     let progress = Progress::new();
     progress.say(format!("reading {}", source.name()));
     let begin = Instant::now();
-    let read = source.read(&wish.over(engine.video_sampling()));
+    let read = source.read(&wish.over(engine.facts().video_sampling));
     // Ctrl-C ends ffmpeg too, which then has only half a story to tell.
     if stop.is_asked() {
         return Err(Error::interrupted());
@@ -51,12 +52,12 @@ pub(super) fn read(
     if let Some(line) = &video.remark {
         eprintln!("note: {line}");
     }
-    if !engine.takes_videos() {
+    if !engine.facts().takes_videos() {
         let (count, name) = (video.frames.len(), &video.name);
         eprintln!("note: this model takes no videos; {count} frames of {name} go in as pictures");
     }
     let frames: Vec<Pixels> = video.frames.into_iter().map(|frame| frame.pixels).collect();
-    Ok((VisualInput::frames(frames, engine.takes_videos()), decode_ms))
+    Ok((VisualInput::frames(frames, engine.facts().takes_videos()), decode_ms))
 }
 
 /// Reads a video and encodes it; each span is handed to `seen` first.
@@ -71,14 +72,14 @@ pub(super) fn add(
     #[allow(clippy::cast_precision_loss)]
     let share_ms = decode_ms / count as f64;
     let mut parts = Vec::with_capacity(count);
-    for (i, shown) in spans.into_iter().enumerate() {
+    for (i, input) in spans.into_iter().enumerate() {
         let progress = Progress::new();
-        progress.say(match &shown {
+        progress.say(match &input {
             VisualInput::Video(frames) => format!("encoding {} frames", frames.len()),
             VisualInput::Image(_) => format!("encoding frame {} of {count}", i + 1),
         });
-        seen(&shown);
-        parts.push(Part::Image(session.add_shown(shown, share_ms)?));
+        seen(&input);
+        parts.push(Part::Image(session.add_input(input, share_ms)?));
     }
     Ok(parts)
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::log::{Cost, Log, Record};
 use super::{Item, Metric, Set, metric};
-use crate::answer::{Engine, Finish, Limits, Session};
+use crate::answer::{Engine, Finish, Generation, Session};
 use crate::error::{Error, Kind, Result};
 use crate::media::policy::VideoLimits;
 use crate::media::video::{FrameChoice, Source};
@@ -18,7 +18,7 @@ use crate::see::VisualInput;
 pub struct Runner<'a> {
     pub set: &'a Set,
     pub subjects: &'a [Subject],
-    pub limits: &'a Limits,
+    pub how: &'a Generation,
     /// Put after each question.
     pub instruction: &'a str,
     /// Which frames of a video are taken.
@@ -82,21 +82,21 @@ impl Runner<'_> {
         }
         for video in &item.videos {
             let start = Instant::now();
-            let engine = session.engine();
-            let sampling = self.frames.over(engine.video_sampling());
-            let takes_videos = engine.takes_videos();
+            let facts = session.engine().facts();
+            let sampling = self.frames.over(facts.video_sampling);
+            let takes_videos = facts.takes_videos();
             let read = Source::open(video, VideoLimits::default())?.read(&sampling)?;
             let frames = read.frames.into_iter().map(|frame| frame.pixels).collect();
             let spans = VisualInput::frames(frames, takes_videos);
             #[allow(clippy::cast_precision_loss)]
             let share_ms = start.elapsed().as_secs_f64() * 1000.0 / spans.len() as f64;
-            for shown in spans {
-                parts.push(Part::Image(session.add_shown(shown, share_ms)?));
+            for input in spans {
+                parts.push(Part::Image(session.add_input(input, share_ms)?));
             }
         }
         parts.push(Part::Text(metric::prompt(item, self.instruction)));
-        let answer = session.answer(&[Message { role: Role::User, parts }], self.limits, &mut |_| ())?;
-        if answer.finish == Finish::Interrupted {
+        let answer = session.answer(&[Message { role: Role::User, parts }], self.how, &mut |_| ())?;
+        if answer.finish == Finish::Cancelled {
             return Err(Error::interrupted());
         }
         let metric: Metric = self.set.metric;

@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::{KvShape, header};
 use crate::error::{Error, Kind, Result};
+use crate::media::video::Sampling;
 use crate::native::{Gguf, VisionInfo};
 use crate::prompt::Family;
 use crate::report;
-use crate::schedule::{Recommended, Shape};
+use crate::schedule::{Choice, MergeFlag, Preset, Recommended, Schedule, Shape, select};
 
 /// What the two headers say, before any weight is loaded.
 #[derive(Debug)]
@@ -46,6 +47,35 @@ pub struct Facts {
     pub weight_bytes: u64,
     pub threads: u32,
     pub load_ms: f64,
+    /// Whether a picture among others is encoded otherwise than a single one.
+    pub counts_pictures: bool,
+    /// The rule for the frames of a video; `None` for a model that takes no videos.
+    pub video_sampling: Option<Sampling>,
+}
+
+impl Facts {
+    #[must_use]
+    pub fn takes_videos(&self) -> bool {
+        self.video_sampling.is_some()
+    }
+
+    /// The schedule that `choice` means for this pair.
+    ///
+    /// # Errors
+    /// A choice that this pair cannot take.
+    pub fn schedule(&self, choice: &Choice) -> Result<Schedule> {
+        select(choice, &self.shape, self.pair.recommended.as_ref())
+    }
+}
+
+/// The choice for a conversation that shows a video as one span. If nobody asked for a schedule, it is the video's,
+/// unless the model has its own.
+#[must_use]
+pub fn usual_choice(asked: &Choice, facts: &Facts) -> Choice {
+    let open = asked.merge.is_none() && asked.vit.is_none() && asked.llm.is_none();
+    let own = facts.pair.recommended.is_some() || facts.n_pos > 1;
+    let merge = if open && !own { Some(MergeFlag::Preset(Preset::Video)) } else { asked.merge };
+    Choice { merge, ..asked.clone() }
 }
 
 impl Pair {
@@ -169,7 +199,7 @@ impl Pair {
     }
 }
 
-pub(crate) fn family(vision: &VisionInfo) -> Family {
+pub(super) fn family(vision: &VisionInfo) -> Family {
     if is_qwen2vl(vision) { Family::Qwen2Vl } else { Family::Llava }
 }
 
@@ -263,8 +293,73 @@ fn recommended(file: &Gguf, path: &Path) -> Result<Option<Recommended>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A pair of four decoder layers that was never loaded.
+    pub fn facts() -> Facts {
+        Facts {
+            pair: Pair {
+                arch: "fake".into(),
+                model: report::Model::default(),
+                text_name: None,
+                n_embd: 2,
+                n_layer: 4,
+                n_ctx_train: 256,
+                kv: KvShape::new(vec![1; 4], 2, 2),
+                has_chat_template: true,
+                text_types: Vec::new(),
+                projector_types: Vec::new(),
+                recommended: None,
+            },
+            vision: VisionInfo {
+                projector: "mlp".into(),
+                layers: 4,
+                layers_run: 4,
+                width: 8,
+                heads: 1,
+                image_size: 8,
+                patch_size: 2,
+                n_embd_out: 2,
+                group: 1,
+                class_token: false,
+                dynamic_size: false,
+                can_merge: true,
+                mrope: false,
+                weight_bytes: 10,
+                repacked_bytes: 0,
+                backend: "CPU".into(),
+                takes_smaller: false,
+            },
+            shape: Shape {
+                vit_layers: 4,
+                vit_layers_run: 4,
+                vit_tokens: 16,
+                group: 1,
+                vit_can_merge: true,
+                llm_layers: 4,
+                llm_can_merge: true,
+                is_qwen2vl: false,
+            },
+            family: Family::Llava,
+            n_pos: 1,
+            weight_bytes: 20,
+            threads: 1,
+            load_ms: 3.0,
+            counts_pictures: false,
+            video_sampling: None,
+        }
+    }
+
+    #[test]
+    fn a_video_has_a_usual_schedule() {
+        let plain = facts();
+        assert_eq!(usual_choice(&Choice::default(), &plain).merge, Some(MergeFlag::Preset(Preset::Video)));
+        let asked = Choice { merge: Some(MergeFlag::Off), ..Choice::default() };
+        assert_eq!(usual_choice(&asked, &plain), asked);
+        let own = Facts { n_pos: 4, ..facts() };
+        assert_eq!(usual_choice(&Choice::default(), &own), Choice::default());
+    }
 
     fn pair(arch: &str) -> Pair {
         Pair {

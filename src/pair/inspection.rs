@@ -8,12 +8,12 @@ use super::{Pair, TypeShare};
 use crate::assembly::{self, Arrangement, Survivors};
 use crate::error::Result;
 use crate::media::Pixels;
-use crate::native::{FlashAttention, Gguf, KvType, TextOutline, Vision, VisionInfo, VisionOptions};
+use crate::native::{FlashAttention, KvType, TextOutline, Vision, VisionInfo, VisionOptions};
 use crate::report;
 use crate::schedule::{
     Choice, Grid, MergeFlag, Plan, Preset, Recommended, Shape, Strategy, TilePlan, select,
 };
-use crate::see::{Prepared, Processor, Visual};
+use crate::see::{Prepared, Processor, Tower, Visual};
 
 /// Everything `inspect` says.
 #[derive(Debug, Serialize)]
@@ -171,25 +171,25 @@ impl Inspection {
             max_tokens: image_max_tokens,
             repack,
         };
-        let mut vision = projector.map(|path| Vision::load(path, &options)).transpose()?;
+        let mut tower = projector.map(|path| Tower::load(path, options, |_| true)).transpose()?;
         let model = TextOutline::load(text)?;
         let can_merge = model.can_merge();
-        let info = vision.as_ref().map_or_else(VisionInfo::none, |vision| vision.info().clone());
+        let info = tower.as_ref().map_or_else(VisionInfo::none, |tower| tower.info().clone());
         let shape = pair.shape(&info, can_merge);
         let sizes = if sizes.is_empty() { &SIZES } else { sizes };
         let kv = |from: u32, to: u32| pair.kv.bytes(from, to, type_k, type_v);
         let (mut shown, mut planned, mut mismatch, mut encoder) = (Vec::new(), Vec::new(), None, None);
-        if let Some((vision, path)) = vision.as_mut().zip(projector) {
-            let (processor, missing) =
-                Processor::read(&Gguf::open(path)?, path, &info, pair.n_embd, image_max_tokens)?;
-            shown = pictures(vision, &processor, &shape, bytes_per_token, sizes)?;
+        if let Some(tower) = &mut tower {
+            let missing = std::mem::take(&mut tower.missing);
+            let (vision, processor) = tower.parts();
+            shown = pictures(vision, processor, &shape, bytes_per_token, sizes)?;
             let newline = !processor.newline.is_empty();
             planned = presets(&pair, &shape, &shown, (grid, strategy), newline, &kv)?;
             mismatch = pair.mismatch(&info);
-            encoder = Some(projector_facts(info.clone(), pair.projector_types.clone(), &processor, missing));
+            encoder = Some(projector_facts(info.clone(), pair.projector_types.clone(), processor, missing));
         }
-        let template_fault = super::template(&model.chat_setup(), None, text, &mut Vec::new())
-            .and_then(|template| template.check(super::family(&info), projector.is_some()))
+        let template_fault = super::load::template(&model.chat_setup(), None, text, &mut Vec::new())
+            .and_then(|template| template.check(super::facts::family(&info), projector.is_some()))
             .err();
         Ok(Self {
             matches: mismatch.is_none(),

@@ -1,11 +1,18 @@
 //! From two paths to a loaded pair: every check before the library sees weights.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
-use super::Pair;
+use super::facts::family;
+use super::{Facts, Pair, TextSide};
 use crate::error::{Error, Result};
-use crate::native::{ChatSetup, FlashAttention, KvType, Weights};
+use crate::native::{
+    ChatSetup, FlashAttention, KvType, LoadOptions, TextModel, VisionInfo, VisionOptions, Weights,
+};
 use crate::prompt::{Detected, Template};
+use crate::report::milliseconds;
+use crate::see::{ComputeLock, Tower, TowerEncoder};
 use crate::stop::Stop;
 
 /// How a pair is loaded and run.
@@ -41,7 +48,85 @@ pub enum Loading {
     Text(f32),
 }
 
-pub(crate) fn check_cache_types(pair: &Pair, settings: &LoadSettings) -> Result<()> {
+/// A loaded pair, taken apart: either side works without the other.
+pub struct Loaded {
+    pub text: TextSide,
+    /// `None` for a text model alone.
+    pub encoder: Option<TowerEncoder>,
+    /// One line for each thing worth knowing.
+    pub remarks: Vec<String>,
+}
+
+impl Loaded {
+    /// Has pictures encoded in pieces from now on, and returns the lock that whoever computes beside this takes, too.
+    /// `None` if a GPU computes, which shares itself out.
+    pub fn share_processor(&mut self) -> Option<ComputeLock> {
+        let on_cpu = self.text.facts.vision.backend == "CPU"
+            && !crate::native::computes_elsewhere(self.text.settings.gpu_layers);
+        let lock = on_cpu.then(ComputeLock::default)?;
+        self.encoder.as_mut()?.share(lock.clone());
+        Some(lock)
+    }
+}
+
+/// Loads a pair.
+///
+/// # Errors
+/// [`crate::error::Kind::File`] for damaged files, [`crate::error::Kind::Model`] for files that are no
+/// pair, [`crate::error::Kind::Prompt`] for an unusable chat template, [`crate::error::Kind::Interrupted`]
+/// if `settings.stop` is asked for meanwhile.
+pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Result<Loaded> {
+    let start = Instant::now();
+    let pair = Pair::open(&settings.text, settings.projector.as_deref())?;
+    check_cache_types(&pair, settings)?;
+    let stop = settings.stop;
+    let mut tower = None;
+    if let Some(file) = &settings.projector {
+        progress(Loading::Projector);
+        let options = VisionOptions {
+            use_gpu: settings.projector_offload,
+            flash_attention: settings.flash_attention,
+            threads: settings.threads_batch,
+            max_tokens: settings.image_max_tokens,
+            repack: settings.projector_repack,
+        };
+        let loaded = Tower::load(file, options, |_| !stop.is_asked())?;
+        pair.check(loaded.info())?;
+        tower = Some(loaded);
+    }
+    let model = TextModel::load(
+        &settings.text,
+        &LoadOptions { gpu_layers: settings.gpu_layers, weights: settings.weights },
+        move |share| {
+            progress(Loading::Text(share));
+            !stop.is_asked()
+        },
+    )?;
+    let mut remarks: Vec<String> =
+        tower.iter_mut().flat_map(|tower| std::mem::take(&mut tower.missing)).collect();
+    let given = settings.chat_template.as_deref();
+    let template = template(&model.chat_setup(), given, &settings.text, &mut remarks)?;
+    let info = tower.as_ref().map_or_else(VisionInfo::none, |tower| tower.info().clone());
+    template.check(family(&info), tower.is_some())?;
+    let facts = Facts {
+        // Without pictures there is nothing to merge.
+        shape: pair.shape(&info, model.can_merge() && tower.is_some()),
+        family: family(&info),
+        n_pos: model.n_pos(),
+        weight_bytes: model.bytes() + info.weight_bytes,
+        threads: settings.threads,
+        load_ms: milliseconds(start),
+        vision: info,
+        counts_pictures: tower.as_ref().is_some_and(Tower::counts_pictures),
+        video_sampling: tower.as_ref().and_then(Tower::video_sampling),
+        pair,
+    };
+    let encoder = tower.map(|tower| TowerEncoder::new(tower, facts.shape.clone(), facts.n_pos, stop));
+    let text = TextSide::new(Arc::new(facts), model, template, settings.clone());
+    Ok(Loaded { text, encoder, remarks })
+}
+
+fn check_cache_types(pair: &Pair, settings: &LoadSettings) -> Result<()> {
     pair.kv.bytes(0, pair.n_layer, settings.type_k, settings.type_v)?;
     if settings.type_v.is_quantised() && settings.flash_attention == FlashAttention::Off {
         return Err(Error::usage(format!(
@@ -52,7 +137,7 @@ pub(crate) fn check_cache_types(pair: &Pair, settings: &LoadSettings) -> Result<
     Ok(())
 }
 
-pub(crate) fn template(
+pub(super) fn template(
     chat: &ChatSetup,
     given: Option<&str>,
     path: &Path,

@@ -1,4 +1,5 @@
-//! What a pair of files is: its facts, read from both headers and checked before the library sees weights.
+//! What a pair of files is: its facts, read from both headers and checked before the library sees weights; and the one
+//! way to load it.
 
 mod facts;
 mod header;
@@ -6,13 +7,15 @@ mod inspection;
 mod kv_shape;
 mod load;
 mod quantize;
+mod text_side;
 
-pub(crate) use facts::family;
-pub use facts::{Facts, Pair, TypeShare};
+#[cfg(test)]
+pub(crate) use facts::tests::facts;
+pub use facts::{Facts, Pair, TypeShare, usual_choice};
 pub use inspection::{Asked, Inspection, MergedFacts, PictureFacts, PresetFacts, ProjectorFacts};
 pub use kv_shape::KvShape;
-pub use load::{LoadSettings, Loading};
-pub(crate) use load::{check_cache_types, template};
+pub use load::{LoadSettings, Loaded, Loading, load};
 pub use quantize::quantize;
+pub use text_side::{TextSide, Vocabulary};
 
 pub use crate::native::{FlashAttention, KvType, LoadMode, Weights};

@@ -8,45 +8,113 @@ use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
 use super::EncodedImage;
-use crate::schedule::Schedule;
+use crate::schedule::{Amount, HalfSchedule, Schedule, Strategy};
 
 /// 32 bytes that stand for what they were made of.
 pub type Key = [u8; 32];
 
-/// What an encoded picture depends on; `several`: it is shown as one of several. Two schedules that differ only in the
-/// decoder share it.
+/// Hash of what an encoded picture depends on. `several`: it is shown as one of several. Schedules that differ only in
+/// the decoder share it.
 pub fn encoded_key(content: &Key, several: bool, schedule: &Schedule) -> Key {
-    // A budget is spread over both halves, so that each depends on the other.
-    let decoder = schedule.keep.map(|keep| (keep, &schedule.decoder));
-    let by = (&schedule.strategy, &schedule.budget);
-    let schedule = format!("{:?}", (&schedule.encoder, schedule.grid, decoder, by));
-    if several {
-        digest(&[content, schedule.as_bytes(), b"several"])
-    } else {
-        digest(&[content, schedule.as_bytes()])
-    }
+    let mut hash = Digest::new(b"encoded");
+    hash.bytes(content);
+    hash.number(several.into());
+    hash.encoder(schedule);
+    hash.finish()
 }
 
-/// What a picture leaves in the decoder's cache depends on.
+/// Hash of what a picture leaves in the decoder's cache.
 pub fn decoded_key(encoded: &Key, schedule: &Schedule) -> Key {
-    let decoder = (&schedule.decoder, schedule.keep, schedule.score);
-    let places = (schedule.positions, schedule.counts_sizes);
-    digest(&[encoded, format!("{:?}", (decoder, places)).as_bytes()])
+    let mut hash = Digest::new(b"decoded");
+    hash.bytes(encoded);
+    hash.decoder(schedule);
+    hash.finish()
 }
 
-/// Of what `scope` may see.
+/// Hash of what `scope` alone may see.
 pub fn scoped_key(scope: &[u8], encoded: &Key) -> Key {
-    digest(&[scope, encoded])
+    let mut hash = Digest::new(b"scoped");
+    hash.bytes(scope);
+    hash.bytes(encoded);
+    hash.finish()
 }
 
-fn digest(parts: &[&[u8]]) -> Key {
-    let mut hash = blake3::Hasher::new();
-    for part in parts {
-        // Lengths, so that no two lists of parts read alike.
-        hash.update(&(part.len() as u64).to_le_bytes());
-        hash.update(part);
+/// A hash over values that are written one way only: numbers in eight bytes, bytes behind their length.
+struct Digest(blake3::Hasher);
+
+impl Digest {
+    fn new(kind: &[u8]) -> Self {
+        let mut digest = Self(blake3::Hasher::new());
+        digest.bytes(kind);
+        digest
     }
-    *hash.finalize().as_bytes()
+
+    fn finish(&self) -> Key {
+        *self.0.finalize().as_bytes()
+    }
+
+    fn number(&mut self, n: u64) {
+        self.0.update(&n.to_le_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.update(bytes);
+    }
+
+    fn share(&mut self, share: Option<f64>) {
+        self.number(share.is_some().into());
+        self.number(share.unwrap_or(0.0).to_bits());
+    }
+
+    fn half(&mut self, half: &HalfSchedule) {
+        let HalfSchedule { steps } = half;
+        self.number(steps.len() as u64);
+        for &(layer, amount) in steps {
+            let (kind, a, b) = match amount {
+                Amount::Count(r) => (0, r.into(), 0),
+                Amount::Scaled { r, of } => (1, r.into(), of.into()),
+                Amount::Share(share) => (2, share.to_bits(), 0),
+                Amount::Keep(keep) => (3, keep.to_bits(), 0),
+            };
+            [layer.into(), kind, a, b].into_iter().for_each(|n| self.number(n));
+        }
+    }
+
+    fn strategy(&mut self, strategy: Strategy) {
+        self.bytes(strategy.name().as_bytes());
+        self.number(strategy.seed().into());
+    }
+
+    /// Every part of `schedule` that the encoder looks at. Fields stand here by name, so that a new one is thought of.
+    fn encoder(&mut self, schedule: &Schedule) {
+        let Schedule { encoder, decoder, keep, grid, strategy, budget, .. } = schedule;
+        let Schedule { name: _, score: _, remark: _, positions: _, counts_sizes: _, .. } = schedule;
+        self.half(encoder);
+        self.bytes(grid.name().as_bytes());
+        self.strategy(*strategy);
+        self.share(*keep);
+        // A share to keep is spread over both halves, so that each depends on the other.
+        if keep.is_some() {
+            self.half(decoder);
+        }
+        self.number(budget.is_some().into());
+        if let Some(budget) = budget {
+            self.encoder(budget);
+            self.decoder(budget);
+        }
+    }
+
+    /// The same for the decoder, beside what the encoder looks at.
+    fn decoder(&mut self, schedule: &Schedule) {
+        let &Schedule { ref decoder, keep, score, strategy, positions, counts_sizes, .. } = schedule;
+        self.half(decoder);
+        self.share(keep);
+        self.bytes(score.name().as_bytes());
+        self.bytes(positions.name().as_bytes());
+        self.number(counts_sizes.into());
+        self.strategy(strategy);
+    }
 }
 
 /// Encoded pictures in memory.
@@ -117,9 +185,9 @@ impl PictureCache {
 
 #[cfg(test)]
 mod tests {
-    use super::super::picture;
     use super::*;
-    use crate::schedule::{Amount, Grid, HalfSchedule, Score, Strategy};
+    use crate::schedule::{Grid, Score};
+    use crate::see::picture;
 
     #[test]
     fn the_least_recently_used_goes_first() {
@@ -160,6 +228,9 @@ mod tests {
         ] {
             assert_ne!(encoded(&base), encoded(&other));
         }
+        // Amounts whose numbers are alike are still others.
+        let one = |amount| Schedule { encoder: HalfSchedule { steps: vec![(1, amount)] }, ..base.clone() };
+        assert_ne!(encoded(&one(Amount::Share(0.5))), encoded(&one(Amount::Keep(0.5))));
         let budget = |decoder| Schedule { keep: Some(0.5), decoder, ..base.clone() };
         assert_ne!(encoded(&budget(half(2))), encoded(&budget(half(3))));
         assert_ne!(decoded(&base), decoded(&Schedule { score: Score::LastToken, ..base.clone() }));

@@ -1,8 +1,9 @@
 //! The comparison that merges nothing: every input of the encoder is shown smaller, until the span
 //! has as many rows as a schedule would leave it.
 
-use super::encode::{Inputs, SpanEncoder};
+use super::encode::Inputs;
 use super::processor::Cut;
+use super::tower::TowerEncoder;
 use super::visual::Visual;
 use crate::assembly::{self, Arrangement, Survivors};
 use crate::error::{Error, Field, Kind, Result};
@@ -18,7 +19,7 @@ pub(super) struct Smaller {
     pub unmerged: u32,
 }
 
-impl SpanEncoder<'_> {
+impl TowerEncoder {
     /// `full` are the inputs of `tiles` as they would be without the schedule.
     ///
     /// # Errors
@@ -32,15 +33,14 @@ impl SpanEncoder<'_> {
         schedule: &Schedule,
     ) -> Result<Smaller> {
         let patches: Vec<u32> = tiles.iter().map(|tile| tile.grid.0 * tile.grid.1).collect();
-        let group = self.facts.shape.group.max(1);
-        let of_tiles: u32 =
-            Plan::encoder(schedule, &self.facts.shape, &patches)?.iter().map(|p| p.tokens).sum();
+        let group = self.shape.group.max(1);
+        let of_tiles: u32 = Plan::encoder(schedule, &self.shape, &patches)?.iter().map(|p| p.tokens).sum();
         let all: u32 = patches.iter().map(|n| n / group).sum();
         let cells: Vec<(u32, u32)> = tiles.iter().map(|tile| cells(tile.grid, group)).collect();
         let unmerged = self.rows(arrangement, &cells);
         let target = f64::from(unmerged) * f64::from(of_tiles) / f64::from(all.max(1));
 
-        let vision = &self.facts.vision;
+        let vision = self.tower.info();
         if !vision.takes_smaller && !vision.mrope {
             return Err(Error::new(
                 Kind::Model,
@@ -69,7 +69,7 @@ impl SpanEncoder<'_> {
 
     fn rows(&self, arrangement: Arrangement, cells: &[(u32, u32)]) -> u32 {
         let full: Vec<Survivors> = cells.iter().map(|&cells| Survivors::all(cells)).collect();
-        let rows = assembly::rows(arrangement, &full, !self.processor.newline.is_empty());
+        let rows = assembly::rows(arrangement, &full, !self.tower.processor.newline.is_empty());
         u32::try_from(rows.len()).unwrap_or(u32::MAX)
     }
 
@@ -78,7 +78,7 @@ impl SpanEncoder<'_> {
     fn sizes(&self, arrangement: Arrangement, full: &[(u32, u32)], target: f64) -> Vec<(u32, u32)> {
         let longest = full.iter().map(|&(across, down)| across.max(down)).max().unwrap_or(1);
         // An encoder of any size may be a cell off the picture's shape; one of a fixed size takes squares.
-        let slack: &[f64] = if self.facts.vision.mrope { &[0.0, -1.0, 1.0] } else { &[0.0] };
+        let slack: &[f64] = if self.tower.info().mrope { &[0.0, -1.0, 1.0] } else { &[0.0] };
         let candidates = (1..=longest).flat_map(|side| {
             slack.iter().map(move |off| scaled(full, f64::from(side) / f64::from(longest), *off))
         });
@@ -93,8 +93,9 @@ impl SpanEncoder<'_> {
     }
 
     fn shown_at(&self, cut: Cut, (across, down): (u32, u32), pixels: u32) -> Result<Cut> {
-        let resize =
-            |picture: &Pixels| media::resize(picture, across * pixels, down * pixels, self.processor.filter);
+        let resize = |picture: &Pixels| {
+            media::resize(picture, across * pixels, down * pixels, self.tower.processor.filter)
+        };
         Ok(Cut { first: resize(&cut.first)?, second: cut.second.as_ref().map(resize).transpose()?, ..cut })
     }
 
@@ -109,7 +110,7 @@ impl SpanEncoder<'_> {
                 ),
             ));
         };
-        let (first, area) = self.processor.padded(picture, across * pixels)?;
+        let (first, area) = self.tower.processor.padded(picture, across * pixels)?;
         Ok(Inputs::Cuts(vec![Cut { first, second: None, area }]))
     }
 }

@@ -3,25 +3,14 @@
 use std::time::Instant;
 
 use super::EncodedImage;
-use super::compute_lock::ComputeLock;
-use super::processor::{Cut, Processor};
+use super::processor::Cut;
+use super::tower::TowerEncoder;
 use super::visual::Visual;
 use crate::assembly::{self, Arrangement, Row, Survivors};
 use crate::error::{Error, Kind, Result};
-use crate::native::{EncodeOptions, Encoded, PreprocessedImage, Tile, Vision};
-use crate::pair::{Facts, LoadSettings};
+use crate::native::{EncodeOptions, Encoded, PreprocessedImage, Tile};
 use crate::report::milliseconds;
 use crate::schedule::{Grid, Plan, Schedule, Strategy};
-
-/// What it takes to encode.
-pub(crate) struct SpanEncoder<'a> {
-    pub vision: &'a mut Vision,
-    pub processor: &'a Processor,
-    pub facts: &'a Facts,
-    pub settings: &'a LoadSettings,
-    /// Where others compute beside this.
-    pub turns: Option<&'a ComputeLock>,
-}
 
 /// The encoder's inputs.
 pub(super) enum Inputs {
@@ -30,10 +19,10 @@ pub(super) enum Inputs {
     Cuts(Vec<Cut>),
 }
 
-impl SpanEncoder<'_> {
-    pub(crate) fn encode(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
+impl TowerEncoder {
+    pub(super) fn encode_visual(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
         let start = Instant::now();
-        let (mut inputs, mut arrangement) = self.inputs(visual)?;
+        let (mut inputs, mut arrangement) = self.cut(visual)?;
         let mut tiles = self.tiles(&inputs)?;
         let mut full = None;
         if schedule.strategy == Strategy::Downsample {
@@ -44,10 +33,10 @@ impl SpanEncoder<'_> {
         let preprocess_ms = milliseconds(start);
         let patches: Vec<u32> = tiles.iter().map(|tile| tile.grid.0 * tile.grid.1).collect();
         let plans = match full {
-            Some(_) => Plan::encoder(&Schedule::default(), &self.facts.shape, &patches)?,
-            None => Plan::encoder(schedule, &self.facts.shape, &patches)?,
+            Some(_) => Plan::encoder(&Schedule::default(), &self.shape, &patches)?,
+            None => Plan::encoder(schedule, &self.shape, &patches)?,
         };
-        if self.facts.n_pos > 1 && tiles.len() != 1 && !matches!(visual, Visual::Video(_)) {
+        if self.n_pos > 1 && tiles.len() != 1 && !matches!(visual, Visual::Video(_)) {
             return Err(Error::new(
                 Kind::Model,
                 format!("{} tiles of one picture have no (t, h, w) positions", tiles.len()),
@@ -55,7 +44,7 @@ impl SpanEncoder<'_> {
         }
         let mut encoded = Vec::with_capacity(tiles.len());
         for (i, plan) in plans.iter().enumerate() {
-            if self.settings.stop.is_asked() {
+            if self.stop.is_asked() {
                 return Err(Error::interrupted());
             }
             let steps: Vec<(u32, u32)> = plan.steps.iter().map(|step| (step.layer, step.r)).collect();
@@ -64,8 +53,8 @@ impl SpanEncoder<'_> {
                 // Every tile has a draw of its own.
                 strategy: super::strategy::native(schedule.strategy, i),
                 reference_grid: schedule.grid == Grid::Reference,
-                threads: self.settings.threads_batch,
-                stop: Some(self.settings.stop.flag()),
+                threads: self.tower.options.threads,
+                stop: Some(self.stop.flag()),
             };
             let mut out = self.tile(&inputs, i, &options)?;
             if out.n_tokens != plan.tokens {
@@ -79,7 +68,7 @@ impl SpanEncoder<'_> {
         }
         let mut image = EncodedImage {
             size: visual.size(),
-            dynamic_size: self.facts.vision.dynamic_size,
+            dynamic_size: self.tower.info().dynamic_size,
             tiles,
             plan: Plan::default(),
             embeddings: Vec::new(),
@@ -109,25 +98,24 @@ impl SpanEncoder<'_> {
             encoder_ms: encoded.iter().map(|tile| tile.encoder_ms).sum(),
             projector_ms: encoded.iter().map(|tile| tile.projector_ms).sum(),
         };
-        if self.facts.n_pos > 1 {
+        if self.n_pos > 1 {
             self.place(&mut image, &encoded, schedule.grid);
             let (across, down) = encoded.first().map_or((0, 0), |tile| tile.cells);
             image.extent = i32::try_from(across.max(down).max(count(encoded.len()))).unwrap_or(i32::MAX);
         }
         let (tokens_unmerged, tokens) = self.assemble(&mut image, encoded, arrangement, schedule.grid)?;
-        image.plan =
-            Plan::of_span(schedule, &self.facts.shape, plans, full.unwrap_or(tokens_unmerged), tokens)?;
+        image.plan = Plan::of_span(schedule, &self.shape, plans, full.unwrap_or(tokens_unmerged), tokens)?;
         image.place_at(schedule.positions, schedule.counts_sizes);
         Ok(image)
     }
 
-    fn inputs(&mut self, visual: &Visual<'_>) -> Result<(Inputs, Arrangement)> {
-        if let Some(prepared) = self.processor.prepare(visual)? {
+    fn cut(&mut self, visual: &Visual<'_>) -> Result<(Inputs, Arrangement)> {
+        if let Some(prepared) = self.tower.processor.prepare(visual)? {
             return Ok((Inputs::Cuts(prepared.cuts), prepared.arrangement));
         }
         match visual {
             Visual::Image(pixels) | Visual::OneOfSeveral(pixels) => {
-                let picture = self.vision.picture(&pixels.rgb, pixels.width, pixels.height)?;
+                let picture = self.tower.vision.picture(&pixels.rgb, pixels.width, pixels.height)?;
                 Ok((Inputs::Library(picture), Arrangement::Plain))
             }
             Visual::Video(_) => Err(Error::new(Kind::Native, "a video was not cut into frames")),
@@ -135,9 +123,9 @@ impl SpanEncoder<'_> {
     }
 
     fn tiles(&self, inputs: &Inputs) -> Result<Vec<Tile>> {
-        let patch = self.facts.vision.patch_size.max(1);
+        let patch = self.tower.info().patch_size.max(1);
         match inputs {
-            Inputs::Library(picture) => self.vision.tiles(picture),
+            Inputs::Library(picture) => self.tower.vision.tiles(picture),
             Inputs::Cuts(cuts) => Ok(cuts
                 .iter()
                 .map(|cut| Tile {
@@ -154,12 +142,12 @@ impl SpanEncoder<'_> {
             Inputs::Cuts(cuts) => &cuts[i],
         };
         let (width, height) = (cut.first.width, cut.first.height);
-        let first = self.processor.normalised(&cut.first);
+        let first = self.tower.processor.normalised(&cut.first);
         let picture = match &cut.second {
-            None => self.vision.picture_from_pixels(&first, width, height)?,
+            None => self.tower.vision.picture_from_pixels(&first, width, height)?,
             Some(second) => {
-                let second = self.processor.normalised(second);
-                self.vision.picture_from_frames(&first, &second, width, height)?
+                let second = self.tower.processor.normalised(second);
+                self.tower.vision.picture_from_frames(&first, &second, width, height)?
             }
         };
         self.compute(&picture, 0, options)
@@ -171,9 +159,9 @@ impl SpanEncoder<'_> {
         tile: usize,
         options: &EncodeOptions<'_>,
     ) -> Result<Encoded> {
-        let Some(turns) = self.turns else { return self.vision.encode(picture, tile, options) };
-        let mut turn = turns.take();
-        self.vision.encode_in_pieces(picture, tile, options, || turn.give_way())
+        let Some(lock) = &self.lock else { return self.tower.vision.encode(picture, tile, options) };
+        let mut guard = lock.take();
+        self.tower.vision.encode_in_pieces(picture, tile, options, || guard.give_way())
     }
 
     /// Cells and times of every token, for (t, h, w) positions.
@@ -210,7 +198,7 @@ impl SpanEncoder<'_> {
         arrangement: Arrangement,
         grid: Grid,
     ) -> Result<(u32, u32)> {
-        let newline = &self.processor.newline;
+        let newline = &self.tower.processor.newline;
         let full: Vec<Survivors> = encoded.iter().map(|tile| Survivors::all(tile.cells)).collect();
         let unmerged = count(assembly::slots(arrangement, &full, !newline.is_empty()).len());
         let cell = |tile: usize, token: usize| (tile, encoded[tile].kept[token].unsigned_abs() as usize);
@@ -221,7 +209,7 @@ impl SpanEncoder<'_> {
                     tiles.flat_map(|(i, tile)| (0..tile.kept.len()).map(move |t| Some(cell(i, t)))).collect();
             }
             let tokens = encoded.iter().map(|tile| tile.n_tokens).sum();
-            if self.facts.n_pos == 1 {
+            if self.n_pos == 1 {
                 let mut first = 0;
                 for tile in &encoded {
                     image.offsets.extend(tile.kept.iter().map(|cell| first + cell));
@@ -248,7 +236,7 @@ impl SpanEncoder<'_> {
         let end = slots.len();
         let (offsets, rows): (Vec<usize>, Vec<Row>) =
             slots.into_iter().enumerate().filter_map(|(place, row)| Some((place, row?))).unzip();
-        if self.facts.n_pos == 1 {
+        if self.n_pos == 1 {
             let int = |place| i32::try_from(place).unwrap_or(i32::MAX);
             image.offsets = offsets.into_iter().chain([end]).map(int).collect();
         }
@@ -259,7 +247,7 @@ impl SpanEncoder<'_> {
             image.sizes = assembly::sizes(&rows, &sizes);
         }
         let embeddings: Vec<Vec<f32>> = encoded.into_iter().map(|tile| tile.embeddings).collect();
-        let width = self.facts.pair.n_embd as usize;
+        let width = self.tower.info().n_embd_out as usize;
         image.embeddings = assembly::gather(&rows, &embeddings, newline, width);
         Ok((unmerged, count(rows.len())))
     }

@@ -14,7 +14,7 @@ use crate::schedule::Schedule;
 pub struct EncodeJob {
     pub ticket: u64,
     pub source: Arc<VisualInput>,
-    /// VisualInput among other pictures, to a model that then shows it otherwise.
+    /// Shown among other pictures, to a model that then shows it otherwise.
     pub several: bool,
     pub schedule: Schedule,
     /// What it is kept under on disk, where it may be kept.
@@ -31,15 +31,15 @@ pub struct Encoded {
     pub compute_bytes: u64,
 }
 
-/// The encoder's side of an engine, which no context was opened on.
+/// An encoder, and the folder where its results are kept.
 pub struct EncoderThread<E> {
-    engine: E,
+    encoder: E,
     store: Option<Store>,
 }
 
 impl<E: Encoder> EncoderThread<E> {
-    pub fn new(engine: E, store: Option<Store>) -> Self {
-        Self { engine, store }
+    pub fn new(encoder: E, store: Option<Store>) -> Self {
+        Self { encoder, store }
     }
 
     /// Encodes until nobody can ask any more.
@@ -54,11 +54,11 @@ impl<E: Encoder> EncoderThread<E> {
         let from_disk = kept.is_some();
         let image = match kept {
             Some(image) => Ok(image),
-            None => self.engine.encode_span(&job.source.visual(job.several), &job.schedule),
+            None => self.encoder.encode_span(&job.source.visual(job.several), &job.schedule),
         };
         if let (Ok(image), Some(store), Some(key), false) = (&image, &mut self.store, &job.key, from_disk) {
             store.write(key, image);
         }
-        Encoded { ticket: job.ticket, image, from_disk, compute_bytes: self.engine.encoder_bytes() }
+        Encoded { ticket: job.ticket, image, from_disk, compute_bytes: self.encoder.encoder_bytes() }
     }
 }

@@ -1,4 +1,4 @@
-//! What encodes a picture, as a hash: embeddings kept on disk are good for nothing else.
+//! Hash of what encodes a picture: embeddings kept on disk are good for nothing else.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -6,25 +6,34 @@ use std::path::Path;
 
 use super::Key;
 use crate::error::{Error, Kind, Result};
-use crate::pair::LoadSettings;
+use crate::native::{FlashAttention, VisionOptions};
 
 /// Places of the file that are looked at, evenly spread, and bytes at each: the header first, and
 /// something of every part of the weights. The whole would take as long as loading it.
 const PLACES: u64 = 64;
 const BYTES: u64 = 64 << 10;
 
+/// Hash of this program, the projector at `file` and how it is loaded. `backend` is where it computes.
+///
 /// # Errors
 /// [`Kind::File`] for a projector that cannot be read.
-pub fn encoder(load: &LoadSettings) -> Result<Key> {
+pub(super) fn of(file: &Path, options: &VisionOptions, backend: &str) -> Result<Key> {
     let mut hash = blake3::Hasher::new();
-    let settings = (load.image_max_tokens, load.flash_attention, load.projector_offload);
-    hash.update(
-        format!("{} {} {settings:?}", env!("CARGO_PKG_VERSION"), env!("ILLAVA_PATCHES_SHA256")).as_bytes(),
-    );
-    if let Some(path) = &load.projector {
-        sample(path, &mut hash)
-            .map_err(|error| Error::new(Kind::File, format!("{}: {error}", path.display())))?;
+    for text in [env!("CARGO_PKG_VERSION"), env!("ILLAVA_PATCHES_SHA256"), backend] {
+        hash.update(&(text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
     }
+    // Each option by name, so that a new one is thought of here. Threads share out rows and change no sum.
+    let &VisionOptions { use_gpu, flash_attention, threads: _, max_tokens, repack } = options;
+    let flash_attention = match flash_attention {
+        FlashAttention::Off => 0,
+        FlashAttention::On => 1,
+        FlashAttention::Auto => 2,
+    };
+    hash.update(&[u8::from(use_gpu), flash_attention, u8::from(repack), u8::from(max_tokens.is_some())]);
+    hash.update(&max_tokens.unwrap_or(0).to_le_bytes());
+    sample(file, &mut hash)
+        .map_err(|error| Error::new(Kind::File, format!("{}: {error}", file.display())))?;
     Ok(*hash.finalize().as_bytes())
 }
 
@@ -47,6 +56,33 @@ fn sample(path: &Path, hash: &mut blake3::Hasher) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_option_counts() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let plain = VisionOptions {
+            use_gpu: false,
+            flash_attention: FlashAttention::Auto,
+            threads: 1,
+            max_tokens: None,
+            repack: false,
+        };
+        let of = |options: VisionOptions, backend| of(file.path(), &options, backend).unwrap();
+        assert_eq!(of(plain, "CPU"), of(VisionOptions { threads: 2, ..plain }, "CPU"));
+        let keys = [
+            of(plain, "CPU"),
+            of(plain, "CUDA0"),
+            of(VisionOptions { repack: true, ..plain }, "CPU"),
+            of(VisionOptions { use_gpu: true, ..plain }, "CPU"),
+            of(VisionOptions { flash_attention: FlashAttention::On, ..plain }, "CPU"),
+            of(VisionOptions { flash_attention: FlashAttention::Off, ..plain }, "CPU"),
+            of(VisionOptions { max_tokens: Some(0), ..plain }, "CPU"),
+            of(VisionOptions { max_tokens: Some(7), ..plain }, "CPU"),
+        ];
+        for (i, key) in keys.iter().enumerate() {
+            assert!(keys[..i].iter().all(|other| other != key), "{i}");
+        }
+    }
 
     #[test]
     fn every_part_counts() {

@@ -72,9 +72,8 @@ pub(crate) struct Processor {
 }
 
 impl Processor {
-    /// Reads what `file` says; `n_embd` is the text model's width, `max_tokens` bounds the rows of a
-    /// picture. The second value is one line for
-    /// each thing the file lacks, with what that costs.
+    /// Reads what `file` says; `max_tokens` bounds the rows of a picture. The second value is one line for each
+    /// thing the file lacks, with what that costs.
     ///
     /// # Errors
     /// [`Kind::File`] for values that mean nothing.
@@ -82,7 +81,6 @@ impl Processor {
         file: &Gguf,
         path: &Path,
         vision: &VisionInfo,
-        n_embd: u32,
         max_tokens: Option<u32>,
     ) -> Result<(Self, Vec<String>)> {
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -91,10 +89,11 @@ impl Processor {
             Some(row) => row,
             None => file.row("model.image_newline")?.unwrap_or_default(),
         };
-        if !newline.is_empty() && newline.len() != n_embd as usize {
+        if !newline.is_empty() && newline.len() != vision.n_embd_out as usize {
             return Err(bad(format!(
-                "the newline row has {} values, the text model takes {n_embd}",
-                newline.len()
+                "the newline row has {} values, the projector gives {}",
+                newline.len(),
+                vision.n_embd_out
             )));
         }
         let resample = file.string("illava.vision.resample");

@@ -143,8 +143,8 @@ fn parse(bytes: &[u8]) -> Option<EncodedImage> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::picture;
     use super::*;
+    use crate::see::picture;
 
     fn key(n: u8) -> Key {
         [n; 32]

@@ -1,8 +1,6 @@
-//! What makes one visual span, and what is usual for it.
+//! The pixels that one visual span is made of.
 
 use crate::media::Pixels;
-use crate::pair::Facts;
-use crate::schedule::{Choice, MergeFlag, Preset};
 
 /// Something to look at.
 #[derive(Debug, Clone)]
@@ -57,14 +55,4 @@ impl VisualInput {
             false => frames.into_iter().map(VisualInput::Image).collect(),
         }
     }
-}
-
-/// What is chosen for a conversation that shows a video as one span, where nobody asked for a schedule: the video's,
-/// unless the model has its own.
-#[must_use]
-pub fn usual_choice(asked: &Choice, facts: &Facts) -> Choice {
-    let open = asked.merge.is_none() && asked.vit.is_none() && asked.llm.is_none();
-    let own = facts.pair.recommended.is_some() || facts.n_pos > 1;
-    let merge = if open && !own { Some(MergeFlag::Preset(Preset::Video)) } else { asked.merge };
-    Choice { merge, ..asked.clone() }
 }

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::answer::slots::{
+pub use crate::answer::{
     Alternative, Delta, Done, Failed, Finish, SlotState, SlotView as Slot, Started, Token,
 };
 use crate::error::Kind;

@@ -1,17 +1,17 @@
 //! A request as it was sent, made into one that the slots take: its schedule chosen for this
 //! model, its text tokenised, its numbers checked.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::answer::slots::{Draw, Job, Loaded, PromptPicture};
-use crate::answer::{Grammar, Penalties, Sampling};
+use crate::answer::{Generation, Job, PictureSource, PromptPicture, Spent};
 use crate::error::{Error, Field, Kind, Result};
 use crate::media::Pixels;
+use crate::pair::{TextSide, usual_choice};
 use crate::prompt::{Message, Part};
 use crate::request::{self, Request};
-use crate::schedule::{Choice, Schedule, not_cut, select};
-use crate::see::{VisualInput, usual_choice};
+use crate::schedule::{Choice, Schedule, not_cut};
+use crate::see::VisualInput;
 
 /// No token stands for more bytes of text than this; so a text of more bytes than tokens fit
 /// times this need not be tokenised to be refused.
@@ -19,7 +19,7 @@ const TOKEN_BYTES: usize = 1024;
 
 /// What a worker holds requests against.
 pub(super) struct Resolver {
-    pub loaded: Loaded,
+    pub text: TextSide,
     /// What was asked of the worker when it was started.
     pub choice: Choice,
     pub default: Schedule,
@@ -31,13 +31,15 @@ impl Resolver {
     /// # Errors
     /// What the requester can mend; with the tokens of the prompt and of a slot where it is too long.
     pub(super) fn job(&self, request: Request) -> Result<Job> {
-        let film =
-            self.loaded.video_sampling.is_some() && request.media.iter().any(|one| one.frames.is_some());
+        let arrived = Instant::now();
+        let facts = &self.text.facts;
+        let film = facts.takes_videos() && request.media.iter().any(|one| one.frames.is_some());
         let schedule = self.schedule(request.merge.as_ref(), film)?;
         self.check_length(&request.messages)?;
-        let prompt = self.loaded.tokenize(&request.messages)?;
+        let prompt = self.text.tokenize(&request.messages)?;
         let pictures = request.media.iter().filter(|one| one.frames.is_none()).count();
-        let several = self.loaded.counts_pictures && pictures > 1;
+        let several = facts.counts_pictures && pictures > 1;
+        let media_ms = request.media.iter().fold(0.0, |sum, picture| sum + picture.decode_ms);
         let pictures = request.media.into_iter().enumerate();
         let pictures = pictures.map(|(i, picture)| self::picture(i, picture, several));
         Ok(Job {
@@ -46,18 +48,22 @@ impl Resolver {
             prompt,
             pictures: pictures.collect::<Result<_>>()?,
             schedule,
-            max_tokens: request.limits.max_tokens,
-            stop: request.limits.stop,
-            draw: self.draw(&request.sampling, request.grammar, request.limits.ignore_eos)?,
-            logprobs: request.logprobs,
+            how: Generation {
+                limits: request.limits,
+                sampling: request.sampling,
+                grammar: request.grammar,
+                logprobs: request.logprobs,
+            },
             trace: request.trace,
+            arrived,
+            spent: Spent { media_ms, ..Spent::default() },
         })
     }
 
     /// What was asked for, or is usual: with a video as in [`usual_choice`].
     fn schedule(&self, asked: Option<&Choice>, film: bool) -> Result<Schedule> {
-        let facts = &self.loaded.facts;
-        let select = |choice: &Choice| select(choice, &facts.shape, facts.pair.recommended.as_ref());
+        let facts = &self.text.facts;
+        let select = |choice: &Choice| facts.schedule(choice);
         let own = || asked.map_or_else(|| Ok(self.default.clone()), select);
         let schedule = if film {
             // A schedule that nobody asked for by name may not fit this model.
@@ -87,46 +93,6 @@ impl Resolver {
             ),
         ))
     }
-
-    fn draw(
-        &self,
-        sampling: &request::Sampling,
-        grammar: Option<request::Grammar>,
-        ignore_end: bool,
-    ) -> Result<Draw> {
-        let numbers = [sampling.temperature, sampling.top_p, sampling.min_p];
-        if numbers.iter().any(|number| !number.is_finite()) {
-            return Err(Error::usage(format!(
-                "temperature {}, top_p {}, min_p {}: give finite numbers",
-                numbers[0], numbers[1], numbers[2]
-            )));
-        }
-        Ok(Draw {
-            sampling: Sampling {
-                temperature: sampling.temperature,
-                top_k: sampling.top_k,
-                top_p: sampling.top_p,
-                min_p: sampling.min_p,
-                seed: sampling.seed.unwrap_or_else(random),
-            },
-            penalties: Penalties {
-                // Below 0 is the whole context; what they remember is never more than that.
-                last_n: u32::try_from(sampling.repeat_last_n)
-                    .map_or(self.slot_cells, |n| n.min(self.slot_cells)),
-                repeat: sampling.repeat_penalty,
-                frequency: sampling.frequency_penalty,
-                presence: sampling.presence_penalty,
-                bias: sampling.logit_bias.clone(),
-            },
-            grammar: grammar.map(|grammar| match grammar {
-                request::Grammar::Gbnf(text) => Grammar::Gbnf(text),
-                request::Grammar::JsonSchema(text) => Grammar::JsonSchema(text),
-                request::Grammar::Regex(text) => Grammar::Regex(text),
-                request::Grammar::JsonObject => Grammar::JsonSchema(r#"{"type":"object"}"#.into()),
-            }),
-            ignore_end,
-        })
-    }
 }
 
 /// # Errors
@@ -143,21 +109,16 @@ fn picture(i: usize, picture: request::Picture, several: bool) -> Result<PromptP
         return Err(Error::new(Kind::Media, format!("picture {}: {bytes} bytes are no {what}", i + 1)));
     }
     let pixels = |rgb| Pixels { width, height, rgb, remark: None };
-    let source = match picture.frames {
+    let input = match picture.frames {
         None => VisualInput::Image(pixels(picture.rgb)),
         Some(frames) => {
             let frames = picture.rgb.chunks_exact(bytes / frames as usize);
             VisualInput::Video(frames.map(|frame| pixels(frame.to_vec())).collect())
         }
     };
-    let several = several && picture.frames.is_none();
-    Ok(PromptPicture { key: picture.key, source: Arc::new(source), several, decode_ms: picture.decode_ms })
-}
-
-/// A seed nobody chose: std's hashers are seeded by the system, anew each time.
-fn random() -> u32 {
-    let bits = RandomState::new().build_hasher().finish();
-    u32::try_from(bits >> 32).unwrap_or(0)
+    let source =
+        PictureSource::Pixels { input: Arc::new(input), several: several && picture.frames.is_none() };
+    Ok(PromptPicture { key: picture.key, source })
 }
 
 #[cfg(test)]
@@ -174,11 +135,15 @@ mod tests {
             rgb: (0..).take(n).collect(),
             decode_ms: 0.0,
         };
-        let one = picture(0, of(2, 1, None, 6), true).unwrap();
-        assert!(one.several && matches!(&*one.source, VisualInput::Image(pixels) if pixels.rgb.len() == 6));
-        let film = picture(0, of(2, 1, Some(3), 18), true).unwrap();
-        assert!(!film.several, "a video is no picture");
-        let VisualInput::Video(frames) = &*film.source else { panic!("no video") };
+        let source = |given| match picture(0, given, true).unwrap().source {
+            PictureSource::Pixels { input, several } => (input, several),
+            PictureSource::Encoded(_) => panic!("pixels"),
+        };
+        let (one, several) = source(of(2, 1, None, 6));
+        assert!(several && matches!(&*one, VisualInput::Image(pixels) if pixels.rgb.len() == 6));
+        let (film, several) = source(of(2, 1, Some(3), 18));
+        assert!(!several, "a video is no picture");
+        let VisualInput::Video(frames) = &*film else { panic!("no video") };
         assert_eq!((frames.len(), frames[2].rgb[0], frames[2].rgb.len()), (3, 12, 6));
         for wrong in [
             of(2, 1, None, 5),

@@ -1,4 +1,4 @@
-//! The slots with what is around them: requests in, events out, pictures to the encoder's thread
+//! The scheduler with what is around it: requests in, events out, pictures to the encoder's thread
 //! and back. Runs in a worker process, or inside a program that answers its own requests.
 
 use std::path::PathBuf;
@@ -7,14 +7,13 @@ use std::thread::JoinHandle;
 
 use super::protocol::{self, Command, Event, Ready, Status, TokenText};
 use super::resolve::Resolver;
-use crate::answer::LlamaEngine;
-use crate::answer::slots::{LlamaDecoder, Loaded, Output, Settings, Sizes, Slots};
+use crate::answer::{LlamaDecoder, Output, Scheduler, Settings, Sizes, Sizing, shared_layout};
 use crate::error::{Error, Kind, Result};
 use crate::media::video::FrameChoice;
-use crate::pair::{LoadSettings, Loading};
+use crate::pair::{self, LoadSettings, Loading};
 use crate::report;
-use crate::schedule::{Choice, MergeFlag, Preset, select};
-use crate::see::{EncodeJob, Encoded, EncoderThread, Store, encoder_identity};
+use crate::schedule::{Choice, MergeFlag, Preset};
+use crate::see::{EncodeJob, Encoded, EncoderThread, Store};
 
 /// What a service is made of.
 #[derive(Debug, Clone)]
@@ -42,7 +41,7 @@ pub enum Input {
 /// A loaded pair, ready to answer.
 pub struct Service {
     resolver: Resolver,
-    slots: Slots<LlamaDecoder>,
+    scheduler: Scheduler<LlamaDecoder>,
     encode: Sender<EncodeJob>,
     encoder: JoinHandle<()>,
 }
@@ -51,26 +50,26 @@ impl Service {
     /// Loads the pair and starts the encoder's thread, which answers into `inputs`.
     ///
     /// # Errors
-    /// As [`LlamaEngine::load`]; a default schedule or sizes that the pair cannot take; no memory.
+    /// As [`pair::load`]; a default schedule or sizes that the pair cannot take; no memory.
     pub fn start(
         options: &Options,
         inputs: Sender<Input>,
         progress: impl Fn(Loading) + 'static,
     ) -> Result<(Self, Ready)> {
-        let (mut engine, mut remarks) = LlamaEngine::load(&options.load, progress)?;
-        let turns = engine.share_processor();
-        let loaded = Loaded::new(&engine);
-        let facts = loaded.facts.clone();
-        let default = select(&options.choice, &facts.shape, facts.pair.recommended.as_ref())?;
+        let mut loaded = pair::load(&options.load, progress)?;
+        let lock = loaded.share_processor();
+        let pair::Loaded { text, encoder, mut remarks } = loaded;
+        let facts = text.facts.clone();
+        let default = facts.schedule(&options.choice)?;
         remarks.extend(default.remark.clone());
-        let (layout, cells) = loaded.layout(&default, options.sizes)?;
+        let (layout, cells) = shared_layout(&facts, &default, options.sizes)?;
         let slots = options.sizes.slots;
-        let decoder = LlamaDecoder::new(&loaded, &layout, slots, turns)?;
-        let store = match &options.picture_folder {
-            None => None,
-            Some((folder, limit)) => Some(Store::open(folder, encoder_identity(&options.load)?, *limit)?),
+        let decoder = LlamaDecoder::new(&text, &layout, slots, lock)?;
+        let store = match (&options.picture_folder, &encoder) {
+            (Some((folder, limit)), Some(encoder)) => Some(Store::open(folder, encoder.identity()?, *limit)?),
+            _ => None,
         };
-        let encoder = EncoderThread::new(engine, store);
+        let encoder = EncoderThread::new(encoder, store);
         let (encode, jobs) = channel();
         let encoder = std::thread::Builder::new()
             .name("encoder".into())
@@ -86,16 +85,18 @@ impl Service {
             cells: cells.clone(),
             merge_layers: layout.merge_layers.clone(),
             picture_bytes: options.picture_bytes,
+            positions: Sizing::Cells(cells[0]).positions(facts.pair.n_ctx_train),
+            sole: None,
         };
-        let slots = Slots::new(decoder, facts, settings);
+        let scheduler = Scheduler::new(decoder, facts, settings);
         let resolver = Resolver {
-            loaded,
+            text,
             choice: options.choice.clone(),
             default,
             merge_layers: layout.merge_layers,
             slot_cells: cells.first().copied().unwrap_or(0),
         };
-        let service = Self { resolver, slots, encode, encoder };
+        let service = Self { resolver, scheduler, encode, encoder };
         let ready = service.describe(options, remarks);
         Ok((service, ready))
     }
@@ -121,7 +122,7 @@ impl Service {
                 match next.take().map_or_else(|| inputs.try_recv(), Ok) {
                     Ok(input) => {
                         if !self.take(input, say) {
-                            self.slots.cancel_all();
+                            self.scheduler.cancel_all();
                             self.hand_out(say);
                             return;
                         }
@@ -130,7 +131,7 @@ impl Service {
                     Err(TryRecvError::Disconnected) => return,
                 }
             }
-            computing = self.slots.turn();
+            computing = self.scheduler.turn();
             self.hand_out(say);
         }
     }
@@ -138,18 +139,18 @@ impl Service {
     /// False when it is time to leave.
     fn take(&mut self, input: Input, say: &mut impl FnMut(Event)) -> bool {
         match input {
-            Input::Encoded(encoded) => self.slots.encoded(*encoded),
+            Input::Encoded(encoded) => self.scheduler.encoded(*encoded),
             Input::Closed | Input::Command(Command::Shutdown) => return false,
-            Input::Command(Command::Cancel { id }) => self.slots.cancel(id),
+            Input::Command(Command::Cancel { id }) => self.scheduler.cancel(id),
             Input::Command(Command::Generate(request)) => {
                 let id = request.id;
                 match self.resolver.job(*request) {
-                    Ok(job) => self.slots.submit(job),
-                    Err(error) => self.slots.fail(id, &error, None),
+                    Ok(job) => self.scheduler.submit(job),
+                    Err(error) => self.scheduler.fail(id, &error, None),
                 }
             }
             Input::Command(Command::Tokenize { id, text, add_special, parse_special }) => {
-                let tokens = self.resolver.loaded.tokenize_text(&text, add_special, parse_special);
+                let tokens = self.resolver.text.tokenize_text(&text, add_special, parse_special);
                 let tokens = tokens.into_iter().map(|(id, bytes)| TokenText { id, bytes }).collect();
                 say(Event::Tokens { id, tokens });
             }
@@ -159,7 +160,7 @@ impl Service {
     }
 
     fn hand_out(&mut self, say: &mut impl FnMut(Event)) {
-        for output in self.slots.take_output() {
+        for output in self.scheduler.take_output() {
             match output {
                 Output::Encode(job) => {
                     // The thread ends only after this sender is gone.
@@ -174,12 +175,12 @@ impl Service {
     }
 
     fn status(&self, id: u64) -> Status {
-        let (decode_batches, decode_tokens) = self.slots.batches();
+        let (decode_batches, decode_tokens) = self.scheduler.batches();
         Status {
             id,
-            slots: self.slots.view(),
-            queued: u32::try_from(self.slots.queued()).unwrap_or(u32::MAX),
-            pictures: self.slots.picture_cache(),
+            slots: self.scheduler.view(),
+            queued: u32::try_from(self.scheduler.queued()).unwrap_or(u32::MAX),
+            pictures: self.scheduler.picture_cache(),
             rss: report::rss(),
             decode_batches,
             decode_tokens,
@@ -187,23 +188,22 @@ impl Service {
     }
 
     fn describe(&self, options: &Options, remarks: Vec<String>) -> Ready {
-        let loaded = &self.resolver.loaded;
-        let facts = &loaded.facts;
-        let segments = self.slots.segments();
+        let text = &self.resolver.text;
+        let facts = &text.facts;
+        let segments = self.scheduler.segments();
         let flags = Preset::ALL.into_iter().map(MergeFlag::Preset).chain([MergeFlag::Model, MergeFlag::Off]);
         let presets = flags.map(|flag| protocol::Preset {
             name: flag.name().to_owned(),
             unusable: {
                 let choice = Choice { merge: Some(flag), ..self.resolver.choice.clone() };
                 let choice = Choice { keep: None, vit: None, llm: None, ..choice };
-                let chosen = select(&choice, &facts.shape, facts.pair.recommended.as_ref());
-                chosen.err().map(|error| error.to_string())
+                facts.schedule(&choice).err().map(|error| error.to_string())
             },
         });
         Ready {
             model: facts.pair.model.clone(),
             name: facts.pair.text_name.clone(),
-            n_vocab: loaded.model.n_vocab().unsigned_abs(),
+            n_vocab: text.model().n_vocab().unsigned_abs(),
             n_embd: facts.pair.n_embd,
             n_layer: facts.pair.n_layer,
             n_ctx_train: facts.pair.n_ctx_train,
@@ -225,11 +225,11 @@ impl Service {
             default_schedule: self.resolver.default.name.clone(),
             default_positions: self.resolver.default.positions.name().into(),
             presets: presets.collect(),
-            takes_videos: loaded.video_sampling.is_some(),
-            video_frames: FrameChoice::default().over(loaded.video_sampling),
-            chat_template: loaded.template.source().to_owned(),
-            bos_text: loaded.model.bos_text(),
-            eos_text: loaded.model.eos_text(),
+            takes_videos: facts.takes_videos(),
+            video_frames: FrameChoice::default().over(facts.video_sampling),
+            chat_template: text.template.source().to_owned(),
+            bos_text: text.model().bos_text(),
+            eos_text: text.model().eos_text(),
             remarks,
             load_ms: facts.load_ms,
         }

@@ -1,22 +1,27 @@
 //! The conversation's bookkeeping on an engine without a model.
 
-use super::super::SegmentInfo;
+use std::sync::{Mutex, MutexGuard};
+
 use super::*;
-use crate::native::VisionInfo;
-use crate::pair::{Facts, KvShape, Pair};
-use crate::prompt::{Family, Part, Role};
+use crate::answer::{Drawn, Logits, MergeStep, Next, Rows, SegmentInfo};
+use crate::pair::facts;
+use crate::prompt::{Part, Role};
 use crate::report;
-use crate::schedule::{Amount, HalfSchedule, Shape};
-use crate::see::{Encoder, picture};
+use crate::schedule::{Amount, HalfSchedule};
+use crate::see::{Visual, picture};
 
 const END: i32 = 0;
 
 /// Says back the bytes it is told to, and remembers what it was asked.
 struct Fake {
-    facts: Facts,
+    facts: Arc<Facts>,
+    state: Arc<Mutex<State>>,
+}
+
+/// What the engine and its decoders share.
+struct State {
     /// Tokens to come, the next one last.
     script: Vec<i32>,
-    layout: Option<CacheLayout>,
     opened: usize,
     prefills: Vec<Rows>,
     forgotten: Vec<i32>,
@@ -25,87 +30,44 @@ struct Fake {
     stop_at: Option<(usize, Stop)>,
 }
 
+/// A context of the fake.
+struct Context {
+    layout: CacheLayout,
+    state: Arc<Mutex<State>>,
+}
+
 impl Fake {
     fn new(answer: &str) -> Self {
-        let vision = VisionInfo {
-            projector: "mlp".into(),
-            layers: 4,
-            layers_run: 4,
-            width: 8,
-            heads: 1,
-            image_size: 8,
-            patch_size: 2,
-            n_embd_out: 2,
-            group: 1,
-            class_token: false,
-            dynamic_size: false,
-            can_merge: true,
-            mrope: false,
-            weight_bytes: 10,
-            repacked_bytes: 0,
-            backend: "CPU".into(),
-            takes_smaller: false,
-        };
-        let pair = Pair {
-            arch: "fake".into(),
-            model: report::Model::default(),
-            text_name: None,
-            n_embd: 2,
-            n_layer: 4,
-            n_ctx_train: 256,
-            kv: KvShape::new(vec![1; 4], 2, 2),
-            has_chat_template: true,
-            text_types: Vec::new(),
-            projector_types: Vec::new(),
-            recommended: None,
-        };
-        let shape = Shape {
-            vit_layers: 4,
-            vit_layers_run: 4,
-            vit_tokens: 16,
-            group: 1,
-            vit_can_merge: true,
-            llm_layers: 4,
-            llm_can_merge: true,
-            is_qwen2vl: false,
-        };
-        let facts = Facts {
-            pair,
-            vision,
-            shape,
-            family: Family::Llava,
-            n_pos: 1,
-            weight_bytes: 20,
-            threads: 1,
-            load_ms: 3.0,
-        };
-        let script = answer.bytes().map(i32::from).chain([END]).rev().collect();
-        Self {
-            facts,
-            script,
-            layout: None,
+        let state = State {
+            script: answer.bytes().map(i32::from).chain([END]).rev().collect(),
             opened: 0,
             prefills: Vec::new(),
             forgotten: Vec::new(),
             decoded: Vec::new(),
             can_forget: true,
             stop_at: None,
-        }
+        };
+        Self { facts: Arc::new(facts()), state: Arc::new(Mutex::new(state)) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
     }
 }
 
 impl Encoder for Fake {
-    fn encode(&mut self, pixels: &Pixels, schedule: &Schedule) -> Result<EncodedImage> {
-        let mut image =
-            picture(pixels.width, if schedule.is_off() { pixels.width } else { pixels.width / 2 });
+    fn encode_span(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
+        let width = visual.size().0;
+        let mut image = picture(width, if schedule.is_off() { width } else { width / 2 });
         if schedule.is_off() {
             image.plan.decoder.clear();
             image.plan.segments.truncate(1);
         }
         // A picture of a height above 1 has lost all but every such cell.
-        if pixels.height > 1 {
-            let n = i32::try_from(pixels.width).unwrap();
-            image.offsets = (0..=n).map(|i| i * pixels.height as i32).collect();
+        let height = visual.size().1;
+        if height > 1 {
+            let n = i32::try_from(width).unwrap();
+            image.offsets = (0..=n).map(|i| i * height as i32).collect();
         }
         image.place_at(schedule.positions, schedule.counts_sizes);
         Ok(image)
@@ -117,7 +79,9 @@ impl Encoder for Fake {
 }
 
 impl Engine for Fake {
-    fn facts(&self) -> &Facts {
+    type Decoder = Context;
+
+    fn facts(&self) -> &Arc<Facts> {
         &self.facts
     }
 
@@ -133,14 +97,78 @@ impl Engine for Fake {
         Ok(chunks)
     }
 
-    fn open(&mut self, layout: &CacheLayout) -> Result<()> {
-        self.layout = Some(layout.clone());
-        self.opened += 1;
+    fn open(&self, layout: &CacheLayout) -> Result<Context> {
+        self.state().opened += 1;
+        Ok(Context { layout: layout.clone(), state: Arc::clone(&self.state) })
+    }
+}
+
+impl Decoder for Context {
+    fn begin(&mut self, _: usize, rows: &Rows, _: bool) -> Result<()> {
+        self.state.lock().unwrap().prefills.push(rows.clone());
         Ok(())
     }
 
+    fn step(&mut self, _: usize) -> Result<Option<Vec<MergeStep>>> {
+        let step = |(span, (_, n, r)): (usize, &(usize, usize, Vec<u32>))| MergeStep {
+            span,
+            layer: 2,
+            n_in: *n as u32,
+            n_out: *n as u32 - r.first().copied().unwrap_or(0),
+            ..MergeStep::default()
+        };
+        let state = self.state.lock().unwrap();
+        Ok(state.prefills.last().map(|rows| rows.spans.iter().enumerate().map(step).collect()))
+    }
+
+    fn cancel(&mut self, _: usize) {}
+
+    fn decode(&mut self, next: &[Next]) -> Result<()> {
+        let mut state = self.state.lock().unwrap();
+        state.decoded.push((next[0].token, next[0].position));
+        if let Some((n, stop)) = state.stop_at
+            && state.decoded.len() == n
+        {
+            stop.ask();
+            return Err(Error::interrupted());
+        }
+        Ok(())
+    }
+
+    fn start_sampling(&mut self, _: usize, _: &Generation, _: &[i32]) -> Result<()> {
+        Ok(())
+    }
+
+    fn sample(&mut self, _: usize, _: Logits, top: Option<u32>) -> Result<Option<Drawn>> {
+        let token = self.state.lock().unwrap().script.pop();
+        Ok(token.map(|token| Drawn { token, logprobs: top.map(|_| (-0.5, Vec::new())) }))
+    }
+
+    fn forget_from(&mut self, _: usize, position: i32) -> bool {
+        let mut state = self.state.lock().unwrap();
+        state.forgotten.push(position);
+        state.can_forget
+    }
+
+    /// A cache that cannot forget is begun again.
+    fn clear(&mut self, _: usize) {
+        self.state.lock().unwrap().opened += 1;
+    }
+
+    fn share(&mut self, _: usize, _: usize, _: i32) -> Result<()> {
+        Ok(())
+    }
+
+    fn piece(&self, token: i32) -> Vec<u8> {
+        u8::try_from(token).map_or_else(|_| Vec::new(), |byte| vec![byte])
+    }
+
+    fn ends_generation(&self, token: i32) -> bool {
+        token == END
+    }
+
     fn segments(&self) -> Vec<SegmentInfo> {
-        let Some(layout) = &self.layout else { return Vec::new() };
+        let layout = &self.layout;
         let cuts: Vec<u32> = [0].into_iter().chain(layout.merge_layers.clone()).chain([4]).collect();
         let cells = [layout.cells].into_iter().chain(layout.deep.clone());
         cuts.windows(2)
@@ -152,50 +180,6 @@ impl Engine for Fake {
                 bytes: u64::from(cells) * u64::from(pair[1] - pair[0]) * 100,
             })
             .collect()
-    }
-
-    fn prefill(&mut self, rows: &Rows, _: bool) -> Result<Vec<MergeStep>> {
-        self.prefills.push(rows.clone());
-        let step = |(span, (_, n, r)): (usize, &(usize, usize, Vec<u32>))| MergeStep {
-            span,
-            layer: 2,
-            n_in: *n as u32,
-            n_out: *n as u32 - r.first().copied().unwrap_or(0),
-            ..MergeStep::default()
-        };
-        Ok(rows.spans.iter().enumerate().map(step).collect())
-    }
-
-    fn decode(&mut self, token: i32, position: i32) -> Result<()> {
-        self.decoded.push((token, position));
-        if let Some((n, stop)) = self.stop_at
-            && self.decoded.len() == n
-        {
-            stop.ask();
-            return Err(Error::interrupted());
-        }
-        Ok(())
-    }
-
-    fn forget_from(&mut self, position: i32) -> bool {
-        self.forgotten.push(position);
-        self.can_forget
-    }
-
-    fn start_sampling(&mut self, _: &Sampling, _: Option<&Grammar>) -> Result<()> {
-        Ok(())
-    }
-
-    fn sample(&mut self) -> Result<Option<i32>> {
-        Ok(self.script.pop())
-    }
-
-    fn ends_generation(&self, token: i32) -> bool {
-        token == END
-    }
-
-    fn piece(&self, token: i32) -> Vec<u8> {
-        u8::try_from(token).map_or_else(|_| Vec::new(), |byte| vec![byte])
     }
 
     fn compute_bytes(&self) -> u64 {
@@ -216,9 +200,10 @@ fn pixels(tokens: u32) -> Pixels {
     Pixels { width: tokens, height: 1, rgb: Vec::new(), remark: None }
 }
 
-fn limits(tokens: Option<u32>) -> Limits {
-    let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 5 };
-    Limits { tokens, sampling, grammar: None }
+fn limits(tokens: Option<u32>) -> Generation {
+    let mut how = Generation::greedy(tokens);
+    how.sampling.seed = Some(5);
+    how
 }
 
 fn ask(text: &str) -> Vec<Message> {
@@ -261,8 +246,8 @@ fn one_answer_with_its_report() {
     );
     assert_eq!(answer.trace.steps.iter().map(|step| step.span).collect::<Vec<_>>(), [Some(0)]);
     // One row of begin, eight of the picture, five letters; answers follow at 14.
-    assert_eq!(session.engine().prefills[0].positions, (0..14).collect::<Vec<_>>());
-    assert_eq!(session.engine().decoded, [(99, 14), (97, 15), (116, 16)]);
+    assert_eq!(session.engine().state().prefills[0].positions, (0..14).collect::<Vec<_>>());
+    assert_eq!(session.engine().state().decoded, [(99, 14), (97, 15), (116, 16)]);
 }
 
 #[test]
@@ -272,12 +257,13 @@ fn a_second_turn_computes_only_what_is_new() {
     let mut messages = ask("what?");
     messages.push(Message::text(Role::Assistant, "cat"));
     messages.push(Message::text(Role::User, "sure?"));
-    session.engine.script = vec![END];
+    session.engine.state().script = vec![END];
     let answer = session.answer(&messages, &limits(None), &mut |_| ()).unwrap();
-    let rows = &session.engine().prefills[1];
+    let rows = session.engine().state().prefills[1].clone();
     assert_eq!(rows.tokens, "sure?".bytes().map(i32::from).collect::<Vec<_>>());
     assert_eq!(rows.positions, [17, 18, 19, 20, 21]);
-    assert_eq!((session.engine().opened, session.engine().forgotten.len()), (1, 0));
+    let state = session.engine().state();
+    assert_eq!((state.opened, state.forgotten.len()), (1, 0));
     // The trace still knows what happened to the picture in the first turn.
     assert_eq!(answer.trace.steps.len(), 1);
     assert_eq!(answer.report.ms.encoder, 0.0);
@@ -296,11 +282,11 @@ fn spread(apart: u32, sizing: Sizing) -> Session<Fake> {
 fn rows_of_a_picture_stand_where_its_cells_did() {
     let mut session = spread(3, Sizing::Fit);
     let answer = session.answer(&ask("what?"), &limits(Some(9)), &mut |_| ()).unwrap();
-    let rows = &session.engine().prefills[0];
+    let rows = session.engine().state().prefills[0].clone();
     assert_eq!(rows.positions, [0, 1, 4, 7, 10, 13, 16, 19, 22, 25, 26, 27, 28, 29]);
     assert!(rows.counts_sizes);
-    assert_eq!(session.engine().decoded, [(99, 30), (97, 31), (116, 32)]);
-    let layout = session.engine().layout.as_ref().unwrap();
+    assert_eq!(session.engine().state().decoded, [(99, 30), (97, 31), (116, 32)]);
+    let (layout, _) = session.open.as_ref().unwrap();
     assert!(layout.deep[0] < 33, "cells are for rows, not for positions: {layout:?}");
     assert_eq!(answer.report.merge.positions, "own");
     assert!(answer.report.remarks.is_empty());
@@ -313,7 +299,7 @@ fn rows_of_a_picture_stand_where_its_cells_did() {
 fn positions_close_up_where_own_ones_would_pass_the_last() {
     let mut session = spread(32, Sizing::Fit);
     let answer = session.answer(&ask("what?"), &limits(Some(9)), &mut |_| ()).unwrap();
-    let rows = &session.engine().prefills[0];
+    let rows = session.engine().state().prefills[0].clone();
     assert_eq!(rows.positions, (0..14).collect::<Vec<_>>());
     assert!(!rows.counts_sizes, "sizes go with own positions");
     assert_eq!(answer.report.merge.positions, "closed");
@@ -325,7 +311,7 @@ fn positions_close_up_where_own_ones_would_pass_the_last() {
     assert_eq!((answer.report.merge.positions.as_str(), answer.finish), ("own", Finish::Stop));
     // The answer ends with the positions, though there are cells.
     let mut full = spread(31, Sizing::Cells(200));
-    full.engine.script = vec![i32::from(b'a'); 50];
+    full.engine.state().script = vec![i32::from(b'a'); 50];
     let answer = full.answer(&ask("what?"), &limits(None), &mut |_| ()).unwrap();
     assert_eq!((answer.finish, answer.report.tokens.generated), (Finish::ContextFull, 3));
 }
@@ -334,25 +320,25 @@ fn positions_close_up_where_own_ones_would_pass_the_last() {
 fn an_edited_turn_forgets_from_where_it_differs() {
     let mut session = session("cat", Sizing::Cells(128));
     session.answer(&ask("what?"), &limits(None), &mut |_| ()).unwrap();
-    session.engine.script = vec![END];
+    session.engine.state().script = vec![END];
     session.answer(&ask("where?"), &limits(None), &mut |_| ()).unwrap();
-    assert_eq!(session.engine().forgotten, [11], "begin, picture, w, h stay");
-    assert_eq!(session.engine().prefills[1].positions, [11, 12, 13, 14]);
+    assert_eq!(session.engine().state().forgotten, [11], "begin, picture, w, h stay");
+    assert_eq!(session.engine().state().prefills[1].positions, [11, 12, 13, 14]);
     // The same again: one row is computed anew, for its logits.
-    session.engine.script = vec![END];
+    session.engine.state().script = vec![END];
     session.answer(&ask("where?"), &limits(None), &mut |_| ()).unwrap();
-    assert_eq!(session.engine().prefills[2].tokens, [i32::from(b'?')]);
+    assert_eq!(session.engine().state().prefills[2].tokens, [i32::from(b'?')]);
 }
 
 #[test]
 fn a_cache_that_cannot_forget_is_begun_again() {
     let mut session = session("cat", Sizing::Cells(128));
     session.answer(&ask("what?"), &limits(None), &mut |_| ()).unwrap();
-    session.engine.script = vec![END];
-    session.engine.can_forget = false;
+    session.engine.state().script = vec![END];
+    session.engine.state().can_forget = false;
     session.answer(&ask("where?"), &limits(None), &mut |_| ()).unwrap();
-    assert_eq!(session.engine().opened, 2);
-    assert_eq!(session.engine().prefills[1].positions.len(), 15);
+    assert_eq!(session.engine().state().opened, 2);
+    assert_eq!(session.engine().state().prefills[1].positions.len(), 15);
 }
 
 #[test]
@@ -374,10 +360,10 @@ fn an_interruption_keeps_what_was_said() {
     let stop = Stop::new();
     let mut session = Session::new(Fake::new("cat"), merging(), Sizing::Cells(128), stop);
     session.add_image(pixels(8), 1.0).unwrap();
-    session.engine.stop_at = Some((2, stop));
+    session.engine.state().stop_at = Some((2, stop));
     let answer = session.answer(&ask("what?"), &limits(None), &mut |_| ()).unwrap();
-    assert_eq!((answer.finish, answer.report.text.as_str()), (Finish::Interrupted, "ca"));
-    assert_eq!(session.engine().forgotten, [15], "the token that was cut off");
+    assert_eq!((answer.finish, answer.report.text.as_str()), (Finish::Cancelled, "ca"));
+    assert_eq!(session.engine().state().forgotten, [15], "the token that was cut off");
 }
 
 #[test]
@@ -385,9 +371,9 @@ fn another_schedule_begins_again() {
     let mut session = session("cat", Sizing::Cells(128));
     session.answer(&ask("what?"), &limits(None), &mut |_| ()).unwrap();
     session.set_schedule(Schedule { name: "off".into(), ..Schedule::default() }).unwrap();
-    session.engine.script = vec![END];
+    session.engine.state().script = vec![END];
     let answer = session.answer(&ask("what?"), &limits(None), &mut |_| ()).unwrap();
-    assert_eq!(session.engine().opened, 2);
+    assert_eq!(session.engine().state().opened, 2);
     assert_eq!(answer.report.merge.strategy, "off");
     assert_eq!(answer.report.bytes.kv, answer.report.bytes.kv_without_merge);
 }
@@ -418,4 +404,28 @@ fn merging_makes_the_cache_smaller() {
     // 6 + 80 + 9 rows in the first half of the layers, 6 + 40 + 9 in the second; 6 + 160 + 9 without merging.
     assert_eq!(report.bytes.kv, (256 + 55) * 2 * 100);
     assert_eq!(report.bytes.kv_without_merge, 256 * 4 * 100);
+}
+
+#[test]
+fn a_stop_text_ends_the_answer_and_log_probabilities_come_with_it() {
+    let mut session = session("cat", Sizing::Fit);
+    let mut how = Generation { logprobs: Some(0), ..limits(Some(9)) };
+    how.limits.stop = vec!["t".into()];
+    let mut shown = String::new();
+    let answer = session.answer(&ask("what?"), &how, &mut |text| shown.push_str(text)).unwrap();
+    assert_eq!((shown.as_str(), answer.report.text.as_str()), ("ca", "ca"));
+    assert_eq!(answer.finish, Finish::StopString("t".into()));
+    assert_eq!(answer.tokens.iter().map(|token| token.id).collect::<Vec<_>>(), [99, 97]);
+}
+
+/// The report and the trace have the session's own numbers, whatever a message leaves out.
+#[test]
+fn a_picture_that_is_not_shown_is_left_out() {
+    let mut session = session("cat", Sizing::Fit);
+    session.add_image(pixels(6), 1.0).unwrap();
+    let message = Message { role: Role::User, parts: vec![Part::Image(1), Part::Text("what?".into())] };
+    let answer = session.answer(&[message], &limits(Some(9)), &mut |_| ()).unwrap();
+    assert_eq!(answer.report.tokens.visual_after_encoder, 6);
+    assert_eq!(answer.trace.images.iter().map(|tile| tile.index).collect::<Vec<_>>(), [1]);
+    assert_eq!(session.engine().state().prefills[0].tokens.len(), 12);
 }

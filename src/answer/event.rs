@@ -1,4 +1,4 @@
-//! What the slots say: plain data that passes between processes as it is.
+//! Events of the scheduler: plain data that passes between processes as it is.
 
 use serde::{Deserialize, Serialize};
 

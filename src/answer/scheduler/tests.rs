@@ -2,10 +2,9 @@
 
 mod fake;
 
-use super::event::{Done, Failed, Finish, SlotState};
 use super::*;
-use crate::error::Kind;
-use fake::{Bench, job, picture};
+use crate::answer::{Generation, SlotState};
+use fake::{Bench, ending, job, picture};
 
 /// Two text requests and one with a picture: what runs beside what.
 #[test]
@@ -91,8 +90,7 @@ fn answers_and_their_ends() {
     ];
     for (length, max_tokens, stop, prompt, text, finish) in cases {
         let mut bench = Bench::new(1);
-        let stop = stop.iter().map(ToString::to_string).collect();
-        bench.submit(Job { max_tokens, stop, ..job(1, prompt, length) });
+        bench.submit(Job { how: ending(length, max_tokens, stop), ..job(1, prompt, length) });
         bench.run();
         let done = bench.done(1);
         assert_eq!((done.report.text.as_str(), &done.finish), (text, &finish), "{prompt} {length}");
@@ -102,13 +100,13 @@ fn answers_and_their_ends() {
 }
 
 #[test]
-fn each_scope_in_turn() {
+fn first_come_first_served() {
     let mut bench = Bench::new(1);
     for (id, scope) in [(1, "a"), (2, "a"), (3, "a"), (4, "b")] {
         bench.submit(Job { scope: Some(scope.into()), ..job(id, "x", 1) });
     }
     bench.run();
-    assert_eq!(bench.order(), [1, 4, 2, 3]);
+    assert_eq!(bench.order(), [1, 2, 3, 4]);
 }
 
 #[test]
@@ -350,7 +348,8 @@ fn a_decoder_that_fails() {
 #[test]
 fn log_probabilities_go_with_their_text() {
     let mut bench = Bench::new(1);
-    bench.submit(Job { logprobs: Some(1), ..job(1, "x", 2) });
+    let how = Generation { logprobs: Some(1), ..ending(2, None, &[]) };
+    bench.submit(Job { how, ..job(1, "x", 2) });
     bench.run();
     let tokens = bench.tokens(1);
     assert_eq!(tokens.iter().map(|token| token.id).collect::<Vec<_>>(), [i32::from(b'a'), i32::from(b'b')]);

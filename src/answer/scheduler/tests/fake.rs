@@ -2,16 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::answer::slots::*;
-use crate::answer::{Penalties, Sampling};
+use crate::answer::*;
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
-use crate::native::VisionInfo;
-use crate::pair::{Facts, KvShape, Pair};
-use crate::prompt::{Chunk, Family};
-use crate::report;
-use crate::schedule::{Amount, HalfSchedule, Schedule, Shape};
+use crate::pair::facts;
+use crate::prompt::Chunk;
+use crate::schedule::{Amount, HalfSchedule, Schedule};
 use crate::see::{EncodeJob, Encoded, EncodedImage, VisualInput, picture as encoded_picture};
 
 const END: i32 = 0;
@@ -27,6 +25,14 @@ pub fn schedule() -> Schedule {
         decoder: HalfSchedule { steps: vec![(2, Amount::Keep(0.5))] },
         ..Schedule::default()
     }
+}
+
+/// An answer of `length` letters, `max_tokens` at most, that ends before any of `stop`.
+pub fn ending(length: u32, max_tokens: Option<u32>, stop: &[&str]) -> Generation {
+    let mut how = Generation::greedy(max_tokens);
+    how.limits.stop = stop.iter().map(ToString::to_string).collect();
+    how.sampling.seed = Some(length);
+    how
 }
 
 /// BOS and a token for each letter; U+0001 stands for the next picture. The answer is `length`
@@ -48,28 +54,18 @@ pub fn job(id: u64, prompt: &str, length: u32) -> Job {
         prompt: chunks,
         pictures: Vec::new(),
         schedule: schedule(),
-        max_tokens: None,
-        stop: Vec::new(),
-        draw: Draw {
-            sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: length },
-            penalties: Penalties::default(),
-            grammar: None,
-            ignore_end: false,
-        },
-        logprobs: None,
+        how: ending(length, None, &[]),
         trace: false,
+        arrived: Instant::now(),
+        spent: Spent::default(),
     }
 }
 
 /// A picture that brings `tokens`; with none it cannot be encoded.
 pub fn picture(content: u8, tokens: u32) -> PromptPicture {
     let pixels = Pixels { width: tokens, height: 1, rgb: Vec::new(), remark: None };
-    PromptPicture {
-        key: [content; 32],
-        source: Arc::new(VisualInput::Image(pixels)),
-        several: false,
-        decode_ms: 1.0,
-    }
+    let input = Arc::new(VisualInput::Image(pixels));
+    PromptPicture { key: [content; 32], source: PictureSource::Pixels { input, several: false } }
 }
 
 #[derive(Default)]
@@ -136,12 +132,12 @@ impl Decoder for Fake {
         if self.broken { Err(Error::new(Kind::Native, "broken")) } else { Ok(()) }
     }
 
-    fn start_sampling(&mut self, slot: usize, draw: &Draw, _seen: &[i32]) -> Result<()> {
-        self.answers.insert(slot, (0, draw.sampling.seed));
+    fn start_sampling(&mut self, slot: usize, how: &Generation, _seen: &[i32]) -> Result<()> {
+        self.answers.insert(slot, (0, how.sampling.seed.unwrap()));
         Ok(())
     }
 
-    fn sample(&mut self, slot: usize, _from: From, top: Option<u32>) -> Result<Option<Drawn>> {
+    fn sample(&mut self, slot: usize, _from: Logits, top: Option<u32>) -> Result<Option<Drawn>> {
         let (drawn, length) = self.answers.get_mut(&slot).unwrap();
         let token = if drawn == length { END } else { i32::from(b'a') + *drawn as i32 };
         *drawn += 1;
@@ -151,6 +147,10 @@ impl Decoder for Fake {
     fn forget_from(&mut self, slot: usize, position: i32) -> bool {
         self.held[slot].retain(|held| *held < position);
         true
+    }
+
+    fn clear(&mut self, slot: usize) {
+        self.held[slot].clear();
     }
 
     fn share(&mut self, from: usize, to: usize, position: i32) -> Result<()> {
@@ -181,7 +181,7 @@ impl Decoder for Fake {
 
 /// Slots on a fake decoder, and everything they said.
 pub struct Bench {
-    pub slots: Slots<Fake>,
+    pub slots: Scheduler<Fake>,
     pub encoded: usize,
     /// Positions from one row of a picture to the next.
     pub apart: i32,
@@ -192,10 +192,16 @@ pub struct Bench {
 impl Bench {
     pub fn new(slots: usize) -> Self {
         let decoder = Fake { held: vec![Vec::new(); slots], ..Fake::default() };
-        let settings =
-            Settings { slots, cells: vec![CELLS, CELLS], merge_layers: vec![2], picture_bytes: 1 << 20 };
+        let settings = Settings {
+            slots,
+            cells: vec![CELLS, CELLS],
+            merge_layers: vec![2],
+            picture_bytes: 1 << 20,
+            positions: Sizing::Cells(CELLS).positions(256),
+            sole: None,
+        };
         Self {
-            slots: Slots::new(decoder, Arc::new(facts()), settings),
+            slots: Scheduler::new(decoder, Arc::new(facts()), settings),
             encoded: 0,
             apart: 1,
             jobs: Vec::new(),
@@ -322,57 +328,5 @@ impl Bench {
         for (i, view) in self.slots.view().iter().enumerate() {
             assert_eq!(view.kv_tokens[0] as usize, self.slots.decoder.held[i].len(), "slot {i}");
         }
-    }
-}
-
-fn facts() -> Facts {
-    Facts {
-        pair: Pair {
-            arch: "fake".into(),
-            model: report::Model::default(),
-            text_name: None,
-            n_embd: 2,
-            n_layer: 4,
-            n_ctx_train: 256,
-            kv: KvShape::new(vec![1; 4], 2, 2),
-            has_chat_template: true,
-            text_types: Vec::new(),
-            projector_types: Vec::new(),
-            recommended: None,
-        },
-        vision: VisionInfo {
-            projector: "mlp".into(),
-            layers: 4,
-            layers_run: 4,
-            width: 8,
-            heads: 1,
-            image_size: 8,
-            patch_size: 2,
-            n_embd_out: 2,
-            group: 1,
-            class_token: false,
-            dynamic_size: false,
-            can_merge: true,
-            mrope: false,
-            weight_bytes: 10,
-            repacked_bytes: 0,
-            backend: "CPU".into(),
-            takes_smaller: false,
-        },
-        shape: Shape {
-            vit_layers: 4,
-            vit_layers_run: 4,
-            vit_tokens: 16,
-            group: 1,
-            vit_can_merge: true,
-            llm_layers: 4,
-            llm_can_merge: true,
-            is_qwen2vl: false,
-        },
-        family: Family::Llava,
-        n_pos: 1,
-        weight_bytes: 20,
-        threads: 1,
-        load_ms: 3.0,
     }
 }

@@ -2,26 +2,25 @@
 
 use std::time::Instant;
 
-use super::event::{Alternative, Delta, Done, Finish, Token};
-use super::request::{Request, count};
-use super::scheduler::Slots;
-use super::slot::{CachedEntry, Generating, Stage, end_position, held_of};
-use super::{Decoder, Drawn, From, Next, Output};
-use crate::answer::rows::Entry;
+use super::Scheduler;
+use crate::answer::event::{Alternative, Delta, Done, Finish, Token};
+use crate::answer::sequence::CachedEntry;
+use crate::answer::slot::{Generating, Stage};
 use crate::answer::tally::Subject;
+use crate::answer::task::Task;
 use crate::answer::text::AnswerText;
-use crate::answer::{MergeStep, SegmentInfo};
+use crate::answer::{Decoder, Drawn, Logits, MergeStep, Next, Output, SegmentInfo, count};
 use crate::error::{Error, Kind};
 use crate::report::milliseconds;
 use crate::see::EncodedImage;
 
-impl<D: Decoder> Slots<D> {
+impl<D: Decoder> Scheduler<D> {
     /// One batch: the next token of every running answer.
     pub(super) fn decode(&mut self) {
         let mut next = Vec::new();
         for (sequence, slot) in self.slots.iter().enumerate() {
             if let Some(Stage::Generating(generating)) = slot.work.as_ref().map(|work| &work.stage) {
-                next.push(Next { sequence, token: generating.next, position: end_position(&slot.held) });
+                next.push(Next { sequence, token: generating.next, position: slot.sequence.end_position() });
             }
         }
         if next.is_empty() {
@@ -40,13 +39,13 @@ impl<D: Decoder> Slots<D> {
             return;
         }
         for (row, Next { sequence, token, .. }) in next.into_iter().enumerate() {
-            self.slots[sequence].held.push(CachedEntry::Token(token));
+            self.slots[sequence].sequence.push(CachedEntry::Token(token));
             if let Some(Stage::Generating(generating)) =
                 self.slots[sequence].work.as_mut().map(|work| &mut work.stage)
             {
                 generating.room = generating.room.saturating_sub(1);
             }
-            self.draw(sequence, From::Batch(row));
+            self.draw(sequence, Logits::Batch(row));
         }
     }
 
@@ -61,14 +60,13 @@ impl<D: Decoder> Slots<D> {
         let Some((_, i)) = oldest else { return };
         let start = Instant::now();
         let stepped = self.decoder.step(i);
-        let Some(work) = &mut self.slots[i].work else { return };
-        work.request.tally.prefill_ms += milliseconds(start);
+        let slot = &mut self.slots[i];
+        let Some(work) = &mut slot.work else { return };
+        work.task.tally.prefill_ms += milliseconds(start);
         match stepped {
             Ok(None) => {}
             Ok(Some(steps)) => {
-                keep_steps(&mut work.request, work.kept, steps);
-                let held = held_of(&work.request, work.kept);
-                self.slots[i].held.extend(held);
+                work.task.prefilled(work.kept, steps, &mut slot.sequence);
                 self.answer(i);
             }
             Err(error) => self.end_badly(i, &error),
@@ -82,35 +80,36 @@ impl<D: Decoder> Slots<D> {
             .cells
             .iter()
             .enumerate()
-            .map(|(segment, &cells)| cells.saturating_sub(self.slots[i].cells(segment)));
-        let position = end_position(&self.slots[i].held).unsigned_abs();
-        let room = room.chain([self.most_positions().saturating_sub(position)]).min().unwrap_or(0);
+            .map(|(segment, &cells)| cells.saturating_sub(self.slots[i].sequence.cells(segment)));
+        let position = self.slots[i].sequence.end_position().unsigned_abs();
+        let room = room.chain([self.settings.positions.saturating_sub(position)]).min().unwrap_or(0);
         let Some(work) = &mut self.slots[i].work else { return };
-        let answer = AnswerText::new(work.request.stop.clone());
-        let first = Instant::now();
-        work.stage = Stage::Generating(Box::new(Generating { answer, next: 0, room, first }));
-        let tally = &work.request.tally;
-        let before = tally.media_ms + tally.encoder_ms + tally.projector_ms;
-        // The report adds what was spent on pictures, most of it since the request arrived.
-        let since = work.request.decode_ms + work.request.waited_ms();
-        work.request.tally.to_first_token_ms = (since - before).max(0.0);
-        if work.request.max_tokens == Some(0) {
+        let answer = AnswerText::new(work.task.how.limits.stop.clone());
+        work.stage = Stage::Generating(Box::new(Generating { answer, next: 0, room, first: None }));
+        work.task.note_first_token();
+        if work.task.how.limits.max_tokens == Some(0) {
             self.finish(i, Finish::Length);
         } else {
-            self.draw(i, From::Prompt);
+            self.draw(i, Logits::Prompt);
         }
     }
 
     /// Draws the next token, shows what it brings, and ends the answer where it ends.
-    fn draw(&mut self, i: usize, from: From) {
+    fn draw(&mut self, i: usize, from: Logits) {
         let Some(work) = &mut self.slots[i].work else { return };
-        let (id, logprobs) = (work.request.id, work.request.logprobs);
+        let (id, logprobs) = (work.task.id, work.task.how.logprobs);
         let drawn = match self.decoder.sample(i, from, logprobs) {
             Ok(Some(drawn)) => drawn,
             Ok(None) => return self.finish(i, Finish::Grammar),
             Err(error) => return self.end_badly(i, &error),
         };
-        let ignore_end = work.request.draw.ignore_end;
+        if let Stage::Generating(generating) = &mut work.stage
+            && generating.first.is_none()
+        {
+            generating.first = Some(Instant::now());
+            work.task.note_first_token();
+        }
+        let ignore_end = work.task.how.limits.ignore_eos;
         if self.decoder.ends_generation(drawn.token) && !ignore_end {
             return self.finish(i, Finish::Stop);
         }
@@ -121,7 +120,7 @@ impl<D: Decoder> Slots<D> {
         generating.next = drawn.token;
         let growth = generating.answer.push(&bytes, token);
         let full = generating.room == 0;
-        let length = work.request.max_tokens.is_some_and(|most| generating.answer.generated >= most);
+        let length = work.task.how.limits.max_tokens.is_some_and(|most| generating.answer.generated >= most);
         if !growth.text.is_empty() || !growth.tokens.is_empty() {
             self.out.push(Output::Delta(Delta { id, text: growth.text, tokens: growth.tokens }));
         }
@@ -144,7 +143,7 @@ impl<D: Decoder> Slots<D> {
         if error.kind() == Kind::Interrupted {
             return self.finish(i, Finish::Cancelled);
         }
-        if let Some(id) = self.slots[i].work.as_ref().map(|work| work.request.id) {
+        if let Some(id) = self.slots[i].work.as_ref().map(|work| work.task.id) {
             self.free(i);
             self.fail(id, error, None);
         }
@@ -163,119 +162,86 @@ impl<D: Decoder> Slots<D> {
                 if !matches!(finish, Finish::StopString(_)) {
                     let rest = generating.answer.finish();
                     if !rest.text.is_empty() || !rest.tokens.is_empty() {
-                        let delta = Delta { id: work.request.id, text: rest.text, tokens: rest.tokens };
+                        let delta = Delta { id: work.task.id, text: rest.text, tokens: rest.tokens };
                         self.out.push(Output::Delta(delta));
                     }
                 }
                 generated = generating.answer.generated;
                 text = generating.answer.text;
-                work.request.tally.generate_ms = milliseconds(generating.first);
+                work.task.tally.generate_ms = generating.first.map_or(0.0, milliseconds);
                 cells = Some(i);
             }
         }
-        let segments = cells.map(|i| self.used(i));
+        let segments = cells.map(|i| self.segments_of(i));
         self.free(i);
-        self.report_done(work.request, generated, text, segments, finish);
+        self.report_done(work.task, generated, text, segments, finish);
     }
 
-    /// Lets go of a slot. What it holds stays for whoever may use it.
-    pub(super) fn free(&mut self, i: usize) {
-        self.decoder.cancel(i);
-        self.slots[i].work = None;
-        self.slots[i].used_at = self.tick();
-        if self.slots[i].scope.is_none() {
-            self.wipe(i);
+    /// The cache's segments: whole if it was made for one conversation, else as far as slot `i` uses them.
+    fn segments_of(&self, i: usize) -> Vec<SegmentInfo> {
+        let mut segments = self.decoder.segments();
+        if self.settings.sole.is_none() {
+            for (segment, info) in segments.iter_mut().enumerate() {
+                let cells = self.slots[i].sequence.cells(segment);
+                info.bytes = info.bytes / u64::from(info.cells.max(1)) * u64::from(cells);
+                (info.cells, info.used) = (cells, cells);
+            }
         }
-    }
-
-    /// The cache's segments as far as slot `i` uses them.
-    fn used(&self, i: usize) -> Vec<SegmentInfo> {
-        let segments = self.decoder.segments().into_iter().enumerate();
         segments
-            .map(|(segment, info)| {
-                let cells = self.slots[i].cells(segment);
-                let bytes = info.bytes / u64::from(info.cells.max(1)) * u64::from(cells);
-                SegmentInfo { cells, used: cells, bytes, ..info }
-            })
-            .collect()
     }
 
     pub(super) fn report_done(
         &mut self,
-        mut request: Request,
+        mut task: Task,
         generated: u32,
         text: String,
         segments: Option<Vec<SegmentInfo>>,
         finish: Finish,
     ) {
         let images: Vec<EncodedImage> =
-            request.pictures.iter_mut().map(|picture| picture.image.take().unwrap_or_default()).collect();
+            task.pictures.iter_mut().map(|picture| picture.image.take().unwrap_or_default()).collect();
         let decoder_steps: Vec<Vec<MergeStep>> =
-            request.pictures.iter_mut().map(|picture| std::mem::take(&mut picture.steps)).collect();
-        let unmerged: u32 = request
-            .entries
-            .iter()
-            .map(|entry| match entry {
-                Entry::Token(_) => 1,
-                Entry::Image(number) => images[*number].plan.tokens_unmerged,
-            })
-            .sum();
-        let prompt_tokens: u32 = request
-            .entries
-            .iter()
-            .map(|entry| match entry {
-                Entry::Token(_) => 1,
-                Entry::Image(number) => images[*number].plan.tokens,
-            })
-            .sum();
-        let mut tally = request.tally;
+            task.pictures.iter_mut().map(|picture| std::mem::take(&mut picture.steps)).collect();
+        let held = |tokens: fn(&EncodedImage) -> u32| -> u32 {
+            task.entries.iter().map(|entry| entry.image().map_or(1, |number| tokens(&images[number]))).sum()
+        };
+        let unmerged = held(|image| image.plan.tokens_unmerged);
+        let prompt_tokens = held(|image| image.plan.tokens);
+        let mut tally = task.tally;
         tally.generated = generated;
-        tally.compute_bytes = self.decoder.compute_bytes() + self.encoder_bytes;
+        tally.compute_bytes = self.decoder.compute_bytes() + self.encodings.compute_bytes();
         let segments = segments.unwrap_or_default();
         let answer = segments.first().map_or(0, |first| first.cells.saturating_sub(prompt_tokens));
-        tally.cells_unmerged = unmerged + answer;
+        tally.cells_unmerged = self.settings.sole.unwrap_or(unmerged + answer);
         let subject = Subject {
             facts: &self.facts,
-            schedule: &request.schedule,
-            prompt: &request.entries,
+            schedule: &task.schedule,
+            prompt: &task.entries,
             images: &images,
             decoder_steps: &decoder_steps,
             segments: &segments,
         };
-        let mut report = subject.report(&tally, request.draw.sampling.seed, text);
-        // Cuts that this request does not merge at are nobody's concern.
+        let mut report = subject.report(&tally, task.how.sampling.seed.unwrap_or(0), text);
+        // A shared cache has cuts that this request does not merge at.
         report.tokens.visual_kv.dedup_by(|next, kept| {
-            let same = next.tokens == kept.tokens;
+            let same = next.tokens == kept.tokens && self.settings.sole.is_none();
             if same {
                 kept.layers[1] = next.layers[1];
             }
             same
         });
-        let trace = request.trace.then(|| subject.trace());
+        let trace = task.trace.then(|| subject.trace());
         self.out.push(Output::Done(Box::new(Done {
-            id: request.id,
+            id: task.id,
             finish,
             prompt_tokens,
-            cached_tokens: request.cached_tokens,
+            cached_tokens: task.cached_tokens,
             computed_tokens: count(tally.prefill_rows),
             generated_tokens: generated,
-            cached_pictures: request.cached_pictures,
-            queued_ms: request.queued_ms,
+            cached_pictures: task.cached_pictures,
+            queued_ms: task.queued_ms,
             report,
             trace,
         })));
-    }
-}
-
-/// The steps of a prefill that began at entry `kept`, to the pictures they belong to.
-fn keep_steps(request: &mut Request, kept: usize, steps: Vec<MergeStep>) {
-    let shown: Vec<usize> = request.entries[kept..].iter().filter_map(super::request::image_number).collect();
-    for &number in &shown {
-        request.pictures[number].steps.clear();
-    }
-    for step in steps {
-        if let Some(&number) = shown.get(step.span) {
-            request.pictures[number].steps.push(step);
-        }
     }
 }

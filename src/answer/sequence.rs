@@ -1,0 +1,85 @@
+//! The one account of what a sequence of the decoder's cache holds.
+
+use std::sync::Arc;
+
+use super::MergeStep;
+use crate::see::{EncodedImage, Key};
+
+/// One item of a sequence.
+#[derive(Clone)]
+pub(super) enum CachedEntry {
+    Token(i32),
+    Picture(Arc<CachedPicture>),
+}
+
+/// A picture in the decoder's cache.
+pub(super) struct CachedPicture {
+    pub key: Key,
+    /// Without embeddings.
+    pub image: EncodedImage,
+    /// What the decoder did to it.
+    pub steps: Vec<MergeStep>,
+}
+
+impl CachedEntry {
+    fn positions(&self) -> i32 {
+        match self {
+            CachedEntry::Token(_) => 1,
+            CachedEntry::Picture(picture) => picture.image.extent,
+        }
+    }
+
+    fn tokens(&self) -> u32 {
+        match self {
+            CachedEntry::Token(_) => 1,
+            CachedEntry::Picture(picture) => picture.image.plan.tokens,
+        }
+    }
+
+    fn cells(&self, segment: usize) -> u32 {
+        match self {
+            CachedEntry::Token(_) => 1,
+            CachedEntry::Picture(picture) => {
+                picture.image.plan.segments.get(segment).map_or(0, |segment| segment.tokens)
+            }
+        }
+    }
+}
+
+/// Text tokens and pictures, in order.
+#[derive(Clone, Default)]
+pub(super) struct Sequence(Vec<CachedEntry>);
+
+impl Sequence {
+    pub(super) fn entries(&self) -> &[CachedEntry] {
+        &self.0
+    }
+
+    pub(super) fn push(&mut self, entry: CachedEntry) {
+        self.0.push(entry);
+    }
+
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
+    /// Its first `len` entries.
+    pub(super) fn first(&self, len: usize) -> Self {
+        Self(self.0[..len].to_vec())
+    }
+
+    /// The first position after it.
+    pub(super) fn end_position(&self) -> i32 {
+        self.0.iter().map(CachedEntry::positions).sum()
+    }
+
+    /// Text tokens and embeddings of the first `len` entries.
+    pub(super) fn tokens(&self, len: usize) -> u32 {
+        self.0[..len].iter().map(CachedEntry::tokens).sum()
+    }
+
+    /// Cells that it takes in `segment`.
+    pub(super) fn cells(&self, segment: usize) -> u32 {
+        self.0.iter().map(|entry| entry.cells(segment)).sum()
+    }
+}

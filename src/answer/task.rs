@@ -1,0 +1,275 @@
+//! A job on its way: its prompt as entries, its pictures as far as they are encoded, its measurements.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::job::{Generation, Job, PictureSource};
+use super::sequence::{CachedEntry, CachedPicture, Sequence};
+use super::tally::{Spent, Tally};
+use super::{Entry, MergeStep, count};
+use crate::error::{Error, Kind, Result};
+use crate::prompt::Chunk;
+use crate::report::milliseconds;
+use crate::schedule::{Positions, Schedule, Score};
+use crate::see::{EncodedImage, Key, VisualInput, decoded_key, encoded_key};
+
+/// A job on its way.
+pub(super) struct Task {
+    pub id: u64,
+    pub scope: Option<Vec<u8>>,
+    pub entries: Vec<Entry>,
+    pub pictures: Vec<TaskPicture>,
+    pub schedule: Schedule,
+    pub how: Generation,
+    pub trace: bool,
+    arrived: Instant,
+    /// What its pictures took before it arrived.
+    spent: Spent,
+    pub queued_ms: f64,
+    pub tally: Tally,
+    pub cached_pictures: u32,
+    /// Of the prompt, what the cache held: text tokens and embeddings.
+    pub cached_tokens: u32,
+}
+
+/// A picture of a task.
+pub(super) struct TaskPicture {
+    /// Pixels, and whether they are shown among other pictures, until its prefill begins.
+    pub pixels: Option<(Arc<VisualInput>, bool)>,
+    /// As it was given, if it came encoded.
+    pub given: Option<Arc<EncodedImage>>,
+    /// What its encoding is known by, and what it leaves in the decoder's cache.
+    pub encoded: Key,
+    pub decoded: Key,
+    /// Its plan cut at the context's merge layers. Without embeddings where the cache has them.
+    pub image: Option<EncodedImage>,
+    /// What the decoder did to it.
+    pub steps: Vec<MergeStep>,
+}
+
+impl Task {
+    /// # Errors
+    /// [`Kind::Prompt`] if the prompt and the pictures do not fit together, [`Kind::Usage`] for settings out of bounds.
+    /// Penalties look back on `most` tokens at most.
+    pub(super) fn new(job: Job, most: u32) -> Result<Self> {
+        let mut how = job.how.checked()?;
+        let most = i32::try_from(most).unwrap_or(i32::MAX);
+        let last_n = &mut how.sampling.repeat_last_n;
+        // Below 0 is the whole context.
+        *last_n = if *last_n < 0 { most } else { most.min(*last_n) };
+        let mut entries = Vec::new();
+        for chunk in job.prompt {
+            match chunk {
+                Chunk::Tokens(tokens) => entries.extend(tokens.into_iter().map(Entry::Token)),
+                Chunk::Image(number) => entries.push(Entry::Image(number)),
+            }
+        }
+        let shown: Vec<usize> = entries.iter().filter_map(Entry::image).collect();
+        let unknown = shown.iter().find(|&&number| number >= job.pictures.len());
+        let unshown = (0..job.pictures.len()).find(|number| !shown.contains(number));
+        if let Some(number) = unknown.copied().or(unshown) {
+            return Err(Error::new(
+                Kind::Prompt,
+                format!(
+                    "picture {} of {}: every picture stands in a message, and every message's picture is given",
+                    number + 1,
+                    job.pictures.len()
+                ),
+            ));
+        }
+        let pictures = job.pictures.into_iter().map(|picture| {
+            let (pixels, given, encoded) = match picture.source {
+                PictureSource::Pixels { input, several } => {
+                    let key = encoded_key(&picture.key, several, &job.schedule);
+                    (Some((input, several)), None, key)
+                }
+                PictureSource::Encoded(image) => (None, Some(image), picture.key),
+            };
+            let decoded = decoded_key(&encoded, &job.schedule);
+            TaskPicture { pixels, given, encoded, decoded, image: None, steps: Vec::new() }
+        });
+        Ok(Self {
+            id: job.id,
+            scope: job.scope,
+            pictures: pictures.collect(),
+            entries,
+            how,
+            trace: job.trace,
+            arrived: job.arrived,
+            spent: job.spent,
+            queued_ms: 0.0,
+            tally: Tally { spent: job.spent, ..Tally::default() },
+            cached_pictures: 0,
+            cached_tokens: 0,
+            schedule: job.schedule,
+        })
+    }
+
+    fn text_tokens(&self) -> u32 {
+        count(self.entries.iter().filter(|entry| matches!(entry, Entry::Token(_))).count())
+    }
+
+    /// Text tokens and embeddings, as far as the pictures are encoded; the others count one.
+    pub(super) fn prompt_tokens(&self) -> u32 {
+        self.entries.iter().map(|entry| self.tokens_of(*entry)).sum()
+    }
+
+    fn tokens_of(&self, entry: Entry) -> u32 {
+        match entry {
+            Entry::Token(_) => 1,
+            Entry::Image(number) => {
+                self.pictures[number].image.as_ref().map_or(1, |image| image.plan.tokens.max(1))
+            }
+        }
+    }
+
+    /// The first position after the prompt, whose pictures are encoded.
+    pub(super) fn end_position(&self) -> i32 {
+        let of_entry = |entry: &Entry| match entry {
+            Entry::Token(_) => 1,
+            Entry::Image(number) => self.pictures[*number].image.as_ref().map_or(1, |image| image.extent),
+        };
+        self.entries.iter().map(of_entry).sum()
+    }
+
+    /// Gives its pictures closed positions; those whose embeddings are gone have to be found again.
+    pub(super) fn close_up(&mut self) {
+        self.schedule.positions = Positions::Closed;
+        self.schedule.counts_sizes = false;
+        for picture in &mut self.pictures {
+            picture.decoded = decoded_key(&picture.encoded, &self.schedule);
+            picture.image = picture.image.take().filter(|image| !image.embeddings.is_empty());
+            if let Some(image) = &mut picture.image {
+                image.place_at(Positions::Closed, false);
+            }
+        }
+    }
+
+    /// Cells that the prompt takes in segment `i`.
+    pub(super) fn cells(&self, i: usize) -> u32 {
+        let visual = self.entries.iter().filter_map(Entry::image).filter_map(|number| {
+            let image = self.pictures[number].image.as_ref()?;
+            image.plan.segments.get(i).map(|segment| segment.tokens)
+        });
+        self.text_tokens() + visual.sum::<u32>()
+    }
+
+    /// Pictures that entries from `kept` on need and that are not there, in order.
+    pub(super) fn missing(&self, kept: usize) -> Vec<usize> {
+        let mut numbers: Vec<usize> = self.entries[kept..]
+            .iter()
+            .filter_map(Entry::image)
+            .filter(|&n| self.pictures[n].image.as_ref().is_none_or(|image| image.embeddings.is_empty()))
+            .collect();
+        numbers.dedup();
+        numbers
+    }
+
+    /// Entries with which both prompts begin and that this one can leave to `other`.
+    pub(super) fn common(&self, other: &Self) -> usize {
+        let same = |(own, their): &(&Entry, &Entry)| match (own, their) {
+            (Entry::Token(own), Entry::Token(their)) => own == their,
+            (Entry::Image(own), Entry::Image(their)) => {
+                self.pictures[*own].decoded == other.pictures[*their].decoded
+            }
+            _ => false,
+        };
+        let common = self.entries.iter().zip(&other.entries).take_while(same).count();
+        if self.shares_with(other.scope.as_ref()) { other.usable(common) } else { 0 }
+    }
+
+    /// Entries of the prompt that `sequence`, which belongs to `scope`, begins with and that may be used. At least one
+    /// is left, whose logits begin the answer.
+    pub(super) fn cached(&self, sequence: &Sequence, scope: Option<&Vec<u8>>) -> usize {
+        let same = |(held, entry): &(&CachedEntry, &Entry)| match (held, entry) {
+            (CachedEntry::Token(held), Entry::Token(token)) => held == token,
+            (CachedEntry::Picture(held), Entry::Image(number)) => held.key == self.pictures[*number].decoded,
+            _ => false,
+        };
+        let common = sequence.entries().iter().zip(&self.entries).take_while(same).count();
+        let common = if self.shares_with(scope) { self.usable(common) } else { 0 };
+        common.min(self.entries.len().saturating_sub(1))
+    }
+
+    fn shares_with(&self, scope: Option<&Vec<u8>>) -> bool {
+        scope.is_some() && scope == self.scope.as_ref()
+    }
+
+    /// Of `common` entries, those that another question may use: a picture ranked by the prompt's last token is ranked
+    /// for that one question.
+    fn usable(&self, common: usize) -> usize {
+        if self.schedule.score != Score::LastToken || self.schedule.merge_layers().is_empty() {
+            return common;
+        }
+        let picture = self.entries.iter().position(|entry| matches!(entry, Entry::Image(_)));
+        common.min(picture.unwrap_or(common))
+    }
+
+    /// Takes over what the cache holds of the prompt: `sequence`.
+    pub(super) fn adopt_cached(&mut self, sequence: &Sequence) {
+        self.cached_tokens = sequence.tokens(sequence.entries().len());
+        for (held, entry) in sequence.entries().iter().zip(&self.entries) {
+            if let (CachedEntry::Picture(held), Some(number)) = (held, entry.image()) {
+                let picture = &mut self.pictures[number];
+                if picture.image.is_none() {
+                    self.cached_pictures += 1;
+                    picture.image = Some(held.image.clone());
+                }
+                picture.steps.clone_from(&held.steps);
+            }
+        }
+    }
+
+    /// Hands the steps of a prefill that began at entry `kept` to the pictures they belong to, and the cache's account
+    /// the entries that it now holds. The pictures have given up their embeddings by now.
+    pub(super) fn prefilled(&mut self, kept: usize, steps: Vec<MergeStep>, sequence: &mut Sequence) {
+        let shown: Vec<usize> = self.entries[kept..].iter().filter_map(Entry::image).collect();
+        for &number in &shown {
+            self.pictures[number].steps.clear();
+        }
+        for step in steps {
+            if let Some(&number) = shown.get(step.span) {
+                self.pictures[number].steps.push(step);
+            }
+        }
+        let mut cached: Vec<Option<Arc<CachedPicture>>> = vec![None; self.pictures.len()];
+        for entry in &self.entries[kept..] {
+            sequence.push(match *entry {
+                Entry::Token(token) => CachedEntry::Token(token),
+                Entry::Image(number) => {
+                    let picture = &self.pictures[number];
+                    let cached = cached[number].get_or_insert_with(|| {
+                        Arc::new(CachedPicture {
+                            key: picture.decoded,
+                            image: picture.image.clone().unwrap_or_default(),
+                            steps: picture.steps.clone(),
+                        })
+                    });
+                    CachedEntry::Picture(Arc::clone(cached))
+                }
+            });
+        }
+    }
+
+    /// The last tokens of the prompt's text, as far as penalties look back.
+    pub(super) fn seen(&self) -> Vec<i32> {
+        let tokens = self.entries.iter().filter_map(|entry| match entry {
+            Entry::Token(token) => Some(*token),
+            Entry::Image(_) => None,
+        });
+        let tokens: Vec<i32> = tokens.collect();
+        let last_n = usize::try_from(self.how.sampling.repeat_last_n).unwrap_or(0);
+        tokens[tokens.len().saturating_sub(last_n)..].to_vec()
+    }
+
+    pub(super) fn waited_ms(&self) -> f64 {
+        milliseconds(self.arrived)
+    }
+
+    /// Notes that the first token is there. The report adds what was spent on pictures, most of it since the request
+    /// arrived.
+    pub(super) fn note_first_token(&mut self) {
+        let since = self.spent.total_ms() + self.waited_ms();
+        self.tally.to_first_token_ms = (since - self.tally.spent.total_ms()).max(0.0);
+    }
+}
