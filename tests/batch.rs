@@ -178,6 +178,15 @@ fn a_run_goes_on_where_one_stopped() {
     batch(&model, &[&input, "-o", &output, "-c", "2048", "--resume"]).fails(1, "same input");
 }
 
+/// A file of tools/make_picture_fixtures.py.
+fn transparent() -> Vec<u8> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pictures.json");
+    let all: Value = serde_json::from_slice(&std::fs::read(path).expect("fixtures")).expect("JSON");
+    let files = all["files"].as_array().expect("files");
+    let file = files.iter().find(|file| file["name"] == "rgba.png").expect("one of them");
+    BASE64_STANDARD.decode(file["file"].as_str().expect("a text")).expect("base64")
+}
+
 #[test]
 fn a_folder_of_pictures() {
     let folder = scratch("folder");
@@ -185,17 +194,30 @@ fn a_folder_of_pictures() {
     for name in ["b.png", "a.png"] {
         std::fs::copy(picture("batch-folder.png", 60, 60), Path::new(&folder).join(name)).expect("a picture");
     }
-    std::fs::write(Path::new(&folder).join("notes.txt"), "no picture").expect("a file");
+    for (name, bytes) in [
+        ("notes.txt", &b"no picture"[..]),
+        ("c.jpg", b"\xff\xd8\xff\xe0 and no more"),
+        ("clear.png", &transparent()),
+    ] {
+        std::fs::write(Path::new(&folder).join(name), bytes).expect("a file");
+    }
     let model = pair("siglip-qwen2-f32");
     let outcome = batch(&model, &[&folder, "-p", "what is it", "-n", "3", "-c", "2048", "--traces"]);
-    outcome.exits(1, "1 of 3");
+    outcome.exits(1, "1 of 4");
+    assert!(outcome.stderr.contains("skipped 1 file that is no picture (notes.txt)"), "{}", outcome.stderr);
     let answers: Vec<Value> =
         outcome.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let ids: Vec<&str> = answers.iter().filter_map(|answer| answer["id"].as_str()).collect();
-    assert_eq!(ids, ["a.png", "b.png", "notes.txt"]);
+    assert_eq!(ids, ["a.png", "b.png", "c.jpg", "clear.png"]);
     assert_eq!(answers[0]["text"], answers[1]["text"], "the same picture");
     assert!(answers[0]["trace"]["steps"].as_array().is_some_and(|steps| !steps.is_empty()));
     assert_eq!(answers[2]["error"]["kind"], "Media");
+    assert_eq!(answers[0]["report"]["remarks"], Value::Null);
+    let remark = answers[3]["report"]["remarks"][0].as_str().expect("a remark");
+    assert!(remark.contains("transparent parts are shown on white"), "{remark}");
+    let files = ["b.png", "clear.png"].map(|name| Path::new(&folder).join(name).display().to_string());
+    let outcome = batch(&model, &[&files[0], &files[1], "-p", "what is it", "-n", "1", "-c", "2048"]);
+    assert_eq!((outcome.code, outcome.stdout.lines().count()), (0, 2), "{}", outcome.stderr);
     batch(&model, &[&folder]).fails(2, "-p");
     batch(&model, &["/nowhere/in.jsonl"]).fails(1, "/nowhere/in.jsonl");
 }

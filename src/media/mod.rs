@@ -8,7 +8,7 @@ pub mod views;
 
 use std::path::Path;
 
-pub use decode::{Pixels, decode, open};
+pub use decode::{Pixels, decode, is_picture, open};
 pub use resize::{Filter, resize};
 
 use crate::error::Result;

@@ -31,7 +31,7 @@ pub struct Report {
     pub seed: u32,
     /// The answer.
     pub text: String,
-    /// What was done otherwise than asked, one line each; left out without any.
+    /// What was done or shown otherwise than asked or stored, one line each; left out without any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
 }

@@ -21,6 +21,9 @@ pub struct Picture {
     pub rgb: Vec<u8>,
     /// Milliseconds that decoding took, for the report.
     pub decode_ms: f64,
+    /// Differences between the file and the pixels, for the report: one line or none.
+    #[serde(default)]
+    pub remark: Option<String>,
 }
 
 impl Picture {
@@ -39,7 +42,15 @@ impl Picture {
             frames: None,
             rgb: pixels.rgb,
             decode_ms,
+            remark: pixels.remark,
         }
+    }
+
+    /// The same with a line about the whole video, if there is one.
+    #[must_use]
+    pub fn remarked(mut self, remark: Option<String>) -> Self {
+        self.remark = remark.or(self.remark);
+        self
     }
 
     /// The frames of a video as one span. The key is BLAKE3 of `video`, their number, width, height (little-endian
@@ -55,6 +66,7 @@ impl Picture {
             return Err(bad("whose frames differ in size; make them one size"));
         }
         let count = u32::try_from(frames.len()).map_err(|_| bad("of too many frames"))?;
+        let remark = frames.iter().find_map(|frame| frame.remark.clone());
         let mut hash = blake3::Hasher::new();
         hash.update(b"video");
         for number in [count, width, height] {
@@ -65,7 +77,15 @@ impl Picture {
             hash.update(&frame.rgb);
             rgb.extend_from_slice(&frame.rgb);
         }
-        Ok(Self { key: *hash.finalize().as_bytes(), width, height, frames: Some(count), rgb, decode_ms })
+        Ok(Self {
+            key: *hash.finalize().as_bytes(),
+            width,
+            height,
+            frames: Some(count),
+            rgb,
+            decode_ms,
+            remark,
+        })
     }
 
     /// Pixels in all, of a video over its frames.

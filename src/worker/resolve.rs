@@ -134,6 +134,7 @@ mod tests {
             frames,
             rgb: (0..).take(n).collect(),
             decode_ms: 0.0,
+            remark: None,
         };
         let source = |given| match picture(0, given, true).unwrap().source {
             PictureSource::Pixels { input, several } => (input, several),

@@ -1,6 +1,7 @@
 //! The scheduler with what is around it: requests in, events out, pictures to the encoder's thread
 //! and back. Runs in a worker process, or inside a program that answers its own requests.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
@@ -44,6 +45,8 @@ pub struct Service {
     scheduler: Scheduler<LlamaDecoder>,
     encode: Sender<EncodeJob>,
     encoder: JoinHandle<()>,
+    /// Lines about the pictures of requests under way, for their reports.
+    remarks: HashMap<u64, Vec<String>>,
 }
 
 impl Service {
@@ -96,7 +99,7 @@ impl Service {
             merge_layers: layout.merge_layers,
             slot_cells: cells.first().copied().unwrap_or(0),
         };
-        let service = Self { resolver, scheduler, encode, encoder };
+        let service = Self { resolver, scheduler, encode, encoder, remarks: HashMap::new() };
         let ready = service.describe(options, remarks);
         Ok((service, ready))
     }
@@ -144,6 +147,11 @@ impl Service {
             Input::Command(Command::Cancel { id }) => self.scheduler.cancel(id),
             Input::Command(Command::Generate(request)) => {
                 let id = request.id;
+                let remarks: Vec<String> =
+                    request.media.iter().filter_map(|one| one.remark.clone()).collect();
+                if !remarks.is_empty() {
+                    self.remarks.insert(id, remarks);
+                }
                 match self.resolver.job(*request) {
                     Ok(job) => self.scheduler.submit(job),
                     Err(error) => self.scheduler.fail(id, &error, None),
@@ -168,8 +176,15 @@ impl Service {
                 }
                 Output::Started(started) => say(Event::Started(started)),
                 Output::Delta(delta) => say(Event::Delta(delta)),
-                Output::Done(done) => say(Event::Done(done)),
-                Output::Failed(failed) => say(Event::Failed(failed)),
+                Output::Done(mut done) => {
+                    let shown = self.remarks.remove(&done.id).unwrap_or_default();
+                    done.report.remarks = [shown, std::mem::take(&mut done.report.remarks)].concat();
+                    say(Event::Done(done));
+                }
+                Output::Failed(failed) => {
+                    self.remarks.remove(&failed.id);
+                    say(Event::Failed(failed));
+                }
             }
         }
     }

@@ -134,8 +134,8 @@ fn objects() -> Vec<(u16, &'static str, Value)> {
         (400, "image 1", image("data:image/png;base64,@@@@")),
         (400, "image 1", image("data:image/png;base64")),
         (400, "not a picture", image("data:image/png;base64,aGVsbG8gd29ybGQ=")),
-        (400, "not a picture", image("data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>")),
-        (400, "damaged", image(&png(40, 40)[..120])),
+        (400, "an SVG drawing", image("data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>")),
+        (400, "cut short", image(&png(40, 40)[..120])),
         (400, "image 2", about(&[&png(2, 2), "data:,x"], "x")),
         (400, "--max-images", about(&["data:,x"; 40], "x")),
         // The way to other machines and files.

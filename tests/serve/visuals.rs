@@ -129,3 +129,31 @@ fn a_video_is_shown_as_run_shows_it() {
         assert_eq!(off.json()["report"]["tokens"]["visual"], of_run["tokens"]["visual"]);
     }
 }
+
+#[test]
+fn a_report_says_what_a_file_holds_and_its_pixels_do_not() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pictures.json");
+    let all: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let shown = |name: &str| {
+        let files = all["files"].as_array().unwrap();
+        let data =
+            files.iter().find(|file| file["name"] == name).unwrap()["file"].as_str().unwrap().to_owned();
+        json!({ "type": "image_url", "image_url": { "url": format!("data:image/png;base64,{data}") } })
+    };
+    let served = Served::start("hf-llava-f32", &EXACT);
+    let answer = ask(&served, vec![shown("colour.png"), shown("rgba.png"), shown("two.gif")]);
+    let remarks = &answer["report"]["remarks"];
+    assert_eq!(remarks.as_array().unwrap().len(), 2, "{remarks}");
+    assert_eq!(remarks[0], "image 2: transparent parts are shown on white");
+    assert_eq!(remarks[1], "image 3: only the first of its frames is shown");
+    assert_eq!(ask(&served, vec![shown("colour.png")])["report"]["remarks"], Value::Null);
+    let jpeg = BASE64_STANDARD
+        .decode(shown("baseline.jpg")["image_url"]["url"].as_str().unwrap().split(',').nth(1).unwrap())
+        .unwrap();
+    let cut = BASE64_STANDARD.encode(&jpeg[..jpeg.len() * 3 / 4]);
+    let part =
+        json!({ "type": "image_url", "image_url": { "url": format!("data:image/jpeg;base64,{cut}") } });
+    let answer = served.caller.chat(&json!({ "messages": [{ "role": "user", "content": [part] }] }));
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(answer.json()["error"]["message"].as_str().unwrap().contains("cut short"), "{answer:?}");
+}

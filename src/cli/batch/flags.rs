@@ -9,9 +9,12 @@ use crate::cli::worker_flags::WorkerFlags;
 
 #[derive(Debug, Args)]
 pub struct BatchFlags {
-    /// JSONL of requests, - for stdin, or a folder of pictures that are all asked the prompt
-    #[arg(value_name = "INPUT")]
-    pub input: PathBuf,
+    /// JSONL of requests, - for stdin, or pictures and folders of them that are all asked the prompt
+    #[arg(value_name = "INPUT", required = true)]
+    pub inputs: Vec<PathBuf>,
+    /// Take the pictures of a folder's folders too
+    #[arg(long)]
+    pub recursive: bool,
     #[command(flatten)]
     pub worker: WorkerFlags,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Where requests come from: a file of lines, or a folder of pictures.
+//! Where requests come from: a file of lines, or pictures.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::pictures::{self, Found, unreadable};
 use super::record::{Line, parse, record};
 use crate::error::{Error, Kind, Result};
+use crate::media;
 use crate::request::Defaults;
 
 /// Bytes of a line at most, as of a body over HTTP: pictures may stand in it.
@@ -21,18 +23,20 @@ pub(super) struct Input {
     pub folder: PathBuf,
 }
 
+/// Requests from one file of lines, or one for each picture of files and folders.
+///
 /// # Errors
-/// [`Kind::File`] for an input that cannot be read; [`Kind::Usage`] for a folder without -p.
-pub(super) fn open(path: &Path, defaults: Defaults) -> Result<Input> {
+/// [`Kind::File`] for an input that cannot be read or holds nothing; [`Kind::Usage`] for pictures without -p.
+pub(super) fn open(paths: &[PathBuf], recursive: bool, defaults: Defaults) -> Result<Input> {
+    let [path] = paths else { return pictures(paths, recursive, defaults) };
     if path == Path::new("-") {
         let items = lines(BufReader::new(std::io::stdin()), defaults);
         return Ok(Input { items: Box::new(items), count: None, folder: PathBuf::new() });
     }
-    let unreadable = |error: std::io::Error| Error::new(Kind::File, format!("{}: {error}", path.display()));
-    if path.is_dir() {
-        return folder(path, defaults);
+    if path.is_dir() || media::is_picture(path) {
+        return pictures(paths, recursive, defaults);
     }
-    let open = || File::open(path).map_err(unreadable);
+    let open = || File::open(path).map_err(|error| unreadable(path, &error));
     let count = || -> Result<u64> {
         let lines = BufReader::new(open()?).split(b'\n');
         Ok(lines.filter(|line| line.as_ref().is_ok_and(|line| !blank(line))).count() as u64)
@@ -41,6 +45,23 @@ pub(super) fn open(path: &Path, defaults: Defaults) -> Result<Input> {
     let count = path.is_file().then(count).transpose()?;
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
     let items = lines(BufReader::new(open()?), defaults);
+    Ok(Input { items: Box::new(items), count, folder })
+}
+
+fn pictures(paths: &[PathBuf], recursive: bool, defaults: Defaults) -> Result<Input> {
+    if defaults.prompt.is_none() {
+        return Err(Error::usage("pictures need a question: give one with -p"));
+    }
+    let Found { folder, files, skipped } = pictures::find(paths, recursive)?;
+    if let Some(line) = pictures::told(&skipped) {
+        eprintln!("note: {line}");
+    }
+    let count = Some(files.len() as u64);
+    let items = files.into_iter().map(move |file| {
+        let id = Value::from(file.to_string_lossy());
+        let body = [("image".to_owned(), id.clone())].into_iter().collect();
+        Line { id, openai: false, record: record(body, &defaults) }
+    });
     Ok(Input { items: Box::new(items), count, folder })
 }
 
@@ -79,33 +100,6 @@ fn lines(mut reader: impl BufRead + 'static, defaults: Defaults) -> impl Iterato
     })
 }
 
-/// The files of a folder by name, each with the prompt; what is no picture becomes a failure when
-/// it is read.
-fn folder(path: &Path, defaults: Defaults) -> Result<Input> {
-    if defaults.prompt.is_none() {
-        return Err(Error::usage("a folder of pictures needs a question: give one with -p"));
-    }
-    let unreadable = |error: std::io::Error| Error::new(Kind::File, format!("{}: {error}", path.display()));
-    let mut files: Vec<PathBuf> = std::fs::read_dir(path)
-        .map_err(unreadable)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<std::io::Result<_>>()
-        .map_err(unreadable)?;
-    files.retain(|file| file.is_file() && !name(file).starts_with('.'));
-    files.sort();
-    let count = Some(files.len() as u64);
-    let items = files.into_iter().map(move |file| {
-        let id = Value::from(name(&file));
-        let body = [("image".to_owned(), id.clone())].into_iter().collect();
-        Line { id, openai: false, record: record(body, &defaults) }
-    });
-    Ok(Input { items: Box::new(items), count, folder: path.to_owned() })
-}
-
-fn name(file: &Path) -> String {
-    file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,7 +121,7 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.extend([b'\n', 0xff, b'\n']);
         std::fs::write(&path, bytes).unwrap();
-        let input = open(&path, defaults(None)).unwrap();
+        let input = open(&[path], false, defaults(None)).unwrap();
         assert_eq!(input.count, Some(5));
         let items: Vec<Line> = input.items.collect();
         assert_eq!(items[0].id, Value::from(1));
@@ -142,12 +136,13 @@ mod tests {
         for name in ["b.png", "a.png", ".hidden"] {
             std::fs::write(folder.path().join(name), "x").unwrap();
         }
-        std::fs::create_dir(folder.path().join("sub")).unwrap();
-        let input = open(folder.path(), defaults(Some("what?"))).unwrap();
+        let here = [folder.path().to_owned()];
+        let input = open(&here, false, defaults(Some("what?"))).unwrap();
         assert_eq!(input.count, Some(2));
         let ids: Vec<Value> = input.items.map(|line| line.id).collect();
         assert_eq!(ids, ["a.png", "b.png"]);
-        assert!(open(folder.path(), defaults(None)).err().unwrap().to_string().contains("-p"));
-        assert_eq!(open(&folder.path().join("none"), defaults(None)).err().unwrap().kind(), Kind::File);
+        assert!(open(&here, false, defaults(None)).err().unwrap().to_string().contains("-p"));
+        let none = [folder.path().join("none")];
+        assert_eq!(open(&none, false, defaults(None)).err().unwrap().kind(), Kind::File);
     }
 }

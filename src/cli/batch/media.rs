@@ -53,15 +53,17 @@ pub(super) fn read(reference: &Reference, folder: &Path, videos: Videos) -> Resu
                     Source::open_file(file.path(), name, limits, Programs::default())?
                 }
             };
-            let frames = source.read(&videos.frames.at_most(limits.max_frames))?.frames;
-            let frames: Vec<_> = frames.into_iter().map(|frame| frame.pixels).collect();
+            let video = source.read(&videos.frames.at_most(limits.max_frames))?;
+            let frames: Vec<_> = video.frames.into_iter().map(|frame| frame.pixels).collect();
             let decode_ms = milliseconds(start);
             if videos.one_span {
-                return Ok(vec![Picture::video(frames, decode_ms)?]);
+                return Ok(vec![Picture::video(frames, decode_ms)?.remarked(video.remark)]);
             }
             #[allow(clippy::cast_precision_loss)]
             let share_ms = decode_ms / frames.len() as f64;
-            Ok(frames.into_iter().map(|pixels| Picture::new(pixels, share_ms)).collect())
+            let remarks = std::iter::once(video.remark).chain(std::iter::repeat(None));
+            let frames = frames.into_iter().zip(remarks);
+            Ok(frames.map(|(pixels, remark)| Picture::new(pixels, share_ms).remarked(remark)).collect())
         }
     }
 }

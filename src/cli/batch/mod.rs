@@ -5,6 +5,7 @@ mod input;
 mod media;
 mod outcome;
 mod output;
+mod pictures;
 mod record;
 mod run;
 #[cfg(test)]

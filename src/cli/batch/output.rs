@@ -18,6 +18,8 @@ pub(super) struct Output {
     early: BTreeMap<u64, Outcome>,
     /// Ids of the lines an earlier run wrote, in order.
     done: Vec<Value>,
+    /// Those of them that are failures.
+    failed: u64,
 }
 
 impl Output {
@@ -43,20 +45,25 @@ impl Output {
             ));
         }
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(path).map_err(failed)?;
-        let (done, length) = whole_lines(&file, path)?;
+        let (done, failures, length) = whole_lines(&file, path)?;
         // A line that was being written when the earlier run ended.
         file.set_len(length).map_err(failed)?;
         file.flush().map_err(failed)?;
-        Ok(Self::new(path, Box::new(file), done))
+        Ok(Self { failed: failures, ..Self::new(path, Box::new(file), done) })
     }
 
     fn new(path: &Path, to: Box<dyn Write>, done: Vec<Value>) -> Self {
-        Self { path: path.to_owned(), to, next: done.len() as u64, early: BTreeMap::new(), done }
+        Self { path: path.to_owned(), to, next: done.len() as u64, early: BTreeMap::new(), done, failed: 0 }
     }
 
     /// Lines there are from an earlier run.
     pub(super) fn resumed(&self) -> u64 {
         self.done.len() as u64
+    }
+
+    /// Failures among them.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed
     }
 
     /// # Errors
@@ -95,22 +102,23 @@ impl Output {
     }
 }
 
-/// Ids of the whole lines of `file`, and their bytes.
-fn whole_lines(file: &File, path: &Path) -> Result<(Vec<Value>, u64)> {
+/// Ids of the whole lines of `file`, how many of them are failures, and their bytes.
+fn whole_lines(file: &File, path: &Path) -> Result<(Vec<Value>, u64, u64)> {
     let foreign = |number: usize| {
         Error::new(Kind::File, format!("{}: line {number} is no answer of illava batch", path.display()))
     };
     let mut reader = BufReader::new(file);
-    let (mut ids, mut length) = (Vec::new(), 0);
+    let (mut ids, mut failures, mut length) = (Vec::new(), 0, 0);
     loop {
         let mut line = Vec::new();
         let read = reader.read_until(b'\n', &mut line);
         read.map_err(|error| Error::new(Kind::File, format!("{}: {error}", path.display())))?;
         if line.last() != Some(&b'\n') {
-            return Ok((ids, length));
+            return Ok((ids, failures, length));
         }
         let number = ids.len() + 1;
         let value: Value = serde_json::from_slice(&line).map_err(|_| foreign(number))?;
+        failures += u64::from(value.get("error").is_some_and(|error| !error.is_null()));
         ids.push(value.get("custom_id").or_else(|| value.get("id")).cloned().ok_or_else(|| foreign(number))?);
         length += line.len() as u64;
     }

@@ -47,8 +47,9 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
     let stop = options.load.stop;
     interrupt::install(stop)?;
     // Both ends before the model, which takes its time.
-    let requests = input::open(&flags.input, defaults)?;
+    let requests = input::open(&flags.inputs, flags.recursive, defaults)?;
     let output = Output::open(&flags.output, flags.resume)?;
+    let output_failed = output.failed();
     let (inputs, received) = channel();
     let loading = Progress::new();
     let shown = loading.clone();
@@ -71,7 +72,7 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
         most: options.sizes.slots as usize * 2,
         waiting: HashMap::new(),
         next: 0,
-        failed: 0,
+        failed: output_failed,
         error: None,
         ended: false,
     };

@@ -23,119 +23,125 @@ pub(super) const READ: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or ICO";
 /// # Errors
 /// A reason that names the format if it is known, and the command that converts it.
 pub(super) fn tell(bytes: &[u8]) -> Outcome<Format> {
-    let known: [(&[u8], Format); 8] = [
+    match look(bytes) {
+        Told::Read(format) => Ok(format),
+        Told::Unread(reason) | Told::NoPicture(reason) => Err(reason),
+    }
+}
+
+/// Whether `bytes` begin as a picture, also as one that is not read here.
+pub(super) fn is_picture(bytes: &[u8]) -> bool {
+    !matches!(look(bytes), Told::NoPicture(_))
+}
+
+/// The kind of a file.
+enum Told {
+    Read(Format),
+    /// A picture or a drawing, and why it is not read.
+    Unread(String),
+    /// Something else, and what.
+    NoPicture(String),
+}
+
+fn look(bytes: &[u8]) -> Told {
+    let starts: [(&[u8], Format); 10] = [
         (b"\xff\xd8", Format::Jpeg),
         (b"\x89PNG\r\n\x1a\n", Format::Png),
         (b"GIF87a", Format::Gif),
         (b"GIF89a", Format::Gif),
         (b"BM", Format::Bmp),
+        (b"II*\0", Format::Tiff),
+        (b"MM\0*", Format::Tiff),
         (b"II+\0", Format::Tiff),
         (b"MM\0+", Format::Tiff),
         (b"\0\0\x01\0", Format::Ico),
     ];
-    if let Some(reason) = camera_raw(bytes) {
-        return Err(reason);
+    if is_camera_raw(bytes) {
+        return Told::Unread(RAW.to_owned());
+    }
+    if let Some((_, format)) = starts.iter().find(|(magic, _)| bytes.starts_with(magic)) {
+        return Told::Read(*format);
     }
     match bytes {
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => return Ok(Format::WebP),
-        [b'I', b'I', b'*', 0, ..] | [b'M', b'M', 0, b'*', ..] => return Ok(Format::Tiff),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Told::Read(Format::WebP),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'A', b'V', b'I', b' ', ..] => video(),
         [b'P', b'1'..=b'7', space, ..] if space.is_ascii_whitespace() || *space == b'#' => {
-            return Ok(Format::Pnm);
+            Told::Read(Format::Pnm)
         }
-        _ => {}
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => boxes(bytes),
+        _ => other(bytes),
     }
-    if let Some((_, format)) = known.iter().find(|(magic, _)| bytes.starts_with(magic)) {
-        return Ok(*format);
-    }
-    Err(other(bytes).unwrap_or_else(|| format!("not a picture this program reads ({READ})")))
 }
 
 /// A raw file of a camera. Most are TIFF files whose first picture is a small preview.
-fn camera_raw(bytes: &[u8]) -> Option<String> {
-    let raw = bytes.starts_with(b"FUJIFILMCCD-RAW")
-        || bytes.starts_with(b"IIRO")
-        || bytes.starts_with(b"IIRS")
-        || bytes.starts_with(b"MMOR")
-        || bytes.starts_with(b"IIU\0")
+fn is_camera_raw(bytes: &[u8]) -> bool {
+    let starts: [&[u8]; 5] = [b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"];
+    starts.iter().any(|magic| bytes.starts_with(magic))
         || bytes.get(4..11) == Some(b"ftypcrx")
-        || (bytes.starts_with(b"II*\0") && bytes.get(8..10) == Some(b"CR"));
-    raw.then(|| RAW.to_owned())
+        || (bytes.starts_with(b"II*\0") && bytes.get(8..10) == Some(b"CR"))
 }
 
 /// The reason for raw files, also for TIFF files that hold one.
 pub(super) const RAW: &str = "a camera's raw file, which is not read here; convert it first, for instance with `darktable-cli in.raw out.jpg`";
 
-/// The reason for a format that is known and not read.
-fn other(bytes: &[u8]) -> Option<String> {
-    let convert = |what: &str, with: &str| {
-        format!("{what}, which is not read here; convert it first, for instance with `{with}`")
-    };
-    let magick = |what: &str, ending: &str| convert(what, &format!("magick in.{ending} out.png"));
-    let video = || "a video, not a picture; give it as a video".to_owned();
-    if bytes.get(4..8) == Some(b"ftyp") {
-        return Some(boxes(bytes).map_or_else(video, |(what, with)| convert(what, with)));
-    }
-    let starts: [(&[u8], Told); 19] = [
-        (b"\0\0\0\x0cJXL ", Told::With("a JPEG XL picture", "djxl in.jxl out.png")),
-        (b"\xff\x0a", Told::With("a JPEG XL picture", "djxl in.jxl out.png")),
-        (b"\0\0\0\x0cjP  ", Told::Magick("a JPEG 2000 picture", "jp2")),
-        (b"\xff\x4f\xff\x51", Told::Magick("a JPEG 2000 picture", "jp2")),
-        (b"%PDF-", Told::With("a PDF document", "pdftoppm -png -r 150 in.pdf page")),
-        (b"%!PS", Told::Magick("a PostScript document", "eps")),
-        (b"8BPS", Told::With("a Photoshop file", "magick in.psd[0] out.png")),
-        (b"gimp xcf", Told::With("a GIMP file", "magick in.xcf -flatten out.png")),
-        (b"\x76\x2f\x31\x01", Told::Magick("an OpenEXR picture", "exr")),
-        (b"#?RADIANCE", Told::Magick("a Radiance picture", "hdr")),
-        (b"DDS ", Told::Magick("a DDS texture", "dds")),
-        (b"qoif", Told::Magick("a QOI picture", "qoi")),
-        (b"farbfeld", Told::Magick("a farbfeld picture", "ff")),
-        (b"\x1a\x45\xdf\xa3", Told::Video),
-        (b"FLV\x01", Told::Video),
-        (b"OggS", Told::Video),
-        (b"\0\0\x01\xba", Told::Video),
-        (b"\0\0\x01\xb3", Told::Video),
-        (b"PK\x03\x04", Told::Archive),
-    ];
-    if let Some((_, told)) = starts.iter().find(|(magic, _)| bytes.starts_with(magic)) {
-        return Some(match told {
-            Told::With(what, with) => convert(what, with),
-            Told::Magick(what, ending) => magick(what, ending),
-            Told::Video => video(),
-            Told::Archive => "an archive (ZIP), not a picture; take the pictures out of it first".to_owned(),
-        });
-    }
-    if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"AVI ") {
-        return Some(video());
-    }
-    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(1024)]).to_ascii_lowercase();
-    let head = head.trim_start_matches('\u{feff}').trim_start();
-    if head.starts_with("<svg") || (head.starts_with("<?xml") && head.contains("<svg")) {
-        return Some(convert("an SVG drawing", "rsvg-convert -w 1024 in.svg -o out.png"));
-    }
-    let page = head.starts_with("<!doctype html") || head.starts_with("<html");
-    page.then(|| "a web page (HTML), not a picture; get the picture itself".to_owned())
+fn convert(what: &str, with: &str) -> Told {
+    Told::Unread(format!("{what}, which is not read here; convert it first, for instance with `{with}`"))
 }
 
-enum Told {
-    With(&'static str, &'static str),
-    Magick(&'static str, &'static str),
-    Video,
-    Archive,
+fn video() -> Told {
+    Told::NoPicture("a video, not a picture; give it as a video".to_owned())
 }
 
-/// What a file of boxes (ISO 14496-12) is and its converter; `None` for a video.
-fn boxes(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+/// A file of boxes (ISO 14496-12): a picture by its brands, or else a video.
+fn boxes(bytes: &[u8]) -> Told {
     let length = bytes.first_chunk::<4>().map_or(0, |length| u32::from_be_bytes(*length) as usize);
     let brands = bytes.get(8..length.clamp(12, bytes.len().max(12))).unwrap_or_default();
     let has =
         |names: &[&[u8; 4]]| brands.chunks_exact(4).any(|brand| names.iter().any(|name| brand == *name));
     if has(&[b"avif", b"avis"]) {
-        return Some(("an AVIF picture", "avifdec in.avif out.png"));
+        return convert("an AVIF picture", "avifdec in.avif out.png");
     }
     if has(&[b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"]) {
-        return Some(("a HEIC picture", "heif-convert in.heic out.jpg"));
+        return convert("a HEIC picture", "heif-convert in.heic out.jpg");
     }
-    None
+    video()
+}
+
+fn other(bytes: &[u8]) -> Told {
+    let pictures: [(&[u8], &str, &str); 13] = [
+        (b"\0\0\0\x0cJXL ", "a JPEG XL picture", "djxl in.jxl out.png"),
+        (b"\xff\x0a", "a JPEG XL picture", "djxl in.jxl out.png"),
+        (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture", "magick in.jp2 out.png"),
+        (b"\xff\x4f\xff\x51", "a JPEG 2000 picture", "magick in.j2k out.png"),
+        (b"%PDF-", "a PDF document", "pdftoppm -png -r 150 in.pdf page"),
+        (b"%!PS", "a PostScript document", "magick in.eps out.png"),
+        (b"8BPS", "a Photoshop file", "magick in.psd[0] out.png"),
+        (b"gimp xcf", "a GIMP file", "magick in.xcf -flatten out.png"),
+        (b"\x76\x2f\x31\x01", "an OpenEXR picture", "magick in.exr out.png"),
+        (b"#?RADIANCE", "a Radiance picture", "magick in.hdr out.png"),
+        (b"DDS ", "a DDS texture", "magick in.dds out.png"),
+        (b"qoif", "a QOI picture", "magick in.qoi out.png"),
+        (b"farbfeld", "a farbfeld picture", "magick in.ff out.png"),
+    ];
+    if let Some((_, what, with)) = pictures.iter().find(|(magic, ..)| bytes.starts_with(magic)) {
+        return convert(what, with);
+    }
+    let videos: [&[u8]; 5] = [b"\x1a\x45\xdf\xa3", b"FLV\x01", b"OggS", b"\0\0\x01\xba", b"\0\0\x01\xb3"];
+    if videos.iter().any(|magic| bytes.starts_with(magic)) {
+        return video();
+    }
+    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(1024)]).to_ascii_lowercase();
+    let head = head.trim_start_matches('\u{feff}').trim_start();
+    if head.starts_with("<svg") || (head.starts_with("<?xml") && head.contains("<svg")) {
+        return convert("an SVG drawing", "rsvg-convert -w 1024 in.svg -o out.png");
+    }
+    Told::NoPicture(if head.starts_with("<!doctype html") || head.starts_with("<html") {
+        "a web page (HTML), not a picture; get the picture itself".to_owned()
+    } else if bytes.starts_with(b"PK\x03\x04") {
+        "an archive (ZIP), not a picture; take the pictures out of it first".to_owned()
+    } else {
+        format!("not a picture this program reads ({READ})")
+    })
 }
 
 #[cfg(test)]
@@ -190,6 +196,21 @@ mod tests {
         ] {
             let reason = tell(bytes).unwrap_err();
             assert!(reason.contains(what) && reason.contains(with), "{what}: {reason}");
+        }
+    }
+
+    #[test]
+    fn pictures_and_other_files() {
+        for (bytes, expected) in [
+            (&b"\xff\xd8\xff"[..], true),
+            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", true),
+            (b"%PDF-1.7", true),
+            (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", false),
+            (b"<html>", false),
+            (b"{\"prompt\": \"hi\"}", false),
+            (b"", false),
+        ] {
+            assert_eq!(is_picture(bytes), expected, "{bytes:?}");
         }
     }
 }

@@ -63,6 +63,22 @@ pub fn open(path: &Path, limits: &Limits) -> Result<Pixels> {
     decode(&bytes, &name, limits)
 }
 
+/// Whether the file at `path` is meant as a picture, of whatever format: its first bytes or its name say so.
+#[must_use]
+pub fn is_picture(path: &Path) -> bool {
+    const NAMES: [&str; 13] =
+        ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "heic", "heif", "avif"];
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+    if ending.is_some_and(|ending| NAMES.contains(&ending.as_str())) {
+        return true;
+    }
+    let mut head = Vec::new();
+    // A pipe or a device has no first bytes to spare.
+    path.metadata().is_ok_and(|metadata| metadata.is_file())
+        && File::open(path).and_then(|file| file.take(4096).read_to_end(&mut head)).is_ok()
+        && format::is_picture(&head)
+}
+
 fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "no such file".to_owned(),

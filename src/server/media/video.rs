@@ -69,17 +69,16 @@ impl Videos {
         let video = Source::open_file(file.path(), name.to_owned(), limits, programs)
             .and_then(|source| source.read(&frames))
             .map_err(|error| if self.programs.are_here() { error.into() } else { not_here(name) })?;
-        if let Some(line) = video.remark {
-            tracing::debug!("{line}");
-        }
         let frames: Vec<_> = video.frames.into_iter().map(|frame| frame.pixels).collect();
         let decode_ms = milliseconds(since);
         if film.one_span {
-            return Ok(vec![Picture::video(frames, decode_ms)?]);
+            return Ok(vec![Picture::video(frames, decode_ms)?.remarked(video.remark)]);
         }
         #[allow(clippy::cast_precision_loss)]
         let share_ms = decode_ms / frames.len() as f64;
-        Ok(frames.into_iter().map(|pixels| Picture::new(pixels, share_ms)).collect())
+        let remarks = std::iter::once(video.remark).chain(std::iter::repeat(None));
+        let frames = frames.into_iter().zip(remarks);
+        Ok(frames.map(|(pixels, remark)| Picture::new(pixels, share_ms).remarked(remark)).collect())
     }
 }
 
