@@ -139,6 +139,7 @@ fields! {
     Grid "merge.grid",
     Positions "merge.positions",
     Strategy "merge.strategy",
+    VitSizes "merge.vit_sizes",
     MaxTokens "max_tokens",
     Stop "stop",
     Temperature "temperature",

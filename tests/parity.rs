@@ -29,6 +29,12 @@ struct Case {
     strategy: String,
     #[serde(default)]
     seed: u64,
+    /// Whether sizes count in the encoder's attention.
+    #[serde(default)]
+    count_sizes: bool,
+    /// "class" where the class token's attention ranks.
+    #[serde(default)]
+    tower_score: String,
     /// [visual tokens] how many original ones each stands for, by strategies that count them.
     #[serde(default)]
     sizes: Vec<f32>,
@@ -256,6 +262,8 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
         reference_grid: case.grid == "reference",
         threads: 1,
         stop: None,
+        class_scores: case.tower_score == "class",
+        count_sizes: case.count_sizes,
     };
     let encoded = pair.vision.encode(&picture, 0, &options).expect("the picture is encoded");
     assert_eq!(encoded.steps.len(), encoder.len(), "{what}: encoder steps");
@@ -343,6 +351,7 @@ fn strategy(case: &Case) -> Strategy {
         "bipartite" => Strategy::Bipartite,
         "kmeans" => Strategy::Kmeans,
         "greedy" => Strategy::Greedy,
+        "assign" => Strategy::Assign,
         "prumerge" => Strategy::Prumerge,
         other => panic!("no strategy called {other}"),
     }
@@ -397,10 +406,13 @@ fn strategies_decide_as_the_reference_does() {
             }
         }
     }
-    let in_both = ["prune", "random", "bipartite", "kmeans", "greedy", "prumerge"];
+    let in_both = ["prune", "random", "bipartite", "kmeans", "greedy", "assign", "prumerge"];
     for pair in ["siglip-qwen2", "qwen2vl"] {
         assert!(in_both.iter().all(|strategy| ran.contains(&(pair, strategy))), "{pair}: {ran:?}");
     }
+    let cases = || fixture.index.cases.iter();
+    assert!(cases().filter(|case| case.count_sizes).count() >= 6, "sizes count in attention");
+    assert!(cases().any(|case| case.tower_score == "class"), "the class token ranks");
     assert!(ran.contains(&("siglip-qwen2", "downsample")) && ran.contains(&("clip-llama", "downsample")));
 }
 

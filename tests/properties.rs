@@ -17,6 +17,8 @@ fn shape() -> impl Strategy<Value = Shape> {
             llm_layers,
             llm_can_merge: true,
             is_qwen2vl,
+            widths: (1152, 3584),
+            class_token: false,
         },
     )
 }

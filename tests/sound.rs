@@ -246,6 +246,8 @@ fn a_panic_in_a_callback_goes_on_in_rust() {
         reference_grid: false,
         threads: 1,
         stop: None,
+        class_scores: false,
+        count_sizes: false,
     };
     let whole = vision.encode(&picture, 0, &options).unwrap();
     let panicked = catch_unwind(AssertUnwindSafe(|| {
@@ -275,6 +277,8 @@ fn loading_and_encoding_can_be_stopped() {
         reference_grid: false,
         threads: 1,
         stop: Some(&stop),
+        class_scores: false,
+        count_sizes: false,
     };
     assert_eq!(kind(vision.encode(&picture, 0, &options)), Kind::Interrupted);
     stop.store(false, Ordering::Relaxed);
@@ -299,6 +303,8 @@ fn a_picture_of_another_encoder_is_an_error() {
         reference_grid: false,
         threads: 1,
         stop: None,
+        class_scores: false,
+        count_sizes: false,
     };
     // Both take this size, but only one takes two frames at once.
     let side = clip.info().image_size;

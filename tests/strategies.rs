@@ -50,7 +50,7 @@ fn indices(value: &Value) -> Vec<i64> {
 #[test]
 fn all_leave_equally_many() {
     let file = scratch("strategies-bench.json");
-    let against = "prune,random,bipartite,kmeans,greedy,prumerge,downsample,0.25/random,paper/prune";
+    let against = "prune,random,bipartite,kmeans,greedy,assign,prumerge,downsample,0.25/random,paper/prune";
     let rest = [
         "--rounds",
         "1",
@@ -81,19 +81,19 @@ fn all_leave_equally_many() {
         })
         .collect();
     assert_eq!(counts["model"], (172, 86));
-    for name in ["prune", "random", "bipartite", "kmeans", "greedy"] {
+    for name in ["prune", "random", "bipartite", "kmeans", "greedy", "assign"] {
         assert_eq!(counts[format!("model/{name}").as_str()], (172, 86), "{name}");
     }
     assert_eq!(counts["model/prumerge"], (86, 86), "once, by the whole budget");
     assert_eq!(counts["model/downsample"], (81, 81), "9x9 is the square nearest to 86");
     assert_eq!(counts["model keep 0.25/random"].1, 49);
-    assert_eq!(counts.len(), 11, "{counts:?}");
+    assert_eq!(counts.len(), 12, "{counts:?}");
 }
 
 #[test]
 fn reports_and_traces_say_what_was_done() {
     let mut kept = BTreeMap::new();
-    for name in ["merge", "prune", "random", "kmeans", "prumerge", "downsample"] {
+    for name in ["merge", "prune", "random", "bipartite", "kmeans", "assign", "prumerge", "downsample"] {
         let (report, trace) = answered(name, &["--strategy", name, "--strategy-seed", "3"]);
         assert_eq!(report["merge"]["strategy"], name);
         assert_eq!(report["merge"]["strategy_seed"], if name == "random" { 3 } else { 0 });
@@ -107,7 +107,7 @@ fn reports_and_traces_say_what_was_done() {
             assert_eq!(indices(&step["kept"]).len() as u64, n_out);
             assert_eq!(merged.len(), removed + usize::from(name == "merge"), "{name}");
             assert_eq!(step["into"].is_null(), name != "merge", "{name}");
-            let ranks = ["merge", "prune", "prumerge"].contains(&name);
+            let ranks = ["merge", "prune", "assign", "prumerge"].contains(&name);
             assert_eq!(
                 step["scores"].as_array().unwrap().len() as u64,
                 if ranks { n_in } else { 0 },
@@ -129,11 +129,53 @@ fn reports_and_traces_say_what_was_done() {
         }
     }
     assert_eq!(kept["prune"], kept["merge"], "the same are kept");
+    assert_eq!(kept["assign"], kept["merge"], "the same are kept");
     let again = |seed| {
         indices(&answered("again", &["--strategy", "random", "--strategy-seed", seed]).1["steps"][0]["kept"])
     };
     assert_eq!(again("3"), kept["random"], "a seed repeats");
     assert_ne!(again("4"), kept["random"]);
+}
+
+#[test]
+fn balanced_counts_sizes_from_step_to_step() {
+    let (report, trace) = answered("balanced", &["--merge", "balanced"]);
+    assert_eq!(report["merge"]["strategy"], "bipartite");
+    assert_eq!(report["merge"]["vit_sizes"], true);
+    assert_eq!(
+        report["merge"]["vit_layers"],
+        serde_json::json!([4, 5, 6, 7]),
+        "three quarters of 5, 6, 7, 8"
+    );
+    let steps = trace["steps"].as_array().unwrap();
+    let encoder: Vec<&Value> = steps.iter().filter(|step| step["half"] == "encoder").collect();
+    assert_eq!(encoder.len(), 4);
+    for step in encoder {
+        let sizes: Vec<f64> = step["sizes"].as_array().unwrap().iter().map(|s| s.as_f64().unwrap()).collect();
+        assert_eq!(sizes.len() as u64, step["n_out"].as_u64().unwrap());
+        assert!((sizes.iter().sum::<f64>() - 196.0).abs() < 1e-9, "the tokens there were");
+    }
+    let (plain, _) = answered("balanced-off", &["--merge", "balanced", "--vit-sizes", "off"]);
+    assert_eq!(plain["merge"]["vit_sizes"], false);
+    let (paper, trace) = answered("paper", &["--merge", "paper"]);
+    assert_eq!(
+        (paper["merge"]["strategy"].as_str(), paper["merge"]["vit_sizes"].as_bool()),
+        (Some("merge"), Some(false))
+    );
+    assert!(trace["steps"].as_array().unwrap().iter().all(|step| step.get("sizes").is_none()));
+}
+
+#[test]
+fn the_class_token_ranks_where_there_is_one() {
+    let pair = pair("clip-llama-f32");
+    let model = pair.each_ref().map(String::as_str);
+    let file = scratch("strategies-class.json");
+    let run =
+        ["--image", SCENE, "-p", "x", "-n", "1", "--vit-layers", "1", "--vit-r", "9", "--report", &file];
+    let outcome = call("run", &model, &[&run[..], &["--score", "class"]].concat());
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert_eq!(json(&file)["merge"]["vit_score"], "class");
+    call("run", &DEMO, &["--image", SCENE, "-p", "x", "--score", "class"]).fails(1, "has no class token");
 }
 
 #[test]
@@ -182,6 +224,10 @@ fn what_makes_no_sense_is_refused() {
         (&["--strategy", "prune", "--merge", "off"], "nothing is to go"),
         (&["--strategy", "kmeans", "--score", "last-token"], "--score last-token"),
         (&["--strategy", "prumerge", "--llm-layers", "2", "--llm-r", "5"], "acts before the decoder"),
+        (&["--strategy", "merge", "--vit-sizes", "on"], "keeps no sizes"),
+        (&["--vit-sizes", "maybe"], "--vit-sizes maybe: choose on or off"),
+        (&["--strategy", "bipartite", "--score", "class"], "looks at no attention"),
+        (&["--score", "best"], "--score best: choose image or last-token"),
         (&["--strategy", "downsample", "--llm-layers", "2", "--llm-r", "5"], "acts before the decoder"),
     ] {
         call("run", &DEMO, &[&run, flags].concat()).fails(2, part);

@@ -31,7 +31,8 @@ from reference_model.strategies import Inputs, Rule, decide
 DRAWS = 6
 NUDGE = 1e-5
 SEEDS = 1000
-RULES = [Rule(name) for name in ("prune", "bipartite", "kmeans", "greedy")] + [Rule("random", 7)]
+PLAIN = [Rule(name) for name in ("prune", "kmeans", "greedy")] + [Rule("random", 7)]
+SIZED = [Rule(name, sizes=True) for name in ("bipartite", "assign")]
 RUNS = [(t, rounding) for t in ("f32", "f16") for rounding in (EXACT, SINGLE, HALF)]
 
 def f32_only(rule: Rule) -> bool:
@@ -99,7 +100,9 @@ class Work:
     def is_firm(self, pixels: torch.Tensor, rule: Rule) -> bool:
         first, coarsest = runs_of(rule)
         exact, half = self.encode(pixels, rule, *first), self.encode(pixels, rule, *coarsest)
-        return firm(rule, exact.steps, half.steps)
+        if not firm(rule, exact.steps, half.steps):
+            return False
+        return f32_only(rule) or all(same(exact.steps, self.encode(pixels, rule, *run).steps) for run in RUNS)
 
     def decode(self, encoded, tokens, schedule, rule, kind="f32", rounding=EXACT):
         model = self.model(kind, rounding)
@@ -109,11 +112,14 @@ class Work:
     def prompt_for(self, pixels, schedule, rule):
         first, coarsest = runs_of(rule)
         exact, half = self.encode(pixels, rule, *first), self.encode(pixels, rule, *coarsest)
+        others = [] if f32_only(rule) else [(run, self.encode(pixels, rule, *run)) for run in RUNS]
         for seed in range(SEEDS):
             tokens = tokens_of(seed)
             a = self.decode(exact, tokens, schedule, rule, *first)[2]
             b = self.decode(half, tokens, schedule, rule, *coarsest)[2]
-            if firm(rule, a, b):
+            if firm(rule, a, b) and all(
+                same(a, self.decode(encoded, tokens, schedule, rule, *run)[2]) for run, encoded in others
+            ):
                 return tokens
         raise SystemExit(f"{self.pair.name} {rule.name}: no prompt that decides firmly")
 
@@ -154,7 +160,8 @@ def step_entry(step: Step, rounded: Step, name: str, tensors: dict) -> dict:
 
 
 def case(work: Work, rule: Rule, pixels_key: str, pixels: torch.Tensor, tensors: dict) -> dict:
-    name = f"{work.pair.name}.{work.grid}.{rule.name}"
+    variant = ".sizes" * rule.sizes + ".class" * rule.by_class
+    name = f"{work.pair.name}.{work.grid}.{rule.name}{variant}"
     full = work.encode(pixels, rule)
     n = len(full.embeddings)
     schedule = {} if rule.name in ("prumerge", "downsample") else {2: round(0.3 * n), 6: round(0.2 * n)}
@@ -181,6 +188,8 @@ def case(work: Work, rule: Rule, pixels_key: str, pixels: torch.Tensor, tensors:
         "pair": work.pair.name,
         "strategy": rule.name,
         "seed": rule.seed,
+        "count_sizes": rule.sizes,
+        "tower_score": "class" if rule.by_class else "received",
         "pixels": pixels_key,
         "nx": pixels.shape[1],
         "ny": pixels.shape[0],
@@ -229,11 +238,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pairs = {name: Pair(name, Path(folder) / name) for name in ("siglip-qwen2", "clip-llama", "qwen2vl")}
         prumerge, bipartite = Rule("prumerge"), Rule("bipartite")
+        by_class = [Rule("prune", by_class=True), Rule("assign", sizes=True, by_class=True)]
         plan = [
-            (Work(pairs["siglip-qwen2"], "faithful", 80, 80, 8), [*RULES, prumerge]),
-            (Work(pairs["clip-llama"], "faithful", 80, 80, 8), [bipartite, prumerge]),
-            (Work(pairs["qwen2vl"], "faithful", 112, 96, 12), [*RULES, prumerge]),
-            (Work(pairs["qwen2vl"], "reference", 112, 96, 8), [bipartite]),
+            (Work(pairs["siglip-qwen2"], "faithful", 80, 80, 8), [*PLAIN, bipartite, *SIZED, prumerge]),
+            (Work(pairs["clip-llama"], "faithful", 80, 80, 8), [*SIZED, *by_class, prumerge]),
+            (Work(pairs["qwen2vl"], "faithful", 112, 96, 12), [*PLAIN, bipartite, *SIZED, prumerge]),
+            (Work(pairs["qwen2vl"], "reference", 112, 96, 8), SIZED[:1]),
         ]
         for work, rules in plan:
             for seed, pixels, served in work.pictures(rules):

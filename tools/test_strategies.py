@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from make_model import make_pair
 from reference import Reference, Schedule
-from reference_model.arithmetic import EXACT, SINGLE
+from reference_model.arithmetic import EXACT, SINGLE, Arithmetic
 from reference_model.strategies import Inputs, Rule, bipartite, decide, drawn, greedy, kmeans, prumerge, reduce
 
 FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
@@ -62,6 +62,19 @@ class ByHand(unittest.TestCase):
         self.assertEqual(prumerge(f, s, ones(8), 7), [3] * 8)
         self.assertEqual(sorted(set(prumerge(f, s, ones(8), 4))), [1, 3, 5, 7])
 
+    def test_assign_takes_the_least_attended_into_the_most_alike(self):
+        s = torch.tensor([0.5, 0.1, 0.4, 0.2, 0.9]).double()
+        inputs = Inputs(fan(0, 79, 70, 12, 90), s, ones(5), 2, 0, 2)
+        # 1 and 3 go, in this order; of 0, 2 and 4, the token 1 is nearest to 2, and 3 to 0.
+        self.assertEqual(decide(Rule("assign"), inputs), ([0, 2, 2, 0, 4], [1, 3]))
+
+    def test_a_token_of_two_counts_as_two_alike(self):
+        q, k, v = (torch.randn(2, 3, 4, dtype=torch.float64) for _ in range(3))
+        sized, _ = Arithmetic(EXACT).attention(q, k, v, counts=torch.tensor([1.0, 2.0, 1.0]).double())
+        twice = [0, 1, 1, 2]
+        plain, _ = Arithmetic(EXACT).attention(q, k[:, twice], v[:, twice])
+        self.assertTrue(torch.allclose(sized, plain, atol=1e-12))
+
     def test_values_are_weighted_by_size_or_by_attention(self):
         x = torch.tensor([[0.0], [4.0], [10.0]]).double()
         sizes = torch.tensor([3.0, 1.0, 1.0]).double()
@@ -101,7 +114,7 @@ class CommittedOutputs(unittest.TestCase):
             encoder={s["layer"]: s["r"] for s in case["encoder"]},
             decoder={s["layer"]: s["r"] for s in case["decoder"]},
             grid=case["grid"],
-            rule=Rule(case["strategy"], case["seed"]),
+            rule=Rule(case["strategy"], case["seed"], case["count_sizes"], case["tower_score"] == "class"),
         )
         result = model.run(tensors[case["pixels"]], case["before"], case["after"], schedule)
         steps = [(s.kept, s.merged, s.groups) for s in result.steps]

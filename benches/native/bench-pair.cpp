@@ -3,7 +3,8 @@
 //
 //   bench-pair --text FILE [--mmproj FILE] [--threads 1] [--ctx 1024] [--ubatch 512] [--repack-tower 0]
 //
-// A schedule S is `off` or `layer:r,layer:r,...`. Each command is answered by one JSON object on one line; times are
+// A schedule S is `off` or `layer:r,layer:r,...`, in the tower with `balanced/` before it for bipartite merging with sizes
+// in place of the paper's. Each command is answered by one JSON object on one line; times are
 // in milliseconds, `ms` by the clock on the wall and `cpu_ms` by the processor time of all threads.
 //
 //   describe                  build, visual tokens, repacked bytes of the tower, layers of the text model
@@ -89,13 +90,15 @@ schedule parse_schedule(const std::string & text) {
     if (text == "off") {
         return out;
     }
-    std::istringstream in(text);
+    const std::string prefix = "balanced/";
+    out.balanced = text.compare(0, prefix.size(), prefix) == 0;
+    std::istringstream in(out.balanced ? text.substr(prefix.size()) : text);
     for (std::string part; std::getline(in, part, ',');) {
         std::istringstream step(part);
         merge_step         s     = {};
         char               colon = 0;
         require(step >> s.layer >> colon >> s.r && colon == ':' && step.peek() == EOF && s.layer >= 0 && s.r > 0,
-                "schedule `" + text + "`: off, or layer:r,layer:r,...");
+                "schedule `" + text + "`: off, or layer:r,layer:r,..., or balanced/layer:r,...");
         out.push_back(s);
     }
     require(!out.empty(), "schedule is empty");

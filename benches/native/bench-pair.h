@@ -17,7 +17,9 @@ struct merge_step {
     int32_t layer; // counted from 0
     int32_t r;     // tokens this step removes
 };
-using schedule = std::vector<merge_step>; // empty: merging off
+struct schedule : std::vector<merge_step> { // empty: merging off
+    bool balanced = false; // in the tower the most alike merge and sizes count; else the paper's method
+};
 
 struct settings {
     std::string text;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <ctime>
 #include <map>
 #include <unordered_set>
@@ -57,8 +58,8 @@ struct encode_nodes::clock {
 };
 
 encode_nodes::encode_nodes(
-    illava_vision & vision, const illava_image & image, std::vector<illava_merge_step> steps, int32_t threads) :
-    vision_(vision), image_(image), steps_(std::move(steps)), threads_(threads) {}
+    illava_vision & vision, const illava_image & image, std::vector<illava_merge_step> steps, bool balanced, int32_t threads) :
+    vision_(vision), image_(image), steps_(std::move(steps)), balanced_(balanced), threads_(threads) {}
 
 void encode_nodes::run(clock & c) {
     clip_image_f32_batch batch;
@@ -70,6 +71,8 @@ void encode_nodes::run(clock & c) {
         schedule->protected_rows = vision_.model().class_embedding ? 1 : 0;
         schedule->n_layer        = vision_.n_layer_run();
         schedule->backend        = vision_.parts.backend;
+        schedule->strategy       = balanced_ ? ILLAVA_STRATEGY_BIPARTITE : ILLAVA_STRATEGY_MERGE;
+        schedule->count_sizes    = balanced_;
         const auto & tile        = batch.entries.front();
         const int    patch       = vision_.hparams().patch_size;
         illava_merge_check(*schedule, int64_t(tile.nx() / patch) * (tile.ny() / patch));
@@ -94,26 +97,17 @@ void encode_nodes::run(clock & c) {
 }
 
 // What a merged residual is computed from, less what the residual that enters the merge is computed from, is there
-// for merging. The merge ends in a gather of kept rows from a copy of the entering residual.
+// for merging.
 std::vector<bool> encode_nodes::find_merging(const std::vector<ggml_tensor *> & nodes) const {
     std::unordered_set<const ggml_tensor *> merging;
     for (const illava_merge_step & step : steps_) {
-        const std::string   name = illava_merge_names(step.layer).kept;
-        const ggml_tensor * kept = nullptr;
+        const illava_merge_names names(step.layer);
+        const ggml_tensor * entering = nullptr, * merged = nullptr;
         for (const ggml_tensor * node : nodes) {
-            kept = node->name == name ? node : kept;
+            entering = strcmp(node->name, names.entering) == 0 ? node : entering;
+            merged   = strcmp(node->name, names.merged)   == 0 ? node : merged;
         }
-        require(kept != nullptr, "the graph has no tensor " + name);
-        const ggml_tensor * merged = nullptr;
-        for (const ggml_tensor * node : nodes) {
-            merged = node->op == GGML_OP_GET_ROWS && node->src[1] == kept ? node : merged;
-        }
-        require(merged != nullptr && merged->src[0]->op == GGML_OP_SET_ROWS, "the graph merges in another way");
-        const ggml_tensor * entering = merged->src[0]->src[2];
-        while (entering != nullptr && (entering->op == GGML_OP_CONT || entering->op == GGML_OP_RESHAPE || entering->op == GGML_OP_VIEW)) {
-            entering = entering->src[0];
-        }
-        require(entering != nullptr, "the graph merges in another way");
+        require(entering != nullptr && merged != nullptr, "the graph does not name what it merges");
 
         std::unordered_set<const ggml_tensor *> before, with;
         add_ancestors(entering, before);

@@ -14,8 +14,9 @@ namespace bench {
 
 class encode_nodes {
   public:
-    // vision and image outlive this. steps: none with r = 0.
-    encode_nodes(illava_vision & vision, const illava_image & image, std::vector<illava_merge_step> steps, int32_t threads);
+    // vision and image outlive this. steps: none with r = 0. balanced: bipartite merging with sizes.
+    encode_nodes(illava_vision & vision, const illava_image & image, std::vector<illava_merge_step> steps, bool balanced,
+        int32_t threads);
 
     // Time in the nodes that exist only because of merging (score, plan, merge), over the time of the whole graph.
     // The graph stops only where such nodes begin or end, so that the clock disturbs it as little as can be.
@@ -34,6 +35,7 @@ class encode_nodes {
     illava_vision &                vision_;
     const illava_image &           image_;
     std::vector<illava_merge_step> steps_;
+    bool                           balanced_;
     int32_t                        threads_;
 };
 

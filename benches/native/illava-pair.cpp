@@ -39,7 +39,7 @@ class illava_pair : public pair {
     visual_rows encode(const schedule & tower) override {
         require(vision_ != nullptr, "no tower was loaded");
         const auto           steps  = as_steps(tower);
-        illava_encode_params params = encode_params(steps);
+        illava_encode_params params = encode_params(steps, tower.balanced);
         illava_encoded *     out    = nullptr;
         check(illava_encode(vision_.get(), image_.get(), 0, &params, &out), "encoding");
         encoded_.reset(out);
@@ -133,12 +133,12 @@ class illava_pair : public pair {
 
     std::vector<double> merge_shares(const schedule & tower, int repeats) override {
         require(vision_ != nullptr, "no tower was loaded");
-        return encode_nodes(*vision_, *image_, as_steps(tower), set_.threads).merge_shares(repeats);
+        return encode_nodes(*vision_, *image_, as_steps(tower), tower.balanced, set_.threads).merge_shares(repeats);
     }
 
     std::string encode_profile(const schedule & tower) override {
         require(vision_ != nullptr, "no tower was loaded");
-        return encode_nodes(*vision_, *image_, as_steps(tower), set_.threads).profile();
+        return encode_nodes(*vision_, *image_, as_steps(tower), tower.balanced, set_.threads).profile();
     }
 
   private:
@@ -174,13 +174,15 @@ class illava_pair : public pair {
         n_visual_ = int32_t(n);
     }
 
-    illava_encode_params encode_params(const std::vector<illava_merge_step> & steps) const {
+    illava_encode_params encode_params(const std::vector<illava_merge_step> & steps, bool balanced = false) const {
         illava_encode_params params = {};
         params.size                 = sizeof(params);
         params.steps                = steps.data();
         params.n_steps              = steps.size();
         params.grid                 = ILLAVA_GRID_FAITHFUL;
         params.n_threads            = set_.threads;
+        params.strategy             = balanced ? ILLAVA_STRATEGY_BIPARTITE : ILLAVA_STRATEGY_MERGE;
+        params.count_sizes          = balanced;
         return params;
     }
 

@@ -91,6 +91,8 @@ mod tests {
             llm_layers: 28,
             llm_can_merge: true,
             is_qwen2vl: false,
+            widths: (1152, 896),
+            class_token: false,
         };
         let own =
             Schedule { decoder: HalfSchedule { steps: vec![(5, Amount::Keep(0.5))] }, ..Schedule::default() };

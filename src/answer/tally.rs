@@ -131,6 +131,8 @@ impl Subject<'_> {
             llm_layers,
             strategy_seed: self.schedule.strategy.seed(),
             score: self.schedule.score.name().into(),
+            vit_score: self.schedule.vit_score.name().into(),
+            vit_sizes: self.schedule.vit_sizes,
             grid: self.schedule.grid.name().into(),
             positions: self.schedule.positions.name().into(),
         }
@@ -229,6 +231,7 @@ impl Subject<'_> {
             merged: s.merged.clone(),
             into: s.into,
             groups: self.schedule.strategy.merges_by_groups().then(|| s.groups.clone()),
+            sizes: s.sizes.clone(),
         }
     }
 }

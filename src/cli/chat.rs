@@ -15,7 +15,7 @@ use crate::schedule::{Choice, MergeFlag};
 const HELP: &str = "\
 /image PATH     show a picture with the next message
 /video PATH     show a video, a folder of frames or a comma list of them
-/merge PRESET   off, model, paper, image, video or qwen2vl; pictures are encoded again
+/merge PRESET   off, model, balanced, paper, image, video or qwen2vl; pictures are encoded again
 /clear          forget the conversation and its pictures
 /help           this list
 /quit           leave (also Ctrl-D)

@@ -286,7 +286,7 @@ pub struct HubFlags {
 
 #[derive(Debug, Args)]
 pub struct MergeFlags {
-    /// Preset: off, model, paper, image, video or qwen2vl; without it, model where the pair carries one, else that of its family
+    /// Preset: off, model, balanced, paper, image, video or qwen2vl; without it, model where the pair carries one, else balanced
     #[arg(long, value_name = "PRESET", help_heading = "Merging")]
     pub merge: Option<String>,
     /// Share of visual tokens that reaches the upper decoder layers, 0 < R <= 1
@@ -313,7 +313,7 @@ pub struct MergeFlags {
     /// Share each of them keeps, 0 < R <= 1, or one for each layer
     #[arg(long, value_name = "R", requires = "llm_layers", help_heading = "Merging")]
     pub llm_keep: Option<String>,
-    /// What the decoder scores by: image or last-token
+    /// What tokens are ranked by: image or last-token in the decoder, class (its class token) in the encoder; or one of each, as in class,last-token
     #[arg(long, value_name = "SCORE", default_value = "image", help_heading = "Merging")]
     pub score: String,
     /// What happens to the grid after the encoder: faithful or reference

@@ -10,7 +10,6 @@ use crate::error::{Error, Kind, Result};
 use crate::media::policy::Limits;
 use crate::pair::{Asked, Inspection, PictureFacts, PresetFacts, ProjectorFacts, TypeShare};
 use crate::report::{self, Report};
-use crate::schedule::Strategy;
 
 pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
     if let [a, b] = flags.reports.as_slice() {
@@ -28,7 +27,7 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
         repack: flags.mmproj_repack,
         sizes: &sizes,
         grid,
-        strategy: Strategy::parse(&flags.strategy.strategy, flags.strategy.strategy_seed)?,
+        strategy: flags.strategy.strategy()?,
     };
     let found = Inspection::new(&text, projector.as_deref(), &asked)?;
     if flags.json {
@@ -109,7 +108,7 @@ fn show(found: &Inspection) -> String {
     let mut merging = table();
     merging.set_header([
         "picture",
-        found.strategy,
+        "schedule",
         "encoder layers",
         "decoder layers",
         "tokens",
@@ -192,7 +191,7 @@ fn of_projector(found: &Inspection, projector: &ProjectorFacts, fact: &mut impl 
 }
 
 fn row(preset: &PresetFacts, i: usize, picture: &PictureFacts) -> [String; 7] {
-    let name = preset.name.to_owned();
+    let name = preset.label.clone();
     let Some(merged) = preset.pictures.get(i) else {
         let error = preset.error.clone().unwrap_or_default();
         return [String::new(), name, error, String::new(), String::new(), String::new(), String::new()];

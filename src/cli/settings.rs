@@ -13,7 +13,7 @@ use crate::media::video::FrameChoice;
 use crate::pair::{FlashAttention, KvType, LoadSettings};
 use crate::request::{Defaults, Grammar, check_logprobs};
 use crate::schedule::{
-    Choice, Grid, Half, MergeFlag, Positions, Score, Strategy, parse_amounts, parse_keeps, parse_layers,
+    Choice, Grid, Half, MergeFlag, Positions, parse_amounts, parse_keeps, parse_layers, parse_scores,
 };
 use crate::stop::Stop;
 
@@ -161,16 +161,19 @@ pub(super) fn choice(flags: &MergeFlags) -> Result<Choice> {
         }),
         _ => None,
     };
+    let (vit_score, score) = parse_scores(&flags.score)?;
     Ok(Choice {
         merge: flags.merge.as_deref().map(MergeFlag::parse).transpose()?,
         keep: flags.keep,
         vit,
         llm,
-        score: Score::parse(&flags.score)?,
+        score,
+        vit_score,
         grid: Grid::parse(&flags.grid)?,
         positions: flags.positions.as_deref().map(Positions::parse).transpose()?,
-        strategy: Strategy::parse(&flags.strategy.strategy, flags.strategy.strategy_seed)?,
+        strategy: flags.strategy.strategy()?,
         strategy_seed: flags.strategy.strategy_seed,
+        vit_sizes: flags.strategy.vit_sizes()?,
     })
 }
 
@@ -212,7 +215,7 @@ mod tests {
     use super::super::flags::{Cli, Command};
     use super::*;
     use crate::cli::words;
-    use crate::schedule::{Amount, Preset};
+    use crate::schedule::{Amount, Preset, Score, Strategy, TowerScore};
 
     fn settings(extra: &[&str]) -> Result<Run> {
         let args = ["illava", "run", "-m", "t", "-mm", "p"].iter().chain(extra).map(Into::into);
@@ -254,7 +257,16 @@ mod tests {
             ),
             (
                 vec!["--strategy", "random", "--strategy-seed", "7"],
-                Choice { strategy: Strategy::Random(7), strategy_seed: 7, ..Choice::default() },
+                Choice { strategy: Some(Strategy::Random(7)), strategy_seed: 7, ..Choice::default() },
+            ),
+            (
+                vec!["--score", "class,last-token", "--vit-sizes", "off"],
+                Choice {
+                    score: Score::LastToken,
+                    vit_score: TowerScore::Class,
+                    vit_sizes: Some(false),
+                    ..Choice::default()
+                },
             ),
         ];
         for (args, expected) in cases {

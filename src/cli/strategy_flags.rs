@@ -2,12 +2,37 @@
 
 use clap::Args;
 
+use crate::error::{Error, Field, Result};
+use crate::schedule::Strategy;
+
 #[derive(Debug, Args)]
 pub struct StrategyFlags {
-    /// What becomes of the tokens that go: merge; or, to compare with, prune, random, bipartite, kmeans, greedy, prumerge or downsample
-    #[arg(long, value_name = "NAME", default_value = "merge", help_heading = "Merging")]
-    pub strategy: String,
+    /// What becomes of the tokens that go: merge, prune, random, bipartite, kmeans, greedy, assign, prumerge or downsample; without it, that of the preset
+    #[arg(long, value_name = "NAME", help_heading = "Merging")]
+    pub strategy: Option<String>,
+    /// Whether a token that stands for several counts as often in the encoder's attention: on or off; without it, where the strategy keeps sizes
+    #[arg(long, value_name = "on|off", help_heading = "Merging")]
+    pub vit_sizes: Option<String>,
     /// Seed of what random drops
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Merging")]
     pub strategy_seed: u32,
+}
+
+impl StrategyFlags {
+    /// # Errors
+    /// [`crate::error::Kind::Usage`] with the names there are.
+    pub fn strategy(&self) -> Result<Option<Strategy>> {
+        self.strategy.as_deref().map(|name| Strategy::parse(name, self.strategy_seed)).transpose()
+    }
+
+    /// # Errors
+    /// [`crate::error::Kind::Usage`] for what is neither `on` nor `off`.
+    pub fn vit_sizes(&self) -> Result<Option<bool>> {
+        match self.vit_sizes.as_deref() {
+            None => Ok(None),
+            Some("on") => Ok(Some(true)),
+            Some("off") => Ok(Some(false)),
+            Some(other) => Err(Error::usage(format!("{} {other}: choose on or off", Field::VitSizes))),
+        }
+    }
 }

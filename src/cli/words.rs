@@ -18,6 +18,7 @@ pub(super) fn flag(field: Field) -> &'static str {
         Field::Grid => "--grid",
         Field::Positions => "--positions",
         Field::Strategy => "--strategy",
+        Field::VitSizes => "--vit-sizes",
         Field::MaxTokens => "-n",
         Field::Stop => "--stop",
         Field::Temperature => "--temp",

@@ -22,6 +22,9 @@ pub struct MergeStep {
     pub into: Option<i32>,
     /// Groups of two tokens and more: those that went, ascending, then the survivor.
     pub groups: Vec<Vec<i32>>,
+    /// [n_out] original tokens that each survivor stands for; empty where nobody counts.
+    #[serde(default)]
+    pub sizes: Vec<f32>,
 }
 
 /// What becomes of the tokens that go. The numbers are those of `illava-strategy.h`.
@@ -36,6 +39,7 @@ pub enum Strategy {
     Kmeans,
     Greedy,
     Prumerge,
+    Assign,
 }
 
 impl Strategy {
@@ -48,6 +52,7 @@ impl Strategy {
             Strategy::Kmeans => sys::ILLAVA_STRATEGY_KMEANS,
             Strategy::Greedy => sys::ILLAVA_STRATEGY_GREEDY,
             Strategy::Prumerge => sys::ILLAVA_STRATEGY_PRUMERGE,
+            Strategy::Assign => sys::ILLAVA_STRATEGY_ASSIGN,
         }
     }
 
@@ -67,15 +72,16 @@ pub(super) fn empty() -> sys::illava_step {
 /// `raw` was filled by the library and the object it came from is still alive.
 pub(super) unsafe fn copy(raw: &sys::illava_step) -> MergeStep {
     let count = |n: i32| usize::try_from(n).unwrap_or(0);
-    // SAFETY: the header gives the lengths of the first five arrays; the members are as many as
-    // the lengths of the groups add up to.
-    let (scores, kept, merged, lengths, members) = unsafe {
+    // SAFETY: the header gives the lengths of the arrays, of which the sizes may be null; the members
+    // are as many as the lengths of the groups add up to.
+    let (scores, kept, merged, sizes, lengths, members) = unsafe {
         let lengths = super::copied(raw.group_lengths, count(raw.n_groups));
         let n_members = lengths.iter().map(|&n| count(n)).sum();
         (
             super::copied(raw.scores, count(raw.n_scores)),
             super::copied(raw.kept, count(raw.n_out)),
             super::copied(raw.merged, count(raw.n_merged)),
+            super::copied(raw.sizes, count(raw.n_out)),
             lengths,
             super::copied(raw.group_members, n_members),
         )
@@ -95,6 +101,7 @@ pub(super) unsafe fn copy(raw: &sys::illava_step) -> MergeStep {
         scores,
         kept,
         merged,
+        sizes,
         into: (raw.into >= 0).then_some(raw.into),
     }
 }

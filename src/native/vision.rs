@@ -66,6 +66,10 @@ pub struct EncodeOptions<'a> {
     pub threads: u32,
     /// The call ends soon after this becomes true.
     pub stop: Option<&'a AtomicBool>,
+    /// The class token's attention ranks patches; else the attention from all rows.
+    pub class_scores: bool,
+    /// Behind the first step a token that stands for several counts as often in attention.
+    pub count_sizes: bool,
 }
 
 /// A loaded encoder.
@@ -356,6 +360,12 @@ impl Vision {
         params.n_threads = number(options.threads);
         params.strategy = options.strategy.raw();
         params.seed = options.strategy.seed();
+        params.count_sizes = options.count_sizes;
+        params.score = if options.class_scores {
+            sys::ILLAVA_TOWER_SCORE_CLASS
+        } else {
+            sys::ILLAVA_TOWER_SCORE_RECEIVED
+        };
         params.pause = pause;
         params.pause_data = pause_data;
         if let Some(stop) = options.stop {

@@ -10,7 +10,7 @@ use crate::media::video::Sampling;
 use crate::native::{Gguf, VisionInfo};
 use crate::prompt::Family;
 use crate::report;
-use crate::schedule::{Choice, MergeFlag, Preset, Recommended, Schedule, Shape, select};
+use crate::schedule::{Choice, MergeFlag, Preset, Recommended, Schedule, Shape, Strategy, select};
 
 /// What the two headers say, before any weight is loaded.
 #[derive(Debug)]
@@ -195,6 +195,8 @@ impl Pair {
             llm_layers: self.n_layer,
             llm_can_merge,
             is_qwen2vl: is_qwen2vl(vision),
+            widths: (vision.width, self.n_embd),
+            class_token: vision.class_token,
         }
     }
 }
@@ -266,6 +268,21 @@ fn file_type(file: &Gguf) -> String {
     named.map(str::to_owned).or_else(|| file.types().into_iter().next().map(|t| t.name)).unwrap_or_default()
 }
 
+fn recommended_strategy(file: &Gguf, path: &Path) -> Result<Strategy> {
+    let Some(name) = file.string("illava.merge.strategy") else { return Ok(Strategy::default()) };
+    Strategy::parse(&name, 0).map_err(|_| {
+        let names: Vec<&str> = Strategy::ALL.iter().map(|strategy| strategy.name()).collect();
+        Error::new(
+            Kind::File,
+            format!(
+                "{}: illava.merge.strategy has the value {name}; it must be one of {}",
+                path.display(),
+                names.join(", ")
+            ),
+        )
+    })
+}
+
 fn recommended(file: &Gguf, path: &Path) -> Result<Option<Recommended>> {
     let integers = |key: &str| -> Result<Vec<u32>> {
         let key = format!("illava.merge.{key}");
@@ -287,6 +304,7 @@ fn recommended(file: &Gguf, path: &Path) -> Result<Option<Recommended>> {
         vit_r: integers("vit_r")?,
         llm_layers: integers("llm_layers")?,
         llm_keep: file.floats("illava.merge.llm_keep").unwrap_or_default(),
+        strategy: recommended_strategy(file, path)?,
         evaluated: file.string("illava.merge.evaluated"),
     };
     Ok((!found.vit_layers.is_empty() || !found.llm_layers.is_empty()).then_some(found))
@@ -340,6 +358,8 @@ pub(super) mod tests {
                 llm_layers: 4,
                 llm_can_merge: true,
                 is_qwen2vl: false,
+                widths: (1152, 896),
+                class_token: false,
             },
             family: Family::Llava,
             n_pos: 1,

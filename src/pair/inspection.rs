@@ -31,8 +31,6 @@ pub struct Inspection {
     pub kv: KvFacts,
     pub recommended: Option<RecommendedFacts>,
     pub pictures: Vec<PictureFacts>,
-    /// What the presets below do with the tokens that go.
-    pub strategy: &'static str,
     pub presets: Vec<PresetFacts>,
 }
 
@@ -116,6 +114,10 @@ pub struct PictureFacts {
 #[derive(Debug, Serialize)]
 pub struct PresetFacts {
     pub name: &'static str,
+    /// The name, with the strategy where it is not the preset's own.
+    pub label: String,
+    /// What becomes of the tokens that go.
+    pub strategy: &'static str,
     pub vit_layers: Vec<u32>,
     pub llm_layers: Vec<u32>,
     /// `own` or `closed`: where the rows of a merged picture stand in the decoder.
@@ -154,7 +156,8 @@ pub struct Asked<'a> {
     /// Of pictures, in pixels; without any, common ones.
     pub sizes: &'a [(u32, u32)],
     pub grid: Grid,
-    pub strategy: Strategy,
+    /// `None`: each preset with its own.
+    pub strategy: Option<Strategy>,
 }
 
 impl Inspection {
@@ -210,7 +213,6 @@ impl Inspection {
             recommended: pair.recommended.map(recommended_facts),
             model: pair.model,
             pictures: shown,
-            strategy: strategy.name(),
             presets: planned,
         })
     }
@@ -381,7 +383,7 @@ fn presets(
     pair: &Pair,
     shape: &Shape,
     pictures: &[PictureFacts],
-    (grid, strategy): (Grid, Strategy),
+    (grid, strategy): (Grid, Option<Strategy>),
     newline: bool,
     kv: &dyn Fn(u32, u32) -> Result<u64>,
 ) -> Result<Vec<PresetFacts>> {
@@ -391,6 +393,8 @@ fn presets(
             let choice = Choice { merge: Some(flag), grid, strategy, ..Choice::default() };
             let mut facts = PresetFacts {
                 name: flag.name(),
+                label: flag.name().to_owned(),
+                strategy: "",
                 vit_layers: Vec::new(),
                 llm_layers: Vec::new(),
                 positions: None,
@@ -405,7 +409,9 @@ fn presets(
                     return Ok(facts);
                 }
             };
-            facts.vit_layers = match strategy {
+            facts.label = schedule.label();
+            facts.strategy = schedule.strategy.name();
+            facts.vit_layers = match schedule.strategy {
                 Strategy::Prumerge => vec![shape.vit_layers_run],
                 _ => schedule.encoder.steps.iter().map(|(layer, _)| *layer).collect(),
             };

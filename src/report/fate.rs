@@ -240,6 +240,7 @@ mod tests {
             merged: merged.to_vec(),
             into: merged.last().copied(),
             groups: None,
+            sizes: Vec::new(),
         }
     }
 

@@ -55,6 +55,12 @@ pub struct Merge {
     pub strategy_seed: u32,
     /// The preset, "custom" or "off".
     pub schedule: String,
+    /// Whose attention ranks in the encoder: "received" from all rows, or "class".
+    #[serde(default)]
+    pub vit_score: String,
+    /// Whether a token that stands for several counts as often in the encoder's attention.
+    #[serde(default)]
+    pub vit_sizes: bool,
     pub vit_layers: Vec<u32>,
     /// Patches removed at each of these layers, for one tile of the first picture.
     pub vit_r: Vec<u32>,
@@ -149,6 +155,8 @@ pub(crate) mod tests {
             merge: Merge {
                 strategy: "merge".into(),
                 strategy_seed: 0,
+                vit_score: "received".into(),
+                vit_sizes: false,
                 schedule: "paper".into(),
                 vit_layers: vec![3],
                 vit_r: vec![92],

@@ -92,6 +92,9 @@ pub struct Step {
     /// By strategies that merge by groups: those of two tokens and more, each with the survivor last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<Vec<Vec<i32>>>,
+    /// [n_out] original tokens that each survivor stands for, where the strategy counts them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<f32>,
 }
 
 impl Step {
@@ -128,6 +131,7 @@ mod tests {
             merged: vec![1, 2],
             into: Some(2),
             groups: None,
+            sizes: Vec::new(),
         };
         let trace = Trace {
             strategy: "merge".into(),
@@ -171,6 +175,7 @@ mod tests {
             merged: merged.to_vec(),
             into,
             groups,
+            sizes: Vec::new(),
         };
         let taken = |step: &Step| -> Vec<(i32, Option<i32>)> {
             step.gone().map(|gone| (gone, step.taken_up_by(gone))).collect()

@@ -2,15 +2,15 @@
 //!
 //! `"off"`, `"paper"` ... alone is the preset, `false` is off, `true` the answerer's own. An object has `preset` (or
 //! `off`), `keep`, `vit_layers` with `vit_r`, `llm_layers` with `llm_r` or `llm_keep`, `score`, `grid`,
-//! `positions`, `strategy` and `strategy_seed`.
+//! `positions`, `strategy`, `strategy_seed` and `vit_sizes`.
 
 use serde_json::Value;
 
 use super::fields::{Fields, wrong};
 use crate::error::{Error, Field, Result};
 use crate::schedule::{
-    Amount, Choice, Grid, Half, MergeFlag, Positions, Score, Strategy, parse_amounts, parse_keeps,
-    parse_layers,
+    Amount, Choice, Grid, Half, MergeFlag, Positions, Strategy, parse_amounts, parse_keeps, parse_layers,
+    parse_scores,
 };
 
 /// `None` is the answerer's own schedule; score, grid and strategy are those of `base` unless they are named.
@@ -54,7 +54,7 @@ fn object(mut merge: Fields, base: Choice) -> Result<Choice> {
     let keep = list(&mut merge, "llm_keep")?;
     choice.llm = half([Field::LlmLayers, Field::LlmR, Field::LlmKeep], layers, r, keep)?;
     if let Some(name) = merge.text("score")? {
-        choice.score = Score::parse(&name)?;
+        (choice.vit_score, choice.score) = parse_scores(&name)?;
     }
     if let Some(name) = merge.text("grid")? {
         choice.grid = Grid::parse(&name)?;
@@ -67,10 +67,10 @@ fn object(mut merge: Fields, base: Choice) -> Result<Choice> {
         choice.strategy_seed = u32::try_from(seed)
             .map_err(|_| Error::usage(format!("merge.strategy_seed {seed}: give a number of 32 bits")))?;
     }
-    let name = merge.text("strategy")?;
-    if name.is_some() || seed.is_some() {
-        let name = name.unwrap_or_else(|| choice.strategy.name().to_owned());
-        choice.strategy = Strategy::parse(&name, choice.strategy_seed)?;
+    let name = merge.text("strategy")?.or_else(|| choice.strategy.map(|own| own.name().to_owned()));
+    choice.strategy = name.map(|name| Strategy::parse(&name, choice.strategy_seed)).transpose()?;
+    if let Some(count) = merge.flag("vit_sizes")? {
+        choice.vit_sizes = Some(count);
     }
     merge.all_read()?;
     Ok(choice)
@@ -121,7 +121,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::schedule::Preset;
+    use crate::schedule::{Preset, Score, TowerScore};
 
     fn choice(value: Value) -> Result<Option<Choice>> {
         let Value::Object(map) = json!({ "merge": value }) else { panic!() };
@@ -150,7 +150,7 @@ mod tests {
             ),
             (
                 json!({ "preset": "paper", "strategy": "random", "strategy_seed": 7 }),
-                Some(Choice { strategy: Strategy::Random(7), strategy_seed: 7, ..paper }),
+                Some(Choice { strategy: Some(Strategy::Random(7)), strategy_seed: 7, ..paper }),
             ),
             (
                 json!({ "vit_layers": [5, 6.0], "vit_r": 92 }),
@@ -161,10 +161,12 @@ mod tests {
                 Some(Choice { vit: vit(vec![Amount::Share(0.125), Amount::Count(3)]), ..Choice::default() }),
             ),
             (
-                json!({ "llm_layers": 8, "llm_keep": 0.7, "score": "last-token", "grid": "reference" }),
+                json!({ "llm_layers": 8, "llm_keep": 0.7, "score": "class,last-token", "grid": "reference", "vit_sizes": true }),
                 Some(Choice {
                     llm: Some(Half { layers: vec![8], amounts: vec![Amount::Keep(0.7)] }),
                     score: Score::LastToken,
+                    vit_score: TowerScore::Class,
+                    vit_sizes: Some(true),
                     grid: Grid::Reference,
                     ..Choice::default()
                 }),

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::preset::PresetHalf;
 use super::{
-    Amount, Grid, HalfSchedule, Positions, Preset, Schedule, Score, Shape, Strategy, layers, positions,
-    strategy,
+    Amount, Grid, HalfSchedule, Positions, Preset, Schedule, Score, Shape, Strategy, TowerScore, layers,
+    positions, strategy,
 };
 use crate::error::{Error, Field, Kind, Result};
 
@@ -29,11 +29,15 @@ impl MergeFlag {
                 .into_iter()
                 .find(|preset| preset.name() == text)
                 .map(MergeFlag::Preset)
-                .ok_or_else(|| {
-                    let field = Field::Merge;
-                    Error::usage(format!("{field} {text}: choose off, model, paper, image, video or qwen2vl"))
-                }),
+                .ok_or_else(|| Error::usage(format!("{} {text}: choose {}", Field::Merge, Self::names()))),
         }
+    }
+
+    /// All names, as a sentence lists them.
+    #[must_use]
+    pub fn names() -> String {
+        let [first @ .., last] = Preset::ALL.map(Preset::name);
+        format!("off, model, {} or {last}", first.join(", "))
     }
 
     #[must_use]
@@ -61,6 +65,8 @@ pub struct Recommended {
     pub vit_r: Vec<u32>,
     pub llm_layers: Vec<u32>,
     pub llm_keep: Vec<f64>,
+    /// What becomes of the tokens that go; the paper's method where the file does not say.
+    pub strategy: Strategy,
     /// What it was evaluated on, as the file says.
     pub evaluated: Option<String>,
 }
@@ -73,20 +79,27 @@ pub struct Choice {
     pub vit: Option<Half>,
     pub llm: Option<Half>,
     pub score: Score,
+    #[serde(default)]
+    pub vit_score: TowerScore,
     pub grid: Grid,
     /// `None`: own ones with the faithful grid, closed ones with the reference grid.
     #[serde(default)]
     pub positions: Option<Positions>,
-    pub strategy: Strategy,
-    /// Of chance, also for what stands beside this ([`Choice::against`]).
+    /// `None`: what the preset or the pair has.
+    #[serde(default)]
+    pub strategy: Option<Strategy>,
+    /// Seed of `random`, also for the schedules that [`Choice::against`] names.
     pub strategy_seed: u32,
+    /// Whether sizes count in the encoder's attention. `None`: where the strategy keeps them.
+    #[serde(default)]
+    pub vit_sizes: Option<bool>,
 }
 
 /// The schedule of `choice` on a model of `shape`.
 ///
 /// A preset given together with a hand-written half has that half replaced; a hand-written half
 /// alone means only that half. Without any of them the pair's own recommendation counts, else
-/// the preset of its family; what the model cannot merge is then left out with a remark, where
+/// [`Preset::Balanced`]; what the model cannot merge is then left out with a remark, where
 /// a preset that was asked for by name is an error.
 ///
 /// # Errors
@@ -100,8 +113,7 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
         None if by_hand => MergeFlag::Off,
         None if recommended.is_some() => MergeFlag::Model,
         None if !(shape.vit_can_merge || shape.llm_can_merge) => MergeFlag::Off,
-        None if shape.is_qwen2vl => MergeFlag::Preset(Preset::Qwen2Vl),
-        None => MergeFlag::Preset(Preset::Image),
+        None => MergeFlag::Preset(Preset::Balanced),
     };
     let asked = choice.merge.is_some() || choice.keep.is_some();
 
@@ -109,6 +121,7 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
         name: if by_hand { "custom".to_owned() } else { flag.name().to_owned() },
         keep: choice.keep,
         score: choice.score,
+        vit_score: choice.vit_score,
         grid: choice.grid,
         ..Schedule::default()
     };
@@ -119,29 +132,38 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
                 Error::new(
                     Kind::Schedule,
                     format!(
-                        "{} model: this pair carries no illava.merge.* metadata; choose paper, image, video, qwen2vl or off",
-                        Field::Merge
+                        "{} model: this pair carries no illava.merge.* metadata; choose {}",
+                        Field::Merge,
+                        MergeFlag::names().replace("model, ", "")
                     ),
                 )
             })?;
             schedule.encoder = own_encoder(own, shape)?;
             schedule.decoder = own_decoder(own)?;
+            schedule.usual = own.strategy;
         }
         MergeFlag::Preset(preset) => {
             schedule.remark = untested(preset, shape);
+            schedule.usual = preset.strategy();
             if choice.vit.is_none() && shape.vit_can_merge {
                 schedule.encoder = on_model(
                     preset,
-                    &preset.encoder(),
+                    &preset.encoder(shape),
                     shape.vit_layers,
-                    0,
+                    (0, layers::ENCODER_FLOOR),
                     shape.vit_layers_run,
                     "encoder",
                 )?;
             }
             if choice.llm.is_none() && shape.llm_can_merge {
-                schedule.decoder =
-                    on_model(preset, &preset.decoder(), shape.llm_layers, 1, shape.llm_layers, "text model")?;
+                schedule.decoder = on_model(
+                    preset,
+                    &preset.decoder(),
+                    shape.llm_layers,
+                    (1, 1),
+                    shape.llm_layers,
+                    "text model",
+                )?;
             }
         }
     }
@@ -224,11 +246,11 @@ fn on_model(
     preset: Preset,
     half: &PresetHalf,
     stored: u32,
-    first: u32,
+    lowest: (u32, u32),
     limit: u32,
     what: &str,
 ) -> Result<HalfSchedule> {
-    let layers = layers::scale(half.layers, half.depth, stored, first, limit).ok_or_else(|| {
+    let layers = layers::scale(half.layers, (half.depth, stored), lowest, limit).ok_or_else(|| {
         Error::new(
             Kind::Schedule,
             format!(
@@ -236,7 +258,7 @@ fn on_model(
                 Field::Merge,
                 preset.name(),
                 half.layers.len(),
-                limit - first.min(limit),
+                limit - lowest.0.min(limit),
                 Field::VitLayers,
                 Field::LlmLayers
             ),
@@ -315,13 +337,8 @@ fn check_layers(schedule: &Schedule, shape: &Shape) -> Result<()> {
     check(&schedule.decoder, 1, shape.llm_layers, "text model", Field::LlmLayers)
 }
 
-/// The towers the presets were tuned on: SigLIP-so400m at 729 tokens, and Qwen2-VL's.
 fn untested(preset: Preset, shape: &Shape) -> Option<String> {
-    let tried = match preset {
-        Preset::Qwen2Vl => shape.is_qwen2vl,
-        _ => (26..=27).contains(&shape.vit_layers) && shape.vit_tokens == 729,
-    };
-    (!tried).then(|| {
+    (!preset.tried_on(shape)).then(|| {
         format!(
             "the preset {} is untested on this image encoder ({} layers, {} tokens): compare with merging off",
             preset.name(),
@@ -345,6 +362,8 @@ pub(super) mod tests {
             llm_layers: 28,
             llm_can_merge: true,
             is_qwen2vl: false,
+            widths: (1152, 896),
+            class_token: false,
         }
     }
 
@@ -354,7 +373,7 @@ pub(super) mod tests {
             vit_r: vec![12, 13],
             llm_layers: vec![1],
             llm_keep: vec![0.7],
-            evaluated: None,
+            ..Recommended::default()
         }
     }
 
@@ -373,8 +392,9 @@ pub(super) mod tests {
         let llm = hand(&[4], Amount::Keep(0.5));
         let default = Choice::default();
         // (choice, the pair has its own, name, encoder layers, decoder layers)
-        let cases: [(Choice, bool, &str, &[u32], &[u32]); 10] = [
-            (default.clone(), false, "image", &[5, 6, 7, 8], &[8]),
+        let cases: [(Choice, bool, &str, &[u32], &[u32]); 11] = [
+            (default.clone(), false, "balanced", &[5, 6, 7, 8], &[2]),
+            (merge("image"), false, "image", &[5, 6, 7, 8], &[8]),
             (default.clone(), true, "model", &[2, 3], &[1]),
             (merge("off"), true, "off", &[], &[]),
             (merge("paper"), true, "paper", &[3, 4, 5, 6], &[2]),
@@ -445,7 +465,10 @@ pub(super) mod tests {
 
     #[test]
     fn an_untested_tower_is_said() {
-        assert_eq!(select(&Choice::default(), &so400m(), None).unwrap().remark, None);
+        let paper = Choice { merge: Some(MergeFlag::Preset(Preset::Paper)), ..Choice::default() };
+        assert_eq!(select(&paper, &so400m(), None).unwrap().remark, None);
+        let measured = Shape { vit_layers: 12, vit_layers_run: 11, ..so400m() };
+        assert_eq!(select(&Choice::default(), &measured, None).unwrap().remark, None);
         let small = Shape { vit_layers: 9, vit_layers_run: 8, vit_tokens: 196, ..so400m() };
         assert!(select(&Choice::default(), &small, None).unwrap().remark.unwrap().contains("untested"));
         assert_eq!(select(&Choice::default(), &small, Some(&own())).unwrap().remark, None);

@@ -42,6 +42,21 @@ pub struct Shape {
     pub llm_can_merge: bool,
     /// The family that the preset `qwen2vl` is for.
     pub is_qwen2vl: bool,
+    /// Width of the encoder and of the text model.
+    pub widths: (u32, u32),
+    /// Whether the encoder has a class token, whose attention can rank patches.
+    pub class_token: bool,
+}
+
+impl Shape {
+    /// Whether the text model does more than one and a half times the encoder's work on a picture: the multiply-adds
+    /// of a block grow with the square of its width, once for each token.
+    #[must_use]
+    pub fn text_dominates(&self) -> bool {
+        let work = |layers: u32, width: u32| f64::from(layers) * f64::from(width).powi(2);
+        let encoder = work(self.vit_layers_run, self.widths.0) * f64::from(self.group.max(1));
+        work(self.llm_layers, self.widths.1) > 1.5 * encoder
+    }
 }
 
 /// The decoder's criterion; see the formulas in docs/algorithm.
@@ -55,16 +70,6 @@ pub enum Score {
 }
 
 impl Score {
-    /// # Errors
-    /// Kind `Usage` with the names there are.
-    pub fn parse(name: &str) -> Result<Self> {
-        match name {
-            "image" => Ok(Score::Image),
-            "last-token" => Ok(Score::LastToken),
-            _ => Err(Error::usage(format!("{} {name}: choose image or last-token", Field::Score))),
-        }
-    }
-
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -72,6 +77,50 @@ impl Score {
             Score::LastToken => "last-token",
         }
     }
+}
+
+/// The encoder's criterion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum TowerScore {
+    /// Mean attention from all of the encoder's rows.
+    #[default]
+    Received,
+    /// Attention from the class token.
+    Class,
+}
+
+impl TowerScore {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            TowerScore::Received => "received",
+            TowerScore::Class => "class",
+        }
+    }
+}
+
+/// Reads what ranks in both halves: `image` or `last-token` for the decoder, `class` for the encoder, or `class` and one of the others
+/// with a comma between them.
+///
+/// # Errors
+/// [`crate::error::Kind::Usage`] with the names there are.
+pub fn parse_scores(text: &str) -> Result<(TowerScore, Score)> {
+    let (mut tower, mut decoder) = (None, None);
+    for name in text.split(',').map(str::trim) {
+        let again = match name {
+            "class" => tower.replace(TowerScore::Class).is_some(),
+            "image" => decoder.replace(Score::Image).is_some(),
+            "last-token" => decoder.replace(Score::LastToken).is_some(),
+            _ => true,
+        };
+        if again {
+            return Err(Error::usage(format!(
+                "{} {text}: choose image or last-token (the text model), class (the encoder), or both halves as in class,last-token",
+                Field::Score
+            )));
+        }
+    }
+    Ok((tower.unwrap_or_default(), decoder.unwrap_or_default()))
 }
 
 /// What happens to the token grid after the encoder.
@@ -121,11 +170,16 @@ pub struct Schedule {
     /// the proportion between steps.
     pub keep: Option<f64>,
     pub score: Score,
+    pub vit_score: TowerScore,
     pub grid: Grid,
     pub positions: Positions,
     /// Whether the decoder's attention counts a token as often as it stands for original ones.
     pub counts_sizes: bool,
     pub strategy: Strategy,
+    /// The strategy that the name stands for.
+    pub usual: Strategy,
+    /// In the encoder a token that stands for several counts as often in later layers' attention.
+    pub vit_sizes: bool,
     /// For a strategy that acts once, the schedule whose number of tokens it is held to; both
     /// halves are then empty.
     pub budget: Option<Box<Schedule>>,

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Choice, HalfSchedule, MergeFlag, Schedule, Score, Shape};
+use super::{Choice, HalfSchedule, MergeFlag, Schedule, Score, Shape, TowerScore};
 use crate::error::{Error, Field, Kind, Result};
 
 /// A method by its name.
@@ -22,6 +22,8 @@ pub enum Strategy {
     Kmeans,
     /// The most similar pair merges, again and again.
     Greedy,
+    /// The least attended go, each into the survivor it is most like.
+    Assign,
     /// Behind the encoder: outliers of the attention stay, the others merge into the nearest.
     Prumerge,
     /// Nothing merges: the picture is shown smaller.
@@ -29,13 +31,14 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    pub const ALL: [Strategy; 8] = [
+    pub const ALL: [Strategy; 9] = [
         Strategy::Merge,
         Strategy::Prune,
         Strategy::Random(0),
         Strategy::Bipartite,
         Strategy::Kmeans,
         Strategy::Greedy,
+        Strategy::Assign,
         Strategy::Prumerge,
         Strategy::Downsample,
     ];
@@ -61,6 +64,7 @@ impl Strategy {
             Strategy::Bipartite => "bipartite",
             Strategy::Kmeans => "kmeans",
             Strategy::Greedy => "greedy",
+            Strategy::Assign => "assign",
             Strategy::Prumerge => "prumerge",
             Strategy::Downsample => "downsample",
         }
@@ -85,11 +89,17 @@ impl Strategy {
     /// Whether what it leaves is told by groups of tokens.
     #[must_use]
     pub fn merges_by_groups(self) -> bool {
-        matches!(self, Strategy::Bipartite | Strategy::Kmeans | Strategy::Greedy | Strategy::Prumerge)
+        self.keeps_sizes() || self == Strategy::Prumerge
+    }
+
+    /// Whether it counts, from layer to layer, how many tokens each one stands for.
+    #[must_use]
+    pub fn keeps_sizes(self) -> bool {
+        matches!(self, Strategy::Bipartite | Strategy::Kmeans | Strategy::Greedy | Strategy::Assign)
     }
 
     fn ranks_by_attention(self) -> bool {
-        matches!(self, Strategy::Merge | Strategy::Prune | Strategy::Prumerge)
+        matches!(self, Strategy::Merge | Strategy::Prune | Strategy::Assign | Strategy::Prumerge)
     }
 }
 
@@ -102,11 +112,11 @@ impl Choice {
     pub fn against(&self, text: &str) -> Result<Choice> {
         let seed = self.strategy_seed;
         if Strategy::ALL.iter().any(|strategy| strategy.name() == text) {
-            return Ok(Choice { strategy: Strategy::parse(text, seed)?, ..self.clone() });
+            return Ok(Choice { strategy: Some(Strategy::parse(text, seed)?), ..self.clone() });
         }
         let (what, strategy) = match text.split_once('/') {
-            Some((what, name)) => (what, Strategy::parse(name, seed)?),
-            None => (text, Strategy::default()),
+            Some((what, name)) => (what, Some(Strategy::parse(name, seed)?)),
+            None => (text, None),
         };
         Ok(match what.parse::<f64>() {
             Ok(keep) => Choice { keep: Some(keep), strategy, ..self.clone() },
@@ -116,14 +126,16 @@ impl Choice {
 }
 
 impl Schedule {
-    /// The schedule's name with its budget and its strategy, where they are not the usual.
+    /// The schedule's name with its budget, its strategy and what counts, where they are not the usual.
     #[must_use]
     pub fn label(&self) -> String {
         let keep = self.keep.map(|keep| format!(" keep {keep}")).unwrap_or_default();
-        match self.strategy {
-            Strategy::Merge => format!("{}{keep}", self.name),
-            strategy => format!("{}{keep}/{}", self.name, strategy.name()),
-        }
+        let strategy = match self.strategy == self.usual {
+            true => String::new(),
+            false => format!("/{}", self.strategy.name()),
+        };
+        let sizes = if self.strategy.keeps_sizes() && !self.vit_sizes { ", sizes off" } else { "" };
+        format!("{}{keep}{strategy}{sizes}", self.name)
     }
 }
 
@@ -132,13 +144,19 @@ impl Schedule {
 /// # Errors
 /// [`Kind::Usage`] for a strategy that has nothing to do, or less than it was told.
 pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape) -> Result<Schedule> {
-    let strategy = choice.strategy;
+    let strategy = choice.strategy.unwrap_or(schedule.usual);
     let refuse =
         |reason: String| Err(Error::usage(format!("{} {}: {reason}", Field::Strategy, strategy.name())));
+    check_sizes(strategy, choice)?;
+    check_class_score(strategy, choice, shape)?;
+    let schedule = Schedule { vit_sizes: choice.vit_sizes.unwrap_or(strategy.keeps_sizes()), ..schedule };
     if strategy == Strategy::Merge {
-        return Ok(schedule);
+        return Ok(Schedule { strategy, ..schedule });
     }
     if schedule.is_off() {
+        if choice.strategy.is_none() {
+            return Ok(schedule);
+        }
         return refuse(format!(
             "nothing is to go with merging off; say how much, for example {} paper",
             Field::Merge
@@ -181,14 +199,56 @@ pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape) -> Resul
     })
 }
 
+/// Attention counts sizes only where someone keeps them.
+fn check_sizes(strategy: Strategy, choice: &Choice) -> Result<()> {
+    if choice.vit_sizes == Some(true) && !strategy.keeps_sizes() {
+        let keep: Vec<&str> =
+            Strategy::ALL.into_iter().filter(|strategy| strategy.keeps_sizes()).map(Strategy::name).collect();
+        return Err(Error::usage(format!(
+            "{} on: the strategy {} keeps no sizes; choose one that does: {}",
+            Field::VitSizes,
+            strategy.name(),
+            keep.join(", ")
+        )));
+    }
+    Ok(())
+}
+
+fn check_class_score(strategy: Strategy, choice: &Choice, shape: &Shape) -> Result<()> {
+    if choice.vit_score != TowerScore::Class {
+        return Ok(());
+    }
+    if !strategy.ranks_by_attention() {
+        return Err(Error::usage(format!(
+            "{} class: the strategy {} looks at no attention; choose the strategy assign, or leave out class",
+            Field::Score,
+            strategy.name()
+        )));
+    }
+    if !shape.class_token {
+        return Err(Error::new(
+            Kind::Model,
+            format!(
+                "{} class: this image encoder has no class token; leave out class to rank by attention received",
+                Field::Score
+            ),
+        ));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::choice::tests::so400m;
-    use super::super::{Amount, Half, Preset, select};
+    use super::super::{Amount, Half, Preset, parse_scores, select};
     use super::*;
 
     fn paper(strategy: Strategy) -> Choice {
-        Choice { merge: Some(MergeFlag::Preset(Preset::Paper)), strategy, ..Choice::default() }
+        Choice {
+            merge: Some(MergeFlag::Preset(Preset::Paper)),
+            strategy: Some(strategy),
+            ..Choice::default()
+        }
     }
 
     #[test]
@@ -207,10 +267,10 @@ mod tests {
         let base = Choice { keep: Some(0.5), strategy_seed: 3, ..paper(Strategy::Merge) };
         let cases = [
             ("image", Choice { merge: Some(MergeFlag::Preset(Preset::Image)), ..Choice::default() }),
-            ("0.25", Choice { keep: Some(0.25), ..base.clone() }),
-            ("prune", Choice { strategy: Strategy::Prune, ..base.clone() }),
+            ("0.25", Choice { keep: Some(0.25), strategy: None, ..base.clone() }),
+            ("prune", Choice { strategy: Some(Strategy::Prune), ..base.clone() }),
             ("paper/random", paper(Strategy::Random(3))),
-            ("0.25/kmeans", Choice { keep: Some(0.25), strategy: Strategy::Kmeans, ..base.clone() }),
+            ("0.25/kmeans", Choice { keep: Some(0.25), strategy: Some(Strategy::Kmeans), ..base.clone() }),
         ];
         for (text, expected) in cases {
             assert_eq!(base.against(text).unwrap(), expected, "{text}");
@@ -252,7 +312,72 @@ mod tests {
         assert!(select(&last(Strategy::Prune), &so400m(), None).is_ok());
         let fixed = Shape { vit_can_merge: false, ..so400m() };
         let half = Some(Half { layers: vec![2], amounts: vec![Amount::Count(9)] });
-        let choice = Choice { llm: half, strategy: Strategy::Prumerge, ..Choice::default() };
+        let choice = Choice { llm: half, strategy: Some(Strategy::Prumerge), ..Choice::default() };
         assert!(select(&choice, &fixed, None).is_err());
+    }
+
+    #[test]
+    fn sizes_count_where_they_are_kept() {
+        let balanced = Choice { merge: Some(MergeFlag::Preset(Preset::Balanced)), ..Choice::default() };
+        let sizes = |choice: &Choice| {
+            let schedule = select(choice, &so400m(), None).unwrap();
+            (schedule.strategy, schedule.vit_sizes, schedule.label())
+        };
+        assert_eq!(sizes(&balanced), (Strategy::Bipartite, true, "balanced".into()));
+        let off = Choice { vit_sizes: Some(false), ..balanced.clone() };
+        assert_eq!(sizes(&off), (Strategy::Bipartite, false, "balanced, sizes off".into()));
+        let merge = Choice { strategy: Some(Strategy::Merge), ..balanced.clone() };
+        assert_eq!(sizes(&merge), (Strategy::Merge, false, "balanced/merge".into()));
+        assert_eq!(sizes(&paper(Strategy::Assign)), (Strategy::Assign, true, "paper/assign".into()));
+        assert!(!sizes(&paper(Strategy::Prumerge)).1);
+        for strategy in [Strategy::Merge, Strategy::Prune, Strategy::Random(0), Strategy::Prumerge] {
+            let choice = Choice { vit_sizes: Some(true), ..paper(strategy) };
+            let error = select(&choice, &so400m(), None).unwrap_err().to_string();
+            assert!(error.contains("keeps no sizes; choose one that does: bipartite, kmeans"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_class_token_ranks_where_there_is_one() {
+        let class = |strategy| Choice { vit_score: TowerScore::Class, ..paper(strategy) };
+        let clip = Shape { class_token: true, ..so400m() };
+        for strategy in [Strategy::Merge, Strategy::Prune, Strategy::Assign, Strategy::Prumerge] {
+            assert!(select(&class(strategy), &clip, None).is_ok(), "{strategy:?}");
+            let error = select(&class(strategy), &so400m(), None).unwrap_err();
+            assert!(error.to_string().contains("no class token"), "{error}");
+            assert_eq!(error.kind(), Kind::Model);
+        }
+        let error = select(&class(Strategy::Bipartite), &clip, None).unwrap_err().to_string();
+        assert!(error.contains("looks at no attention"), "{error}");
+    }
+
+    #[test]
+    fn scores_of_both_halves() {
+        use TowerScore::{Class, Received};
+        for (text, expected) in [
+            ("image", (Received, Score::Image)),
+            ("last-token", (Received, Score::LastToken)),
+            ("class", (Class, Score::Image)),
+            ("class,last-token", (Class, Score::LastToken)),
+            ("image, class", (Class, Score::Image)),
+        ] {
+            assert_eq!(parse_scores(text).unwrap(), expected, "{text}");
+        }
+        for text in ["", "best", "class,class", "image,last-token", "class,"] {
+            assert!(parse_scores(text).unwrap_err().to_string().contains("merge.score"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_encoder_gives_less_where_the_text_model_dominates() {
+        let removed = |widths| {
+            let shape = Shape { widths, ..so400m() };
+            let choice = Choice { merge: Some(MergeFlag::Preset(Preset::Balanced)), ..Choice::default() };
+            let plan =
+                super::super::Plan::new(&select(&choice, &shape, None).unwrap(), &shape, &[729]).unwrap();
+            (plan.tokens, plan.segments.last().unwrap().tokens)
+        };
+        assert_eq!(removed((1152, 896)), (361, 181));
+        assert_eq!(removed((1152, 3584)), (545, 273));
     }
 }

@@ -88,11 +88,13 @@ impl Digest {
 
     /// Every part of `schedule` that the encoder looks at. Fields stand here by name, so that a new one is thought of.
     fn encoder(&mut self, schedule: &Schedule) {
-        let Schedule { encoder, decoder, keep, grid, strategy, budget, .. } = schedule;
-        let Schedule { name: _, score: _, remark: _, positions: _, counts_sizes: _, .. } = schedule;
+        let Schedule { encoder, decoder, keep, grid, strategy, budget, vit_score, vit_sizes, .. } = schedule;
+        let Schedule { name: _, usual: _, score: _, remark: _, positions: _, counts_sizes: _, .. } = schedule;
         self.half(encoder);
         self.bytes(grid.name().as_bytes());
         self.strategy(*strategy);
+        self.bytes(vit_score.name().as_bytes());
+        self.number((*vit_sizes).into());
         self.share(*keep);
         // A share to keep is spread over both halves, so that each depends on the other.
         if keep.is_some() {
@@ -186,7 +188,7 @@ impl PictureCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::{Grid, Score};
+    use crate::schedule::{Grid, Score, TowerScore};
     use crate::see::picture;
 
     #[test]
@@ -224,6 +226,8 @@ mod tests {
             Schedule { keep: Some(0.5), ..base.clone() },
             Schedule { strategy: Strategy::Random(1), ..base.clone() },
             Schedule { strategy: Strategy::Random(2), ..base.clone() },
+            Schedule { vit_score: TowerScore::Class, ..base.clone() },
+            Schedule { vit_sizes: true, ..base.clone() },
             Schedule { budget: Some(Box::default()), ..base.clone() },
         ] {
             assert_ne!(encoded(&base), encoded(&other));

@@ -10,7 +10,7 @@ use crate::assembly::{self, Arrangement, Row, Survivors};
 use crate::error::{Error, Kind, Result};
 use crate::native::{EncodeOptions, Encoded, PreprocessedImage, Tile};
 use crate::report::milliseconds;
-use crate::schedule::{Grid, Plan, Schedule, Strategy};
+use crate::schedule::{Grid, Plan, Schedule, Strategy, TowerScore};
 
 /// The encoder's inputs.
 pub(super) enum Inputs {
@@ -55,6 +55,8 @@ impl TowerEncoder {
                 reference_grid: schedule.grid == Grid::Reference,
                 threads: self.tower.options.threads,
                 stop: Some(self.stop.flag()),
+                class_scores: schedule.vit_score == TowerScore::Class,
+                count_sizes: schedule.vit_sizes,
             };
             let mut out = self.tile(&inputs, i, &options)?;
             if out.n_tokens != plan.tokens {

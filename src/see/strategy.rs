@@ -13,6 +13,7 @@ pub(super) fn native(strategy: Strategy, tile: usize) -> native::Strategy {
         Strategy::Bipartite => native::Strategy::Bipartite,
         Strategy::Kmeans => native::Strategy::Kmeans,
         Strategy::Greedy => native::Strategy::Greedy,
+        Strategy::Assign => native::Strategy::Assign,
         Strategy::Prumerge => native::Strategy::Prumerge,
     }
 }

@@ -122,6 +122,8 @@ bool takes(const ggml_tensor * op) {
             return a->type == b->type && (is_f32(a) || is_f16(a)) && ggml_is_contiguous_rows(a) && ggml_is_contiguous_rows(b);
         case GGML_OP_SCALE: // Vulkan
         case GGML_OP_CLAMP:
+        case GGML_OP_ARGMAX: // Vulkan
+        case GGML_OP_LOG:
             return is_f32(a) && ggml_is_contiguous(a);
         case GGML_OP_UNARY: // CUDA: in one piece
             return is_f32(a) && ggml_is_contiguous(a);
@@ -150,6 +152,8 @@ bool takes(const ggml_tensor * op) {
             return takes_copy(a->type, op->type, ggml_is_contiguous(a) && ggml_is_contiguous(op));
         case GGML_OP_REPEAT: // no integers: CUDA
             return is_f32(a) || is_f16(a);
+        case GGML_OP_PAD: // Metal, Vulkan
+            return is_f32(a);
         case GGML_OP_CONCAT:
             return a->type == b->type && a->type == op->type && !ggml_is_quantized(a->type);
         case GGML_OP_ROPE:

@@ -77,7 +77,9 @@ struct encoder_result {
     std::vector<int32_t> kept;
 };
 
-encoder_result encode(illava_vision * vision, const std::vector<illava_merge_step> & steps, illava_grid grid) {
+encoder_result encode(
+        illava_vision * vision, const std::vector<illava_merge_step> & steps, illava_grid grid,
+        enum illava_strategy strategy = ILLAVA_STRATEGY_MERGE) {
     std::vector<uint8_t> rgb(128 * 96 * 3);
     std::mt19937 random(5);
     std::generate(rgb.begin(), rgb.end(), [&] { return uint8_t(random()); });
@@ -91,6 +93,8 @@ encoder_result encode(illava_vision * vision, const std::vector<illava_merge_ste
     params.n_steps   = steps.size();
     params.grid      = grid;
     params.n_threads = 1;
+    params.strategy    = strategy;
+    params.count_sizes = strategy != ILLAVA_STRATEGY_MERGE;
     illava_encoded * encoded = nullptr;
     if (illava_encode(vision, image, 0, &params, &encoded) != ILLAVA_OK) {
         printf("  %s\n", illava_last_error());
@@ -117,20 +121,22 @@ void test_encoder(fixture::checks & t, fixture::family kind, const std::string &
         }
         t.expect(ggml_backend_get_device(on_device->parts.backend) == device, name + ": the tower is on the device");
 
+        for (auto strategy : { ILLAVA_STRATEGY_MERGE, ILLAVA_STRATEGY_BIPARTITE, ILLAVA_STRATEGY_ASSIGN })
         for (auto grid : { ILLAVA_GRID_FAITHFUL, ILLAVA_GRID_REFERENCE }) {
             if (!qwen && grid == ILLAVA_GRID_REFERENCE) {
                 continue; // without groups the two are one
             }
-            const std::string what = name + (flash_attn ? ", flash attention" : "") + (grid == ILLAVA_GRID_REFERENCE ? ", reference grid" : "");
-            const auto fused = encode(on_cpu.get(), steps, grid);
+            const std::string what = name + ", strategy " + std::to_string(strategy) + (flash_attn ? ", flash attention" : "") +
+                (grid == ILLAVA_GRID_REFERENCE ? ", reference grid" : "");
+            const auto fused = encode(on_cpu.get(), steps, grid, strategy);
 
             fixture::split_recorder recorder(on_device->parts.sched);
-            const auto composed = encode(on_device.get(), steps, grid);
+            const auto composed = encode(on_device.get(), steps, grid, strategy);
             expect_on_device(t, what, recorder);
             t.expect(ggml_backend_sched_get_n_splits(on_device->parts.sched) == 1, what + ": one split, no way back to the host");
 
-            t.expect(!fused.kept.empty() && composed.kept == fused.kept, what + ": keeps what the fused score keeps");
-            t.expect(distance(composed.embd, fused.embd) < 1e-4, what + ": embeddings of the fused score");
+            t.expect(!fused.kept.empty() && composed.kept == fused.kept, what + ": keeps what the CPU keeps");
+            t.expect(distance(composed.embd, fused.embd) < 1e-4, what + ": embeddings of the CPU");
         }
     }
     std::filesystem::remove(path);

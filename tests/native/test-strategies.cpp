@@ -19,11 +19,11 @@ using fixture::checks;
 
 constexpr enum illava_strategy every[] = {
     ILLAVA_STRATEGY_MERGE, ILLAVA_STRATEGY_PRUNE, ILLAVA_STRATEGY_RANDOM, ILLAVA_STRATEGY_BIPARTITE,
-    ILLAVA_STRATEGY_KMEANS, ILLAVA_STRATEGY_GREEDY, ILLAVA_STRATEGY_PRUMERGE,
+    ILLAVA_STRATEGY_KMEANS, ILLAVA_STRATEGY_GREEDY, ILLAVA_STRATEGY_PRUMERGE, ILLAVA_STRATEGY_ASSIGN,
 };
 
 std::string label(enum illava_strategy strategy, const std::string & what) {
-    static const char * const names[] = { "merge", "prune", "random", "bipartite", "kmeans", "greedy", "prumerge" };
+    static const char * const names[] = { "merge", "prune", "random", "bipartite", "kmeans", "greedy", "prumerge", "assign" };
     return std::string(names[strategy]) + ": " + what;
 }
 
@@ -159,10 +159,13 @@ void on_the_host(checks & t) {
 
 fixture::encoded_ptr encode(
         const fixture::vision_ptr & vision, const fixture::image_ptr & image, const fixture::merge_steps & steps,
-        enum illava_strategy strategy, uint64_t seed, illava_grid grid, int n_threads = 1, bool composed = false) {
+        enum illava_strategy strategy, uint64_t seed, illava_grid grid, int n_threads = 1, bool composed = false,
+        bool count_sizes = false, illava_tower_score score = ILLAVA_TOWER_SCORE_RECEIVED) {
     auto params = fixture::encode_params(steps, grid, composed, n_threads);
     params.strategy = strategy;
     params.seed     = seed;
+    params.score    = score;
+    params.count_sizes = count_sizes;
     return fixture::encode_tile(vision, image, params);
 }
 
@@ -189,6 +192,65 @@ void check_step(checks & t, enum illava_strategy strategy, const illava_step & s
     }
     t.expect(!illava_strategy_groups(strategy) || went == r, label(strategy, "groups take up everyone who went"));
     alive = kept;
+}
+
+double total(const float * values, size_t n) {
+    return std::accumulate(values, values + n, 0.0);
+}
+
+// Sizes in the attention of the layers behind the first step.
+void counting_sizes(checks & t, const fixture::vision_ptr & vision, const fixture::image_ptr & image, illava_grid grid,
+        enum illava_strategy strategy, const fixture::vision_ptr & other_attention) {
+    const fixture::merge_steps steps = { { 1, 8 }, { 3, 12 } };
+    const auto values = [](const fixture::encoded_ptr & encoded) { return fixture::values(fixture::view_of(encoded)); };
+    const auto sized  = encode(vision, image, steps, strategy, 0, grid, 1, false, true);
+    if (!t.expect(sized != nullptr, label(strategy, illava_last_error()))) {
+        return;
+    }
+    const auto threads  = encode(vision, image, steps, strategy, 0, grid, 2, false, true);
+    const auto composed = encode(vision, image, steps, strategy, 0, grid, 1, true, true);
+    const auto other    = encode(other_attention, image, steps, strategy, 0, grid, 1, false, true);
+    t.expect(fixture::same_bits(values(sized), values(threads)), label(strategy, "sizes: one thread and two"));
+    t.expect(fixture::relative_error(values(composed), values(sized)) < 1e-4, label(strategy, "sizes: composed scores"));
+    t.expect(fixture::relative_error(values(other), values(sized)) < 5e-3, label(strategy, "sizes: flash attention and without"));
+    const auto plain = encode(vision, image, steps, strategy, 0, grid);
+    t.expect(fixture::relative_error(values(plain), values(sized)) > 1e-6, label(strategy, "sizes count"));
+
+    // the first step is the same, and every step's sizes add up
+    const auto a = fixture::step_of(sized, 0), b = fixture::step_of(plain, 0);
+    t.expect(std::equal(a.kept, a.kept + a.n_out, b.kept), label(strategy, "sizes count behind the first step"));
+    for (size_t i = 0; i < 2; i++) {
+        const auto step = fixture::step_of(sized, i);
+        t.expect(step.sizes && total(step.sizes, step.n_out) == fixture::step_of(sized, 0).n_in,
+                label(strategy, "a step's sizes add up to the tokens there were"));
+    }
+    // with the only step behind the last attention nothing is left to count for
+    const fixture::merge_steps last = { { fixture::describe(vision).n_layer_run - 1, 8 } };
+    t.expect(fixture::same_bits(values(encode(vision, image, last, strategy, 0, grid)),
+                     values(encode(vision, image, last, strategy, 0, grid, 1, false, true))), label(strategy, "the last layer"));
+}
+
+// What the class token looks at ranks, and only that.
+void ranked_by_class(checks & t, const fixture::vision_ptr & vision, const fixture::image_ptr & image) {
+    const fixture::merge_steps steps = { { 1, 8 }, { 3, 12 } };
+    for (auto strategy : { ILLAVA_STRATEGY_MERGE, ILLAVA_STRATEGY_PRUNE, ILLAVA_STRATEGY_ASSIGN }) {
+        const bool sizes   = strategy == ILLAVA_STRATEGY_ASSIGN;
+        const auto encoded = encode(vision, image, steps, strategy, 0, ILLAVA_GRID_FAITHFUL, 1, false, sizes, ILLAVA_TOWER_SCORE_CLASS);
+        if (!fixture::describe(vision).class_token) {
+            t.expect(!encoded && strstr(illava_last_error(), "no class token"), label(strategy, "refused without a class token"));
+            continue;
+        }
+        if (!t.expect(encoded != nullptr, label(strategy, illava_last_error()))) {
+            continue;
+        }
+        const auto step = fixture::step_of(encoded, 0);
+        // the class token's own attention is a distribution, of which its own share is left out
+        const double sum = total(step.scores, step.n_scores);
+        t.expect(sum > 0.5 && sum < 1.0, label(strategy, "the class token's attention"));
+        const auto received = encode(vision, image, steps, strategy, 0, ILLAVA_GRID_FAITHFUL);
+        t.expect(!std::equal(step.scores, step.scores + step.n_scores, fixture::step_of(received, 0).scores),
+                label(strategy, "other scores"));
+    }
 }
 
 void in_an_encoder(checks & t, fixture::family kind, const std::string & path) {
@@ -250,6 +312,10 @@ void in_an_encoder(checks & t, fixture::family kind, const std::string & path) {
                 t.expect(std::fabs(sum - n_units) < 1e-3, label(strategy, "sizes add up to the tokens there were"));
             }
         }
+        const auto without_flash = fixture::load_vision(path, fixture::vision_params(0));
+        for (auto strategy : { ILLAVA_STRATEGY_BIPARTITE, ILLAVA_STRATEGY_KMEANS, ILLAVA_STRATEGY_GREEDY, ILLAVA_STRATEGY_ASSIGN }) {
+            counting_sizes(t, vision, image, grid, strategy, without_flash);
+        }
         // the first step ranks alike; what goes on from it differs
         const fixture::merge_steps one = { { 1, 8 } };
         const auto merged = encode(vision, image, one, ILLAVA_STRATEGY_MERGE, 0, grid);
@@ -263,7 +329,14 @@ void in_an_encoder(checks & t, fixture::family kind, const std::string & path) {
         t.expect(std::vector<int32_t>(last.kept, last.kept + last.n_out) != kept[ILLAVA_STRATEGY_RANDOM], "another seed");
     }
 
+    ranked_by_class(t, vision, image);
+
     // what is refused
+    for (auto strategy : { ILLAVA_STRATEGY_MERGE, ILLAVA_STRATEGY_PRUNE, ILLAVA_STRATEGY_RANDOM, ILLAVA_STRATEGY_PRUMERGE }) {
+        const fixture::merge_steps steps = { { strategy == ILLAVA_STRATEGY_PRUMERGE ? info.n_layer_run : 1, 8 } };
+        t.expect(!encode(vision, image, steps, strategy, 0, ILLAVA_GRID_FAITHFUL, 1, false, true) &&
+                strstr(illava_last_error(), "keeps no sizes"), label(strategy, "no sizes to count"));
+    }
     const auto refused = [&](const fixture::merge_steps & steps, int32_t number, const char * says) {
         auto params = fixture::encode_params(steps);
         memcpy(&params.strategy, &number, sizeof(number));
@@ -271,7 +344,7 @@ void in_an_encoder(checks & t, fixture::family kind, const std::string & path) {
         const auto status = illava_encode(vision.get(), image.get(), 0, &params, &out);
         t.expect(status == ILLAVA_BAD_ARG && !out && strstr(illava_last_error(), says), std::string("refused: ") + says);
     };
-    refused({ { 1, 8 } }, 7, "strategy 7");
+    refused({ { 1, 8 } }, 8, "strategy 8");
     refused({ { 1, 8 } }, -1, "strategy -1");
     refused({ { 1, 8 } }, ILLAVA_STRATEGY_PRUMERGE, "behind the last");
     refused({ { info.n_layer_run, 8 } }, ILLAVA_STRATEGY_GREEDY, "runs layers 0 to");

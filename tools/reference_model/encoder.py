@@ -52,6 +52,15 @@ class State:
         self.sizes = torch.ones(len(alive), dtype=torch.float64)
         self.steps: list[Step] = []
 
+    def row_sizes(self, class_at: int | None) -> torch.Tensor | None:
+        """Sizes of the rows where attention counts them: all patches of a unit alike, the class token one."""
+        if not self.rule.sizes or not self.steps:
+            return None
+        sizes = self.sizes.repeat_interleave(self.unit)
+        if class_at is None:
+            return sizes
+        return torch.cat([sizes[:class_at], torch.ones(1, dtype=sizes.dtype), sizes[class_at:]])
+
 
 class Encoder:
     """A tower and its projector.
@@ -188,7 +197,7 @@ class Encoder:
         if state.angles is not None:
             q = rotate(q, state.angles, interleaved=False)
             k = rotate(k, state.angles, interleaved=False)
-        out, weights = self.math.attention(q, k, v)
+        out, weights = self.math.attention(q, k, v, counts=state.row_sizes(self._class_at(len(x))))
         x = x + self._linear(out, f"{name}.attn_out")
         refused = False
         if schedule.get(layer, 0) > 0:
@@ -202,13 +211,18 @@ class Encoder:
             refused = refused or not accept(state.steps[-1])
         return x, refused
 
+    def _class_at(self, rows: int) -> int | None:
+        if not self.has_class:
+            return None
+        return rows - 1 if self.class_token == "last" else 0
+
     def _merge(self, x, layer, r, state, keys, weights):
         received = weights.mean(dim=(0, 1))
         features = keys.mean(dim=0)
         token = None
         if self.has_class:
-            at = len(x) - 1 if self.class_token == "last" else 0
-            if state.rule.name == "prumerge":
+            at = self._class_at(len(x))
+            if state.rule.name == "prumerge" or state.rule.by_class:
                 received = weights[:, at].mean(dim=0)
             token = x[at : at + 1]
             patches = [i for i in range(len(x)) if i != at]

@@ -20,6 +20,7 @@ where the middle one of its tokens stood.
 `prumerge`: scores above Q3 + 1.5 (Q3 - Q1) stay, the others merge into the most
 similar of them with their scores for weights. Held to n - r: the highest, if
 there are more; if fewer, some of the others at even distances beside them.
+`assign`: the r least attended each merge into the most similar of the others.
 
 Ties go to the lower index.
 """
@@ -39,14 +40,18 @@ ITERATIONS = 5
 class Rule:
     name: str = "merge"
     seed: int = 0
+    # Sizes count in the attention of the image encoder.
+    sizes: bool = False
+    # The class token's attention ranks, not that of all rows.
+    by_class: bool = False
 
     @property
     def groups(self) -> bool:
-        return self.name in ("bipartite", "kmeans", "greedy", "prumerge")
+        return self.name in ("bipartite", "kmeans", "greedy", "assign", "prumerge")
 
     @property
     def scores(self) -> bool:
-        return self.name in ("merge", "prune", "prumerge")
+        return self.name in ("merge", "prune", "assign", "prumerge")
 
 
 @dataclass
@@ -162,6 +167,14 @@ def decide(rule: Rule, inputs: Inputs) -> tuple[list[int], list[int]]:
     n, r = len(inputs.scores), inputs.r
     if rule.name == "prune":
         gone = order(inputs.scores)[:r]
+    elif rule.name == "assign":
+        gone = order(inputs.scores)[:r]
+        stay = sorted(set(range(n)) - set(gone))
+        nearest = alike(inputs.features[gone], inputs.features[stay]).argmax(dim=1).tolist()
+        into = list(range(n))
+        for i, at in zip(gone, nearest, strict=True):
+            into[i] = stay[at]
+        return into, gone
     elif rule.name == "random":
         gone = drawn(rule.seed, inputs.half, inputs.layer, n)[:r]
     else:

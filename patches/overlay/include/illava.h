@@ -133,6 +133,12 @@ struct illava_merge_step {
     int32_t r;     // tokens (patches) this step removes; 0 is the identity
 };
 
+// Whose attention ranks the tokens of the image encoder.
+enum illava_tower_score {
+    ILLAVA_TOWER_SCORE_RECEIVED = 0, // of all rows, the class token's too
+    ILLAVA_TOWER_SCORE_CLASS    = 1, // of the class token alone; refused where there is none
+};
+
 enum illava_grid {
     ILLAVA_GRID_FAITHFUL  = 0,
     ILLAVA_GRID_REFERENCE = 1,
@@ -155,6 +161,10 @@ struct illava_encode_params {
     // ends the call with ILLAVA_ABORTED. NULL: never.
     bool                          (* stop)(void * data);
     void                           * stop_data;
+    enum illava_tower_score          score;
+    // Behind the first step, a token that stands for s original ones counts s times in attention:
+    // softmax(q k / sqrt(d) + log s). Needs a strategy that keeps sizes: bipartite, kmeans, greedy or assign.
+    bool                             count_sizes;
 };
 LLAMA_API struct illava_encode_params illava_encode_default_params(void);
 
@@ -186,6 +196,7 @@ struct illava_step {
     int32_t         n_groups; // of two tokens and more; 0 unless the strategy merges by groups
     const int32_t * group_lengths; // [n_groups]
     const int32_t * group_members; // group after group: those that went, ascending, then the survivor
+    const float   * sizes;         // [n_out] original tokens that each survivor stands for; NULL where nobody counts
 };
 
 struct illava_encoded_view {

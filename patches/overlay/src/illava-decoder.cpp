@@ -232,7 +232,7 @@ static illava_prefill_params checked(const llama_context * ctx, const illava_pre
     if (score != ILLAVA_SCORE_IMAGE && score != ILLAVA_SCORE_LAST_TOKEN) {
         illava_fail(ILLAVA_BAD_ARG, "score %d: 0 (image) or 1 (last token)", score);
     }
-    illava_check_strategy(&params.strategy, ILLAVA_STRATEGY_GREEDY);
+    illava_check_strategy(&params.strategy, /*decoder =*/ true);
     return params;
 }
 

@@ -19,16 +19,20 @@ void illava_show_step(const illava_step_trace & step, illava_step * out) {
     shown.n_groups      = (int32_t) step.groups.lengths.size();
     shown.group_lengths = step.groups.lengths.data();
     shown.group_members = step.groups.members.data();
+    shown.sizes         = step.sizes.empty() ? nullptr : step.sizes.data();
     illava_give("illava_step", out, shown);
 }
 
-enum illava_strategy illava_check_strategy(const enum illava_strategy * value, enum illava_strategy last) {
+enum illava_strategy illava_check_strategy(const enum illava_strategy * value, bool decoder) {
     // reading a number that the enum does not name is undefined in C++
     static_assert(sizeof(*value) == sizeof(int32_t), "an enum of C");
     int32_t strategy;
     std::memcpy(&strategy, value, sizeof(strategy));
-    if (strategy < ILLAVA_STRATEGY_MERGE || strategy > last) {
-        illava_fail(ILLAVA_BAD_ARG, "strategy %d: this half of the model takes 0 to %d", strategy, (int) last);
+    if (strategy < ILLAVA_STRATEGY_MERGE || strategy > ILLAVA_STRATEGY_ASSIGN) {
+        illava_fail(ILLAVA_BAD_ARG, "strategy %d: there are 0 to %d", strategy, (int) ILLAVA_STRATEGY_ASSIGN);
+    }
+    if (decoder && strategy == ILLAVA_STRATEGY_PRUMERGE) {
+        illava_fail(ILLAVA_BAD_ARG, "strategy %d (prumerge) acts behind the image encoder; take another in the language model", strategy);
     }
     return (enum illava_strategy) strategy;
 }

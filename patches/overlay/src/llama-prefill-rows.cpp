@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cmath>
 #include <cstring>
 
 llama_prefill_rows::llama_prefill_rows(
@@ -172,7 +173,8 @@ std::vector<int32_t> llama_prefill_rows::reduce(row * of, float * x, int32_t n, 
             sizes[i] = of[i].size;
         }
         illava_tokens tokens = { size_t(n), size_t(n_embd), x };
-        tokens.sizes = sizes.data();
+        tokens.sizes  = sizes.data();
+        tokens.scores = wants_scores() ? step.scores.data() : nullptr;
 
         const auto groups = illava_make_groups(strategy, tokens, r);
         kept = illava_survivors(groups.into);
@@ -189,6 +191,11 @@ std::vector<int32_t> llama_prefill_rows::reduce(row * of, float * x, int32_t n, 
                 step.merged.push_back(i);
             }
         }
+        if (wants_scores()) { // least attended first
+            const auto key = [&](int32_t i) { return std::isnan(step.scores[i]) ? -INFINITY : step.scores[i]; };
+            std::stable_sort(step.merged.begin(), step.merged.end(), [&](int32_t a, int32_t b) { return key(a) < key(b); });
+        }
+        step.sizes  = stands_for;
         step.groups = illava_list_groups(groups.into, names);
     }
     for (int32_t i : kept)            { step.kept.push_back(names[i]); }

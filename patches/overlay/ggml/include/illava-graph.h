@@ -12,6 +12,12 @@ struct illava_plan_tensors {
                          // slot takes the result
 };
 
+// i32 [n]: the tokens in ascending (score, index) order, as below.
+GGML_API ggml_tensor * illava_build_order(ggml_context * ctx, ggml_tensor * scores);
+
+// i32 [n - r], ascending: those of n tokens that are not among the r different ones of `gone`, i32 [r].
+GGML_API ggml_tensor * illava_build_kept(ggml_context * ctx, ggml_tensor * gone, int64_t n);
+
 // scores: f32 [n], contiguous. 1 <= r < n.
 // Tokens are ordered by (score, index): equal scores go by index, whatever the backend's sort does
 // with ties. Scores must not be NaN (a NaN gives a plan that is valid but means nothing).

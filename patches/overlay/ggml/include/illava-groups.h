@@ -18,7 +18,7 @@ struct illava_tokens {
     size_t d;
     const float * features;         // [n, d], what similarity is taken from
     const float * sizes  = nullptr; // [n] original tokens each stands for; null: one each
-    const float * scores = nullptr; // [n] attention received; prumerge reads it
+    const float * scores = nullptr; // [n] attention received; prumerge and assign read it
 };
 
 // Every token goes to a survivor, a survivor to itself.
@@ -31,9 +31,14 @@ struct illava_groups {
 GGML_API bool illava_strategy_scores(enum illava_strategy strategy);
 // Whether it merges by groups.
 GGML_API bool illava_strategy_groups(enum illava_strategy strategy);
+// Whether it keeps count, between the layers, of how many original tokens each token stands for.
+GGML_API bool illava_strategy_counts(enum illava_strategy strategy);
 
 // n - r groups by a strategy that merges by groups; 0 <= r < n. A value that is no number is similar to nothing.
 GGML_API illava_groups illava_make_groups(enum illava_strategy strategy, const illava_tokens & tokens, size_t r);
+
+// A token that goes to one that goes itself, goes where that one goes.
+GGML_API void illava_follow(std::vector<int32_t> & into);
 
 // Those that go to themselves, ascending.
 GGML_API std::vector<int32_t> illava_survivors(const std::vector<int32_t> & into);

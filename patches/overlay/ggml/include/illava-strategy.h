@@ -15,6 +15,7 @@ enum illava_strategy {
     ILLAVA_STRATEGY_GREEDY    = 5, // the most similar pair merges, again and again
     ILLAVA_STRATEGY_PRUMERGE  = 6, // outliers of the attention stay, the others merge into the nearest of them;
                                    // image encoder only, as one step behind its last layer
+    ILLAVA_STRATEGY_ASSIGN    = 7, // the r least attended each merge into the most similar of the others
 };
 
 #ifdef __cplusplus

@@ -80,24 +80,30 @@ ggml_tensor * sort_with_ties(ggml_context * ctx, ggml_tensor * scores) {
 
 } // namespace
 
-illava_plan_tensors illava_build_plan(ggml_context * ctx, ggml_tensor * scores, int64_t r) {
+ggml_tensor * illava_build_order(ggml_context * ctx, ggml_tensor * scores) {
     const int64_t n = scores->ne[0];
     GGML_ASSERT(scores->type == GGML_TYPE_F32 && ggml_is_contiguous(scores) && ggml_nelements(scores) == n);
-    GGML_ASSERT(r >= 1 && r < n);
     GGML_ASSERT(n <= exact / 4);
+    return n == 1 ? ggml_argsort(ctx, scores, GGML_SORT_ORDER_ASC) : sort_with_ties(ctx, scores);
+}
 
-    ggml_tensor * order = sort_with_ties(ctx, scores);
-
-    // Every token's key is its index; the r that go get one behind all others. Sorted, the kept ones
-    // stand in front.
+// Every token's key is its index; the r that go get one behind all others. Sorted, the kept ones stand in front.
+ggml_tensor * illava_build_kept(ggml_context * ctx, ggml_tensor * gone, int64_t n) {
+    const int64_t r = gone->ne[0];
     ggml_tensor * keys = ggml_set_rows(ctx,
             ggml_reshape_2d(ctx, range(ctx, 0, n), 1, n),
             ggml_reshape_2d(ctx, range(ctx, n, n + r), 1, r),
-            ggml_view_1d(ctx, order, r, 0));
+            gone);
     ggml_tensor * kept = ggml_argsort(ctx, ggml_reshape_1d(ctx, keys, n), GGML_SORT_ORDER_ASC);
+    return ggml_view_1d(ctx, kept, n - r, 0);
+}
 
+illava_plan_tensors illava_build_plan(ggml_context * ctx, ggml_tensor * scores, int64_t r) {
+    GGML_ASSERT(r >= 1 && r < scores->ne[0]);
+
+    ggml_tensor * order = illava_build_order(ctx, scores);
     return {
-        ggml_view_1d(ctx, kept, n - r, 0),
+        illava_build_kept(ctx, ggml_view_1d(ctx, order, r, 0), scores->ne[0]),
         ggml_view_1d(ctx, order, r + 1, 0),
     };
 }

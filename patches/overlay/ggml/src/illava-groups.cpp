@@ -5,7 +5,9 @@
 #include "ggml-impl.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
+#include <utility>
 
 namespace {
 
@@ -26,54 +28,126 @@ std::vector<int32_t> identity(size_t n) {
     return all;
 }
 
-// Who went into one that went itself, goes where that one went.
-void follow(std::vector<int32_t> & into) {
-    for (int32_t & to : into) {
-        while (into[to] != to) {
-            to = into[to];
+// Cosines with many directions at a time: 16 of them lie side by side, so that their sums go on next to each other, and
+// every sum is taken in the same order.
+class side_by_side {
+  public:
+    side_by_side(const std::vector<float> & unit, size_t d, const std::vector<int32_t> & of) :
+        d(d), n(of.size()), panels((n + width - 1) / width * width * d, 0.0f) {
+        for (size_t j = 0; j < n; j++) {
+            const float * row = unit.data() + size_t(of[j]) * d;
+            float * to = panels.data() + j / width * width * d + j % width;
+            for (size_t e = 0; e < d; e++) {
+                to[e * width] = row[e];
+            }
         }
     }
-}
+
+    // The lowest index of the most similar, and how similar. What is no number is similar to nothing.
+    std::pair<size_t, float> most_alike(const float * row) const {
+        std::pair<size_t, float> best = { 0, float(illava_unlike) };
+        for (size_t first = 0; first < n; first += width) {
+            const float * panel = panels.data() + first * d;
+            float sum[width] = {};
+            for (size_t e = 0; e < d; e++) {
+                for (size_t j = 0; j < width; j++) {
+                    sum[j] += row[e] * panel[e * width + j];
+                }
+            }
+            for (size_t j = 0; j < width && first + j < n; j++) {
+                if (sum[j] > best.second) {
+                    best = { first + j, sum[j] };
+                }
+            }
+        }
+        return best;
+    }
+
+  private:
+    static constexpr size_t width = 16;
+
+    size_t             d, n;
+    std::vector<float> panels; // [panels, d, width]
+};
 
 // ToMe: the tokens are dealt to A and B in turn, each of A finds the most similar of B, and the pairs most alike merge
 // into their token of B. One round takes at most half; where more must go, there is another among those left.
 std::vector<int32_t> bipartite(const illava_directions & tokens, size_t r) {
-    std::vector<illava_direction> sums  = begin_with(tokens);
-    std::vector<int32_t>          into  = identity(tokens.n);
-    std::vector<int32_t>          alive = into;
+    std::vector<int32_t> into  = identity(tokens.n);
+    std::vector<int32_t> alive = into;
+    std::vector<float>   unit  = tokens.unit;
+    std::vector<illava_direction> sums;
 
     struct pair {
-        double  similarity;
+        float   similarity;
         int32_t a, b;
     };
     while (r > 0) {
-        std::vector<pair> pairs;
+        std::vector<int32_t> b;
+        for (size_t j = 1; j < alive.size(); j += 2) {
+            b.push_back(alive[j]);
+        }
+        const side_by_side others(unit, tokens.d, b);
+        std::vector<pair>  pairs;
         for (size_t i = 0; i < alive.size(); i += 2) {
-            pair best = { illava_unlike - 1.0, alive[i], -1 };
-            for (size_t j = 1; j < alive.size(); j += 2) {
-                const double similarity = illava_cosine(sums[alive[i]], sums[alive[j]]);
-                if (similarity > best.similarity) {
-                    best.similarity = similarity;
-                    best.b          = alive[j];
-                }
-            }
-            pairs.push_back(best);
+            const auto best = others.most_alike(unit.data() + size_t(alive[i]) * tokens.d);
+            pairs.push_back({ best.second, alive[i], b[best.first] });
         }
         std::stable_sort(pairs.begin(), pairs.end(), [](const pair & x, const pair & y) { return x.similarity > y.similarity; });
 
         pairs.resize(std::min(r, alive.size() / 2));
         r -= pairs.size();
-        for (const pair & p : pairs) {
-            into[p.a] = p.b;
-            sums[p.b].add(sums[p.a]);
+        if (r > 0 && sums.empty()) {
+            sums = begin_with(tokens);
         }
         for (const pair & p : pairs) {
-            sums[p.b].measure();
+            into[p.a] = p.b;
+            if (r > 0) {
+                sums[p.b].add(sums[p.a]);
+            }
+        }
+        for (size_t i = 0; r > 0 && i < pairs.size(); i++) {
+            const int32_t to = pairs[i].b;
+            sums[to].measure();
+            for (size_t e = 0; e < tokens.d; e++) {
+                const double length = sums[to].length;
+                unit[to * tokens.d + e] = float(length > 0.0 ? sums[to].sum[e] / length : 0.0);
+            }
         }
         alive.erase(std::remove_if(alive.begin(), alive.end(), [&](int32_t i) { return into[i] != i; }), alive.end());
     }
-    follow(into);
+    illava_follow(into);
     return into;
+}
+
+// Those that do not stay go into the most similar of those that do.
+std::vector<int32_t> into_nearest(const illava_directions & tokens, const std::vector<bool> & stays) {
+    std::vector<int32_t> survivors;
+    for (size_t i = 0; i < tokens.n; i++) {
+        if (stays[i]) {
+            survivors.push_back(int32_t(i));
+        }
+    }
+    const side_by_side   others(tokens.unit, tokens.d, survivors);
+    std::vector<int32_t> into = identity(tokens.n);
+    for (size_t i = 0; i < tokens.n; i++) {
+        if (!stays[i]) {
+            into[i] = survivors[others.most_alike(tokens.at(i)).first];
+        }
+    }
+    return into;
+}
+
+// The r least attended, by (score, index); no number counts as the lowest.
+std::vector<bool> all_but_least(const float * scores, size_t n, size_t r) {
+    const auto key = [&](int32_t i) { return std::isnan(scores[i]) ? -INFINITY : scores[i]; };
+    std::vector<int32_t> order = identity(n);
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return key(a) < key(b); });
+    std::vector<bool> stays(n, true);
+    for (size_t k = 0; k < r; k++) {
+        stays[order[k]] = false;
+    }
+    return stays;
 }
 
 // The most similar pair of all merges into the larger of the two, r times.
@@ -123,7 +197,7 @@ std::vector<int32_t> greedy(const illava_directions & tokens, size_t r) {
             }
         }
     }
-    follow(into);
+    illava_follow(into);
     return into;
 }
 
@@ -230,32 +304,6 @@ std::vector<bool> outliers(const float * scores, size_t n, size_t m) {
     return stays;
 }
 
-std::vector<int32_t> into_nearest(const illava_directions & tokens, const std::vector<bool> & stays) {
-    std::vector<int32_t>          survivors;
-    std::vector<illava_direction> sums;
-    for (size_t i = 0; i < tokens.n; i++) {
-        if (stays[i]) {
-            survivors.push_back(int32_t(i));
-            sums.emplace_back(tokens.at(i), tokens.d, 1.0);
-        }
-    }
-    std::vector<int32_t> into = identity(tokens.n);
-    for (size_t i = 0; i < tokens.n; i++) {
-        if (stays[i]) {
-            continue;
-        }
-        double closest = illava_unlike - 1.0;
-        for (size_t j = 0; j < survivors.size(); j++) {
-            const double similarity = illava_cosine(tokens.at(i), sums[j]);
-            if (similarity > closest) {
-                closest = similarity;
-                into[i] = survivors[j];
-            }
-        }
-    }
-    return into;
-}
-
 } // namespace
 
 illava_groups illava_make_groups(enum illava_strategy strategy, const illava_tokens & tokens, size_t r) {
@@ -275,6 +323,9 @@ illava_groups illava_make_groups(enum illava_strategy strategy, const illava_tok
                 const float smallest = 1e-30f;
                 groups.weights[i] = tokens.scores[i] > smallest ? tokens.scores[i] : smallest;
             }
+            break;
+        case ILLAVA_STRATEGY_ASSIGN:
+            groups.into = into_nearest(directions, all_but_least(tokens.scores, tokens.n, r));
             break;
         default: GGML_ABORT("strategy %d merges no groups", int(strategy));
     }

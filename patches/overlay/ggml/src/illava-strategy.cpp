@@ -7,11 +7,24 @@
 #include <numeric>
 
 bool illava_strategy_scores(enum illava_strategy strategy) {
-    return strategy == ILLAVA_STRATEGY_MERGE || strategy == ILLAVA_STRATEGY_PRUNE || strategy == ILLAVA_STRATEGY_PRUMERGE;
+    return strategy == ILLAVA_STRATEGY_MERGE || strategy == ILLAVA_STRATEGY_PRUNE || strategy == ILLAVA_STRATEGY_PRUMERGE ||
+        strategy == ILLAVA_STRATEGY_ASSIGN;
 }
 
 bool illava_strategy_groups(enum illava_strategy strategy) {
     return strategy >= ILLAVA_STRATEGY_BIPARTITE;
+}
+
+bool illava_strategy_counts(enum illava_strategy strategy) {
+    return illava_strategy_groups(strategy) && strategy != ILLAVA_STRATEGY_PRUMERGE;
+}
+
+void illava_follow(std::vector<int32_t> & into) {
+    for (int32_t & to : into) {
+        while (into[to] != to) {
+            to = into[to];
+        }
+    }
 }
 
 std::vector<int32_t> illava_survivors(const std::vector<int32_t> & into) {

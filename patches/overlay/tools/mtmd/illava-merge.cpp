@@ -59,6 +59,17 @@ illava_merge_names::illava_merge_names(int32_t layer) {
     snprintf(kept,   sizeof(kept),   "illava_kept-%d",   layer);
     snprintf(order,  sizeof(order),  "illava_order-%d",  layer);
     snprintf(groups, sizeof(groups), "illava_groups-%d", layer);
+    snprintf(entering, sizeof(entering), "illava_entering-%d", layer);
+    snprintf(merged,   sizeof(merged),   "illava_merged-%d",   layer);
+}
+
+illava_match_names::illava_match_names(int32_t layer, size_t match) {
+    snprintf(gone, sizeof(gone), "illava_gone-%d.%zu", layer, match);
+    snprintf(into, sizeof(into), "illava_into-%d.%zu", layer, match);
+}
+
+bool illava_merge_in_graph(enum illava_strategy strategy) {
+    return strategy == ILLAVA_STRATEGY_BIPARTITE || strategy == ILLAVA_STRATEGY_ASSIGN;
 }
 
 std::vector<int32_t> illava_merge_drawn(const illava_merge_schedule & schedule, const illava_merge_step & step, int64_t n) {
@@ -103,29 +114,90 @@ void illava_merger::attend(
     }
 }
 
-ggml_tensor * illava_merger::score(
-        ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * mask, float scale) const {
-    if (schedule->strategy == ILLAVA_STRATEGY_PRUMERGE && schedule->protected_rows > 0) {
-        // where there is a class token, what it looks at decides
-        q = ggml_view_3d(ctx, q, q->ne[0], 1, q->ne[2], q->nb[1], q->nb[2], (q->ne[1] - 1) * q->nb[1]);
-        GGML_ASSERT(!mask);
+// Queries that share one mask: the mask has at most 4 Mi values (8 MiB), or a sixteenth of the map where that is more.
+static int64_t queries_of_piece(int64_t n_rows) {
+    constexpr int64_t most = int64_t(1) << 22, n_pieces = 16, step = 64;
+    return std::min(n_rows, std::max({ most / n_rows / step * step, GGML_PAD((n_rows + n_pieces - 1) / n_pieces, step), step }));
+}
+
+static ggml_tensor * some_queries(ggml_context * ctx, ggml_tensor * q, int64_t first, int64_t n) {
+    return ggml_view_3d(ctx, q, q->ne[0], n, q->ne[2], q->nb[1], q->nb[2], first * q->nb[1]);
+}
+
+ggml_tensor * illava_merger::size_mask(ggml_context * ctx, int64_t n) {
+    const int64_t n_rows = log_sizes->ne[0];
+    if (!mask_rows) {
+        mask_rows = ggml_cast(ctx, ggml_repeat_4d(ctx, log_sizes, n_rows, queries_of_piece(n_rows), 1, 1), GGML_TYPE_F16);
     }
+    return n == mask_rows->ne[1] ? mask_rows : ggml_view_2d(ctx, mask_rows, n_rows, n, mask_rows->nb[1], 0);
+}
+
+ggml_tensor * illava_merger::flash_attn(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale) {
+    const int64_t n_rows = q->ne[1], piece = queries_of_piece(n_rows);
+    ggml_tensor * out = nullptr;
+    for (int64_t first = 0; first < n_rows; first += piece) {
+        const int64_t n = std::min(piece, n_rows - first);
+        ggml_tensor * part = ggml_flash_attn_ext(ctx, some_queries(ctx, q, first, n), k, v, size_mask(ctx, n), scale, 0.0f, 0.0f);
+        ggml_prec_set_acc(part, GGML_PREC_F32);
+        out = out ? ggml_concat(ctx, out, part, 2) : part;
+    }
+    return out;
+}
+
+ggml_tensor * illava_merger::weigh(ggml_context * ctx, ggml_tensor * kq, float scale) const {
+    return ggml_add(ctx, kq, ggml_scale(ctx, log_sizes, 1.0f / scale));
+}
+
+// What follows a step that counted: the logs of the sizes, for every row of a unit alike; the class token stands for one.
+void illava_merger::weigh_from_here(ggml_context * ctx) {
+    const int64_t unit = schedule->unit_rows, n = sizes->ne[0];
+    log_sizes = ggml_log(ctx, sizes);
+    if (unit > 1) {
+        log_sizes = ggml_repeat_4d(ctx, ggml_reshape_2d(ctx, log_sizes, 1, n), unit, n, 1, 1);
+        log_sizes = ggml_reshape_1d(ctx, log_sizes, unit * n);
+    }
+    if (schedule->protected_rows > 0) {
+        log_sizes = ggml_pad(ctx, log_sizes, schedule->protected_rows, 0, 0, 0);
+    }
+    mask_rows = nullptr;
+}
+
+ggml_tensor * illava_merger::received(
+        ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * mask, float scale) const {
     const bool fused = !schedule->composed_score &&
         (!schedule->backend || illava_backend_has_score(schedule->backend, q, k, mask));
-    ggml_tensor * received = !fused
+    return !fused
         ? ggml_attn_score_composed(ctx, q, k, mask, scale)
         : ggml_attn_score         (ctx, q, k, mask, scale);
+}
 
-    const int64_t n_rows = received->ne[0] - schedule->protected_rows;
+ggml_tensor * illava_merger::score(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * mask, float scale) {
+    GGML_ASSERT(!mask); // windows do not merge
+    if (schedule->class_asks()) {
+        q = some_queries(ctx, q, q->ne[1] - 1, 1);
+    }
+    ggml_tensor * sum = nullptr;
+    if (counts_sizes()) {
+        const int64_t n_rows = q->ne[1], piece = queries_of_piece(k->ne[1]);
+        for (int64_t first = 0; first < n_rows; first += piece) {
+            const int64_t n    = std::min(piece, n_rows - first);
+            ggml_tensor * part = received(ctx, some_queries(ctx, q, first, n), k, size_mask(ctx, n), scale);
+            sum = sum ? ggml_add(ctx, sum, part) : part;
+        }
+    } else {
+        sum = received(ctx, q, k, nullptr, scale);
+    }
+
+    const int64_t n_rows = sum->ne[0] - schedule->protected_rows;
     if (schedule->protected_rows > 0) {
-        received = ggml_view_1d(ctx, received, n_rows, 0);
+        sum = ggml_view_1d(ctx, sum, n_rows, 0);
     }
     if (schedule->unit_rows > 1) {
-        received = ggml_reshape_2d(ctx, received, schedule->unit_rows, n_rows / schedule->unit_rows);
-        received = ggml_sum_rows(ctx, received);
-        received = ggml_reshape_1d(ctx, received, n_rows / schedule->unit_rows);
+        sum = ggml_reshape_2d(ctx, sum, schedule->unit_rows, n_rows / schedule->unit_rows);
+        sum = ggml_sum_rows(ctx, sum);
+        sum = ggml_reshape_1d(ctx, sum, n_rows / schedule->unit_rows);
     }
-    return received;
+    return sum;
 }
 
 ggml_tensor * illava_merger::merge(ggml_context * ctx, int il, ggml_tensor * x, int64_t & n_pos) {
@@ -148,6 +220,12 @@ ggml_tensor * illava_merger::merge(ggml_context * ctx, int il, ggml_tensor * x, 
     // one unit is one row of [unit * n_embd]: patch k of a group meets patch k of the others
     ggml_tensor * units = ggml_view_2d(ctx, x, n_embd * unit, n_units, x->nb[1] * unit, 0);
     ggml_tensor * y     = reduce(ctx, *step, units);
+    const illava_merge_names names(step->layer);
+    ggml_set_name(x, names.entering);
+    ggml_set_name(y, names.merged);
+    if (schedule->count_sizes) {
+        weigh_from_here(ctx);
+    }
     y = ggml_reshape_2d(ctx, y, n_embd, n_out);
 
     if (n_protected > 0) {
@@ -182,6 +260,20 @@ ggml_tensor * illava_merger::reduce(ggml_context * ctx, const illava_merge_step 
             return ggml_get_rows(ctx, units, kept);
         default:
             break;
+    }
+    if (illava_merge_in_graph(schedule->strategy)) {
+        ggml_tensor * features = schedule->rotary_keys ? units : illava_build_key_features(ctx, keys, n_units);
+        const auto alike = schedule->strategy == ILLAVA_STRATEGY_BIPARTITE
+            ? illava_build_bipartite(ctx, units, features, sizes, r)
+            : illava_build_assign   (ctx, units, features, sizes, scores, r);
+        for (size_t i = 0; i < alike.matches.size(); i++) {
+            const illava_match_names match(step.layer, i);
+            keep(alike.matches[i].gone, match.gone);
+            keep(alike.matches[i].into, match.into);
+        }
+        kept  = alike.kept;
+        sizes = alike.sizes;
+        return alike.x;
     }
     const auto & request = schedule->requests[&step - schedule->steps.data()];
     ggml_tensor * features = schedule->rotary_keys ? units : keys;

@@ -8,6 +8,7 @@
 #include "illava.h"
 
 #include "ggml.h"
+#include "illava-alike.h"
 #include "illava-graph.h"
 #include "illava-groups-graph.h"
 
@@ -27,11 +28,19 @@ struct illava_merge_schedule {
     int32_t protected_rows = 0;     // trailing rows (the class token) that are neither scored nor merged
     bool    rotary_keys    = false; // keys turn with their place, so that they do not tell what is alike
     bool    composed_score = false; // score by stock operations even where the backend has the fused one
+    bool    class_scores   = false; // rank by the attention of the class token alone, which is the last row
+    bool    count_sizes    = false; // a token that stands for s original ones counts s times in later layers' attention
 
     ggml_backend_t backend = nullptr; // the tower's, which decides; null counts as one with the fused score
 
-    std::vector<illava_group_request> requests; // [steps] of a strategy that merges by groups: its nodes point here
+    std::vector<illava_group_request> requests; // [steps] of a strategy whose groups a processor makes: its nodes point here
+
+    // Whether the class token alone is asked what it attends to.
+    bool class_asks() const { return protected_rows > 0 && (class_scores || strategy == ILLAVA_STRATEGY_PRUMERGE); }
 };
+
+// Whether the strategy's groups are made on the encoder's backend; else by custom nodes, which a CPU computes.
+bool illava_merge_in_graph(enum illava_strategy strategy);
 
 using illava_merge_schedule_ptr = std::shared_ptr<const illava_merge_schedule>;
 
@@ -53,7 +62,17 @@ struct illava_merge_names {
     char scores[GGML_MAX_NAME]; // f32 [units in]: sum over heads, queries and the unit's rows
     char kept  [GGML_MAX_NAME]; // i32 [units out]
     char order [GGML_MAX_NAME]; // i32 [units merged], least attended first
+    char entering[GGML_MAX_NAME]; // f32 [n_embd, rows], the residual that enters a step, and
+    char merged  [GGML_MAX_NAME]; // f32 [unit's floats, units out], what it leaves; for whoever times a graph
     char groups[GGML_MAX_NAME]; // f32 [units in, 2], see illava-groups-graph.h
+};
+
+// The same of one matching of a step, see illava_match_tensors.
+struct illava_match_names {
+    illava_match_names(int32_t layer, size_t match);
+
+    char gone[GGML_MAX_NAME];
+    char into[GGML_MAX_NAME];
 };
 
 // One per graph under construction. A layer calls attend() with what it gave to attention and, after the attention
@@ -65,6 +84,16 @@ class illava_merger {
     // q: [d, n_rows, n_head], k: [d, n_rows, n_head_kv], both permuted as attention takes them. The class token's row
     // is the last.
     void attend(ggml_context * ctx, int il, ggml_tensor * q, ggml_tensor * k, ggml_tensor * mask, float scale);
+
+    // Whether attention counts sizes from here on: softmax(scale * q k + log s), s = 1 for the class token. The two
+    // functions below then take the place of stock attention's, which has no mask that is one row for all queries.
+    bool counts_sizes() const { return log_sizes != nullptr; }
+
+    // q, k, v as ggml_flash_attn_ext takes them -> [d, n_head, n_rows]
+    ggml_tensor * flash_attn(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale);
+
+    // kq: [n_rows, n_rows, n_head], before it is scaled
+    ggml_tensor * weigh(ggml_context * ctx, ggml_tensor * kq, float scale) const;
 
     // x: [n_embd, n_rows] -> [n_embd, rows left]; n_pos follows.
     ggml_tensor * merge(ggml_context * ctx, int il, ggml_tensor * x, int64_t & n_pos);
@@ -78,7 +107,12 @@ class illava_merger {
   private:
     const illava_merge_step * step_at(int il) const;
 
-    ggml_tensor * score(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * mask, float scale) const;
+    ggml_tensor * score(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * mask, float scale);
+    ggml_tensor * received(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * mask, float scale) const;
+
+    // f16 [n_rows, n], n up to the queries of a piece: the logs of sizes, row for row the same
+    ggml_tensor * size_mask(ggml_context * ctx, int64_t n);
+    void          weigh_from_here(ggml_context * ctx);
 
     // units: [unit's floats, n] -> [unit's floats, n - r]; sets kept
     ggml_tensor * reduce(ggml_context * ctx, const illava_merge_step & step, ggml_tensor * units);
@@ -89,6 +123,8 @@ class illava_merger {
     ggml_tensor * keys     = nullptr;
     ggml_tensor * scores   = nullptr; // where the strategy ranks by attention
     ggml_tensor * sizes    = nullptr; // f32 [units], after a step by groups
+    ggml_tensor * log_sizes = nullptr; // f32 [rows], the class token's too, where attention counts them
+    ggml_tensor * mask_rows = nullptr; // f16 [rows, queries of a piece], made when it is needed
     int           merged   = -1;      // the layer `kept` belongs to
     int64_t       n_units  = 0;       // that entered it
     ggml_tensor * kept     = nullptr; // i32 [units left]

@@ -83,6 +83,28 @@ static std::vector<T> read(ggml_cgraph * gf, const char * name) {
     return data;
 }
 
+// Every unit's survivor, from the matchings of one step; `gone` in the order in which they went.
+static std::vector<int32_t> read_into(ggml_cgraph * gf, const illava_merge_step & step, int32_t n, std::vector<int32_t> & gone) {
+    std::vector<int32_t> into(n), alive(n);
+    std::iota(into.begin(), into.end(), 0);
+    std::iota(alive.begin(), alive.end(), 0);
+    for (size_t i = 0; ; i++) {
+        const illava_match_names names(step.layer, i);
+        if (!ggml_graph_get_tensor(gf, names.gone)) {
+            break;
+        }
+        const auto from = read<int32_t>(gf, names.gone);
+        const auto to   = read<float>  (gf, names.into);
+        for (size_t j = 0; j < from.size(); j++) {
+            into[alive.at(from[j])] = alive.at((int32_t) to[j]);
+            gone.push_back(alive.at(from[j]));
+        }
+        alive = illava_survivors(into);
+    }
+    illava_follow(into);
+    return into;
+}
+
 void illava_probe::after(ggml_cgraph * gf) {
     const int64_t t_end_us = worked_us();
 
@@ -132,15 +154,21 @@ void illava_probe::after(ggml_cgraph * gf) {
                 trace.merged.resize(step.r / schedule->unit_rows);
                 break;
             default: {
-                const auto into = illava_read_into(read<float>(gf, names.groups).data(), trace.n_in);
+                const auto into = illava_merge_in_graph(schedule->strategy)
+                    ? read_into(gf, step, trace.n_in, trace.merged)
+                    : illava_read_into(read<float>(gf, names.groups).data(), trace.n_in);
                 trace.kept   = illava_survivors(into);
                 trace.groups = illava_list_groups(into, original);
-                for (int32_t i = 0; i < trace.n_in; i++) {
-                    if (into[i] != i) {
-                        trace.merged.push_back(i);
+                if (schedule->strategy != ILLAVA_STRATEGY_ASSIGN) { // which names them least attended first
+                    trace.merged.clear();
+                    for (int32_t i = 0; i < trace.n_in; i++) {
+                        if (into[i] != i) {
+                            trace.merged.push_back(i);
+                        }
                     }
                 }
                 sizes = illava_group_sizes(into, sizes.empty() ? nullptr : sizes.data(), trace.kept);
+                trace.sizes = sizes;
             }
         }
         for (auto * indices : { &trace.kept, &trace.merged }) {
@@ -158,8 +186,7 @@ std::vector<float> illava_probe::read_scores(ggml_cgraph * gf, const illava_merg
     std::vector<float> scores = read<float>(gf, illava_merge_names(step.layer).scores);
 
     // every row of the set asks, the class token too; where it alone asks, it is the only one
-    const bool   class_asks = schedule->strategy == ILLAVA_STRATEGY_PRUMERGE && schedule->protected_rows > 0;
-    const double queries    = class_asks ? 1.0 : (double) (rows + schedule->protected_rows);
+    const double queries  = schedule->class_asks() ? 1.0 : (double) (rows + schedule->protected_rows);
     const double n_summed   = (double) n_head * queries * schedule->unit_rows;
     for (float & score : scores) {
         score = (float) (score / n_summed);

@@ -164,11 +164,23 @@ static illava_merge_schedule_ptr make_schedule(
     if (grid != ILLAVA_GRID_FAITHFUL && grid != ILLAVA_GRID_REFERENCE) {
         illava_fail(ILLAVA_BAD_ARG, "grid = %d: 0 (faithful) or 1 (reference)", grid);
     }
-    const enum illava_strategy strategy = illava_check_strategy(&params.strategy, ILLAVA_STRATEGY_PRUMERGE);
+    const enum illava_strategy strategy = illava_check_strategy(&params.strategy, /*decoder =*/ false);
+    int32_t score;
+    memcpy(&score, &params.score, sizeof(score));
+    if (score != ILLAVA_TOWER_SCORE_RECEIVED && score != ILLAVA_TOWER_SCORE_CLASS) {
+        illava_fail(ILLAVA_BAD_ARG, "score = %d: 0 (attention received) or 1 (the class token's attention)", score);
+    }
     if (params.n_steps == 0) {
         return nullptr;
     }
     illava_require(params.steps, "steps");
+    if (score == ILLAVA_TOWER_SCORE_CLASS && !vision.model().class_embedding) {
+        illava_fail(ILLAVA_UNSUPPORTED, "score = 1: the image encoder (%s) has no class token; rank by attention received, 0",
+            vision.projector.c_str());
+    }
+    if (params.count_sizes && !illava_strategy_counts(strategy)) {
+        illava_fail(ILLAVA_BAD_ARG, "count_sizes: strategy %d keeps no sizes; take bipartite, kmeans, greedy or assign", (int) strategy);
+    }
 
     auto schedule = std::make_shared<illava_merge_schedule>();
     schedule->steps.assign(params.steps, params.steps + params.n_steps);
@@ -180,6 +192,8 @@ static illava_merge_schedule_ptr make_schedule(
     schedule->n_layer        = vision.n_layer_run();
     schedule->rotary_keys    = vision.is_qwen();
     schedule->composed_score = params.composed_score;
+    schedule->class_scores   = score == ILLAVA_TOWER_SCORE_CLASS;
+    schedule->count_sizes    = params.count_sizes;
     schedule->backend        = vision.parts.backend;
 
     // a step of r = 0 is checked like any other and then leaves no node behind
