@@ -98,8 +98,8 @@ fn a_video_is_shown_as_run_shows_it() {
     // Each frame's 7 x 7 cells pooled to 4 x 4, and a newline; two pairs of frames; eight pictures of 7 x 7.
     for (name, schedule, expected) in [
         ("hf-llava_onevision-f32", "video", Some(12 * 16 + 1)),
-        ("hf-qwen2_vl-f32", "qwen2vl", None),
-        ("hf-llava-f32", "image", Some(8 * 49)),
+        ("hf-qwen2_vl-f32", "balanced", None),
+        ("hf-llava-f32", "balanced", Some(8 * 49)),
     ] {
         let served = Served::start(name, &[&EXACT[..], &["--media-path", &folder]].concat());
         let of_run = run(name, &["--video".to_owned(), file.display().to_string()], &[]);
