@@ -1,0 +1,55 @@
+"""Writes the pair as GGUF: text.gguf as the package has it, mmproj.gguf from tower and projector."""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from .tower import EPSILON, HEADS, LAYERS, MEAN, PATCH, STD, WIDTH, position_table
+
+TEXT_WIDTH = 576
+SIDE = 336
+
+
+def write_projector(path: Path, tensors: dict[str, np.ndarray], projector: dict[str, np.ndarray], side: int = SIDE) -> None:
+    """Writes tower and projector; matrices in f16, all else in f32."""
+    writer = gguf.GGUFWriter(path, "clip")
+    writer.add_string("general.name", "DINOv2 ViT-S/14, projector for SmolLM2-135M-Instruct")
+    writer.add_string("general.license", "apache-2.0")
+    for key, value in (("has_vision_encoder", True), ("has_llava_projector", True), ("use_gelu", True)):
+        writer.add_bool("clip." + key, value)
+    writer.add_string("clip.projector_type", "mlp")
+    for key, number in (
+        ("image_size", side),
+        ("patch_size", PATCH),
+        ("embedding_length", WIDTH),
+        ("feed_forward_length", 4 * WIDTH),
+        ("block_count", LAYERS),
+        ("attention.head_count", HEADS),
+        ("projection_dim", TEXT_WIDTH),
+    ):
+        writer.add_uint32("clip.vision." + key, number)
+    writer.add_float32("clip.vision.attention.layer_norm_epsilon", EPSILON)
+    writer.add_array("clip.vision.image_mean", list(MEAN))
+    writer.add_array("clip.vision.image_std", list(STD))
+    writer.add_array("clip.vision.feature_layer", [LAYERS])
+    writer.add_string("clip.vision.mm_patch_merge_type", "flat")
+    for key, text in (
+        ("family", "llava"),
+        ("projector_activation", "gelu"),
+        ("class_token", "first"),
+        ("image_aspect_ratio", "pad"),
+        ("resample", "bicubic"),
+    ):
+        writer.add_string("illava.vision." + key, text)
+    writer.add_array("illava.vision.pad_color", [round(255 * mean) for mean in MEAN])
+
+    own = {name: value for name, value in tensors.items() if name.startswith("v.")}
+    own["v.position_embd.weight"] = position_table(tensors, side // PATCH)
+    for name, value in {**own, **projector}.items():
+        matrix = name.endswith(".weight") and value.ndim > 1 and name != "v.position_embd.weight"
+        writer.add_tensor(name, np.ascontiguousarray(value, np.float16 if matrix else np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

