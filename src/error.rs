@@ -154,7 +154,7 @@ fields! {
     JsonSchema "json_schema",
     TopLogprobs "top_logprobs",
     // Of the program that answers.
-    ContextSize "context size",
+    ContextSize "n_ctx",
     ChatTemplate "chat template",
     ImageMaxTokens "limit of tokens per picture",
     VideoFrames "number of video frames",

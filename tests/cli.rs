@@ -197,6 +197,30 @@ fn grammars_hold() {
 }
 
 #[test]
+fn stop_texts_penalties_and_log_probabilities() {
+    let asked = |extra: &[&str]| {
+        let args = [&["-n", "12", "--ignore-eos", "--report", "-"][..], extra].concat();
+        let outcome = ask("siglip-qwen2-f32", &args);
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        serde_json::from_str::<Value>(outcome.stdout.lines().last().unwrap()).unwrap()
+    };
+    let text = |report: &Value| report["text"].as_str().unwrap().to_owned();
+    let plain = asked(&["--n-probs", "2"]);
+    let tokens = plain["logprobs"].as_array().unwrap_or_else(|| panic!("{plain}"));
+    assert_eq!((tokens.len(), tokens[0]["top"].as_array().map(Vec::len)), (12, Some(2)), "{plain}");
+    // Any letter of the answer ends it, and is not shown.
+    let letter = text(&plain).trim().chars().nth(1).unwrap().to_string();
+    let stopped = text(&asked(&["-r", &letter]));
+    assert!(!stopped.contains(&letter) && text(&plain).starts_with(&stopped), "{stopped}");
+    let first = tokens[0]["id"].as_i64().unwrap();
+    let other = asked(&["--n-probs", "0", "--logit-bias", &format!("{first}-inf")]);
+    assert_ne!(other["logprobs"][0]["id"].as_i64(), Some(first), "{other}");
+    let penalised = asked(&["--repeat-penalty", "50", "--repeat-last-n", "-1", "--presence-penalty", "9"]);
+    assert_ne!(text(&penalised), text(&plain));
+    ask("siglip-qwen2-f32", &["--repeat-penalty", "0"]).fails(2, "--repeat-penalty 0");
+}
+
+#[test]
 fn a_persons_text_is_never_a_special_token() {
     let special = |text: &str| -> usize {
         let file = scratch("trace-special.json");

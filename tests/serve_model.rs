@@ -130,6 +130,16 @@ fn answers() {
     let reply = server.ask(&"the shape ".repeat(3000));
     reply.fails(400, "");
     assert_eq!(reply.json()["error"]["type"], "exceed_context_size_error");
+    // Every picture counts, though none was encoded.
+    let many = server.chat(&about(&[picture.as_str(); 32], "which"));
+    many.fails(400, "");
+    let one = server.chat(&short(about(&[&picture], "which"))).json()["usage"].clone();
+    let tokens = |usage: &Value, name: &str| usage[name].as_u64().unwrap();
+    let text_and_pictures =
+        tokens(&one, "prompt_tokens") + 31 * tokens(&one["prompt_tokens_details"], "image_tokens");
+    let told = many.json()["error"]["n_prompt_tokens"].as_u64().unwrap();
+    // The template may write a space or a line break about each.
+    assert!(told.abs_diff(text_and_pictures) <= 2 * 32, "{told} told, {text_and_pictures} true");
     for (merge, part) in [
         (json!({ "vit_layers": [99], "vit_r": 4 }), "99"),
         (json!({ "vit_layers": [3], "vit_r": 100_000 }), "100000"),

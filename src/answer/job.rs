@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::prompt::Chunk;
 use crate::request::{self, Grammar, Limits, Sampling};
 use crate::schedule::Schedule;
-use crate::see::{EncodedImage, Key, VisualInput};
+use crate::see::{EncodedImage, Expected, Key, VisualInput};
 
 /// How an answer is drawn, and when it ends.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -70,6 +70,8 @@ pub struct Job {
 pub struct PromptPicture {
     pub key: Key,
     pub source: PictureSource,
+    /// Tokens it will bring, as far as they are known before it is encoded.
+    pub expected: Expected,
 }
 
 pub enum PictureSource {

@@ -13,7 +13,7 @@ use super::sizing::closed_up;
 use super::slot::{self, Slot, Stage, Work};
 use super::task::Task;
 use super::{Decoder, Delta, Done, Entry, Failed, Finish, Job, Rows, SegmentInfo, SlotView, Started, count};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Field, Kind};
 use crate::pair::Facts;
 use crate::schedule::Score;
 use crate::see::{EncodeJob, Encoded, EncodedImage, PictureCacheView};
@@ -401,8 +401,8 @@ impl<D: Decoder> Scheduler<D> {
         self.slots.iter().position(|slot| slot.work.as_ref().is_some_and(|work| work.task.id == id))
     }
 
-    /// Why a prompt does not fit, with its tokens and what a slot takes. Pictures not yet encoded
-    /// count one token each.
+    /// Why a prompt does not fit, with its tokens and what a slot takes. Pictures that are not
+    /// encoded yet count what they are expected to bring.
     fn too_long(&self, task: &Task) -> Option<(Error, (u32, u32))> {
         let limit = self.slot_cells();
         let prompt = task.prompt_tokens();
@@ -410,13 +410,17 @@ impl<D: Decoder> Scheduler<D> {
             let error = Error::new(
                 Kind::Context,
                 format!(
-                    "{what}: shorten the prompt, merge more, or give a larger context (-c, shared by -np slots)"
+                    "{what}: shorten the prompt, merge more, or give a larger context ({}), which the slots share",
+                    Field::ContextSize
                 ),
             );
-            Some((error, (prompt, limit)))
+            Some((error, (task.about_tokens(), limit)))
         };
         if prompt >= limit {
-            return refuse(format!("the prompt has {prompt} tokens, a slot takes {limit} with the answer"));
+            return refuse(format!(
+                "the prompt has {} tokens, a slot takes {limit} with the answer",
+                task.about_tokens()
+            ));
         }
         let segments = self.settings.cells.iter().enumerate().skip(1);
         for (i, &cells) in segments {

@@ -14,7 +14,7 @@ use crate::pair::Facts;
 use crate::prompt::{Chunk, Message};
 use crate::report::{Report, Trace};
 use crate::schedule::{Positions, Schedule};
-use crate::see::{EncodedImage, Encoder, Key, VisualInput};
+use crate::see::{EncodedImage, Encoder, Expected, Key, VisualInput};
 use crate::stop::Stop;
 
 /// A loaded pair of text model and image encoder.
@@ -210,7 +210,11 @@ impl<E: Engine> Session<E> {
             .iter()
             .map(|&number| {
                 let Shown { image, key, .. } = &self.shown[number];
-                PromptPicture { key: *key, source: PictureSource::Encoded(Arc::clone(image)) }
+                PromptPicture {
+                    key: *key,
+                    source: PictureSource::Encoded(Arc::clone(image)),
+                    expected: Expected::default(),
+                }
             })
             .collect();
         self.make_room(&prompt, &pictures, how.limits.max_tokens)?;

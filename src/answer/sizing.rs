@@ -1,7 +1,7 @@
 //! How many cells each segment of the KV cache gets: what it will hold, so that merging saves
 //! memory and not only time.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 use crate::see::EncodedImage;
 
 /// Where the size of the first segment comes from.
@@ -91,13 +91,15 @@ impl Demand {
         if prompt >= limit {
             let visual = self.visual.first().copied().unwrap_or(0);
             let what = match sizing {
-                Sizing::Fit => "this model was trained for a context of",
-                Sizing::Cells(_) => "the context (-c) has",
+                Sizing::Fit => "this model was trained for a context of".to_owned(),
+                Sizing::Cells(_) => format!("the context ({}) has", Field::ContextSize),
             };
             return Err(Error::new(
                 Kind::Context,
                 format!(
-                    "the prompt has {prompt} tokens ({visual} of pictures), {what} {limit}: shorten it, merge more with --keep, or give a larger -c"
+                    "the prompt has {prompt} tokens ({visual} of pictures), {what} {limit}: shorten it, merge more with {}, or give a larger context ({})",
+                    Field::Keep,
+                    Field::ContextSize
                 ),
             ));
         }

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::prompt::Chunk;
 use crate::report::milliseconds;
 use crate::schedule::{Positions, Schedule, Score};
-use crate::see::{EncodedImage, Key, VisualInput, decoded_key, encoded_key};
+use crate::see::{EncodedImage, Expected, Key, VisualInput, decoded_key, encoded_key};
 
 /// A job on its way.
 pub(super) struct Task {
@@ -41,6 +41,8 @@ pub(super) struct TaskPicture {
     /// What its encoding is known by, and what it leaves in the decoder's cache.
     pub encoded: Key,
     pub decoded: Key,
+    /// Tokens it will bring, until it is encoded.
+    pub expected: Expected,
     /// Its plan cut at the context's merge layers. Without embeddings where the cache has them.
     pub image: Option<EncodedImage>,
     /// What the decoder did to it.
@@ -86,7 +88,15 @@ impl Task {
                 PictureSource::Encoded(image) => (None, Some(image), picture.key),
             };
             let decoded = decoded_key(&encoded, &job.schedule);
-            TaskPicture { pixels, given, encoded, decoded, image: None, steps: Vec::new() }
+            TaskPicture {
+                pixels,
+                given,
+                encoded,
+                decoded,
+                expected: picture.expected,
+                image: None,
+                steps: Vec::new(),
+            }
         });
         Ok(Self {
             id: job.id,
@@ -109,18 +119,25 @@ impl Task {
         count(self.entries.iter().filter(|entry| matches!(entry, Entry::Token(_))).count())
     }
 
-    /// Text tokens and embeddings, as far as the pictures are encoded; the others count one.
+    /// Text tokens and embeddings, no fewer: pictures that are not encoded count what they bring for certain.
     pub(super) fn prompt_tokens(&self) -> u32 {
-        self.entries.iter().map(|entry| self.tokens_of(*entry)).sum()
+        self.tokens(|expected| expected.least)
     }
 
-    fn tokens_of(&self, entry: Entry) -> u32 {
-        match entry {
+    /// The same, as near as can be told: pictures that are not encoded count what they are expected to bring.
+    pub(super) fn about_tokens(&self) -> u32 {
+        self.tokens(|expected| expected.about)
+    }
+
+    fn tokens(&self, expected: impl Fn(Expected) -> u32) -> u32 {
+        let of = |entry: &Entry| match entry {
             Entry::Token(_) => 1,
             Entry::Image(number) => {
-                self.pictures[number].image.as_ref().map_or(1, |image| image.plan.tokens.max(1))
+                let picture = &self.pictures[*number];
+                picture.image.as_ref().map_or(expected(picture.expected), |image| image.plan.tokens).max(1)
             }
-        }
+        };
+        self.entries.iter().map(of).fold(0, u32::saturating_add)
     }
 
     /// The first position after the prompt, whose pictures are encoded.

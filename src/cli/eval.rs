@@ -17,6 +17,12 @@ use crate::schedule::Subject;
 pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     let load = settings::load(&flags.model, None)?;
     let choice = settings::choice(&flags.merge)?;
+    let greedy = Generation::greedy(None);
+    let how = Generation {
+        limits: flags.ends.limits(Some(flags.predict))?,
+        sampling: flags.penalties.over(greedy.sampling)?,
+        ..greedy
+    };
     let plot = flags.plot.as_deref().map(|path| Ok((path, output::plot_format(path)?))).transpose()?;
     let mut set = eval::read(&flags.set, flags.metric.as_deref().map(metric).transpose()?)?;
     if let Some(limit) = flags.limit {
@@ -37,10 +43,9 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     progress.clear();
 
     let mut log = match &flags.log {
-        Some(path) => Log::open(path, &run_name(&load, &set, &subjects, instruction, flags))?,
+        Some(path) => Log::open(path, &run_name(&load, &set, &subjects, instruction, flags, &how))?,
         None => Log::default(),
     };
-    let how = Generation::greedy(Some(flags.predict));
     let schedule = subjects[0].schedule.clone();
     let mut session = Session::new(engine, schedule, Sizing::Fit, load.stop);
     let runner = Runner { set: &set, subjects: &subjects, how: &how, instruction, frames };
@@ -90,15 +95,19 @@ fn run_name(
     subjects: &[Subject],
     instruction: &str,
     flags: &EvalFlags,
+    how: &Generation,
 ) -> String {
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
     let schedules: Vec<String> =
         subjects.iter().map(|subject| format!("{}={:?}", subject.name, subject.schedule)).collect();
-    // Only where it says something: logs of sets without videos stay what they were.
-    let wish = match (flags.frames.video_fps, flags.frames.video_frames) {
+    // Only if it says something: logs of sets without videos, and of plain greedy answers, stay what they were.
+    let mut wish = match (flags.frames.video_fps, flags.frames.video_frames) {
         (None, None) => String::new(),
         asked => format!(" {asked:?}"),
     };
+    if *how != Generation::greedy(Some(flags.predict)) {
+        wish.push_str(&format!(" {how:?}"));
+    }
     let text = format!(
         "{:?} {} {:?} {} {} {:?} {} {instruction:?} {} {}",
         load.text,

@@ -39,6 +39,9 @@ impl Run {
     pub fn new(flags: &RunFlags) -> Result<Self> {
         let (choice, how) = (choice(&flags.merge)?, generation(&flags.sampling)?);
         let frames = frames(&flags.videos.frames)?;
+        if flags.sampling.n_probs.is_some() && flags.report.is_none() {
+            return Err(Error::usage("--n-probs: the numbers go into the report; give --report too"));
+        }
         Ok(Self {
             load: load(&flags.model, flags.chat_template.clone())?,
             choice,
@@ -323,6 +326,7 @@ mod tests {
             (vec!["--presence-penalty", "inf"], "--presence-penalty inf"),
             (vec!["--logit-bias", "5"], "--logit-bias 5"),
             (vec!["--n-probs", "21"], "--n-probs 21"),
+            (vec!["--n-probs", "2"], "give --report too"),
             (vec!["-r", &"x".repeat(300)], "--stop: a text of 300 bytes"),
             (vec!["--grammar", &deep], "--grammar: brackets deeper"),
             (vec!["--json-schema", &nested], "--json-schema: it nests deeper"),

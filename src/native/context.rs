@@ -10,7 +10,7 @@ use super::model::TextModel;
 use super::step::{MergeStep, Strategy};
 use super::trace::Trace;
 use super::{FlashAttention, KvType};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 
 /// What a context is made of.
 #[derive(Debug, Clone)]
@@ -254,7 +254,10 @@ impl Context {
         super::callback::resume();
         match status {
             0 => Ok(()),
-            1 => Err(Error::new(Kind::Context, "the context is full; give a larger one with -c")),
+            1 => Err(Error::new(
+                Kind::Context,
+                format!("the context is full; give a larger one ({})", Field::ContextSize),
+            )),
             2 => Err(Error::interrupted()),
             status => {
                 let reason = reason.unwrap_or_else(|| format!("status {status}"));

@@ -10,10 +10,8 @@ use crate::error::Result;
 use crate::media::Pixels;
 use crate::native::{FlashAttention, KvType, TextOutline, Vision, VisionInfo, VisionOptions};
 use crate::report;
-use crate::schedule::{
-    Choice, Grid, MergeFlag, Plan, Preset, Recommended, Shape, Strategy, TilePlan, select,
-};
-use crate::see::{Prepared, Processor, Tower, Visual};
+use crate::schedule::{Choice, Grid, MergeFlag, Plan, Preset, Recommended, Shape, Strategy, select};
+use crate::see::{Prepared, Processor, Tower, Visual, expected_rows};
 
 /// Everything `inspect` says.
 #[derive(Debug, Serialize)]
@@ -351,34 +349,6 @@ fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// Rows of the span with every tile's survivors spread evenly over its cells, and whether that is
-/// an estimate: which cells survive decides what lies in the padding and what shares a pooled cell.
-fn merged_rows(
-    picture: &PictureFacts,
-    plans: &[TilePlan],
-    group: u32,
-    grid: Grid,
-    newline: bool,
-) -> Result<(u32, bool)> {
-    let merged = plans.iter().any(|plan| plan.steps.iter().any(|step| step.r > 0));
-    let gridded = matches!(picture.arrangement, Arrangement::Anyres { .. } | Arrangement::Video { .. });
-    let relabel = merged && gridded && grid == Grid::Reference;
-    let spread = |tile: &[u32; 2], plan: &TilePlan| {
-        if relabel {
-            return assembly::relabelled(plan.tokens);
-        }
-        let cells = cells(tile, group);
-        let all = u64::from(cells.0 * cells.1);
-        let kept = (0..plan.tokens)
-            .map(|i| u32::try_from(u64::from(i) * all / u64::from(plan.tokens.max(1))).unwrap_or(0));
-        Ok(Survivors { cells, kept: kept.collect() })
-    };
-    let survivors =
-        picture.tiles.iter().zip(plans).map(|(t, p)| spread(t, p)).collect::<Result<Vec<Survivors>>>()?;
-    let rows = count(assembly::rows(picture.arrangement, &survivors, newline).len());
-    Ok((rows, merged && gridded && !relabel))
-}
-
 fn presets(
     pair: &Pair,
     shape: &Shape,
@@ -421,7 +391,10 @@ fn presets(
             for picture in pictures {
                 let patches: Vec<u32> = picture.tiles.iter().map(|[x, y]| x * y).collect();
                 let planned = Plan::encoder(&schedule, shape, &patches).and_then(|tiles| {
-                    let (tokens, estimated) = merged_rows(picture, &tiles, shape.group, grid, newline)?;
+                    let cells: Vec<(u32, u32)> =
+                        picture.tiles.iter().map(|tile| cells(tile, shape.group)).collect();
+                    let (tokens, estimated) =
+                        expected_rows(&cells, &tiles, picture.arrangement, grid, newline)?;
                     Ok((Plan::of_span(&schedule, shape, tiles, picture.tokens, tokens)?, estimated))
                 });
                 match planned {

@@ -10,6 +10,7 @@ mod encode;
 mod encoded;
 mod encoder_thread;
 mod identity;
+mod outline;
 mod processor;
 mod sizes;
 mod store;
@@ -24,6 +25,8 @@ pub use encoded::EncodedImage;
 #[cfg(test)]
 pub(crate) use encoded::tests::picture;
 pub use encoder_thread::{EncodeJob, Encoded, EncoderThread};
+pub(crate) use outline::rows as expected_rows;
+pub use outline::{Expected, Outline};
 pub(crate) use processor::{Prepared, Processor};
 pub use store::Store;
 pub(crate) use strategy::in_decoder;

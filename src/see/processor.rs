@@ -13,7 +13,7 @@ use crate::native::{Gguf, VisionInfo};
 
 /// How pictures are cut.
 #[derive(Debug, Clone, PartialEq)]
-enum Cutting {
+pub(super) enum Cutting {
     /// By llama.cpp's own preprocessing: files that do not say what their model wants.
     Library,
     /// Squeezed into a square.
@@ -54,19 +54,19 @@ pub(crate) struct Prepared {
 /// A model's processor.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Processor {
-    cutting: Cutting,
-    video_rule: Option<VideoRule>,
+    pub(super) cutting: Cutting,
+    pub(super) video_rule: Option<VideoRule>,
     pub filter: Filter,
     mean: [f32; 3],
     std: [f32; 3],
     /// Pixels of an encoder input's side, where that is fixed.
-    side: u32,
+    pub(super) side: u32,
     /// Patches of that side.
     cells: u32,
     /// Rows a picture may have, where tiles can be left out (`--image-max-tokens`).
     max_tokens: Option<u32>,
     /// Pixels that both sides of an input of free size are multiples of.
-    factor: u32,
+    pub(super) factor: u32,
     /// The newline row; empty where the file has none.
     pub newline: Vec<f32>,
 }
@@ -150,6 +150,23 @@ impl Processor {
             },
             remarks,
         ))
+    }
+
+    /// One made by hand, its inputs `side` pixels wide in patches of `patch`.
+    #[cfg(test)]
+    pub(super) fn of_parts(cutting: Cutting, video_rule: Option<VideoRule>, side: u32, patch: u32) -> Self {
+        Self {
+            cutting,
+            video_rule,
+            filter: Filter::default(),
+            mean: [0.5; 3],
+            std: [0.5; 3],
+            side,
+            cells: side / patch,
+            max_tokens: None,
+            factor: patch * 2,
+            newline: Vec::new(),
+        }
     }
 
     /// Whether a picture is cut otherwise where the conversation shows several.
@@ -248,7 +265,7 @@ impl Processor {
     }
 
     /// The resolutions that give a picture no more rows than it may have; none: the whole alone.
-    fn affordable(
+    pub(super) fn affordable(
         &self,
         pinpoints: &[(u32, u32)],
         arrange: &dyn Fn((u32, u32)) -> Arrangement,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::cache::Key;
 use super::processor::Processor;
 use super::visual::Visual;
-use super::{ComputeLock, EncodedImage, Encoder, identity};
+use super::{ComputeLock, EncodedImage, Encoder, Outline, identity};
 use crate::error::{Error, Result};
 use crate::media::video::Sampling;
 use crate::native::{Gguf, Vision, VisionInfo, VisionOptions};
@@ -79,6 +79,13 @@ impl TowerEncoder {
     /// Encodes in pieces from now on, between which whoever holds the same lock can compute.
     pub fn share(&mut self, lock: ComputeLock) {
         self.lock = Some(lock);
+    }
+
+    /// The rules for the tokens of a span, which need no tower.
+    #[must_use]
+    pub fn outline(&self) -> Outline {
+        let patch = self.tower.info().patch_size;
+        Outline { processor: self.tower.processor.clone(), patch, shape: self.shape.clone() }
     }
 
     /// Inputs of the encoder for `visual`, the two frames of a temporal patch one after the other; `None` if llama.cpp

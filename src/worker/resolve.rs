@@ -11,7 +11,7 @@ use crate::pair::{TextSide, usual_choice};
 use crate::prompt::{Message, Part};
 use crate::request::{self, Request};
 use crate::schedule::{Choice, Schedule, not_cut};
-use crate::see::VisualInput;
+use crate::see::{Expected, Outline, Visual, VisualInput};
 
 /// No token stands for more bytes of text than this; so a text of more bytes than tokens fit
 /// times this need not be tokenised to be refused.
@@ -20,6 +20,8 @@ const TOKEN_BYTES: usize = 1024;
 /// What a worker holds requests against.
 pub(super) struct Resolver {
     pub text: TextSide,
+    /// The rules for the tokens of pictures; `None` without an image encoder.
+    pub outline: Option<Outline>,
     /// What was asked of the worker when it was started.
     pub choice: Choice,
     pub default: Schedule,
@@ -40,13 +42,19 @@ impl Resolver {
         let pictures = request.media.iter().filter(|one| one.frames.is_none()).count();
         let several = facts.counts_pictures && pictures > 1;
         let media_ms = request.media.iter().fold(0.0, |sum, picture| sum + picture.decode_ms);
+        let expected = |visual: &Visual<'_>| {
+            self.outline
+                .as_ref()
+                .map_or_else(Expected::default, |outline| outline.expected(visual, &schedule))
+        };
         let pictures = request.media.into_iter().enumerate();
-        let pictures = pictures.map(|(i, picture)| self::picture(i, picture, several));
+        let pictures = pictures.map(|(i, picture)| self::picture(i, picture, several, expected));
+        let pictures = pictures.collect::<Result<_>>()?;
         Ok(Job {
             id: request.id,
             scope: request.scope,
             prompt,
-            pictures: pictures.collect::<Result<_>>()?,
+            pictures,
             schedule,
             how: Generation {
                 limits: request.limits,
@@ -87,7 +95,7 @@ impl Resolver {
         Err(Error::new(
             Kind::Context,
             format!(
-                "the prompt has {bytes} bytes of text, which no {} tokens hold, and a slot takes no more: shorten it, or give a larger {}, which the slots share",
+                "the prompt has {bytes} bytes of text, which no {} tokens hold, and a slot takes no more: shorten it, or give a larger context ({}), which the slots share",
                 self.slot_cells,
                 Field::ContextSize
             ),
@@ -97,7 +105,12 @@ impl Resolver {
 
 /// # Errors
 /// [`Kind::Media`] for pixels that are no picture or video of the size they are said to have.
-fn picture(i: usize, picture: request::Picture, several: bool) -> Result<PromptPicture> {
+fn picture(
+    i: usize,
+    picture: request::Picture,
+    several: bool,
+    expected: impl Fn(&Visual<'_>) -> Expected,
+) -> Result<PromptPicture> {
     let (width, height, bytes) = (picture.width, picture.height, picture.rgb.len());
     let sides = [width, height, picture.frames.unwrap_or(1)];
     let whole = sides.iter().try_fold(3_u64, |product, &side| product.checked_mul(u64::from(side)));
@@ -116,9 +129,10 @@ fn picture(i: usize, picture: request::Picture, several: bool) -> Result<PromptP
             VisualInput::Video(frames.map(|frame| pixels(frame.to_vec())).collect())
         }
     };
-    let source =
-        PictureSource::Pixels { input: Arc::new(input), several: several && picture.frames.is_none() };
-    Ok(PromptPicture { key: picture.key, source })
+    let several = several && picture.frames.is_none();
+    let expected = expected(&input.visual(several));
+    let source = PictureSource::Pixels { input: Arc::new(input), several };
+    Ok(PromptPicture { key: picture.key, source, expected })
 }
 
 #[cfg(test)]
@@ -136,7 +150,7 @@ mod tests {
             decode_ms: 0.0,
             remark: None,
         };
-        let source = |given| match picture(0, given, true).unwrap().source {
+        let source = |given| match picture(0, given, true, |_| Expected::default()).unwrap().source {
             PictureSource::Pixels { input, several } => (input, several),
             PictureSource::Encoded(_) => panic!("pixels"),
         };
@@ -156,7 +170,7 @@ mod tests {
             of(0, 0, Some(0), 0),
             of(u32::MAX, u32::MAX, Some(u32::MAX), 3),
         ] {
-            assert_eq!(picture(0, wrong, false).err().unwrap().kind(), Kind::Media);
+            assert_eq!(picture(0, wrong, false, |_| Expected::default()).err().unwrap().kind(), Kind::Media);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::media::video::FrameChoice;
 use crate::pair::{self, LoadSettings, Loading};
 use crate::report;
 use crate::schedule::{Choice, MergeFlag, Preset};
-use crate::see::{EncodeJob, Encoded, EncoderThread, Store};
+use crate::see::{EncodeJob, Encoded, EncoderThread, Store, TowerEncoder};
 
 /// What a service is made of.
 #[derive(Debug, Clone)]
@@ -72,6 +72,7 @@ impl Service {
             (Some((folder, limit)), Some(encoder)) => Some(Store::open(folder, encoder.identity()?, *limit)?),
             _ => None,
         };
+        let outline = encoder.as_ref().map(TowerEncoder::outline);
         let encoder = EncoderThread::new(encoder, store);
         let (encode, jobs) = channel();
         let encoder = std::thread::Builder::new()
@@ -94,6 +95,7 @@ impl Service {
         let scheduler = Scheduler::new(decoder, facts, settings);
         let resolver = Resolver {
             text,
+            outline,
             choice: options.choice.clone(),
             default,
             merge_layers: layout.merge_layers,

@@ -370,3 +370,23 @@ fn the_report_tells_what_the_slot_used() {
     assert_eq!(report.bytes.kv, 20 * (2 + 6 + 3) + 20 * (2 + 3 + 3));
     assert_eq!(report.bytes.kv_without_merge, 40 * (2 + 12 + 3));
 }
+
+/// Pictures that are not encoded count as well: what they bring is known from their sizes.
+#[test]
+fn a_prompt_that_is_too_long_counts_every_picture() {
+    let told = |least, about| {
+        let mut bench = Bench::new(1);
+        let expected = crate::see::Expected { least, about };
+        let pictures = (0..6).map(|i| crate::answer::PromptPicture { expected, ..picture(i, 9) }).collect();
+        bench.submit(Job { pictures, ..job(1, &format!("a{}", "\u{1}".repeat(6)), 2) });
+        bench.run();
+        let failed = bench.failed(1);
+        (failed.message.clone(), failed.context.unwrap().0)
+    };
+    // Certain: it is refused before any picture is encoded. BOS, a letter, six pictures.
+    let (message, tokens) = told(9, 9);
+    assert!(message.contains("56 tokens") && tokens == 56, "{message}");
+    // Not certain: some are encoded until it is, and the others still count.
+    let (message, tokens) = told(1, 9);
+    assert!(message.contains("56 tokens") && tokens == 56, "{message}");
+}

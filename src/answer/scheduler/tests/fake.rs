@@ -10,7 +10,7 @@ use crate::media::Pixels;
 use crate::pair::facts;
 use crate::prompt::Chunk;
 use crate::schedule::{Amount, HalfSchedule, Schedule};
-use crate::see::{EncodeJob, Encoded, EncodedImage, VisualInput, picture as encoded_picture};
+use crate::see::{EncodeJob, Encoded, EncodedImage, Expected, VisualInput, picture as encoded_picture};
 
 const END: i32 = 0;
 /// Rows computed at once.
@@ -65,7 +65,11 @@ pub fn job(id: u64, prompt: &str, length: u32) -> Job {
 pub fn picture(content: u8, tokens: u32) -> PromptPicture {
     let pixels = Pixels { width: tokens, height: 1, rgb: Vec::new(), remark: None };
     let input = Arc::new(VisualInput::Image(pixels));
-    PromptPicture { key: [content; 32], source: PictureSource::Pixels { input, several: false } }
+    PromptPicture {
+        key: [content; 32],
+        source: PictureSource::Pixels { input, several: false },
+        expected: Expected::default(),
+    }
 }
 
 #[derive(Default)]

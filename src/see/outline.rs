@@ -1,0 +1,218 @@
+//! The tokens that a picture or video will bring, known from its size before it is encoded.
+
+use super::Visual;
+use super::processor::{Cutting, Processor};
+use super::video_rule::Treatment;
+use crate::assembly::{self, Arrangement, Survivors};
+use crate::error::Result;
+use crate::media::views;
+use crate::schedule::{Grid, Plan, Schedule, Shape, TilePlan};
+
+/// Pixels across and down of each of the encoder's inputs, and how their tokens are arranged.
+type Inputs = (Vec<(u32, u32)>, Arrangement);
+
+/// One pair's rules for the tokens of a span.
+#[derive(Debug, Clone)]
+pub struct Outline {
+    pub(super) processor: Processor,
+    /// Pixels of a patch's side.
+    pub(super) patch: u32,
+    pub(super) shape: Shape,
+}
+
+/// Tokens of a span that is not encoded yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// No fewer than this.
+    pub least: u32,
+    /// As many as this, more or less: which cells survive decides what pooling and padding leave.
+    pub about: u32,
+}
+
+impl Default for Expected {
+    fn default() -> Self {
+        Self { least: 1, about: 1 }
+    }
+}
+
+impl Outline {
+    /// Tokens that `visual` will bring under `schedule`. A picture that the model cannot take, or that llama.cpp cuts
+    /// by its own rules, counts one.
+    #[must_use]
+    pub fn expected(&self, visual: &Visual<'_>, schedule: &Schedule) -> Expected {
+        let Ok(Some((sizes, arrangement))) = self.processor.outline(visual) else {
+            return Expected::default();
+        };
+        // A strategy that acts once is held to the tokens of another schedule.
+        let (schedule, sure) = match &schedule.budget {
+            Some(budget) => (&**budget, false),
+            None => (schedule, true),
+        };
+        let side = self.shape.group.isqrt().max(1) * self.patch.max(1);
+        let patches =
+            |(width, height): (u32, u32)| (width / self.patch.max(1)) * (height / self.patch.max(1));
+        let cells: Vec<(u32, u32)> =
+            sizes.iter().map(|&(width, height)| (width / side, height / side)).collect();
+        let patches: Vec<u32> = sizes.into_iter().map(patches).collect();
+        let rows = Plan::encoder(schedule, &self.shape, &patches).and_then(|plans| {
+            rows(&cells, &plans, arrangement, schedule.grid, !self.processor.newline.is_empty())
+        });
+        match rows {
+            Ok((about, estimated)) if sure && !estimated => Expected { least: about.max(1), about },
+            Ok((about, _)) => Expected { least: 1, about },
+            Err(_) => Expected::default(),
+        }
+    }
+}
+
+impl Processor {
+    /// The inputs that [`Processor::prepare`] makes; `None` if the library cuts.
+    ///
+    /// # Errors
+    /// As [`Processor::prepare`].
+    pub(super) fn outline(&self, visual: &Visual<'_>) -> Result<Option<Inputs>> {
+        let square = (self.side, self.side);
+        let picture = visual.size();
+        Ok(match (visual, &self.cutting, &self.video_rule) {
+            (Visual::Video(frames), _, Some(rule)) => match rule.treatment {
+                Treatment::Frames { stride } => {
+                    Some((vec![square; frames.len()], Arrangement::Video { stride }))
+                }
+                Treatment::Pairs { .. } if frames.is_empty() => None,
+                Treatment::Pairs { pixels, total } => {
+                    let share = total * 2 / frames.len() as u64;
+                    let most = pixels.1.min(share).max(pixels.0 * 21 / 20);
+                    let size = views::smart_size(picture, self.factor, (pixels.0, most))?;
+                    Some((vec![size; frames.len().div_ceil(2)], Arrangement::Plain))
+                }
+            },
+            (Visual::Video(_), _, None) | (_, Cutting::Library, _) => None,
+            (Visual::OneOfSeveral(_), _, _) if self.counts_pictures() => {
+                Some((vec![square], Arrangement::View))
+            }
+            (_, Cutting::Square | Cutting::Pad, _) => Some((vec![square], Arrangement::Plain)),
+            (_, Cutting::Dynamic { pixels }, _) => {
+                Some((vec![views::smart_size(picture, self.factor, *pixels)?], Arrangement::Plain))
+            }
+            (_, Cutting::Anyres { pinpoints, max_tiles, unpad }, _) => {
+                let arrange = |grid| match unpad {
+                    true => Arrangement::Anyres { grid, picture, max_tiles: *max_tiles },
+                    false => Arrangement::Plain,
+                };
+                let pinpoints = self.affordable(pinpoints, &arrange);
+                match views::best_resolution(picture, &pinpoints) {
+                    None => Some((vec![square], Arrangement::Plain)),
+                    Some(best) => {
+                        let grid = (best.0 / self.side, best.1 / self.side);
+                        Some((vec![square; 1 + (grid.0 * grid.1) as usize], arrange(grid)))
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// Rows of a span whose tiles have `cells` output cells, with every tile's survivors spread evenly over them, and
+/// whether that is an estimate: which cells survive decides what lies in the padding and what shares a pooled cell.
+pub(crate) fn rows(
+    cells: &[(u32, u32)],
+    plans: &[TilePlan],
+    arrangement: Arrangement,
+    grid: Grid,
+    newline: bool,
+) -> Result<(u32, bool)> {
+    let merged = plans.iter().any(|plan| plan.steps.iter().any(|step| step.r > 0));
+    let gridded = matches!(arrangement, Arrangement::Anyres { .. } | Arrangement::Video { .. });
+    let relabel = merged && gridded && grid == Grid::Reference;
+    let spread = |&cells: &(u32, u32), plan: &TilePlan| {
+        if relabel {
+            return assembly::relabelled(plan.tokens);
+        }
+        let all = u64::from(cells.0 * cells.1);
+        let kept = (0..plan.tokens)
+            .map(|i| u32::try_from(u64::from(i) * all / u64::from(plan.tokens.max(1))).unwrap_or(0));
+        Ok(Survivors { cells, kept: kept.collect() })
+    };
+    let survivors = cells.iter().zip(plans).map(|(c, p)| spread(c, p)).collect::<Result<Vec<Survivors>>>()?;
+    let rows = assembly::rows(arrangement, &survivors, newline).len();
+    Ok((u32::try_from(rows).unwrap_or(u32::MAX), merged && gridded && !relabel))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::Pixels;
+    use crate::media::video::Sampling;
+    use crate::see::video_rule::VideoRule;
+
+    fn processor(cutting: Cutting, treatment: Option<Treatment>) -> Processor {
+        let sampling = Sampling::Uniform { frames: 4, multiple: 1 };
+        let rule = treatment.map(|treatment| VideoRule { sampling, treatment });
+        Processor::of_parts(cutting, rule, 28, 14)
+    }
+
+    /// What is cut from the pixels has the sizes that are foretold without them.
+    #[test]
+    fn sizes_are_those_of_the_cuts() {
+        let pinpoints = vec![(28, 56), (56, 28), (56, 56), (84, 28)];
+        let anyres = |max_tiles, unpad| Cutting::Anyres { pinpoints: pinpoints.clone(), max_tiles, unpad };
+        let frames = Some(Treatment::Frames { stride: 2 });
+        let pairs = Some(Treatment::Pairs { pixels: (784, 12_544), total: 25_088 });
+        for (cutting, treatment) in [
+            (Cutting::Square, None),
+            (Cutting::Pad, None),
+            (Cutting::Dynamic { pixels: (784, 12_544) }, pairs),
+            (anyres(Some(9), true), frames),
+            (anyres(None, true), None),
+            (anyres(None, false), None),
+            (Cutting::Anyres { pinpoints: Vec::new(), max_tiles: None, unpad: true }, None),
+        ] {
+            let processor = processor(cutting.clone(), treatment);
+            for (width, height) in [(20, 30), (64, 48), (300, 40), (41, 197), (28, 28), (100, 100)] {
+                let rgb = vec![7; (width * height * 3) as usize];
+                let pixels = Pixels { width, height, rgb, remark: None };
+                let mut visuals = vec![Visual::Image(&pixels), Visual::OneOfSeveral(&pixels)];
+                if treatment.is_some() {
+                    visuals.extend([1, 2, 5].map(|n| Visual::Video(vec![&pixels; n])));
+                }
+                for visual in visuals {
+                    let prepared = processor.prepare(&visual).unwrap().unwrap();
+                    let sizes: Vec<_> =
+                        prepared.cuts.iter().map(|cut| (cut.first.width, cut.first.height)).collect();
+                    let outline = processor.outline(&visual).unwrap().unwrap();
+                    assert_eq!(outline, (sizes, prepared.arrangement), "{cutting:?} {width}x{height}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn merging_counts() {
+        let shape = Shape {
+            vit_layers: 4,
+            vit_layers_run: 4,
+            vit_tokens: 4,
+            group: 1,
+            vit_can_merge: true,
+            llm_layers: 4,
+            llm_can_merge: true,
+            is_qwen2vl: false,
+            class_token: false,
+            widths: (1152, 896),
+        };
+        let outline =
+            Outline { processor: processor(Cutting::Square, None), patch: 14, shape: shape.clone() };
+        let pixels = Pixels { width: 9, height: 9, rgb: vec![0; 243], remark: None };
+        let expected = |schedule: &Schedule| outline.expected(&Visual::Image(&pixels), schedule);
+        assert_eq!(expected(&Schedule::default()), Expected { least: 4, about: 4 });
+        let choice = crate::schedule::Choice {
+            vit: Some(crate::schedule::Half {
+                layers: vec![1],
+                amounts: vec![crate::schedule::Amount::Count(1)],
+            }),
+            ..Default::default()
+        };
+        let schedule = crate::schedule::select(&choice, &shape, None).unwrap();
+        assert_eq!(expected(&schedule), Expected { least: 3, about: 3 });
+    }
+}
