@@ -115,10 +115,12 @@ fn llava_1_5_is_as_in_transformers() {
     family("llava", 7);
 }
 
-/// The rope factors of Llama 3.1 and a SigLIP tower without tiles; of the types F32 alone, to save minutes.
+/// The rope factors of Llama 3.1 and a SigLIP tower without tiles; of the types F32 alone, to save minutes. The
+/// library's own roundings of pixels and of GELU to f16 move these logits by 1.2e-4 in transformers, too.
 #[test]
 fn llava_on_llama_3_1_is_as_in_transformers() {
-    family_with("llava_llama3", 2, &SETTINGS[..1]);
+    let exact = Setting { tolerance: 2e-4, ..SETTINGS[0] };
+    family_with("llava_llama3", 2, &[exact]);
 }
 
 #[test]

@@ -80,7 +80,10 @@ class Model:
         images = [Image.fromarray(p) for p in pictures]
         if self.family == "llava_onevision":
             images = [images]  # the pictures of one prompt; a flat list would be one prompt each
-        return self.processor(images=images, text=[prompt], return_tensors="pt")
+        # A template that writes the first token itself gets no second one, as `apply_chat_template` does when it tokenises.
+        bos = self.processor.tokenizer.bos_token
+        added = not (bos and prompt.startswith(bos))
+        return self.processor(images=images, text=[prompt], add_special_tokens=added, return_tensors="pt")
 
     def parts(self, ids: list[int]) -> tuple[list, list[int]]:
         """Runs of text ids, spans as null; and the length of each span."""
