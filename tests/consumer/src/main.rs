@@ -15,7 +15,7 @@ fn main() -> illava::Result<()> {
     model.set_merge(&off)?;
     let mut streamed = String::new();
     let whole = model.ask_with(&[picture], "What color is the star?", &how, &mut |text| streamed += text)?;
-    assert_eq!((&streamed, whole.finish), (&whole.report.text, Finish::Stop));
+    assert_eq!((&streamed, &whole.finish), (&whole.report.text, &Finish::Stop));
     let left = |answer: &illava::Answer| answer.report.tokens.visual_kv.last().map(|kv| kv.tokens);
     println!("{} ({:?} of {:?} visual tokens)", merged.report.text.trim(), left(&merged), left(&whole));
     let missing = Model::load(&LoadSettings::new("missing.gguf", "missing.gguf"), &off).err();
