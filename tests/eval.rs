@@ -29,6 +29,9 @@ fn what_merging_costs_shows() {
         "60",
         "--against",
         "0.1",
+        // With their own positions a tenth of the tokens still answers nearly everything.
+        "--positions",
+        "closed",
         "--json",
         &rows,
         "--csv",
