@@ -1,6 +1,7 @@
 //! The parts of a PNG file that its pixels are made of.
 
 use super::Outcome;
+use super::huffman::CUT;
 
 /// A PNG file without what its pixels do not need.
 pub(super) struct Essential {
@@ -23,10 +24,11 @@ const END: [u8; FRAME] = [0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 
 /// inflates them. A file that ends after a whole chunk gets its end: if pixels are missing, the decoder says so.
 ///
 /// # Errors
-/// A reason for a kind that is not read here.
+/// A reason for a kind that is not read here, and for a file that ends before its pixels begin.
 pub(super) fn essential(bytes: &[u8]) -> Outcome<Essential> {
     let mut kept = bytes[..SIGNATURE.min(bytes.len())].to_vec();
     let (mut exif, mut animated, mut transparent, mut cut) = (None, false, false, false);
+    let (mut has_pixels, mut ended) = (false, false);
     let mut rest = bytes.get(SIGNATURE..).unwrap_or_default();
     while let Some(length) = rest.first_chunk::<4>().map(|n| u32::from_be_bytes(*n) as usize) {
         let kind = rest.get(4..8).unwrap_or_default();
@@ -38,6 +40,7 @@ pub(super) fn essential(bytes: &[u8]) -> Outcome<Essential> {
             }
             b"IHDR" | b"PLTE" | b"IDAT" => {
                 kept.extend_from_slice(chunk);
+                has_pixels |= kind == b"IDAT";
                 cut |= whole.is_none();
             }
             b"tRNS" => {
@@ -46,10 +49,16 @@ pub(super) fn essential(bytes: &[u8]) -> Outcome<Essential> {
             }
             b"eXIf" => exif = chunk.get(8..chunk.len().saturating_sub(4)).map(<[u8]>::to_vec),
             b"acTL" => animated = true,
-            b"IEND" => break,
+            b"IEND" => {
+                ended = true;
+                break;
+            }
             _ => {}
         }
         rest = &rest[chunk.len()..];
+    }
+    if !has_pixels && !ended {
+        return Err(CUT.into());
     }
     if !cut {
         kept.extend_from_slice(&END);
