@@ -1,5 +1,6 @@
 //! Fields that other servers' clients send and that are read nowhere here. Sources: OpenAI's API reference for chat
-//! completions, llama.cpp's tools/server/README.md, vLLM's `ChatCompletionRequest`, Ollama's docs/api.md.
+//! completions, llama.cpp's tools/server/README.md, vLLM's and SGLang's `ChatCompletionRequest`, Ollama's docs/api.md,
+//! LM Studio's and OpenRouter's API pages; and bodies of clients, caught on their way (`json/tests.rs`).
 
 use super::fields::Policy;
 
@@ -51,8 +52,19 @@ pub(super) const BODY: Policy = Policy {
         "kv_transfer_params",
         "guided_decoding_backend",
         "include_reasoning",
-        // Ollama: how long the model stays loaded.
+        // SGLang: a request's name, and where it puts reasoning, which no model here does.
+        "rid",
+        "separate_reasoning",
+        "stream_reasoning",
+        // Ollama, LM Studio: how long the model stays loaded.
         "keep_alive",
+        "ttl",
+        // Web front ends and OpenRouter: whose conversation it is, who answers it, what it costs.
+        "chat_id",
+        "session_id",
+        "provider",
+        "route",
+        "usage",
     ],
     unsupported: &[
         // OpenAI.
@@ -114,6 +126,17 @@ pub(super) const BODY: Policy = Policy {
         ("repetition_detection", "null"),
         ("thinking_token_budget", "null"),
         ("vllm_xargs", "{}"),
+        // SGLang.
+        ("regex", "null"),
+        ("ebnf", "null"),
+        ("min_new_tokens", "0"),
+        ("stop_regex", "[]"),
+        ("no_stop_trim", "false"),
+        ("return_hidden_states", "false"),
+        ("lora_path", "null"),
+        // OpenRouter.
+        ("transforms", "[]"),
+        ("plugins", "[]"),
         // Ollama.
         ("options", "{}"),
         ("format", "\"\""),

@@ -1,4 +1,4 @@
-"""Drives a running server with the clients people have: the openai package, and LangChain's ChatOpenAI.
+"""Drives a running server with the clients people have: the openai package, LangChain's ChatOpenAI, and litellm.
 
     python -m venv ENV && ENV/bin/pip install -r tools/clients/requirements.txt
     illava serve -m models/demo/text.gguf -mm models/demo/mmproj.gguf --port 8080
@@ -39,6 +39,7 @@ def user(*parts):
 
 class Checks:
     def __init__(self, server, key, pictures):
+        self.server, self.key = server, key
         self.client = openai.OpenAI(base_url=server, api_key=key, timeout=300)
         self.model = self.client.models.list().data[0].id
         self.chat = ChatOpenAI(base_url=server, api_key=key, model=self.model, temperature=0, max_tokens=100)
@@ -87,6 +88,24 @@ class Checks:
         assert value["colour"] in ("red", "green", "blue") and isinstance(value["count"], int), value
         return content
 
+    def fields_that_change_nothing(self):
+        messages = user(text("Say something."))
+        fields = {
+            "user": "u", "store": False, "metadata": {"a": "b"}, "service_tier": "auto", "parallel_tool_calls": True,
+            "prompt_cache_key": "k", "safety_identifier": "s", "n": 1, "logit_bias": {}, "top_p": 1,
+            "presence_penalty": 0, "frequency_penalty": 0, "response_format": {"type": "text"}, "modalities": ["text"],
+            "verbosity": "medium", "reasoning_effort": "none", "tool_choice": "none",
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+        }
+        plain, full = self.ask(messages), self.ask(messages, **fields)
+        assert plain.choices[0].message.content == full.choices[0].message.content
+        return full.choices[0].message.content
+
+    def an_answer_sent_back(self):
+        messages = user(text("Say something."))
+        answer = self.ask(messages).choices[0].message
+        return self.ask([*messages, answer.model_dump(), *user(text("Sure?"))]).choices[0].message.content
+
     def an_error(self):
         try:
             self.ask(user(text("x")), n=1000)
@@ -109,6 +128,18 @@ class Checks:
         pieces = [chunk.content for chunk in self.chat.stream([message])]
         assert "".join(pieces) == self.chat.invoke([message]).content
         return "".join(pieces)
+
+    def litellm_picture(self):
+        import litellm
+
+        for provider in ("openai", "hosted_vllm", "lm_studio"):
+            messages = user(text("Describe the image."), picture(self.pictures[0]))
+            answer = litellm.completion(
+                model=f"{provider}/{self.model}", api_base=self.server, api_key=self.key, messages=messages,
+                temperature=0, max_tokens=24, user="me",
+            )
+            assert answer.usage.completion_tokens > 0, provider
+        return answer.choices[0].message.content
 
     def langchain_schema(self):
         structured = self.chat.with_structured_output({"title": "pair"} | SCHEMA, method="json_schema")

@@ -42,6 +42,37 @@ fn fields_are_found_and_those_that_change_nothing_pass() {
     assert_eq!((request.sampling.seed, request.sampling.temperature), (Some(3), 0.0));
 }
 
+/// Bodies as clients send them, a picture left out: openai 3.54 (Python) with every field that changes nothing,
+/// LangChain 1.7, litellm 1.110, the AI SDK, Open WebUI, OpenRouter's and LM Studio's examples, SGLang's client.
+#[test]
+fn bodies_of_clients() {
+    for body in [
+        json!({ "max_completion_tokens": 8, "temperature": 0, "user": "u", "store": false, "metadata": { "a": "b" },
+                "service_tier": "auto", "parallel_tool_calls": true, "prompt_cache_key": "k",
+                "prompt_cache_retention": "24h", "safety_identifier": "s", "seed": 1, "n": 1, "stop": null,
+                "logit_bias": {}, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0,
+                "response_format": { "type": "text" }, "modalities": ["text"], "verbosity": "medium",
+                "reasoning_effort": "none", "tools": [{ "type": "function" }], "tool_choice": "none" }),
+        json!({ "max_completion_tokens": 8, "n": 1, "top_p": 1.0, "seed": 3, "stop": ["a"], "logprobs": false,
+                "stream": false, "store": false, "service_tier": "default", "metadata": { "a": "b" } }),
+        json!({ "max_tokens": 8, "temperature": 0, "user": "me", "stream": true,
+                "stream_options": { "include_usage": true } }),
+        json!({ "stream": true, "chat_id": "c", "session_id": "s", "id": "m", "stream_options": { "include_usage": true } }),
+        json!({ "provider": { "order": ["x"] }, "route": "fallback", "usage": { "include": true }, "transforms": [] }),
+        json!({ "ttl": 300, "rid": "r", "separate_reasoning": true, "stream_reasoning": true, "regex": null }),
+    ] {
+        let mut whole = with("model", json!("m"));
+        whole.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+        check(whole).unwrap_or_else(|error| panic!("{body}: {error}"));
+    }
+    // An answer that is sent back as it came.
+    let answer = json!({ "role": "assistant", "content": "a", "refusal": null, "annotations": null, "audio": null,
+                         "function_call": null, "tool_calls": null });
+    let messages =
+        json!([{ "role": "user", "content": "hi" }, answer, { "role": "user", "content": "sure?" }]);
+    check(json!({ "messages": messages })).unwrap();
+}
+
 #[test]
 fn numbers_and_their_other_names() {
     let sampling = |body: Value| check(body).map(|(request, _)| request.sampling);
@@ -109,6 +140,9 @@ fn what_would_change_the_answer_and_is_not_done_is_said() {
         ("options", json!({ "temperature": 0 })),
         ("format", json!("json")),
         ("top_n_sigma", json!(1)),
+        ("regex", json!("yes|no")),
+        ("ebnf", json!("root ::= x")),
+        ("min_new_tokens", json!(4)),
     ] {
         let error = check(with(field, value)).unwrap_err();
         assert!(error.contains(field) && error.contains("not supported"), "{error}");
