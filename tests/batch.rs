@@ -251,3 +251,32 @@ fn the_demo_pair_answers_a_batch() {
     let (right, asked) = (right.count(), questions.len());
     assert!(asked >= 40 && right * 100 >= asked * 90, "{right} of {asked}");
 }
+
+/// A begun answer that the model ends at once is empty, not lost. Expected: log-probabilities behind the same tokens of
+/// transformers' `AutoModelForCausalLM.from_pretrained("models/demo", gguf_file="text.gguf")`.
+#[test]
+fn a_begun_answer_goes_on_as_in_transformers() {
+    let (input, output) = (scratch("begun.jsonl"), fresh("begun-answers.jsonl"));
+    let begun = json!({
+        "messages": [{ "role": "user", "content": "Is there a circle?" }, { "role": "assistant", "content": "There is" }],
+        "temperature": 0, "max_tokens": 8, "logprobs": true, "top_logprobs": 4,
+    });
+    let mut further = begun.clone();
+    further["ignore_eos"] = true.into();
+    std::fs::write(&input, format!("{begun}\n{further}\n")).expect("an input");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+    let file = |name: &str| folder.join(name).display().to_string();
+    let demo = ["-m".into(), file("text.gguf"), "-mm".into(), file("mmproj.gguf")];
+    batch(&demo, &[&input, "-o", &output, "-ctk", "f32", "-ctv", "f32", "-fa", "off"]).exits(0, "");
+    let answers = lines(&output);
+    assert_eq!((&answers[0]["text"], &answers[0]["finish"]), (&"".into(), &"stop".into()));
+    assert!(answers[1]["text"].as_str().is_some_and(|text| text.starts_with('8')), "{}", answers[1]);
+    let top = answers[1]["logprobs"]["content"][0]["top_logprobs"].as_array().expect("four alternatives");
+    // The first is the mark that ends an answer.
+    let expected = [(533, -0.786), (56, -1.4988), (324, -2.9002), (448, -3.4521)];
+    assert_eq!(top.len(), expected.len());
+    for (token, (id, logprob)) in top.iter().zip(expected) {
+        let found = token["logprob"].as_f64().expect("a number");
+        assert!(token["id"] == id && (found - logprob).abs() < 1e-3, "{token}");
+    }
+}

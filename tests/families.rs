@@ -6,6 +6,7 @@
 
 mod families {
     pub mod fixture;
+    pub mod levels;
     pub mod merging;
     pub mod run;
 }

@@ -1,11 +1,20 @@
-//! Text models alone, pairs that are none, and pairs whose template cannot run, by the real program.
+//! Text models alone, pairs that are none, pairs whose template cannot run, and every family's answer, by the real
+//! program.
 
 mod binary;
+#[path = "serve/http.rs"]
+mod http;
+#[path = "serve/served.rs"]
+mod served;
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use binary::{Outcome, illava};
 use illava::native::Gguf;
+use serde_json::json;
+use served::Served;
 
 fn models() -> PathBuf {
     std::env::var_os("ILLAVA_TEST_MODELS")
@@ -64,6 +73,50 @@ fn a_text_model_alone_answers_texts() {
     }
 }
 
+/// The lines of a chat on a terminal, typed as `lines`.
+#[cfg(target_os = "linux")]
+fn chat(arguments: &[&str], lines: &str) -> String {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    let program = std::iter::once(env!("CARGO_BIN_EXE_illava")).chain(arguments.iter().copied());
+    let quoted: Vec<String> = program.map(|word| format!("'{word}'")).collect();
+    // util-linux's script gives the program a terminal; the program leaves at /quit.
+    let mut child = Command::new("script")
+        .args(["--quiet", "--return", "--echo", "never", "--command", &quoted.join(" "), "/dev/null"])
+        .env("TERM", "dumb")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script starts");
+    child.stdin.as_mut().expect("a pipe").write_all(lines.as_bytes()).expect("lines are typed");
+    let output = child.wait_with_output().expect("the chat ends");
+    let shown = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+    assert!(output.status.success(), "{shown}");
+    shown
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_text_model_alone_chats() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = file("hf-llava_next-f32/text.gguf");
+    let run = ["run", "-m", &text, "-n", "8", "--temp", "0"];
+    let answer = call(&[&run[..], &["-p", "what is it"]].concat()).stdout;
+    let picture = picture(folder.path());
+    let lines = format!("what is it\n/image {picture}\n/clear\nwhat is it\n/quit\n");
+    let shown = chat(&run, &lines);
+    assert_eq!(shown.matches(answer.trim()).count(), 2, "{answer:?} is not twice in {shown:?}");
+    assert!(shown.contains("error: no image projector"), "{shown}");
+    // The same chat sees with its projector.
+    let projector = file("hf-llava_next-f32/mmproj.gguf");
+    let seen =
+        call(&[&run[..], &["-mm", &projector, "--image", &picture, "-p", "what is it"]].concat()).stdout;
+    let lines = format!("/image {picture}\nwhat is it\n/quit\n");
+    let shown = chat(&[&run[..], &["-mm", &projector]].concat(), &lines);
+    assert!(shown.contains(seen.trim()), "{seen:?} is not in {shown:?}");
+}
+
 #[test]
 fn a_pair_of_two_families_is_none() {
     let (text, projector) = (file("hf-qwen2_vl-f32/text.gguf"), file("siglip-qwen2-f32/mmproj.gguf"));
@@ -77,6 +130,22 @@ fn a_pair_of_two_families_is_none() {
     if width(wide, "qwen2.embedding_length") == width(qwen, "clip.vision.projection_dim") {
         call(&["run", "-m", &file(wide), "-mm", &file(qwen), "-p", "hi"]).fails(1, "Qwen2-VL family");
     }
+}
+
+/// Qwen2-VL and Qwen2.5-VL share architecture and widths.
+#[test]
+fn a_pair_of_two_generations_is_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let projector = file("qwen2vl-f32/mmproj.gguf");
+    let other = changed(folder.path(), "qwen2vl-f32/text.gguf", "qwen2vl test model", "Qwen2.5 VL a model");
+    let reason = "is a projector of Qwen2-VL, changed-qwen2vl-f32-text.gguf is a text model of Qwen2.5-VL";
+    call(&["run", "-m", &other, "-mm", &projector, "-p", "hi"]).fails(1, reason);
+    let shown = call(&["inspect", "--json", "-m", &other, "-mm", &projector]);
+    assert!(shown.stdout.contains(reason), "{}", shown.stdout);
+    // Without a name its vocabulary has a say: this one lacks Qwen2.5's marks of tool calls.
+    let nameless =
+        changed(folder.path(), "qwen2vl-f32/text.gguf", "qwen2vl test model", "a model of a test ");
+    call(&["run", "-m", &nameless, "-mm", &projector, "-p", "hi", "-n", "1"]).exits(0, "");
 }
 
 #[test]
@@ -101,34 +170,31 @@ fn a_template_that_cannot_run_is_said_at_once() {
     call(&[&["run"][..], &pair, &["-p", "hi"]].concat()).fails(1, "--chat-template");
 }
 
-/// The published templates wrap the assistant's text in tags that only transformers knew.
+/// The published templates wrap the assistant's text in tags that only transformers knew. The server answers as `run`
+/// does.
 #[test]
 fn every_family_answers_with_its_template() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let picture = picture(folder.path());
+    let picture = binary::picture("shapes.png", 96, 72);
+    let picture =
+        format!("data:image/png;base64,{}", BASE64_STANDARD.encode(std::fs::read(picture).unwrap()));
     for family in ["llava", "llava_next", "llava_next_mistral", "llava_llama3", "llava_onevision", "qwen2_vl"]
     {
-        let (text, projector) =
-            (file(&format!("hf-{family}-f32/text.gguf")), file(&format!("hf-{family}-f32/mmproj.gguf")));
-        let stored = Gguf::open(Path::new(&text)).expect("a file").string("tokenizer.chat_template");
+        let name = format!("hf-{family}-f32");
+        let stored = Gguf::open(Path::new(&file(&format!("{name}/text.gguf"))))
+            .expect("a file")
+            .string("tokenizer.chat_template");
         let tagged = !["qwen2_vl", "llava_llama3"].contains(&family);
         assert_eq!(stored.is_some_and(|source| source.contains("{% generation %}")), tagged, "{family}");
-        let answer = call(&[
-            "run",
-            "-m",
-            &text,
-            "-mm",
-            &projector,
-            "--image",
-            &picture,
-            "-p",
-            "what is it",
-            "-n",
-            "4",
-            "-t",
-            "1",
-        ]);
+        let answer = binary::ask(&name, &[]);
         answer.exits(0, "");
         assert!(!answer.stdout.trim().is_empty(), "{family}: nothing was answered");
+        let served = Served::start(&name, &[]);
+        let content = json!([
+            { "type": "image_url", "image_url": { "url": picture } },
+            { "type": "text", "text": "what shape is it" },
+        ]);
+        let messages = json!([{ "role": "user", "content": content }]);
+        let reply = served.caller.chat(&json!({ "messages": messages, "max_tokens": 8, "temperature": 0 }));
+        assert_eq!(reply.text().trim(), answer.stdout.trim(), "{family}: the server's answer");
     }
 }

@@ -10,6 +10,7 @@ use illava::pair::FlashAttention;
 #[allow(dead_code)]
 mod families {
     pub mod fixture;
+    pub mod levels;
     pub mod run;
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::generation::{Fit, Generation, Told};
 use super::{KvShape, header};
 use crate::error::{Error, Kind, Result};
 use crate::media::video::Sampling;
@@ -26,6 +27,7 @@ pub struct Pair {
     pub text_types: Vec<TypeShare>,
     pub projector_types: Vec<TypeShare>,
     pub recommended: Option<Recommended>,
+    pub(super) generation: Told,
 }
 
 /// Bytes of one tensor type.
@@ -140,6 +142,7 @@ impl Pair {
                 Some((path, file)) => recommended(file, path)?,
                 None => None,
             },
+            generation: if arch == QWEN2VL { Told::read(&text_file) } else { Told::default() },
             arch,
         })
     }
@@ -178,8 +181,28 @@ impl Pair {
                 "{text} is a text model of the Qwen2-VL family, {projector} is a projector of another ({})",
                 vision.projector
             )),
-            _ => None,
+            _ => self.other_generation(vision, Fit::Not),
         }
+    }
+
+    /// A line about a projector that the text model's vocabulary says is of the other generation of Qwen-VL.
+    #[must_use]
+    pub fn doubt(&self, vision: &VisionInfo) -> Option<String> {
+        let reason = self.other_generation(vision, Fit::Doubtful)?;
+        Some(format!(
+            "{reason} by its vocabulary: if answers make no sense, give the mmproj file made for it"
+        ))
+    }
+
+    /// The two generations, if projector and text model go together as badly as `fit` says.
+    fn other_generation(&self, vision: &VisionInfo, fit: Fit) -> Option<String> {
+        let of = Generation::of_projector(&vision.projector).filter(|of| self.generation.fit(*of) == fit)?;
+        let (projector, text) = (&self.model.projector, &self.model.text);
+        Some(format!(
+            "{projector} is a projector of {}, {text} is a text model of {}",
+            of.name(),
+            of.other().name()
+        ))
     }
 
     /// The numbers a schedule depends on.
@@ -329,6 +352,7 @@ pub(super) mod tests {
                 text_types: Vec::new(),
                 projector_types: Vec::new(),
                 recommended: None,
+                generation: Told::default(),
             },
             vision: VisionInfo {
                 projector: "mlp".into(),
@@ -398,6 +422,7 @@ pub(super) mod tests {
             text_types: Vec::new(),
             projector_types: Vec::new(),
             recommended: None,
+            generation: Told::default(),
         }
     }
 

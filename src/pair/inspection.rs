@@ -181,7 +181,8 @@ impl Inspection {
         let kv = |from: u32, to: u32| pair.kv.bytes(from, to, type_k, type_v);
         let (mut shown, mut planned, mut mismatch, mut encoder) = (Vec::new(), Vec::new(), None, None);
         if let Some(tower) = &mut tower {
-            let missing = std::mem::take(&mut tower.missing);
+            let mut missing = std::mem::take(&mut tower.missing);
+            missing.extend(pair.doubt(&info));
             let (vision, processor) = tower.parts();
             shown = pictures(vision, processor, &shape, bytes_per_token, sizes)?;
             let newline = !processor.newline.is_empty();

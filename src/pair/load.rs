@@ -102,8 +102,11 @@ pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Re
             !stop.is_asked()
         },
     )?;
-    let mut remarks: Vec<String> =
-        tower.iter_mut().flat_map(|tower| std::mem::take(&mut tower.missing)).collect();
+    let mut remarks: Vec<String> = Vec::new();
+    if let Some(tower) = &mut tower {
+        remarks.extend(pair.doubt(tower.info()));
+        remarks.append(&mut tower.missing);
+    }
     let given = settings.chat_template.as_deref();
     let template = template(&model.chat_setup(), given, &settings.text, &mut remarks)?;
     let info = tower.as_ref().map_or_else(VisionInfo::none, |tower| tower.info().clone());

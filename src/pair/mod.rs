@@ -2,6 +2,7 @@
 //! way to load it.
 
 mod facts;
+mod generation;
 mod header;
 mod inspection;
 mod kv_shape;

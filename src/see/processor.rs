@@ -419,3 +419,6 @@ fn cutting(
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

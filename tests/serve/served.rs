@@ -1,4 +1,6 @@
 //! `illava serve` as a process of its own, with its worker.
+// Each test program uses its own part of it.
+#![allow(dead_code)]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command};
