@@ -100,6 +100,29 @@ impl fmt::Display for Error {
     }
 }
 
+/// `text` for a log: one line, its control characters escaped, `most` characters of it at most. Anything that a client
+/// or a file wrote may look like another line of the log otherwise.
+#[must_use]
+pub fn printable(text: &str, most: usize) -> String {
+    let mut line = String::with_capacity(text.len().min(most));
+    for (i, letter) in text.chars().enumerate() {
+        if i == most {
+            line.push_str(" ...");
+            break;
+        }
+        // Beside control characters, those that reorder or hide what stands around them.
+        let hidden = matches!(letter, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}');
+        if letter == '\t' {
+            line.push(' ');
+        } else if letter.is_control() || hidden {
+            line.extend(letter.escape_default());
+        } else {
+            line.push(letter);
+        }
+    }
+    line
+}
+
 /// Between these stands the number of a field. They are of Unicode's private area: no text needs them.
 const OPEN: char = '\u{F8E4}';
 const CLOSE: char = '\u{F8E5}';

@@ -3,6 +3,8 @@
 
 #[path = "serve/clip.rs"]
 mod clip;
+#[path = "serve/crowd.rs"]
+mod crowd;
 #[path = "serve/endpoints.rs"]
 mod endpoints;
 #[path = "serve/hostile.rs"]

@@ -148,6 +148,83 @@ async fn a_reload_loses_nothing_and_a_new_conversation_everything() {
 }
 
 #[tokio::test]
+async fn off_beside_the_same_question() {
+    on_page("compare", async |browser| {
+        ask(browser, Some(PICTURE), QUESTION).await;
+        answered(browser, 1).await;
+        browser.wait("!document.getElementById('kept').hidden").await;
+        let press = "[...document.querySelectorAll('.actions button')].find((b) => b.textContent.startsWith('Compare')).click()";
+        browser.run(press, vec![]).await;
+        browser.wait("document.querySelector('#figures thead th:nth-child(3)') && document.querySelectorAll('#figures tbody tr').length > 5 && [...document.querySelectorAll('#figures tr')].some((row) => row.cells[0].textContent === 'prefill' && row.cells[2]?.textContent)").await;
+        assert!(browser.text(".twin p").await.contains("purple"));
+        assert_eq!(figure(browser, "after the encoder").await[2], "196");
+        // Another picture with the same words is another question.
+        browser.click("#clear").await;
+        ask(browser, Some("models/demo/images/crowd-448.png"), QUESTION).await;
+        answered(browser, 1).await;
+        browser.wait("!document.getElementById('kept').hidden").await;
+        assert_eq!(figure(browser, "prefill").await.get(2).map_or("", String::as_str), "");
+        browser.screenshot("compare").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_failed_question_spoils_nothing() {
+    on_page("failed", async |browser| {
+        let drop = "
+            const transfer = new DataTransfer();
+            transfer.items.add(new File(['no picture'], 'x.png', { type: 'image/png' }));
+            document.getElementById('question').dispatchEvent(
+              new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }));";
+        browser.run(drop, vec![]).await;
+        browser.fill("#question", QUESTION).await;
+        browser.click("#send").await;
+        browser.wait("document.querySelector('.note.failed')").await;
+        assert!(browser.text(".note.failed").await.contains("not a picture"));
+        browser.complaints().await; // the browser's own line about the status
+        // Also after a reload, the next question is asked without it.
+        browser.wait("document.getElementById('conversations').options.length === 1").await;
+        browser.reload().await;
+        browser.wait("document.querySelector('.note.failed')").await;
+        ask(browser, Some(PICTURE), QUESTION).await;
+        assert!(answered(browser, 2).await.contains("purple"));
+        let remove = "[...document.querySelectorAll('.actions button')].find((b) => b.textContent === 'Remove').click()";
+        browser.run(remove, vec![]).await;
+        browser.wait("document.querySelectorAll('.user').length === 1").await;
+        assert_eq!(browser.count(".note.failed").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tabs_do_not_overwrite_one_another() {
+    on_page("tabs", async |browser| {
+        // A tab that was duplicated has the same conversation at hand.
+        let script = "return (async () => {
+            const { restore, save, list } = await import('/app/conversation.js');
+            const turn = (text) => ({ role: 'user', text, files: [] });
+            const one = await restore();
+            one.messages.push(turn('first'));
+            await save(one);
+            const two = structuredClone(one);
+            one.messages.push(turn('of one'));
+            await save(one);
+            two.messages.push(turn('of two'));
+            await save(two);
+            two.messages.push(turn('more'));
+            await save(two);
+            return [(await list()).length, one.id !== two.id, one.messages.length, two.messages.length];
+        })()";
+        assert_eq!(browser.run(script, vec![]).await, json!([2, true, 2, 3]));
+        browser.reload().await;
+        browser.wait("document.querySelectorAll('.user').length === 3").await;
+        assert_eq!(browser.count("#conversations option").await, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn drop_and_paste() {
     on_page("drop", async |browser| {
         let hand_over = "

@@ -135,8 +135,9 @@ fn seconds(flag: &str, value: f32) -> Result<Duration> {
 fn keys(given: &[String], file: Option<&Path>) -> Result<Vec<String>> {
     let mut keys: Vec<String> = given.iter().map(|key| key.trim().to_owned()).collect();
     if keys.iter().any(String::is_empty) {
+        // Also that of a container whose secret is missing: it must not be open to all.
         return Err(Error::usage(
-            "--api-key: an empty key would let everybody in; leave the flag out for that",
+            "--api-key (LLAMA_API_KEY): an empty key would let everybody in; leave the flag out and unset the variable for that",
         ));
     }
     if let Some(path) = file {

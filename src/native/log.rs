@@ -5,6 +5,9 @@ use std::ffi::{c_char, c_void};
 
 use llama_cpp_sys_2 as sys;
 
+/// Characters of one line.
+const LONGEST: usize = 2000;
+
 /// The library writes lines in pieces, each line on one thread.
 struct Lines {
     partial: String,
@@ -57,14 +60,15 @@ fn complete(level: sys::ggml_log_level, text: &str) -> Vec<(sys::ggml_log_level,
         let mut ended = Vec::new();
         while let Some(end) = lines.partial.find('\n') {
             let line: String = lines.partial.drain(..=end).collect();
-            let line = line.trim_end();
+            // The library quotes files and grammars.
+            let line = crate::error::printable(line.trim_end(), LONGEST);
             if line.is_empty() {
                 continue;
             }
             if lines.level == sys::GGML_LOG_LEVEL_ERROR {
-                lines.first_error.get_or_insert_with(|| line.to_owned());
+                lines.first_error.get_or_insert_with(|| line.clone());
             }
-            ended.push((lines.level, line.to_owned()));
+            ended.push((lines.level, line));
         }
         ended
     };

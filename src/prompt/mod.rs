@@ -9,6 +9,7 @@ mod jinja;
 mod json;
 mod marks;
 mod python_methods;
+mod system;
 mod template;
 mod tokens;
 

@@ -4,6 +4,7 @@ use minijinja::{ErrorKind, Value, context};
 
 use super::builtin::Detected;
 use super::jinja::{environment, without_generation_tags};
+use super::system::folded;
 use super::{Family, Message, Part, Piece, Role, marks};
 use crate::error::{Error, Kind, Result};
 
@@ -82,9 +83,21 @@ impl Template {
     /// The conversation as the model was trained to see it, ready for the answer to follow. If the last
     /// message is the assistant's, the answer continues it: nothing follows its last word.
     ///
+    /// A template that has no place for a system message gets its text at the head of the user's message that follows,
+    /// as llama.cpp does.
+    ///
     /// # Errors
     /// [`Kind::Prompt`] where the template fails, runs away, or drops a text or a picture.
     pub fn render(&self, messages: &[Message], family: Family) -> Result<Vec<Piece>> {
+        let rendered = self.render_given(messages, family);
+        if rendered.is_ok() || messages.iter().all(|message| message.role != Role::System) {
+            return rendered;
+        }
+        // The first error tells more if the system message was not its reason.
+        self.render_given(&folded(messages), family).or(rendered)
+    }
+
+    fn render_given(&self, messages: &[Message], family: Family) -> Result<Vec<Piece>> {
         let has_images = messages.iter().flat_map(|m| &m.parts).any(|part| matches!(part, Part::Image(_)));
         let styles: &[Style] = if has_images {
             &[Style::Parts, Style::Text, Style::TextParts]
@@ -146,7 +159,7 @@ impl Template {
         if matches!(style, Style::Parts) {
             pieces = place_images(pieces, family, &images)?;
         }
-        check_complete(&pieces, messages, &texts, &images)?;
+        check_complete(&pieces, &texts, &images)?;
         Ok(pieces)
     }
 }
@@ -243,7 +256,7 @@ fn lost(what: &str) -> Error {
 }
 
 /// Every text and picture must have come through once, or the model would answer another question.
-fn check_complete(pieces: &[Piece], messages: &[Message], texts: &[String], images: &[usize]) -> Result<()> {
+fn check_complete(pieces: &[Piece], texts: &[String], images: &[usize]) -> Result<()> {
     let seen_images: Vec<usize> =
         pieces.iter().filter_map(|p| if let Piece::Image(n) = p { Some(*n) } else { None }).collect();
     if seen_images != images {
@@ -252,15 +265,7 @@ fn check_complete(pieces: &[Piece], messages: &[Message], texts: &[String], imag
     let seen: Vec<&String> =
         pieces.iter().filter_map(|p| if let Piece::Plain(t) = p { Some(t) } else { None }).collect();
     if seen.len() < texts.len() || texts.iter().any(|text| !seen.contains(&text)) {
-        let system = messages.iter().any(|m| m.role == super::Role::System);
-        return Err(if system {
-            Error::new(
-                Kind::Prompt,
-                "the chat template drops a message, perhaps the system prompt: leave out -sys, or give another with --chat-template",
-            )
-        } else {
-            lost("no place for the text")
-        });
+        return Err(lost("no place for the text"));
     }
     Ok(())
 }
@@ -459,14 +464,6 @@ mod tests {
             assert_eq!(error.kind(), Kind::Prompt);
             assert!(error.to_string().contains(part), "{source}: {error}");
         }
-        let drops_system = Template::new(
-            "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}",
-            "",
-            "",
-        )
-        .unwrap();
-        let messages = [Message::text(Role::System, "s"), Message::text(Role::User, "u")];
-        assert!(drops_system.render(&messages, Family::Llava).unwrap_err().to_string().contains("-sys"));
     }
 
     #[test]

@@ -53,20 +53,33 @@ impl Admission {
         }
     }
 
+    /// Takes a place, for a request that is there as a whole.
+    ///
     /// # Errors
-    /// 429 where all places are taken.
+    /// 429 if all places are taken.
     pub fn enter(&self) -> ApiResult<Place> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            ApiError::new(
-                Type::RateLimit,
-                format!(
-                    "{} requests are being answered or waiting (--queue); try again later",
-                    self.capacity
-                ),
-            )
-            .retry_after(2)
-        })?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| self.full())?;
         Ok(Place { _place: place })
+    }
+
+    /// Looks for a place without taking one: a body that nobody can answer need not be sent.
+    ///
+    /// # Errors
+    /// As [`Admission::enter`].
+    pub fn check(&self) -> ApiResult<()> {
+        if self.places.available_permits() > 0 { Ok(()) } else { Err(self.full()) }
+    }
+
+    fn full(&self) -> ApiError {
+        let line =
+            format!("{} requests are being answered or waiting (--queue); try again later", self.capacity);
+        ApiError::new(Type::RateLimit, line).retry_after(2)
+    }
+
+    /// Places there are.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// Waits until it is this request's turn to be prepared. `None` never comes: nobody closes

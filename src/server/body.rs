@@ -1,37 +1,105 @@
-//! A request's body, read within bounds.
+//! A request's body, read within bounds of size, time and memory.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::Request;
-use axum::http::StatusCode;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use axum::http::{StatusCode, header};
+use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
-use super::error::{ApiError, ApiResult};
+use super::error::{ApiError, ApiResult, Type};
 use super::settings::Bounds;
+use super::state::App;
+
+/// Bytes of one permit.
+const UNIT: usize = 1 << 10;
+
+/// The memory that bodies may take while they are read: that of as many whole bodies as there are places in the queue.
+/// A body takes of it only what has arrived, so that one that never comes takes nothing from the others.
+pub struct Bodies(Arc<Semaphore>);
+
+/// A whole body with its share of that memory.
+pub struct Body {
+    pub bytes: Bytes,
+    _held: Vec<OwnedSemaphorePermit>,
+}
+
+impl Bodies {
+    #[must_use]
+    pub fn new(places: usize, bounds: &Bounds) -> Self {
+        let units = (bounds.body_bytes / UNIT + 1).saturating_mul(places);
+        Self(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
+    }
+
+    fn take(&self, bytes: usize) -> ApiResult<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        Arc::clone(&self.0).try_acquire_many_owned(units).map_err(|_| {
+            let line = "bodies that are being read take all the memory there is for them (--max-body times --queue); try again later";
+            ApiError::new(Type::RateLimit, line).retry_after(2)
+        })
+    }
+}
 
 /// Reads the whole body.
 ///
 /// # Errors
-/// 413 for more than the limit, 408 for a body that takes too long, 400 for one that breaks off.
-pub async fn read(request: Request, bounds: &Bounds) -> ApiResult<Bytes> {
-    let limit = bounds.body_bytes;
-    let too_large = || {
-        ApiError::invalid(format!("the body has more than {limit} bytes (--max-body)"))
-            .with_status(StatusCode::PAYLOAD_TOO_LARGE)
-    };
-    let announced =
-        request.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > limit as u64) {
-        return Err(too_large());
+/// 413 for more than the limit, 415 for a compressed one, 408 for one that takes too long or pauses for too long, 400
+/// for one that breaks off, 429 if all bodies together are too large, 503 if the server is told to stop.
+pub async fn read(app: &App, request: Request) -> ApiResult<Body> {
+    let bounds = &app.settings.bounds;
+    check_head(&request, bounds.body_bytes)?;
+    let mut body = request.into_body();
+    let mut bytes = Vec::new();
+    let mut held = Vec::new();
+    let end = Instant::now() + bounds.body_time;
+    loop {
+        let pause = Instant::now() + bounds.read_time;
+        let frame = tokio::select! {
+            biased;
+            () = app.stopping() => return Err(ApiError::stopping()),
+            frame = timeout_at(end.min(pause), body.frame()) => frame,
+        };
+        let frame = match frame {
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(_))) => return Err(ApiError::invalid("the body broke off")),
+            Err(_) if end <= pause => return Err(late("took longer than", bounds.body_time, "--body-timeout")),
+            Err(_) => return Err(late("paused for", bounds.read_time, "--head-timeout")),
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > bounds.body_bytes {
+            return Err(too_large(bounds.body_bytes));
+        }
+        // One permit a unit and not one a piece: pieces may be of one byte.
+        let (had, has) = (bytes.len().div_ceil(UNIT), (bytes.len() + data.len()).div_ceil(UNIT));
+        if has > had {
+            held.push(app.bodies.take((has - had) * UNIT)?);
+        }
+        bytes.extend_from_slice(&data);
     }
-    let body = Limited::new(request.into_body(), limit).collect();
-    match tokio::time::timeout(bounds.body_time, body).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(ApiError::invalid("the body broke off")),
-        Err(_) => Err(ApiError::invalid(format!(
-            "the body took longer than {} s (--body-timeout)",
-            bounds.body_time.as_secs_f32()
-        ))
-        .with_status(StatusCode::REQUEST_TIMEOUT)),
+    Ok(Body { bytes: bytes.into(), _held: held })
+}
+
+fn check_head(request: &Request, limit: usize) -> ApiResult<()> {
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    if let Some(coding) = header(header::CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        let coding: String = coding.chars().take(40).collect();
+        return Err(ApiError::invalid(format!("Content-Encoding {coding}: not supported; send the body as it is"))
+            .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
+    let announced = header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) { Err(too_large(limit)) } else { Ok(()) }
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::invalid(format!("the body has more than {limit} bytes (--max-body)"))
+        .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+}
+
+fn late(what: &str, time: Duration, flag: &str) -> ApiError {
+    ApiError::invalid(format!("the body {what} {} s ({flag})", time.as_secs_f32()))
+        .with_status(StatusCode::REQUEST_TIMEOUT)
 }

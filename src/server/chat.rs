@@ -6,6 +6,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::api::answer::{self, Cost, Heading};
 use super::body;
@@ -28,37 +29,36 @@ pub async fn completions(
     request: Request,
 ) -> ApiResult<Response> {
     let start = Instant::now();
-    // Before the body: who is turned away anyway should not send it all.
-    let place = app.admission.enter()?;
+    // A client that is turned away anyway should not send it all.
+    app.admission.check()?;
     let ready = app.ready().await?;
-    let bounds = &app.settings.bounds;
-    let bytes = body::read(request, bounds).await?;
-    let (mut asked, reply) = read(&bytes, &app.settings, scope.0)?;
-    drop(bytes);
+    let body = body::read(&app, request).await?;
+    let (asked, reply) = read(&body.bytes, &app.settings, scope.0)?;
+    drop(body);
     check_tokens(&asked, &ready)?;
     app.grammars.check(asked.grammar.as_ref()).await?;
-
-    let prepared = app.admission.prepare().await;
+    // Only now: a place belongs to a request that can be answered.
+    let place = app.admission.enter()?;
     let film = VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames };
-    let shown = app.media.read(std::mem::take(&mut asked.media), film).await?;
-    let asked = asked.showing(shown);
-    app.metrics.shown(&asked.media);
     let heading = Heading {
         id: format!("chatcmpl-{}", uuid::Uuid::new_v4().simple()),
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
         model: app.model_name(),
     };
-    let mut choices = Choices::start(&app, asked, reply.choices);
-    // The first news decides the status: after it, an error can only be told inside the stream.
-    let (index, first) = choices.next().await.ok_or_else(nothing)?;
-    let first = (index, first?);
-    app.metrics.first_news(start.elapsed());
-    drop(prepared);
-    if reply.stream {
-        Ok(stream::respond(app, heading, reply, choices, first, place))
-    } else {
-        whole(&app, &heading, reply, choices, first).await.map(|body| Json(body).into_response())
+    let mut choices = Choices::start(&app, vec![asked], reply.choices, film, start);
+    if !reply.stream {
+        let body = whole(&app, &heading, reply, choices).await?;
+        drop(place);
+        return Ok(Json(body).into_response());
     }
+    // News that come soon decide the status. A client that has to wait longer gets the head, and comments while it
+    // waits, or a proxy takes the connection for dead; an error is then told inside the stream.
+    let first = match timeout(stream::HEAD, choices.next()).await {
+        Ok(None) => return Err(nothing()),
+        Ok(Some((index, news))) => Some((index, news?)),
+        Err(_) => None,
+    };
+    Ok(stream::respond(app, heading, reply, choices, first, place))
 }
 
 /// Choices end with news or an error, unless the runtime is being torn down.
@@ -105,25 +105,19 @@ async fn whole(
     heading: &Heading,
     reply: Reply,
     mut choices: Choices,
-    first: (u32, ChoiceEvent),
 ) -> ApiResult<Value> {
     let mut gathered: Vec<Gathered> = (0..reply.choices).map(|_| Gathered::default()).collect();
-    let mut next = Some(first);
-    while let Some((index, news)) = next {
-        if let Some(choice) = gathered.get_mut(index as usize) {
-            match news {
-                ChoiceEvent::Started(started) => choice.started = Some(started),
-                ChoiceEvent::Delta(delta) => {
-                    choice.text.push_str(&delta.text);
-                    choice.tokens.extend(delta.tokens);
-                }
-                ChoiceEvent::Done(done) => choice.done = Some(done),
+    while let Some((index, news)) = choices.next().await {
+        let news = news?;
+        let Some(choice) = gathered.get_mut(index as usize) else { continue };
+        match news {
+            ChoiceEvent::Started(started) => choice.started = Some(started),
+            ChoiceEvent::Delta(delta) => {
+                choice.text.push_str(&delta.text);
+                choice.tokens.extend(delta.tokens);
             }
+            ChoiceEvent::Done(done) => choice.done = Some(done),
         }
-        next = match choices.next().await {
-            Some((index, news)) => Some((index, news?)),
-            None => None,
-        };
     }
     let mut answers = Vec::new();
     let mut costs = Vec::new();

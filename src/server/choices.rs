@@ -1,11 +1,16 @@
-//! The answers of one request, each on its way through queue and worker.
+//! The answers to one body, each on its way through pictures, queue and worker.
 
-use tokio::sync::mpsc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
 use super::error::{ApiError, Type};
+use super::media::VideoPlan;
 use super::state::Shared;
-use crate::request::Request;
+use crate::request::{Reference, Request};
 use crate::server::client::Event;
 use crate::worker::protocol::{Delta, Done, Finish, Started};
 
@@ -17,65 +22,132 @@ pub enum ChoiceEvent {
     Done(Box<Done>),
 }
 
-/// All choices of a request. Dropping them cancels what is not done.
+type News = (u32, Result<ChoiceEvent, ApiError>);
+
+/// All choices of a body. Dropping them cancels what is not done.
 pub struct Choices {
-    events: mpsc::Receiver<(u32, Result<ChoiceEvent, ApiError>)>,
-    _tasks: JoinSet<()>,
+    events: mpsc::Receiver<News>,
+    app: Shared,
+    /// When the body came; `None` after the first news.
+    since: Option<Instant>,
+    _task: JoinSet<()>,
 }
 
 impl Choices {
-    /// Asks for `count` answers to the same request, each with a seed of its own.
+    /// Asks for `count` answers to each request, every one with a seed of its own. Choice `i` is answer `i % count` to
+    /// request `i / count`.
     #[must_use]
-    pub fn start(app: &Shared, request: Request, count: u32) -> Self {
+    pub fn start(
+        app: &Shared,
+        requests: Vec<Request<Reference>>,
+        count: u32,
+        film: VideoPlan,
+        since: Instant,
+    ) -> Self {
         let (sender, events) = mpsc::channel(16);
-        let mut tasks = JoinSet::new();
-        // The request itself goes to the last choice: pictures are copied for the others only.
-        let mut request = Some(request);
-        for index in 0..count {
-            let own = if index + 1 == count { request.take() } else { request.clone() };
-            let Some(mut own) = own else { continue };
-            own.sampling.seed = own.sampling.seed.map(|seed| seed.wrapping_add(index));
-            let (app, sender) = (Shared::clone(app), sender.clone());
-            tasks.spawn(async move {
-                if let Err(error) = one(&app, own, index, &sender).await {
-                    // Nobody listens: then nobody wants to know.
-                    let _ = sender.send((index, Err(error))).await;
-                }
-            });
-        }
-        Self { events, _tasks: tasks }
+        let mut task = JoinSet::new();
+        let all = All { app: Shared::clone(app), sender, begun: Arc::default() };
+        task.spawn(async move {
+            if let Err(error) = all.run(requests, count, film).await {
+                // Nobody listens: then nobody wants to know.
+                let _ = all.sender.send((0, Err(error))).await;
+            }
+        });
+        Self { events, app: Shared::clone(app), since: Some(since), _task: task }
     }
 
     /// The next events of any choice; an error is the end of them all.
-    pub async fn next(&mut self) -> Option<(u32, Result<ChoiceEvent, ApiError>)> {
-        self.events.recv().await
+    pub async fn next(&mut self) -> Option<News> {
+        let news = self.events.recv().await;
+        if let Some(since) = self.since.take_if(|_| matches!(news, Some((_, Ok(_))))) {
+            self.app.metrics.first_news(since.elapsed());
+        }
+        news
     }
 }
 
-async fn one(
-    app: &Shared,
-    request: Request,
-    index: u32,
-    sender: &mpsc::Sender<(u32, Result<ChoiceEvent, ApiError>)>,
-) -> Result<(), ApiError> {
-    let _slot = app.admission.slot().await;
-    // The worker may have died while this request waited.
-    app.ready().await?;
-    let mut answer = app.client.generate(request).await?;
-    while let Some(event) = answer.next().await {
-        let events = match event {
-            Event::Started(started) => ChoiceEvent::Started(started),
-            Event::Delta(delta) => ChoiceEvent::Delta(delta),
-            Event::Done(done) if done.finish == Finish::Cancelled => {
-                return Err(ApiError::new(Type::Unavailable, "the server is stopping"));
-            }
-            Event::Done(done) => ChoiceEvent::Done(done),
-            Event::Failed(failed) => return Err(failed.into()),
-            Event::Died(death) => return Err(ApiError::died(&death)),
+#[derive(Clone)]
+struct All {
+    app: Shared,
+    sender: mpsc::Sender<News>,
+    /// Whether an answer has its slot: from then on the body's other answers are under way as well.
+    begun: Arc<AtomicBool>,
+}
+
+impl All {
+    async fn run(
+        &self,
+        requests: Vec<Request<Reference>>,
+        count: u32,
+        film: VideoPlan,
+    ) -> Result<(), ApiError> {
+        let prepared = tokio::select! {
+            biased;
+            () = self.app.stopping() => return Err(ApiError::stopping()),
+            prepared = self.app.admission.prepare() => Arc::new(prepared),
         };
-        if sender.send((index, Ok(events))).await.is_err() {
-            break;
+        let mut answers = JoinSet::new();
+        for (number, mut request) in (0..).zip(requests) {
+            let shown = self.app.media.read(std::mem::take(&mut request.media), film).await?;
+            let request = request.showing(shown);
+            self.app.metrics.shown(&request.media);
+            // The request itself goes to the last choice: pictures are copied for the others only.
+            let mut request = Some(request);
+            for choice in 0..count {
+                let own = if choice + 1 == count { request.take() } else { request.clone() };
+                let Some(mut own) = own else { continue };
+                own.sampling.seed = own.sampling.seed.map(|seed| seed.wrapping_add(choice));
+                let (all, prepared) = (self.clone(), Arc::clone(&prepared));
+                answers.spawn(async move {
+                    let index = number * count + choice;
+                    if let Err(error) = all.one(own, index, prepared).await {
+                        let _ = all.sender.send((index, Err(error))).await;
+                    }
+                });
+            }
         }
+        drop(prepared);
+        while answers.join_next().await.is_some() {}
+        Ok(())
     }
-    Ok(())
+
+    async fn one(
+        &self,
+        request: Request,
+        index: u32,
+        prepared: Arc<Option<OwnedSemaphorePermit>>,
+    ) -> Result<(), ApiError> {
+        let refused = async {
+            self.app.stopping().await;
+            if self.begun.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        let _slot = tokio::select! {
+            biased;
+            () = refused => return Err(ApiError::stopping()),
+            slot = self.app.admission.slot() => slot,
+        };
+        self.begun.store(true, Ordering::Relaxed);
+        // The worker may have died while this request waited.
+        self.app.ready().await?;
+        let mut answer = self.app.client.generate(request).await?;
+        drop(prepared);
+        while let Some(event) = answer.next().await {
+            let event = match event {
+                Event::Started(started) => ChoiceEvent::Started(started),
+                Event::Delta(delta) => ChoiceEvent::Delta(delta),
+                Event::Done(done) if done.finish == Finish::Cancelled => {
+                    return Err(ApiError::new(Type::Unavailable, "the server is stopping"));
+                }
+                Event::Done(done) => ChoiceEvent::Done(done),
+                Event::Failed(failed) => return Err(failed.into()),
+                Event::Died(death) => return Err(ApiError::died(&death)),
+            };
+            if self.sender.send((index, Ok(event))).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
 }

@@ -96,6 +96,12 @@ impl ApiError {
         Self::new(Type::Unavailable, "Loading model").retry_after(1)
     }
 
+    /// The server was told to stop before the answer began.
+    #[must_use]
+    pub fn stopping() -> Self {
+        Self::new(Type::Unavailable, "the server is stopping: ask it again when it is back, or another").retry_after(5)
+    }
+
     /// The worker died under the request.
     #[must_use]
     pub fn died(death: &Death) -> Self {

@@ -2,7 +2,7 @@
 
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -21,7 +21,7 @@ pub struct Scope(pub Vec<u8>);
 /// # Errors
 /// 403, see [`origin::check`].
 pub async fn origin(State(app): State<Shared>, request: Request, next: Next) -> ApiResult<Response> {
-    origin::check(&app.settings.access, request.headers(), request.uri())?;
+    origin::check(&app.settings.access, &request)?;
     Ok(next.run(request).await)
 }
 
@@ -45,11 +45,9 @@ pub fn cors(access: &Access) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(may_ask))
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers(AllowHeaders::list([
-            header::AUTHORIZATION,
-            header::CONTENT_TYPE,
-            HeaderName::from_static("x-api-key"),
-        ]))
+        // Clients send headers of their own (X-Stainless-*, X-Title, Anthropic-Version), and none of them opens a door.
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers([header::RETRY_AFTER])
         // A browser then says that a public page asks a local server; the origin was checked.
         .allow_private_network(true)
 }

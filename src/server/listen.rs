@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::Uri;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -118,11 +119,12 @@ impl Server {
         let watching = tokio::spawn(notify::watchdog());
         let graceful = GracefulShutdown::new();
         let failed = tokio::select! {
-            () = accept(listener, app, &graceful) => None,
+            () = accept(listener, Shared::clone(&app), &graceful) => None,
             _ = orders.wait_for(|order| *order == Order::Drain) => None,
             error = failure(client.clone()) => Some(error),
         };
         notify::stopping();
+        app.stop.send_replace(true);
         if failed.is_none() && timeout(drain, graceful.shutdown()).await.is_err() {
             tracing::warn!("answers were cut off after {} s (--drain-timeout)", drain.as_secs());
         }
@@ -150,6 +152,7 @@ async fn accept(listener: TcpListener, app: Shared, graceful: &GracefulShutdown)
     let gate = Arc::new(Semaphore::new(app.settings.bounds.connections));
     let read_time = app.settings.bounds.read_time;
     let router = router(app);
+    let mut refused = Refused::default();
     loop {
         // A full house leaves further connections in the system's own queue.
         let Ok(seat) = Arc::clone(&gate).acquire_owned().await else { return };
@@ -166,11 +169,48 @@ async fn accept(listener: TcpListener, app: Shared, graceful: &GracefulShutdown)
             }
             // Too many open files, most often: that passes as connections end.
             Err(error) => {
-                tracing::warn!("accept: {error}");
+                if let Some(times) = refused.again(Instant::now()) {
+                    tracing::warn!("{times} connections could not be accepted: {error}; see ulimit -n and --max-connections");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
+}
+
+/// Connections that the system did not hand over: one line at once, then one a minute for as long as it goes on.
+#[derive(Default)]
+struct Refused {
+    since: u64,
+    said: Option<Instant>,
+}
+
+impl Refused {
+    const PAUSE: Duration = Duration::from_secs(60);
+
+    /// Counts one more; returns their number since the last line if it is time for a line.
+    fn again(&mut self, now: Instant) -> Option<u64> {
+        self.since += 1;
+        if self.said.is_some_and(|said| now.duration_since(said) < Self::PAUSE) {
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.since))
+    }
+}
+
+/// The path without slashes that say nothing: base addresses of clients end in one, and so do some of their paths.
+fn plain_path(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    if path.len() < 2 || !(path.ends_with('/') || path.contains("//")) {
+        return None;
+    }
+    let path: String = path.split('/').filter(|part| !part.is_empty()).flat_map(|part| ["/", part]).collect();
+    let path = if path.is_empty() { "/".to_owned() } else { path };
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(format!("{path}{query}").parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 fn connection(
@@ -188,7 +228,10 @@ fn connection(
 > {
     // Tokens are small and wanted at once.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        if let Some(plain) = plain_path(request.uri()) {
+            *request.uri_mut() = plain;
+        }
         router.clone().oneshot(request.map(axum::body::Body::new))
     });
     http1::Builder::new()
@@ -196,4 +239,32 @@ fn connection(
         .header_read_timeout(read_time)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slashes_that_say_nothing() {
+        for (path, plain) in [
+            ("/", "/"),
+            ("//", "/"),
+            ("/v1/models/", "/v1/models"),
+            ("//v1//models?x=/", "/v1/models?x=/"),
+            ("/v1/models", "/v1/models"),
+            ("http://h/v1/", "http://h/v1"),
+        ] {
+            let uri: Uri = path.parse().unwrap();
+            assert_eq!(plain_path(&uri).unwrap_or(uri).to_string(), plain, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_line_a_minute() {
+        let (mut refused, start) = (Refused::default(), Instant::now());
+        let said: Vec<_> = (0..1300).map(|i| refused.again(start + Duration::from_millis(100) * i)).collect();
+        let lines: Vec<u64> = said.into_iter().flatten().collect();
+        assert_eq!(lines, [1, 600, 600]);
+    }
 }

@@ -6,6 +6,7 @@ mod remote;
 mod sink;
 mod video;
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
@@ -171,11 +172,22 @@ fn is_remote(url: &str) -> bool {
 const NO_BASE64: &str = "bad base64";
 
 fn inline(url: &str, sink: &mut Sink<'_>) -> Result<(), String> {
-    let parsed = DataUrl::process(url.trim()).map_err(|_| "the data URI has no comma".to_owned())?;
+    let url = plain_alphabet(url.trim());
+    let parsed = DataUrl::process(&url).map_err(|_| "the data URI has no comma".to_owned())?;
     parsed.decode(|bytes| sink.write(bytes)).map(drop).map_err(|error| match error {
         DecodeError::InvalidBase64(error) => format!("{NO_BASE64} ({error:?})"),
         DecodeError::WriteError(reason) => reason,
     })
+}
+
+/// A data URI in base64 with the two digits of the URL-safe alphabet (RFC 4648, section 5) as those of the plain one.
+fn plain_alphabet(url: &str) -> Cow<'_, str> {
+    match url.split_once(',') {
+        Some((head, data)) if head.trim_end().ends_with(";base64") && data.contains(['-', '_']) => {
+            Cow::Owned(format!("{head},{}", data.replace('-', "+").replace('_', "/")))
+        }
+        _ => Cow::Borrowed(url),
+    }
 }
 
 #[cfg(test)]
@@ -224,6 +236,16 @@ mod tests {
         let wrong_type = format!("DATA:text/html;base64,{}", base64(&png()));
         let found = read(&media, &[&data, &wrong_type, &base64(&png()), "file://a%20b.png"]).await;
         assert_eq!(found.unwrap(), [(3, 2); 4]);
+        // Of pixels that need both digits in which the alphabets differ.
+        let mut colours = Cursor::new(Vec::new());
+        let picture = image::RgbImage::from_fn(9, 7, |x, y| image::Rgb([(x * 31) as u8, (y * 57) as u8, 251]));
+        picture.write_to(&mut colours, image::ImageFormat::Png).unwrap();
+        let plain = base64(&colours.into_inner());
+        assert!(plain.contains('+') && plain.contains('/'), "{plain}");
+        let safe = plain.replace('+', "-").replace('/', "_");
+        let safe = safe.trim_end_matches('=');
+        let found = read(&media, &[safe, &format!("data:image/png;base64,{safe}")]).await;
+        assert_eq!(found.unwrap(), [(9, 7); 2]);
     }
 
     #[tokio::test]

@@ -5,24 +5,28 @@
 //! to this machine (DNS rebinding) or as a form. So a name nobody gave the server is refused, and
 //! so is an `Origin` that is neither this server nor allowed.
 
-use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::http::{HeaderValue, Request, Version, header};
 use url::{Host, Url};
 
 use super::error::{ApiError, ApiResult, Type};
 use super::settings::Access;
 
-/// Checks `Host` and `Origin`.
+/// Checks `Host` and `Origin`. HTTP/1.0 has no `Host`: checks of load balancers come without one, browsers never do.
 ///
 /// # Errors
-/// 403 that names the flag to use.
-pub fn check(access: &Access, headers: &HeaderMap, uri: &Uri) -> ApiResult<()> {
-    let host = headers
+/// 403 that names the flag to use; 400 for a request that must have a `Host` and has none.
+pub fn check<B>(access: &Access, request: &Request<B>) -> ApiResult<()> {
+    let headers = request.headers();
+    let named = headers
         .get(header::HOST)
         .map(HeaderValue::as_bytes)
-        .or_else(|| uri.authority().map(|authority| authority.as_str().as_bytes()))
-        .and_then(|host| std::str::from_utf8(host).ok())
-        .unwrap_or_default();
-    if !host_is_ours(access, host) {
+        .or_else(|| request.uri().authority().map(|authority| authority.as_str().as_bytes()));
+    let host = named.and_then(|host| std::str::from_utf8(host).ok()).unwrap_or_default();
+    if named.is_none_or(<[u8]>::is_empty) {
+        if request.version() > Version::HTTP_10 {
+            return Err(ApiError::invalid("the request has no Host header; HTTP/1.1 needs one"));
+        }
+    } else if !host_is_ours(access, host) {
         return Err(ApiError::new(
             Type::Permission,
             format!("the host `{}` is none this server answers to; add it with --allowed-hosts", shown(host)),
@@ -103,12 +107,11 @@ mod tests {
     }
 
     fn asked(access: &Access, host: &'static str, origin: Option<&'static str>) -> bool {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, HeaderValue::from_static(host));
+        let mut request = Request::get("/").header(header::HOST, host);
         if let Some(origin) = origin {
-            headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+            request = request.header(header::ORIGIN, origin);
         }
-        check(access, &headers, &Uri::from_static("/")).is_ok()
+        check(access, &request.body(()).unwrap()).is_ok()
     }
 
     #[test]
@@ -135,6 +138,14 @@ mod tests {
             assert_eq!(asked(&access(), host, None), ours, "{host}");
         }
         assert!(asked(&Access { hosts: vec!["*".into()], ..Access::default() }, "evil.example", None));
+    }
+
+    #[test]
+    fn a_request_without_a_host() {
+        for (version, fits) in [(Version::HTTP_10, true), (Version::HTTP_11, false)] {
+            let request = Request::get("/").version(version).body(()).unwrap();
+            assert_eq!(check(&access(), &request).is_ok(), fits, "{version:?}");
+        }
     }
 
     #[test]

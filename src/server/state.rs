@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::admission::Admission;
+use super::body::Bodies;
 use super::error::{ApiError, ApiResult};
 use super::grammar::Grammars;
 use super::keys::Keys;
@@ -20,7 +23,10 @@ pub struct App {
     pub media: Arc<Media>,
     pub grammars: Grammars,
     pub admission: Admission,
+    pub bodies: Bodies,
     pub metrics: Metrics,
+    /// Whether the server was told to stop.
+    pub stop: watch::Sender<bool>,
 }
 
 /// Handle that every request gets.
@@ -30,12 +36,15 @@ impl App {
     /// # Errors
     /// A media folder that is none, or metrics under one name.
     pub fn new(settings: Settings, client: Client) -> Result<Self> {
+        let admission = Admission::new(settings.parallel, settings.queue);
         Ok(Self {
             keys: Keys::new(&settings.api_keys, settings.share_cache),
             media: Arc::new(Media::new(&settings.media, &settings.bounds)?),
             grammars: Grammars::new(settings.bounds.grammar_time),
-            admission: Admission::new(settings.parallel, settings.queue),
+            bodies: Bodies::new(admission.capacity(), &settings.bounds),
+            admission,
             metrics: Metrics::new()?,
+            stop: watch::Sender::new(false),
             settings,
             client,
         })
@@ -46,6 +55,12 @@ impl App {
     pub fn model_name(&self) -> String {
         let file = || self.settings.model_path.file_name().map(|name| name.to_string_lossy().into_owned());
         self.settings.alias.clone().or_else(file).unwrap_or_else(|| "illava".to_owned())
+    }
+
+    /// Resolves once the server is told to stop: what has not begun by then is refused, the same for all.
+    pub async fn stopping(&self) {
+        // The sender lives as long as this, so that waiting does not fail.
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
     /// # Errors

@@ -34,13 +34,16 @@ struct State {
     _place: Place,
 }
 
+/// How long an error may still decide the status before the head of a stream is sent.
+pub const HEAD: Duration = Duration::from_secs(2);
+
 /// Streams what `choices` bring; `first` came already.
 pub fn respond(
     app: Shared,
     heading: Heading,
     reply: Reply,
     choices: Choices,
-    first: (u32, ChoiceEvent),
+    first: Option<(u32, ChoiceEvent)>,
     place: Place,
 ) -> Response {
     let mut state = State {
@@ -54,7 +57,11 @@ pub fn respond(
         over: false,
         _place: place,
     };
-    state.take(first.0, Ok(first.1));
+    match first {
+        Some((index, news)) => state.take(index, Ok(news)),
+        // A comment: the body begins with the head.
+        None => state.due.push_back(Event::default().comment("waiting")),
+    }
     let events = stream::unfold(state, |mut state| async {
         loop {
             if let Some(event) = state.due.pop_front() {

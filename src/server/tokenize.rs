@@ -13,12 +13,13 @@ use crate::worker::protocol::TokenText;
 /// # Errors
 /// 400 for a body that is none, 503 while no worker is ready.
 pub async fn tokenize(State(app): State<Shared>, request: Request) -> ApiResult<Json<Value>> {
-    // It takes memory and the worker's time as well.
-    let _place = app.admission.enter()?;
+    app.admission.check()?;
     app.ready().await?;
     let bounds = &app.settings.bounds;
-    let bytes = body::read(request, bounds).await?;
-    let mut body = Fields::new(json::object(&bytes, bounds.request.json_depth)?, "");
+    let body = body::read(&app, request).await?;
+    // It takes memory and the worker's time as well.
+    let _place = app.admission.enter()?;
+    let mut body = Fields::new(json::object(&body.bytes, bounds.request.json_depth)?, "");
     let text = body.text("content")?.unwrap_or_default();
     if text.len() > bounds.request.prompt_bytes {
         return Err(ApiError::invalid(format!(

@@ -9,12 +9,13 @@ use std::thread::JoinHandle;
 use super::protocol::{self, Command, Event, Ready, Status, TokenText};
 use super::resolve::Resolver;
 use crate::answer::{LlamaDecoder, Output, Scheduler, Settings, Sizes, Sizing, shared_layout};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
+use crate::media::Pixels;
 use crate::media::video::FrameChoice;
 use crate::pair::{self, LoadSettings, Loading};
 use crate::report;
 use crate::schedule::{Choice, MergeFlag, Preset};
-use crate::see::{EncodeJob, Encoded, EncoderThread, Store, TowerEncoder};
+use crate::see::{EncodeJob, Encoded, EncoderThread, Store, TowerEncoder, VisualInput};
 
 /// What a service is made of.
 #[derive(Debug, Clone)]
@@ -37,6 +38,23 @@ pub enum Input {
     Encoded(Box<Encoded>),
     /// Nobody is there any more to answer to.
     Closed,
+}
+
+/// # Errors
+/// [`Kind::Usage`] for slots that hold no picture at all: every question about one would fail later.
+fn check_slot(resolver: &Resolver, sizes: Sizes) -> Result<()> {
+    let Some(outline) = &resolver.outline else { return Ok(()) };
+    // Small enough for one tile, and for a model of any size of picture to take it as its smallest.
+    let pixels = Pixels { width: 16, height: 16, rgb: vec![0; 16 * 16 * 3], remark: None };
+    let input = VisualInput::Image(pixels);
+    let least = outline.expected(&input.visual(false), &resolver.default).least;
+    if least < resolver.slot_cells {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "{}: {} slots leave {} tokens for each, and a picture of this pair takes {least} at least; give a larger context or fewer slots, or leave the projector out for text alone",
+        Field::ContextSize, sizes.slots, resolver.slot_cells
+    )))
 }
 
 /// A loaded pair, ready to answer.
@@ -101,6 +119,7 @@ impl Service {
             merge_layers: layout.merge_layers,
             slot_cells: cells.first().copied().unwrap_or(0),
         };
+        check_slot(&resolver, options.sizes)?;
         let service = Self { resolver, scheduler, encode, encoder, remarks: HashMap::new() };
         let ready = service.describe(options, remarks);
         Ok((service, ready))

@@ -231,6 +231,43 @@ fn keys() {
 }
 
 #[test]
+fn a_browser_may_send_the_headers_of_clients() {
+    let server = serve(settings(), Peer::default());
+    let names = "authorization,cache-control,content-type,x-stainless-lang,x-stainless-retry-count,x-title,anthropic-version";
+    for (origin, may) in [("http://localhost:3000", true), ("https://evil.example", false)] {
+        let preflight = server.send(
+            "OPTIONS",
+            "/v1/chat/completions",
+            &[
+                ("origin", origin),
+                ("access-control-request-method", "POST"),
+                ("access-control-request-headers", names),
+            ],
+            b"",
+        );
+        let allowed = preflight.head.lines().find_map(|line| line.strip_prefix("access-control-allow-headers: "));
+        assert_eq!(preflight.status == 200 && allowed == Some(names), may, "{origin}: {}", preflight.head);
+    }
+}
+
+#[test]
+fn small_differences_between_clients() {
+    let server = serve(settings(), Peer::default());
+    let body = question("hi").to_string();
+    for path in ["/v1/chat/completions/", "//v1//chat/completions", "/v1/chat/completions?x=1"] {
+        assert_eq!(server.send("POST", path, &[], body.as_bytes()).text(), "hi", "{path}");
+    }
+    let coded = server.send("POST", "/v1/chat/completions", &[("content-encoding", "gzip")], b"\x1f\x8b");
+    coded.fails(415, "Content-Encoding gzip");
+    assert_eq!(server.send("POST", "/tokenize", &[("content-encoding", "identity")], b"{}").status, 200);
+    server.raw(b"GET /health HTTP/1.1\r\nconnection: close\r\n\r\n").fails(400, "no Host");
+    assert_eq!(server.raw(b"GET /health HTTP/1.0\r\n\r\n").status, 200);
+    let numbers = json!({ "messages": [{ "role": "user", "content": "hi" }], "max_tokens": 5.0, "seed": 7.0,
+                          "top_k": 40.0, "n": 1.0 });
+    assert_eq!(server.chat(&numbers).text(), "hi");
+}
+
+#[test]
 fn pages_of_others() {
     let server = serve(settings(), Peer::default());
     let get = |headers: &[(&str, &str)]| server.send("GET", "/v1/models", headers, b"");

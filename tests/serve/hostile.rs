@@ -237,7 +237,7 @@ fn connections_that_break_the_rules() {
         (b"nonsense\r\n\r\n".to_vec(), &[0, 400][..]),
         (b"GET / HTTP/9.9\r\n\r\n".to_vec(), &[0, 400, 505]),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), &[0, 400]),
-        (b"GET /health HTTP/1.1\r\n\r\n".to_vec(), &[403]),
+        (b"GET /health HTTP/1.1\r\n\r\n".to_vec(), &[400]),
         (
             format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "x".repeat(1_000_000)).into(),
             &[0, 400, 414, 431],

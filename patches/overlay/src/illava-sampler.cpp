@@ -17,7 +17,7 @@ constexpr size_t max_rules = 100000;
 constexpr size_t max_quote = 60; // bytes of the grammar in a message
 
 size_t skip_comment(const std::string & text, size_t at) {
-    return std::min(text.find('\n', at), text.size());
+    return std::min(text.find_first_of("\r\n", at), text.size());
 }
 
 // The end of a literal or a character class that begins at `at`.
@@ -49,7 +49,8 @@ void check_depth(const std::string & text) {
 void check_syntax(const llama_vocab & vocab, const std::string & text) {
     llama_grammar_parser parser(&vocab);
     size_t begin = 0;
-    while (begin < text.size() && (isspace((unsigned char) text[begin]) || text[begin] == '#')) {
+    // No other white space is skipped there: what passes here must pass there, which prints the text when it fails.
+    while (begin < text.size() && strchr(" \t\r\n#", text[begin])) {
         begin = text[begin] == '#' ? skip_comment(text, begin) : begin + 1;
     }
     try {

@@ -17,9 +17,12 @@ use tokio::process::{Child, ChildStderr, Command};
 use tokio::task::JoinHandle;
 
 use super::lock;
+use crate::error::printable;
 
 /// Lines of a worker's stderr that are kept for the log entry about its death.
 const LAST_LINES: usize = 12;
+/// Characters of one of them.
+const LINE_CHARACTERS: usize = 2000;
 
 /// How a worker ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +117,7 @@ impl Life for Process {
 async fn pass_on(stderr: ChildStderr, last: Arc<Mutex<VecDeque<String>>>) {
     let mut lines = BufReader::new(stderr).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
-        let line = String::from_utf8_lossy(&line).into_owned();
+        let line = printable(&String::from_utf8_lossy(&line), LINE_CHARACTERS);
         eprintln!("{line}");
         let mut last = lock(&last);
         if last.len() == LAST_LINES {
@@ -149,6 +152,8 @@ mod tests {
             ("echo one >&2; echo two >&2; kill -9 $$", "signal 9 (SIGKILL)", vec!["one", "two"]),
             ("kill -ABRT $$", "signal 6 (SIGABRT)", vec![]),
             ("exit 3", "exit status 3", vec![]),
+            // What a client made it write stays one line, and moves no cursor.
+            (r"printf 'a\033[2Jb\rc\n' >&2; exit 1", "exit status 1", vec![r"a\u{1b}[2Jb\rc"]),
         ] {
             let mut running = sh(script).launch().unwrap();
             let death = running.life.ended().await;

@@ -1,18 +1,83 @@
-// What was said so far, kept in the browser so that a reload loses nothing.
+// Conversations, kept in the browser so that a reload loses nothing. Each tab writes one of its own.
 
-import { get, set, del } from '../vendor/idb-keyval.js';
+import { get, set, del, keys, update } from '../vendor/idb-keyval.js';
 import { isVideo } from './media.js';
 
-const KEY = 'conversation';
+const PREFIX = 'conversation/';
+const OLD = 'conversation'; // the one conversation that an earlier page kept
 
-/** [{ role, text, files: [Blob], result }]; `result` is what complete() gave for an answer. */
-export async function restore() {
-  return (await get(KEY).catch(() => undefined)) ?? [];
+function fresh() {
+  // No crypto.randomUUID: it is there only for https and localhost.
+  const id = `${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}`;
+  return { id, revision: 0, messages: [] };
 }
 
-/** Private windows may refuse to store; the conversation then lives as long as the page. */
-export async function save(messages) {
-  await (messages.length > 0 ? set(KEY, messages) : del(KEY)).catch(() => {});
+/** Uses `id` for this tab from now on. */
+function adopt(id) {
+  sessionStorage.setItem('conversation', id);
+}
+
+/** An empty conversation for this tab. */
+export function begin() {
+  const conversation = fresh();
+  adopt(conversation.id);
+  return conversation;
+}
+
+/** This tab's conversation: { id, revision, messages: [{ role, text, files: [Blob], result, failed, twin }] }. */
+export async function restore() {
+  const old = await get(OLD).catch(() => undefined);
+  if (old?.length > 0) {
+    const conversation = { ...fresh(), messages: old };
+    await save(conversation);
+    await del(OLD).catch(() => {});
+  }
+  return open(sessionStorage.getItem('conversation'));
+}
+
+/** The conversation `id`, or an empty one. */
+export async function open(id) {
+  const found = id ? await get(PREFIX + id).catch(() => undefined) : undefined;
+  if (!found) return begin();
+  adopt(found.id);
+  return found;
+}
+
+/**
+ * Keeps `conversation`. If another tab has written it since it was read, this tab's goes on as a conversation of its
+ * own and neither is lost. Private windows may refuse to store; it then lives as long as the page.
+ */
+export async function save(conversation) {
+  if (conversation.messages.length === 0) return remove(conversation);
+  let ours = true;
+  const next = { ...conversation, revision: conversation.revision + 1, at: Date.now() };
+  try {
+    await update(PREFIX + conversation.id, (stored) => {
+      ours = (stored?.revision ?? 0) === conversation.revision;
+      return ours ? next : stored;
+    });
+    if (!ours) {
+      Object.assign(next, { id: fresh().id, revision: 1 });
+      await set(PREFIX + next.id, next);
+      adopt(next.id);
+    }
+  } catch {
+    return;
+  }
+  Object.assign(conversation, { id: next.id, revision: next.revision, at: next.at });
+}
+
+export async function remove({ id }) {
+  await del(PREFIX + id).catch(() => {});
+}
+
+/** All that are kept, the newest first: { id, title }. */
+export async function list() {
+  const all = (await keys().catch(() => [])).filter((key) => String(key).startsWith(PREFIX));
+  const found = (await Promise.all(all.map((key) => get(key)))).filter(Boolean);
+  return found.sort((a, b) => (b.at ?? 0) - (a.at ?? 0)).map(({ id, messages }) => ({
+    id, title: (messages.find(({ role }) => role === 'user')?.text ?? '').slice(0, 60) || 'without words',
+  }));
 }
 
 function dataUrl(file) {
@@ -24,10 +89,14 @@ function dataUrl(file) {
   });
 }
 
+/** Turns that count: a question that failed, and what there is of its answer, are not sent again. */
+export function spoken(messages) {
+  return messages.filter((message, i) => !message.failed && !(message.role === 'user' && messages[i + 1]?.failed));
+}
+
 /** The messages as OpenAI's API spells them: pictures and videos before the text that asks about them. */
 export async function asRequest(messages) {
-  const spoken = messages.filter((message) => message.role === 'user' || message.text);
-  return Promise.all(spoken.map(async ({ role, text, files }) => {
+  return Promise.all(spoken(messages).map(async ({ role, text, files }) => {
     if (!files?.length) return { role, content: text };
     const media = await Promise.all(files.map(async (file) => {
       const type = isVideo(file) ? 'video_url' : 'image_url';

@@ -3,8 +3,10 @@
 import { properties, complete, useKey, ServerError } from './client.js';
 import { budget } from './budget.js';
 import { attachments } from './attachments.js';
-import { restore, save, asRequest } from './conversation.js';
+import { begin, restore, open, save, list, remove, asRequest, spoken } from './conversation.js';
 import { userMessage, answerMessage } from './messages.js';
+import { keyOf } from './media.js';
+import { buttons, copy, twinAnswer } from './turns.js';
 import { kept } from './kept.js';
 
 const at = (id) => document.getElementById(id);
@@ -15,17 +17,19 @@ const panel = kept({
 });
 const slider = budget({ own: at('own'), keep: at('keep'), output: at('keep-value') });
 const files = attachments({ form: at('ask'), list: at('attachments'), input: at('files'), complain });
-let messages = [];
+let conversation = { id: '', revision: 0, messages: [] };
 let running = null; // the AbortController of the answer on its way
 
 function complain(sentence) {
   at('model').textContent = sentence;
+  at('model').classList.add('failed');
 }
 
 async function connect() {
   try {
     const { model_alias: alias, model_path: path, illava } = await properties();
     at('model').textContent = alias || (path ?? '').split('/').pop();
+    at('model').classList.remove('failed');
     slider.canMerge(illava?.can_merge !== false);
   } catch (error) {
     if (error instanceof ServerError && error.status === 401) return askKey();
@@ -44,72 +48,157 @@ at('key').addEventListener('close', () => {
   connect();
 });
 
-/** Files of all questions up to message `end`, in order: the numbers the trace uses. */
+/** Files of all questions before message `end` that were sent, in order: the numbers the trace uses. */
 function filesBefore(end) {
-  return messages.slice(0, end).flatMap((message) => message.files ?? []);
+  return spoken(conversation.messages.slice(0, end)).flatMap((message) => message.files ?? []);
 }
 
-/** The report of the same question with merging off, if it was asked in this conversation. */
-function sameWithoutMerging(index) {
-  const question = messages[index - 1];
-  const twin = messages.findIndex((message, i) => message.role === 'assistant' && i !== index
-    && message.result?.report?.merge?.schedule === 'off' && messages[i - 1]?.text === question?.text);
-  return twin < 0 ? null : messages[twin].result.report;
+async function keysBefore(end) {
+  return (await Promise.all(filesBefore(end).map(keyOf))).join(' ');
 }
 
-function select(index, item) {
-  const { result } = messages[index];
+/** The report of the same question about the same pictures with merging off, if it was asked in this conversation. */
+async function sameWithoutMerging(index) {
+  const { messages } = conversation;
+  if (messages[index].twin) return messages[index].twin.result.report;
+  const shown = await keysBefore(index);
+  for (const [i, message] of messages.entries()) {
+    const off = message.role === 'assistant' && i !== index && message.result?.report?.merge?.schedule === 'off';
+    if (off && messages[i - 1]?.text === messages[index - 1]?.text && await keysBefore(i) === shown) {
+      return message.result.report;
+    }
+  }
+  return null;
+}
+
+async function select(index, item) {
+  const { result } = conversation.messages[index];
   if (!result?.report) return;
   for (const other of document.querySelectorAll('#messages .shown')) other.classList.remove('shown');
   item.classList.add('shown');
-  panel.show(result, filesBefore(index), sameWithoutMerging(index));
-}
-
-function listen(item, index) {
-  item.tabIndex = 0;
-  item.addEventListener('click', () => select(index, item));
-  item.addEventListener('keydown', (event) => {
-    if (event.key === 'Enter') select(index, item);
-  });
+  await panel.show(result, filesBefore(index), await sameWithoutMerging(index));
 }
 
 function busy(yes) {
   at('send').hidden = yes;
   at('stop').hidden = !yes;
-  at('clear').disabled = yes;
+  for (const control of [at('clear'), at('conversations'), ...document.querySelectorAll('.actions button')]) {
+    control.disabled = yes;
+  }
+}
+
+/** Asks `messages` and returns { result, note, failed }; the answer's words go to `onText`. */
+async function answerTo(messages, merge, onText) {
+  running = new AbortController();
+  busy(true);
+  try {
+    const body = { messages: await asRequest(messages), ...(merge && { merge }) };
+    const result = await complete(body, { signal: running.signal, onText });
+    return { result, note: result.finish === 'length' ? 'The answer was cut off at its limit.' : '', failed: false };
+  } catch (error) {
+    if (error instanceof ServerError && error.status === 401) askKey();
+    if (error.name === 'AbortError') return { result: null, note: 'Stopped.', failed: false };
+    return { result: null, note: error.message, failed: true };
+  } finally {
+    running = null;
+    busy(false);
+  }
 }
 
 async function ask(text, media) {
+  const { messages } = conversation;
   const question = { role: 'user', text, files: media };
   messages.push(question);
   at('messages').append(userMessage(question));
   const answer = answerMessage();
   at('messages').append(answer.item);
   answer.item.scrollIntoView({ block: 'nearest' });
-
-  running = new AbortController();
-  busy(true);
-  let result = null;
-  let note = '';
-  let failed = false;
-  try {
-    const body = { messages: await asRequest(messages) };
-    const merge = slider.value();
-    if (merge) body.merge = merge;
-    result = await complete(body, { signal: running.signal, onText: answer.add });
-    if (result.finish === 'length') note = 'The answer was cut off at its limit.';
-  } catch (error) {
-    failed = error.name !== 'AbortError';
-    note = failed ? error.message : 'Stopped.';
-    if (error instanceof ServerError && error.status === 401) askKey();
-  }
-  running = null;
-  busy(false);
-  messages.push({ role: 'assistant', text: answer.end(note, failed), result });
+  const { result, note, failed } = await answerTo(messages, slider.value(), answer.add);
+  // A stopped answer without a word is no turn of the assistant.
+  const said = answer.end(note, failed);
+  messages.push({ role: 'assistant', text: said, result, note, failed: failed || said === '' });
   const index = messages.length - 1;
-  listen(answer.item, index);
-  if (result) select(index, answer.item);
-  await save(messages);
+  offer(answer.item, index);
+  if (result) await select(index, answer.item);
+  await keep();
+}
+
+/** The answer's buttons, and what a click on it does. */
+function offer(item, index) {
+  const message = conversation.messages[index];
+  item.tabIndex = 0;
+  item.addEventListener('click', () => select(index, item));
+  item.addEventListener('keydown', (event) => {
+    if (event.key === 'Enter' && event.target === item) select(index, item);
+  });
+  const merged = message.result?.report && message.result.report.merge?.schedule !== 'off'
+    && filesBefore(index).length > 0;
+  buttons(item, [
+    ...(message.text ? [['Copy', (button) => copy(message.text, button)]] : []),
+    ...(index === conversation.messages.length - 1 ? [['Ask again', () => retry(index)]] : []),
+    ['Remove', () => drop(index)],
+    ...(merged ? [['Compare with off', () => compare(index, item)]] : []),
+  ]);
+  if (message.twin) twinAnswer(item, message.twin.text);
+}
+
+/** The same question about the same pictures with merging off, beside this answer. */
+async function compare(index, item) {
+  const beside = twinAnswer(item, '');
+  let text = '';
+  const { result, note } = await answerTo(conversation.messages.slice(0, index), { preset: 'off' }, (piece) => {
+    text += piece;
+    twinAnswer(item, text);
+  });
+  if (!result) {
+    beside.querySelector('p').textContent = note;
+    return;
+  }
+  conversation.messages[index].twin = { text, result };
+  await select(index, item);
+  await keep();
+}
+
+async function retry(index) {
+  const { text, files: media } = conversation.messages[index - 1];
+  await drop(index);
+  await ask(text, media ?? []);
+}
+
+/** Removes the question and its answer. */
+async function drop(index) {
+  conversation.messages.splice(index - 1, 2);
+  panel.hide();
+  show();
+  await keep();
+}
+
+async function keep() {
+  await save(conversation);
+  await offerOthers();
+}
+
+async function offerOthers() {
+  const all = await list();
+  const option = ({ id, title }) => new Option(title, id, false, id === conversation.id);
+  const here = all.some(({ id }) => id === conversation.id) ? [] : [new Option('new conversation', '', false, true)];
+  at('conversations').replaceChildren(...here, ...all.map(option));
+}
+
+/** The list of messages, from the conversation. */
+function show() {
+  at('messages').replaceChildren();
+  conversation.messages.forEach((message, index) => {
+    if (message.role === 'user') {
+      at('messages').append(userMessage(message));
+      return;
+    }
+    const answer = answerMessage();
+    answer.add(message.text);
+    answer.end(message.note ?? '', message.failed);
+    at('messages').append(answer.item);
+    offer(answer.item, index);
+  });
 }
 
 at('ask').addEventListener('submit', (event) => {
@@ -127,26 +216,28 @@ at('question').addEventListener('keydown', (event) => {
 });
 at('stop').addEventListener('click', () => running?.abort());
 at('clear').addEventListener('click', async () => {
-  messages = [];
-  at('messages').replaceChildren();
+  conversation = begin();
   panel.hide();
-  await save(messages);
+  show();
+  await offerOthers();
   at('question').focus();
+});
+at('forget').addEventListener('click', async () => {
+  if (running) return;
+  await remove(conversation);
+  at('clear').click();
+});
+at('conversations').addEventListener('change', async (event) => {
+  conversation = await open(event.target.value);
+  panel.hide();
+  show();
+  await offerOthers();
 });
 
 async function start() {
-  messages = await restore();
-  messages.forEach((message, index) => {
-    if (message.role === 'user') {
-      at('messages').append(userMessage(message));
-      return;
-    }
-    const answer = answerMessage();
-    answer.add(message.text);
-    answer.end('');
-    at('messages').append(answer.item);
-    listen(answer.item, index);
-  });
+  conversation = await restore();
+  show();
+  await offerOthers();
   await connect();
 }
 

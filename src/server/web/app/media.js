@@ -18,3 +18,10 @@ export function fileOf(index, files, count) {
   const video = files.findIndex(isVideo);
   return video < 0 || index < video || files.length === count ? files[index] : undefined;
 }
+
+/** What tells files apart: their size and an FNV-1a hash of their bytes. */
+export async function keyOf(file) {
+  let hash = 0x811c9dc5;
+  for (const byte of new Uint8Array(await file.arrayBuffer())) hash = Math.imul(hash ^ byte, 0x01000193);
+  return `${file.size}-${(hash >>> 0).toString(16)}`;
+}
