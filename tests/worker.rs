@@ -440,6 +440,7 @@ fn what_cannot_be_loaded_is_said() {
     for (args, kind, part) in [
         (vec!["-m", "/nowhere/text.gguf"], Kind::File, "text.gguf"),
         (vec!["-np", "4", "-c", "4"], Kind::Usage, "-np"),
+        (vec!["-np", "4", "-c", "64"], Kind::Usage, "a picture of this pair takes"),
         (vec!["--llm-layers", "99", "--llm-keep", "0.5"], Kind::Schedule, "99"),
         (vec!["--picture-folder", "/dev/null/x"], Kind::File, "/dev/null/x"),
     ] {
