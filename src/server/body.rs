@@ -66,7 +66,9 @@ pub async fn read(app: &App, request: Request) -> ApiResult<Body> {
             Ok(None) => break,
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(_))) => return Err(ApiError::invalid("the body broke off")),
-            Err(_) if end <= pause => return Err(late("took longer than", bounds.body_time, "--body-timeout")),
+            Err(_) if end <= pause => {
+                return Err(late("took longer than", bounds.body_time, "--body-timeout"));
+            }
             Err(_) => return Err(late("paused for", bounds.read_time, "--head-timeout")),
         };
         let Ok(data) = frame.into_data() else { continue };
@@ -85,10 +87,14 @@ pub async fn read(app: &App, request: Request) -> ApiResult<Body> {
 
 fn check_head(request: &Request, limit: usize) -> ApiResult<()> {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    if let Some(coding) = header(header::CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity")) {
+    if let Some(coding) =
+        header(header::CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity"))
+    {
         let coding: String = coding.chars().take(40).collect();
-        return Err(ApiError::invalid(format!("Content-Encoding {coding}: not supported; send the body as it is"))
-            .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        return Err(ApiError::invalid(format!(
+            "Content-Encoding {coding}: not supported; send the body as it is"
+        ))
+        .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     let announced = header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) { Err(too_large(limit)) } else { Ok(()) }

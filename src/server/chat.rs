@@ -100,12 +100,7 @@ struct Gathered {
     done: Option<Box<Done>>,
 }
 
-async fn whole(
-    app: &Shared,
-    heading: &Heading,
-    reply: Reply,
-    mut choices: Choices,
-) -> ApiResult<Value> {
+async fn whole(app: &Shared, heading: &Heading, reply: Reply, mut choices: Choices) -> ApiResult<Value> {
     let mut gathered: Vec<Gathered> = (0..reply.choices).map(|_| Gathered::default()).collect();
     while let Some((index, news)) = choices.next().await {
         let news = news?;

@@ -99,7 +99,8 @@ impl ApiError {
     /// The server was told to stop before the answer began.
     #[must_use]
     pub fn stopping() -> Self {
-        Self::new(Type::Unavailable, "the server is stopping: ask it again when it is back, or another").retry_after(5)
+        Self::new(Type::Unavailable, "the server is stopping: ask it again when it is back, or another")
+            .retry_after(5)
     }
 
     /// The worker died under the request.

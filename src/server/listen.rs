@@ -170,7 +170,9 @@ async fn accept(listener: TcpListener, app: Shared, graceful: &GracefulShutdown)
             // Too many open files, most often: that passes as connections end.
             Err(error) => {
                 if let Some(times) = refused.again(Instant::now()) {
-                    tracing::warn!("{times} connections could not be accepted: {error}; see ulimit -n and --max-connections");
+                    tracing::warn!(
+                        "{times} connections could not be accepted: {error}; see ulimit -n and --max-connections"
+                    );
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

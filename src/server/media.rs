@@ -238,7 +238,8 @@ mod tests {
         assert_eq!(found.unwrap(), [(3, 2); 4]);
         // Of pixels that need both digits in which the alphabets differ.
         let mut colours = Cursor::new(Vec::new());
-        let picture = image::RgbImage::from_fn(9, 7, |x, y| image::Rgb([(x * 31) as u8, (y * 57) as u8, 251]));
+        let picture =
+            image::RgbImage::from_fn(9, 7, |x, y| image::Rgb([(x * 31) as u8, (y * 57) as u8, 251]));
         picture.write_to(&mut colours, image::ImageFormat::Png).unwrap();
         let plain = base64(&colours.into_inner());
         assert!(plain.contains('+') && plain.contains('/'), "{plain}");

@@ -53,7 +53,9 @@ fn check_slot(resolver: &Resolver, sizes: Sizes) -> Result<()> {
     }
     Err(Error::usage(format!(
         "{}: {} slots leave {} tokens for each, and a picture of this pair takes {least} at least; give a larger context or fewer slots, or leave the projector out for text alone",
-        Field::ContextSize, sizes.slots, resolver.slot_cells
+        Field::ContextSize,
+        sizes.slots,
+        resolver.slot_cells
     )))
 }
 

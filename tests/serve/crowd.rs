@@ -60,7 +60,9 @@ fn bodies_share_a_memory_that_silence_does_not_take() {
     let server = serve(Settings { bounds, ..settings() }, Peer::default());
     let full: Vec<_> = (0..4).map(|_| half(&server, "/tokenize", 60 << 10, 59 << 10)).collect();
     let text = "x".repeat(40 << 10);
-    server.wait("the memory to be full", || server.post("/tokenize", &json!({ "content": text })).status == 429);
+    server.wait("the memory to be full", || {
+        server.post("/tokenize", &json!({ "content": text })).status == 429
+    });
     server.post("/tokenize", &json!({ "content": text })).fails(429, "--max-body");
     drop(full);
     server.wait("room", || server.post("/tokenize", &json!({ "content": text })).status == 200);
@@ -83,7 +85,9 @@ fn a_stream_that_waits_has_its_head() {
     let mut text = Vec::new();
     let mut piece = [0; 1024];
     // The head and a first comment, while both slots are taken.
-    while !String::from_utf8_lossy(&text).contains("\r\n\r\n") || !String::from_utf8_lossy(&text).contains("\n: ") {
+    while !String::from_utf8_lossy(&text).contains("\r\n\r\n")
+        || !String::from_utf8_lossy(&text).contains("\n: ")
+    {
         let n = waiting.read(&mut piece).unwrap();
         assert!(n > 0, "closed before it had its slot");
         text.extend_from_slice(&piece[..n]);
@@ -99,7 +103,8 @@ fn a_stream_that_waits_has_its_head() {
 #[test]
 fn the_order_to_stop_is_the_same_for_all_that_wait() {
     let server = serve(Settings { queue: 3, ..settings() }, Peer::default());
-    let mut running: Vec<_> = (0..2).map(|_| server.stream(&question("slow but sure and to the very end"))).collect();
+    let mut running: Vec<_> =
+        (0..2).map(|_| server.stream(&question("slow but sure and to the very end"))).collect();
     for stream in &mut running {
         stream.next().unwrap();
     }

@@ -245,7 +245,8 @@ fn a_browser_may_send_the_headers_of_clients() {
             ],
             b"",
         );
-        let allowed = preflight.head.lines().find_map(|line| line.strip_prefix("access-control-allow-headers: "));
+        let allowed =
+            preflight.head.lines().find_map(|line| line.strip_prefix("access-control-allow-headers: "));
         assert_eq!(preflight.status == 200 && allowed == Some(names), may, "{origin}: {}", preflight.head);
     }
 }
