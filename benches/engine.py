@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Models that a group needs beyond the small pair.
 NEEDED = {
+    "kernels": {"siglip-so400m-q8_0.gguf", "siglip-so400m-q4_0.gguf", "qwen2-0.5b-q4_k.gguf"},
     "repack": {"siglip-so400m-q4_0.gguf"},
     "repack-first": {"siglip-so400m-q4_0.gguf"},
     "repack-stock": {"siglip-so400m-q4_0.gguf"},

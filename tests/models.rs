@@ -269,6 +269,7 @@ fn weights_are_in_memory_once_or_mapped() {
         assert!(answers.iter().all(|answer| *answer == answers[0]), "{layout:?}: {answers:?}");
     }
     ask(name, &["--load-mode", "lazy"]).fails(2, "--load-mode lazy: choose auto, none or mmap");
+    ask(name, &["--kernels", "fast"]).fails(2, "--kernels fast: choose auto or stock");
     let repacked = |name: &str| inspect(name, &[])["text"]["repacked_bytes"].as_u64().unwrap();
     assert_eq!(repacked("siglip-qwen2-f32"), 0, "nothing is to be gained for F32");
 }

@@ -12,7 +12,7 @@ from .models import Models
 from .rounds import Goal, Rounds, Row, Work
 from .schedule import Schedule
 
-GROUPS = ("encoder", "share", "decoder", "first", "repack", "repack-first", "repack-stock", "q8", "text-q4_k", "large", "memory")
+GROUPS = ("kernels", "encoder", "share", "decoder", "first", "repack", "repack-first", "repack-stock", "q8", "text-q4_k", "large", "memory")
 
 OFF_IS_STOCK = Goal(0.98, 1.02)
 ENCODER = Goal(low=1.8)
@@ -41,6 +41,8 @@ class Benchmark:
 
     def run(self) -> None:
         for threads in self.settings.threads:
+            if self.wants("kernels"):
+                self.own_kernels(threads)
             if self.wants("encoder", "share", "decoder", "first"):
                 self.small_pair(threads)
             if self.wants("repack", "repack-first", "repack-stock"):
@@ -140,6 +142,29 @@ class Benchmark:
         what = f"time to first token, {pair}"
         self.add(f"{what}: stock / merged", threads, r.ratios("stock", "merged"), FIRST_TOKEN, details=details)
         self.add(f"{what}: off / stock", threads, r.ratios("off", "stock"), OFF_IS_STOCK, details=details)
+
+    def own_kernels(self, threads: int) -> None:
+        """As users run it: this library's kernels for many rows, merging off and on, against the unpatched library."""
+        towers = [(self.files.tower, self.name["tower"]), (self.files.tower_q8, self.name["tower_q8"]), (self.files.tower_q4, self.name["tower_q4"])]
+        texts = [(self.files.small, self.name["small"]), (self.files.small_k, self.name["small_k"])]
+        for tower, tower_name in towers:
+            for text, text_name in texts if tower == self.files.tower else texts[:1]:
+                with ExitStack() as stack:
+                    works = {
+                        "stock": stack.enter_context(Child(self.stock, text, tower, threads)),
+                        "off": stack.enter_context(Child(self.ours, text, tower, threads, kernels="auto")),
+                        "merged": stack.enter_context(Child(self.ours, text, tower, threads, kernels="auto")),
+                    }
+                    if text == self.files.small:
+                        r = self.encode(works, f"own kernels, {tower_name}", threads)
+                        times = {"times": r.medians()}
+                        what = f"own kernels, encoder {tower_name}"
+                        self.add(f"{what}: stock / off", threads, r.ratios("stock", "off"), details=times)
+                        self.add(f"{what}: stock / merged", threads, r.ratios("stock", "merged"), details=times)
+                    r, details = self.first(works, f"own kernels, {tower_name}, {text_name}", threads)
+                    what = f"own kernels, time to first token, tower {tower_name}, text {text_name}"
+                    self.add(f"{what}: stock / off", threads, r.ratios("stock", "off"), details=details)
+                    self.add(f"{what}: stock / merged", threads, r.ratios("stock", "merged"), Goal(low=5), details=details)
 
     def decoder(self, variants: dict[str, Child], threads: int) -> None:
         text = self.name["small"]

@@ -12,12 +12,14 @@ class ChildError(Exception):
 class Child:
     """One bench-pair process. `with` ends it."""
 
-    def __init__(self, program: Path, text: Path, mmproj: Path | None, threads: int, ctx: int = 1024, repack: bool = False):
+    def __init__(self, program: Path, text: Path, mmproj: Path | None, threads: int, ctx: int = 1024, repack: bool = False, kernels: str = "stock"):
         command = [program, "--text", text, "--threads", threads, "--ctx", ctx]
         if mmproj is not None:
             command += ["--mmproj", mmproj]
         if repack:
             command += ["--repack-tower", 1]
+        if kernels != "stock":
+            command += ["--kernels", kernels]
         self._process = subprocess.Popen(
             [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -2,6 +2,7 @@
 // and against the patched library: two such programs, asked in turn, show the ratio of their times on one machine.
 //
 //   bench-pair --text FILE [--mmproj FILE] [--threads 1] [--ctx 1024] [--ubatch 512] [--repack-tower 0]
+//              [--kernels stock|auto]
 //
 // A schedule S is `off` or `layer:r,layer:r,...`, in the tower with `balanced/` before it for bipartite merging with sizes
 // in place of the paper's. Each command is answered by one JSON object on one line; times are
@@ -272,6 +273,9 @@ settings parse(int argc, char ** argv) {
             set.n_ubatch = uint32_t(std::stoul(value));
         } else if (flag == "--repack-tower") {
             set.repack = std::stoi(value) != 0;
+        } else if (flag == "--kernels") {
+            require(value == "stock" || value == "auto", "--kernels takes stock or auto");
+            set.own = value == "auto";
         } else {
             throw std::runtime_error("no such option: " + flag);
         }

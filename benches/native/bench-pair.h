@@ -28,6 +28,7 @@ struct settings {
     uint32_t    n_ctx    = 1024;
     uint32_t    n_ubatch = 512;
     bool        repack   = false; // the tower's weights too, where the library can
+    bool        own      = false; // this library's kernels for many rows, where it has some
 };
 
 // Rows for the language model, [n, n_embd]. Borrowed: valid until the pair encodes again.

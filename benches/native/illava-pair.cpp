@@ -25,6 +25,7 @@ using encoded_ptr = std::unique_ptr<illava_encoded, releaser<illava_encoded_free
 class illava_pair : public pair {
   public:
     illava_pair(llama_model & model, const settings & set) : model_(model), set_(set) {
+        illava_set_kernels(set.own);
         if (!set.mmproj.empty()) {
             load_tower();
         }

@@ -20,6 +20,7 @@ class stock_pair : public pair {
   public:
     stock_pair(llama_model & model, const settings & set) : model_(model), set_(set) {
         require(!set.repack, "the unpatched library cannot repack a tower");
+        require(!set.own, "the unpatched library has no other kernels");
         if (!set.mmproj.empty()) {
             load_tower();
         }

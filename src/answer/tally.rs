@@ -104,6 +104,7 @@ impl Subject<'_> {
             bytes: self.bytes(tally),
             threads: self.facts.threads,
             backend: self.facts.vision.backend.clone(),
+            kernels: crate::native::kernels_used().to_owned(),
             seed,
             text,
             remarks: tally.remarks.clone(),

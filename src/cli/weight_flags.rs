@@ -1,9 +1,9 @@
-//! Where the text model's weights lie.
+//! Where the text model's weights lie, and whose kernels compute with weights.
 
 use clap::Args;
 
 use crate::error::{Error, Result};
-use crate::pair::{LoadMode, Weights};
+use crate::pair::{Kernels, LoadMode, Weights};
 
 #[derive(Debug, Clone, Args)]
 pub struct WeightFlags {
@@ -19,6 +19,9 @@ pub struct WeightFlags {
         help_heading = "Model"
     )]
     pub load_mode: String,
+    /// Whose kernels compute pictures and prompts on the CPU: auto (this program's, if it has some for the processor) or stock (llama.cpp's, with its results to the last bit)
+    #[arg(long, value_name = "WHOSE", default_value = "auto", help_heading = "Model")]
+    pub kernels: String,
 }
 
 /// # Errors
@@ -30,5 +33,10 @@ pub(super) fn weights(flags: &WeightFlags) -> Result<Weights> {
         "mmap" => LoadMode::Map,
         other => return Err(Error::usage(format!("--load-mode {other}: choose auto, none or mmap"))),
     };
-    Ok(Weights { no_repack: flags.no_repack, mode })
+    let kernels = match flags.kernels.as_str() {
+        "auto" => Kernels::Auto,
+        "stock" => Kernels::Stock,
+        other => return Err(Error::usage(format!("--kernels {other}: choose auto or stock"))),
+    };
+    Ok(Weights { no_repack: flags.no_repack, mode, kernels })
 }

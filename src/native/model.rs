@@ -20,12 +20,14 @@ pub struct LoadOptions {
     pub weights: Weights,
 }
 
-/// Where weights lie that stay on the CPU.
+/// Where weights lie that stay on the CPU, and what multiplies by them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Weights {
     /// As they are stored, instead of in the layout of the CPU's fastest kernels.
     pub no_repack: bool,
     pub mode: LoadMode,
+    /// Of the process: the pair that is loaded last decides.
+    pub kernels: super::Kernels,
 }
 
 /// How weights come from the file to the CPU's memory.

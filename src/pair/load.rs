@@ -77,6 +77,8 @@ impl Loaded {
 /// if `settings.stop` is asked for meanwhile.
 pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Result<Loaded> {
     let start = Instant::now();
+    settings.weights.kernels.choose();
+    tracing::info!(kernels = crate::native::kernels_used(), "products of many rows on the CPU");
     let pair = Pair::open(&settings.text, settings.projector.as_deref())?;
     check_cache_types(&pair, settings)?;
     let stop = settings.stop;

@@ -28,6 +28,9 @@ pub struct Report {
     pub bytes: Bytes,
     pub threads: u32,
     pub backend: String,
+    /// Instructions of the CPU's kernels for many rows; "stock" for llama.cpp's.
+    #[serde(default)]
+    pub kernels: String,
     pub seed: u32,
     /// The answer.
     pub text: String,
@@ -187,6 +190,7 @@ pub(crate) mod tests {
             },
             threads: 2,
             backend: "CPU".into(),
+            kernels: "stock".into(),
             seed: 42,
             text: "a cat".into(),
             remarks: Vec::new(),
@@ -233,6 +237,7 @@ pub(crate) mod tests {
             "/bytes/peak_rss",
             "/threads",
             "/backend",
+            "/kernels",
             "/seed",
             "/text",
         ] {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Key;
 use crate::error::{Error, Kind, Result};
-use crate::native::{FlashAttention, VisionOptions};
+use crate::native::{FlashAttention, VisionOptions, kernels_used};
 
 /// Places of the file that are looked at, evenly spread, and bytes at each: the header first, and
 /// something of every part of the weights. The whole would take as long as loading it.
@@ -19,7 +19,7 @@ const BYTES: u64 = 64 << 10;
 /// [`Kind::File`] for a projector that cannot be read.
 pub(super) fn of(file: &Path, options: &VisionOptions, backend: &str) -> Result<Key> {
     let mut hash = blake3::Hasher::new();
-    for text in [env!("CARGO_PKG_VERSION"), env!("ILLAVA_PATCHES_SHA256"), backend] {
+    for text in [env!("CARGO_PKG_VERSION"), env!("ILLAVA_PATCHES_SHA256"), backend, kernels_used()] {
         hash.update(&(text.len() as u64).to_le_bytes());
         hash.update(text.as_bytes());
     }

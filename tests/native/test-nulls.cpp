@@ -128,6 +128,10 @@ struct suite {
         is_nothing("illava_model_repacked_bytes", illava_model_repacked_bytes(nullptr) == 0);
         is_nothing("illava_cpu_repacks", !illava_cpu_repacks(-1) && !illava_cpu_repacks(1 << 30));
 
+        illava_set_kernels(false);
+        is_nothing("illava_kernels_used", illava_kernels_used() != nullptr);
+        called.insert("illava_set_kernels");
+
         auto context = illava_context_default_params();
         context.n_threads = context.n_threads_batch = 1;
         context.n_ctx = 512;

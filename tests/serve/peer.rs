@@ -309,6 +309,7 @@ fn report(text: &str) -> Report {
         bytes: Default::default(),
         threads: 1,
         backend: "CPU".into(),
+        kernels: "stock".into(),
         seed: 1,
         text: text.into(),
         remarks: Vec::new(),

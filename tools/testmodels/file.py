@@ -68,6 +68,10 @@ def _data(tensor: Tensor, kind: Type, seed: int, random_codes: bool) -> np.ndarr
         return data
     values = bell(seed, tensor.name, tensor.shape) * np.float32(tensor.std)
     values += np.float32(tensor.mean)
+    if random_codes and kind == Type.F16:
+        # as in a file that was converted from a checkpoint in bf16, where a speed does depend on it
+        bits = values.view(np.uint32)
+        values = ((bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
     if tensor.kind == KERNEL:
         values = values.astype(np.float16).astype(np.float32)
     if tensor.zero_rows:

@@ -246,6 +246,13 @@ LLAMA_API bool     illava_cpu_repacks(int32_t type);
 // Bytes of the weights that were, or for a model loaded without its data would be, laid out so.
 LLAMA_API uint64_t illava_model_repacked_bytes(const struct llama_model * model);
 
+// Lets this library's own kernels compute the products of many rows they have code for on this processor. Without them,
+// which is the default, ggml computes all and its results are those of an unpatched library to the last bit. It counts
+// for the whole process and for what is computed afterwards.
+LLAMA_API void         illava_set_kernels(bool own);
+// The instructions those kernels use, such as "avx512-bf16, avx512-vnni"; "stock" if ggml computes all. Never freed.
+LLAMA_API const char * illava_kernels_used(void);
+
 struct illava_segment {
     size_t   size;
     int32_t  il_begin, il_end; // half-open

@@ -6,6 +6,7 @@
 
 #include "ggml-backend.h"
 #include "ggml-cpp.h"
+#include "illava-kernels.h"
 
 #include <vector>
 
@@ -88,4 +89,12 @@ uint64_t illava_model_repacked_bytes(const llama_model * model) {
     } catch (...) {
         return 0;
     }
+}
+
+void illava_set_kernels(bool own) {
+    illava_use_own_kernels(own);
+}
+
+const char * illava_kernels_used(void) {
+    return illava_kernels();
 }

@@ -1,0 +1,333 @@
+// Products of quantised weights by VPDPBUSD: each lane adds four products of neighbouring inputs to a 32-bit sum, exact,
+// and after 32 inputs the sum joins an f32 one by the scales of weights and activations.
+//
+// A panel holds, for each 32 inputs, [8][vectors][16] times four weights as unsigned bytes; behind all of them the
+// scales, [inputs / 32][vectors][16], and the minima alike.
+
+#include "illava-product-tile.h"
+
+#include "illava-product-avx512.h"
+
+#define GGML_COMMON_DECL_CPP
+#include "ggml-common.h"
+#include "ggml-cpu-impl.h"
+#include "repack.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace illava::product {
+
+#ifdef ILLAVA_AVX512
+
+#define TARGET __attribute__((target(ILLAVA_TARGET_BASE ",avx512vnni")))
+
+namespace {
+
+constexpr int tile_rows = 6;
+
+// R rows by V vectors of columns.
+template <int R, int V, bool M>
+TARGET void tile(const rows_int8 & rows, int row, const uint8_t * panel, int blocks, __mmask16 last, const target & to, float * out) {
+    const int8_t * values = rows.values + size_t(row) * rows.stride;
+    const size_t   at     = size_t(row) * rows.blocks;
+    const auto *   scales = (const float *) (panel + size_t(blocks) * step * V * 16);
+    const auto *   minima = scales + size_t(blocks) * V * 16;
+
+    __m512 sum[R][V];
+    ILLAVA_UNROLL
+    for (int r = 0; r < R; r++) {
+        ILLAVA_UNROLL
+        for (int v = 0; v < V; v++) {
+            sum[r][v] = to.add ? _mm512_maskz_loadu_ps(v == V - 1 ? last : 0xffff, out + r * to.stride + 16 * v) : _mm512_setzero_ps();
+        }
+    }
+    for (int b = 0; b < blocks; b++) {
+        __m512i exact[R][V];
+        ILLAVA_UNROLL
+        for (int r = 0; r < R; r++) {
+            const __m512i start = M ? _mm512_setzero_si512() : _mm512_set1_epi32(rows.offset[at + r * rows.blocks + b]);
+            ILLAVA_UNROLL
+            for (int v = 0; v < V; v++) {
+                exact[r][v] = start;
+            }
+        }
+        ILLAVA_UNROLL
+        for (int g = 0; g < 8; g++) {
+            __m512i weights[V];
+            ILLAVA_UNROLL
+            for (int v = 0; v < V; v++) {
+                weights[v] = _mm512_load_si512(panel + ((size_t(b) * 8 + g) * V + v) * 64);
+            }
+            ILLAVA_UNROLL
+            for (int r = 0; r < R; r++) {
+                int32_t four;
+                memcpy(&four, values + r * rows.stride + 32 * b + 4 * g, sizeof(four));
+                const __m512i x = _mm512_set1_epi32(four);
+                ILLAVA_UNROLL
+                for (int v = 0; v < V; v++) {
+                    exact[r][v] = _mm512_dpbusd_epi32(exact[r][v], weights[v], x);
+                }
+            }
+        }
+        ILLAVA_UNROLL
+        for (int v = 0; v < V; v++) {
+            const __m512 scale = _mm512_load_ps(scales + (size_t(b) * V + v) * 16);
+            ILLAVA_UNROLL
+            for (int r = 0; r < R; r++) {
+                const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(rows.scale[at + r * rows.blocks + b]));
+                sum[r][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(exact[r][v]), both, sum[r][v]);
+                if (M) {
+                    const __m512 minimum = _mm512_load_ps(minima + (size_t(b) * V + v) * 16);
+                    sum[r][v] = _mm512_fnmadd_ps(minimum, _mm512_set1_ps(rows.sum[at + r * rows.blocks + b]), sum[r][v]);
+                }
+            }
+        }
+    }
+    ILLAVA_UNROLL
+    for (int r = 0; r < R; r++) {
+        ILLAVA_UNROLL
+        for (int v = 0; v < V; v++) {
+            _mm512_mask_storeu_ps(out + r * to.stride + 16 * v, v == V - 1 ? last : 0xffff, sum[r][v]);
+        }
+    }
+}
+
+template <int V, bool M>
+TARGET void multiply(const rows_int8 & rows, int n_rows, int columns, int blocks, const uint8_t * panel, const target & to) {
+    const __mmask16 last = last_lanes(columns);
+    for (int r = 0; r < n_rows; r += tile_rows) {
+        float * out = to.values + size_t(r) * to.stride;
+        switch (std::min(tile_rows, n_rows - r)) {
+            case 1:  tile<1, V, M>(rows, r, panel, blocks, last, to, out); break;
+            case 2:  tile<2, V, M>(rows, r, panel, blocks, last, to, out); break;
+            case 3:  tile<3, V, M>(rows, r, panel, blocks, last, to, out); break;
+            case 4:  tile<4, V, M>(rows, r, panel, blocks, last, to, out); break;
+            case 5:  tile<5, V, M>(rows, r, panel, blocks, last, to, out); break;
+            default: tile<6, V, M>(rows, r, panel, blocks, last, to, out); break;
+        }
+    }
+}
+
+// Sixteen bytes of each of sixteen rows: four vectors, each with four neighbouring bytes of every row.
+TARGET void gather(const uint8_t * const rows[16], size_t at, __m512i out[4]) {
+    __m512i z[4];
+    for (int j = 0; j < 4; j++) {
+        z[j] = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *) (rows[j] + at)));
+        z[j] = _mm512_inserti32x4(z[j], _mm_loadu_si128((const __m128i *) (rows[j + 4] + at)), 1);
+        z[j] = _mm512_inserti32x4(z[j], _mm_loadu_si128((const __m128i *) (rows[j + 8] + at)), 2);
+        z[j] = _mm512_inserti32x4(z[j], _mm_loadu_si128((const __m128i *) (rows[j + 12] + at)), 3);
+    }
+    const __m512i a = _mm512_unpacklo_epi32(z[0], z[1]), b = _mm512_unpackhi_epi32(z[0], z[1]);
+    const __m512i c = _mm512_unpacklo_epi32(z[2], z[3]), d = _mm512_unpackhi_epi32(z[2], z[3]);
+    // lane L of z[j] is row j + 4 L, so the values of a lane are those of rows 4 L to 4 L + 3
+    out[0] = _mm512_unpacklo_epi64(a, c);
+    out[1] = _mm512_unpackhi_epi64(a, c);
+    out[2] = _mm512_unpacklo_epi64(b, d);
+    out[3] = _mm512_unpackhi_epi64(b, d);
+}
+
+// The same of two interleaved groups of eight rows: 64 bytes are eight of each row.
+TARGET void gather_interleaved(const uint8_t * const groups[2], size_t at, __m512i out[4]) {
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i odd  = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    for (int j = 0; j < 2; j++) {
+        const __m512i a = _mm512_loadu_si512(groups[0] + 8 * at + 64 * j), b = _mm512_loadu_si512(groups[1] + 8 * at + 64 * j);
+        out[2 * j]     = _mm512_permutex2var_epi32(a, even, b);
+        out[2 * j + 1] = _mm512_permutex2var_epi32(a, odd, b);
+    }
+}
+
+// One vector's place in a panel.
+struct column_group {
+    uint8_t * bytes;
+    float *   scales;
+    float *   minima;
+    int       vectors, v;
+
+    TARGET void put(int block, int g, __m512i four) const {
+        _mm512_store_si512(bytes + ((size_t(block) * 8 + g) * vectors + v) * 64, four);
+    }
+    float * scale(int block) const { return scales + (size_t(block) * vectors + v) * 16; }
+    float * minimum(int block) const { return minima + (size_t(block) * vectors + v) * 16; }
+};
+
+TARGET __m512i low_half(__m512i bytes) {
+    return _mm512_and_si512(bytes, _mm512_set1_epi8(15));
+}
+TARGET __m512i high_half(__m512i bytes) {
+    return _mm512_and_si512(_mm512_srli_epi16(bytes, 4), _mm512_set1_epi8(15));
+}
+
+// Scale and minimum number j of the eight in the twelve bytes of a K-quant.
+void scale_and_minimum(const uint8_t * q, int j, int & scale, int & minimum) {
+    scale   = j < 4 ? q[j] & 63 : (q[j + 4] & 15) | ((q[j - 4] >> 6) << 4);
+    minimum = j < 4 ? q[j + 4] & 63 : (q[j + 4] >> 4) | ((q[j] >> 6) << 4);
+}
+
+TARGET void pack_q4_0(const char * const rows[16], int blocks, const column_group & out) {
+    for (int b = 0; b < blocks; b++) {
+        const uint8_t * q[16];
+        for (int i = 0; i < 16; i++) {
+            const auto & block = ((const block_q4_0 *) rows[i])[b];
+            q[i] = block.qs;
+            out.scale(b)[i] = ggml_fp16_to_fp32(block.d);
+        }
+        __m512i bytes[4];
+        gather(q, 0, bytes);
+        for (int j = 0; j < 4; j++) {
+            out.put(b, j, low_half(bytes[j]));
+            out.put(b, 4 + j, high_half(bytes[j]));
+        }
+    }
+}
+
+TARGET void pack_q4_0_interleaved(const char * const groups[2], int blocks, const column_group & out) {
+    for (int b = 0; b < blocks; b++) {
+        const block_q4_0x8 * two[2] = { (const block_q4_0x8 *) groups[0] + b, (const block_q4_0x8 *) groups[1] + b };
+        const uint8_t * q[2] = { (const uint8_t *) two[0]->qs, (const uint8_t *) two[1]->qs };
+        for (int i = 0; i < 16; i++) {
+            out.scale(b)[i] = ggml_fp16_to_fp32(two[i / 8]->d[i % 8]);
+        }
+        __m512i bytes[4];
+        gather_interleaved(q, 0, bytes);
+        for (int j = 0; j < 4; j++) {
+            // this layout has the signs of the halves turned
+            const __m512i turned = _mm512_xor_si512(bytes[j], _mm512_set1_epi8(char(0x88)));
+            out.put(b, j, low_half(turned));
+            out.put(b, 4 + j, high_half(turned));
+        }
+    }
+}
+
+TARGET void pack_q8_0(const char * const rows[16], int blocks, const column_group & out) {
+    for (int b = 0; b < blocks; b++) {
+        const uint8_t * q[16];
+        for (int i = 0; i < 16; i++) {
+            const auto & block = ((const block_q8_0 *) rows[i])[b];
+            q[i] = (const uint8_t *) block.qs;
+            out.scale(b)[i] = ggml_fp16_to_fp32(block.d);
+        }
+        for (int h = 0; h < 2; h++) {
+            __m512i bytes[4];
+            gather(q, 16 * h, bytes);
+            for (int j = 0; j < 4; j++) {
+                out.put(b, 4 * h + j, _mm512_xor_si512(bytes[j], _mm512_set1_epi8(char(0x80))));
+            }
+        }
+    }
+}
+
+// A super-block's 128 bytes: of each 32, the low halves are one block and the high ones the next.
+TARGET void put_q4_K(int super, int j, int h, const __m512i bytes[4], const column_group & out) {
+    for (int g = 0; g < 4; g++) {
+        out.put(8 * super + 2 * j, 4 * h + g, low_half(bytes[g]));
+        out.put(8 * super + 2 * j + 1, 4 * h + g, high_half(bytes[g]));
+    }
+}
+
+TARGET void pack_q4_K(const char * const rows[16], int blocks, const column_group & out) {
+    for (int super = 0; super < blocks / 8; super++) {
+        const uint8_t * q[16];
+        for (int i = 0; i < 16; i++) {
+            const auto & block = ((const block_q4_K *) rows[i])[super];
+            const float d = ggml_fp16_to_fp32(block.data.data.d), dmin = ggml_fp16_to_fp32(block.data.data.dmin);
+            q[i] = block.qs;
+            for (int b = 0; b < 8; b++) {
+                int scale, minimum;
+                scale_and_minimum(block.scales, b, scale, minimum);
+                out.scale(8 * super + b)[i]   = d * float(scale);
+                out.minimum(8 * super + b)[i] = dmin * float(minimum);
+            }
+        }
+        for (int j = 0; j < 4; j++) {
+            for (int h = 0; h < 2; h++) {
+                __m512i bytes[4];
+                gather(q, size_t(32 * j + 16 * h), bytes);
+                put_q4_K(super, j, h, bytes, out);
+            }
+        }
+    }
+}
+
+TARGET void pack_q4_K_interleaved(const char * const groups[2], int blocks, const column_group & out) {
+    for (int super = 0; super < blocks / 8; super++) {
+        const block_q4_Kx8 * two[2] = { (const block_q4_Kx8 *) groups[0] + super, (const block_q4_Kx8 *) groups[1] + super };
+        const uint8_t * q[2] = { two[0]->qs, two[1]->qs };
+        for (int i = 0; i < 16; i++) {
+            const block_q4_Kx8 & block = *two[i / 8];
+            const float d = ggml_fp16_to_fp32(block.d[i % 8]), dmin = ggml_fp16_to_fp32(block.dmin[i % 8]);
+            for (int b = 0; b < 8; b++) {
+                int scale, minimum; // the twelve bytes of a block hold the values of eight rows
+                scale_and_minimum(block.scales + 12 * b, i % 8, scale, minimum);
+                out.scale(8 * super + b)[i]   = d * float(scale);
+                out.minimum(8 * super + b)[i] = dmin * float(minimum);
+            }
+        }
+        for (int j = 0; j < 4; j++) {
+            for (int h = 0; h < 2; h++) {
+                __m512i bytes[4];
+                gather_interleaved(q, size_t(32 * j + 16 * h), bytes);
+                put_q4_K(super, j, h, bytes, out);
+            }
+        }
+    }
+}
+
+} // namespace
+
+bool has_int8() {
+    static const bool has = has_avx512() && __builtin_cpu_supports("avx512vnni");
+    return has;
+}
+
+void pack_panel_int8(const weights & w, const part & p, void * panel) {
+    const int    vectors = (p.columns + 15) / 16;
+    const int    blocks  = p.inputs / step;
+    const size_t at      = ggml_row_size(w.type, p.input);
+    auto *       bytes   = (uint8_t *) panel;
+    auto *       scales  = (float *) (bytes + size_t(blocks) * step * vectors * 16);
+
+    for (int v = 0; v < vectors; v++) {
+        const column_group out = { bytes, scales, scales + size_t(blocks) * vectors * 16, vectors, v };
+        // Lanes beyond the last column repeat it, or its group; their sums are not stored.
+        if (w.interleaved) {
+            const char * groups[2];
+            for (int i = 0; i < 2; i++) {
+                const int64_t group = (p.column + std::min(16 * v + 8 * i, (p.columns - 1) / 8 * 8)) / 8;
+                groups[i] = w.data + size_t(group) * 8 * w.row_bytes + 8 * at;
+            }
+            w.type == GGML_TYPE_Q4_0 ? pack_q4_0_interleaved(groups, blocks, out) : pack_q4_K_interleaved(groups, blocks, out);
+            continue;
+        }
+        const char * rows[16];
+        for (int i = 0; i < 16; i++) {
+            rows[i] = w.data + size_t(p.column + std::min(16 * v + i, p.columns - 1)) * w.row_bytes + at;
+        }
+        switch (w.type) {
+            case GGML_TYPE_Q4_0: pack_q4_0(rows, blocks, out); break;
+            case GGML_TYPE_Q8_0: pack_q8_0(rows, blocks, out); break;
+            default:             pack_q4_K(rows, blocks, out); break;
+        }
+    }
+}
+
+void multiply_int8(const rows_int8 & rows, int n_rows, const part & p, const void * panel, bool minima, const target & to) {
+    const auto * bytes  = (const uint8_t *) panel;
+    const int    blocks = p.inputs / step;
+    if (p.columns <= 16) {
+        minima ? multiply<1, true>(rows, n_rows, p.columns, blocks, bytes, to) : multiply<1, false>(rows, n_rows, p.columns, blocks, bytes, to);
+    } else {
+        minima ? multiply<2, true>(rows, n_rows, p.columns, blocks, bytes, to) : multiply<2, false>(rows, n_rows, p.columns, blocks, bytes, to);
+    }
+}
+
+#else
+
+bool has_int8() { return false; }
+void pack_panel_int8(const weights &, const part &, void *) {}
+void multiply_int8(const rows_int8 &, int, const part &, const void *, bool, const target &) {}
+
+#endif
+
+} // namespace illava::product

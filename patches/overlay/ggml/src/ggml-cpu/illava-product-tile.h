@@ -1,0 +1,94 @@
+#pragma once
+
+// What one instruction set brings to a product: see illava-product.h.
+
+#include "ggml.h"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace illava::product {
+
+// Weights as they lie in memory: `rows` outputs by `inputs`.
+struct weights {
+    ggml_type    type;
+    bool         interleaved; // in ggml's repacked layout, eight rows a block
+    const char * data;
+    size_t       row_bytes; // of one row, also of an interleaved one
+    int64_t      rows;
+    int64_t      inputs;
+};
+
+// A part of the weights: `columns` outputs from `column` on by `inputs` inputs from `input` on.
+struct part {
+    int64_t column;
+    int     columns;
+    int64_t input;
+    int     inputs;
+};
+
+// Inputs of one step of the instructions; packed rows and panels are padded to it with zeros.
+constexpr int step = 32;
+
+// Columns of one panel at most: as many as one call multiplies rows by without reading them again.
+constexpr int columns_float = 64;
+constexpr int columns_int8 = 32;
+
+// Activations in 8 bits, one scale for 32.
+struct rows_int8 {
+    const int8_t *  values; // [rows][stride]
+    size_t          stride;
+    const float *   scale;  // [rows][blocks], blocks being that of a whole row
+    const int32_t * offset; // [rows][blocks]: what the sums start from, so that unsigned weights act as signed ones
+    const float *   sum;    // [rows][blocks]: scale x sum of the values, for weights with a minimum
+    size_t          blocks;
+};
+
+struct rows_bf16 {
+    const uint16_t * values; // [rows][stride]
+    size_t           stride; // even
+};
+
+struct rows_f32 {
+    const float * values; // [rows][stride]
+    size_t        stride;
+};
+
+// Where the part of a result goes: f32 [rows][stride].
+struct target {
+    float * values;
+    size_t  stride;
+    bool    add; // to what is there
+};
+
+// What an unsigned weight of this type has above its signed value; -1 if the type has a minimum instead.
+constexpr int bias(ggml_type type) {
+    return type == GGML_TYPE_Q4_0 ? 8 : type == GGML_TYPE_Q8_0 ? 128 : -1;
+}
+
+// bf16. `scratch` holds 16 x part.inputs floats. False if the weights are F16 and bf16 would round them.
+void pack_row_bf16(const float * values, int64_t n, uint16_t * packed);
+bool pack_panel_bf16(const weights & w, const part & p, void * panel, float * scratch);
+void multiply_bf16(const rows_bf16 & rows, int n_rows, const part & p, const void * panel, const target & to);
+
+// f32, for such weights.
+void pack_panel_f32(const weights & w, const part & p, void * panel);
+void multiply_f32(const rows_f32 & rows, int n_rows, const part & p, const void * panel, const target & to);
+
+// Of a panel in either.
+constexpr size_t panel_bytes_float(ggml_type type, int inputs) {
+    return size_t(columns_float) * size_t((inputs + step - 1) / step * step) * (type == GGML_TYPE_F16 ? sizeof(float) : sizeof(uint16_t));
+}
+
+// 8 bits. A panel is followed by its scales, and by its minima if it has some.
+void pack_panel_int8(const weights & w, const part & p, void * panel);
+void multiply_int8(const rows_int8 & rows, int n_rows, const part & p, const void * panel, bool minima, const target & to);
+constexpr size_t panel_bytes_int8(int inputs) {
+    return columns_int8 * (size_t(inputs) + 2 * sizeof(float) * size_t(inputs / step));
+}
+
+// Whether this processor has the instructions, and the library their code.
+bool has_bf16();
+bool has_int8();
+
+} // namespace illava::product

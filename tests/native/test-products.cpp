@@ -1,0 +1,166 @@
+// This library's own products of many rows against float64 sums of what they round to: activations and weights in bf16,
+// neither for F16 weights that bf16 does not hold, or activations in 8 bits with the weights as stored. All types and layouts, ends of every width, threads.
+//
+// A processor without the instructions computes ggml's products; then the switch must change nothing.
+
+#include "products.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+
+namespace {
+
+using namespace fixture;
+
+struct shape {
+    int64_t rows, outputs, inputs;
+};
+
+// Whole tiles and every kind of rest, one panel and several, sums in one piece and in several.
+const shape shapes[] = {
+    { 15, 40, 64 },    { 16, 32, 32 },   { 17, 40, 64 },   { 19, 72, 96 },   { 64, 64, 256 },  { 21, 8 * 17, 512 },
+    { 130, 200, 256 }, { 129, 40, 64 }, { 23, 48, 2560 }, { 33, 104, 1536 }, { 18, 33, 48 }, { 20, 67, 1300 },
+};
+
+// Eight bits after the leading one, as bf16 has them; ties to even.
+float to_bf16(float x) {
+    return ggml_bf16_to_fp32(ggml_fp32_to_bf16(x));
+}
+
+std::vector<float> round_to_bf16(std::vector<float> values) {
+    std::transform(values.begin(), values.end(), values.begin(), to_bf16);
+    return values;
+}
+
+std::vector<float> round_to_q8_0(std::vector<float> values) {
+    std::vector<uint8_t> stored(ggml_row_size(GGML_TYPE_Q8_0, int64_t(values.size())));
+    ggml_get_type_traits_cpu(GGML_TYPE_Q8_0)->from_float(values.data(), stored.data(), int64_t(values.size()));
+    ggml_get_type_traits(GGML_TYPE_Q8_0)->to_float(stored.data(), values.data(), int64_t(values.size()));
+    return values;
+}
+
+// The largest difference from the float64 product, in units of the product of the two norms.
+double error(const std::vector<float> & got, const std::vector<float> & weights, const std::vector<float> & rows, const shape & s) {
+    double worst = 0;
+    for (int64_t r = 0; r < s.rows; r++) {
+        for (int64_t o = 0; o < s.outputs; o++) {
+            double sum = 0, size = 0;
+            for (int64_t i = 0; i < s.inputs; i++) {
+                const double term = double(weights[o * s.inputs + i]) * rows[r * s.inputs + i];
+                sum += term;
+                size += std::fabs(term);
+            }
+            const double value = got[r * s.outputs + o];
+            worst = std::isfinite(value) ? std::max(worst, std::fabs(value - sum) / (size + 1e-30)) : INFINITY;
+        }
+    }
+    return worst;
+}
+
+// Whether ggml computes what so many rows of this type make.
+bool is_stock(ggml_type type, int64_t rows) {
+    switch (type) {
+        case GGML_TYPE_F32:
+        case GGML_TYPE_Q5_K:
+        case GGML_TYPE_Q6_K: return true;
+        case GGML_TYPE_BF16: return rows < 48;
+        case GGML_TYPE_Q5_0:
+        case GGML_TYPE_IQ4_NL: return rows < 128;
+        default: return rows < 16;
+    }
+}
+
+bool is_int8(ggml_type type) {
+    return type == GGML_TYPE_Q4_0 || type == GGML_TYPE_Q8_0 || type == GGML_TYPE_Q4_K;
+}
+
+std::string name_of(ggml_type type, const shape & s, bool repacked) {
+    return std::string(ggml_type_name(type)) + (repacked ? " repacked " : " ") + std::to_string(s.rows) + " x " + std::to_string(s.outputs)
+        + " x " + std::to_string(s.inputs);
+}
+
+// Of a checkpoint in `origin`: f16 files of bf16 checkpoints are products in bf16, others in f32.
+void check_shape(checks & t, ggml_type type, const shape & s, ggml_backend_buffer_type_t layout, ggml_type origin = GGML_TYPE_F32) {
+    const auto name = name_of(type, s, layout != nullptr) + (origin == GGML_TYPE_BF16 ? " from bf16" : "");
+    const auto rows = normal(size_t(s.rows * s.inputs), 1.0f, 3);
+    const auto drawn = normal(size_t(s.outputs * s.inputs), 0.5f, 4);
+    product p(type, s.inputs, s.outputs, s.rows, layout, origin == GGML_TYPE_BF16 ? round_to_bf16(drawn) : drawn);
+    p.set(rows);
+
+    illava_use_own_kernels(false);
+    const auto stock = p.run(1);
+    illava_use_own_kernels(true);
+    const bool own = std::strcmp(illava_kernels(), "stock") != 0;
+    const auto got = p.run(1);
+    if (!own || is_stock(type, s.rows)) {
+        t.expect(got == stock, name + ": ggml's own product");
+        return;
+    }
+    const bool exact = type == GGML_TYPE_F16 && origin != GGML_TYPE_BF16;
+    const double worst = is_int8(type) ? error(got, p.stored, round_to_q8_0(rows), s)
+        : exact ? error(got, p.stored, rows, s) : error(got, round_to_bf16(p.stored), round_to_bf16(rows), s);
+    t.expect(worst < 2e-6, name + ": off by " + std::to_string(1e6 * worst) + "e-6");
+
+    // Many threads share few panels by their rows.
+    for (int threads : { 2, 3, 7 }) {
+        t.expect(p.run(threads) == got, name + ": the same with " + std::to_string(threads) + " threads");
+    }
+    illava_use_own_kernels(false);
+    t.expect(p.run(2) == p.run(1) && p.run(1) == stock, name + ": off is what it was");
+}
+
+// A row's result says nothing about the rows beside it.
+void check_rows(checks & t, ggml_type type, ggml_backend_buffer_type_t layout, bool one_too) {
+    const shape many = { 161, 96, 1536 };
+    const auto weights = normal(size_t(many.outputs * many.inputs), 0.5f, 6);
+    const auto rows    = normal(size_t(many.rows * many.inputs), 1.0f, 7);
+    illava_use_own_kernels(true);
+    product all(type, many.inputs, many.outputs, many.rows, layout, weights);
+    all.set(rows);
+    const auto expected = all.run(2);
+    for (int64_t n : { 1, 16, 48, 133 }) {
+        if (n == 1 ? !one_too : is_stock(type, n)) {
+            continue;
+        }
+        product some(type, many.inputs, many.outputs, n, layout, weights);
+        some.set(rows);
+        const auto got = some.run(1);
+        t.expect(std::equal(got.begin(), got.end(), expected.begin()), name_of(type, many, layout != nullptr) + ": its first " + std::to_string(n) + " rows alone");
+    }
+    illava_use_own_kernels(false);
+}
+
+} // namespace
+
+int main() {
+    checks t;
+    t.expect(std::strcmp(illava_kernels(), "stock") == 0, "ggml computes until it is told otherwise");
+    illava_use_own_kernels(true);
+    printf("kernels: %s\n", illava_kernels());
+
+    const ggml_type types[] = { GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q4_0, GGML_TYPE_Q8_0, GGML_TYPE_Q4_K,
+        GGML_TYPE_Q5_0, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_IQ4_NL };
+    for (ggml_type type : types) {
+        for (const shape & s : shapes) {
+            if (s.inputs % ggml_blck_size(type) != 0) {
+                continue;
+            }
+            check_shape(t, type, s, nullptr);
+            if (type == GGML_TYPE_F16) {
+                check_shape(t, type, s, nullptr, GGML_TYPE_BF16);
+            }
+            if (auto * layout = repacking(type, s.inputs, s.outputs); layout && is_int8(type)) {
+                check_shape(t, type, s, layout);
+            }
+        }
+        if (!is_stock(type, 1000)) {
+            check_rows(t, type, nullptr, false);
+        }
+    }
+    // ggml's product of one row by interleaved weights adds the same terms in the same order.
+    if (auto * layout = repacking(GGML_TYPE_Q4_0, 1536, 96); layout && ggml_cpu_has_avx2()) {
+        check_rows(t, GGML_TYPE_Q4_0, layout, true);
+    }
+    return t.finish();
+}
