@@ -305,6 +305,7 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
         embeddings: &embeddings,
         positions: &positions(case, pair.text.n_pos(), encoded.cells, tokens.len()),
         spans: &[(case.before.len(), n_visual, amounts)],
+        two_ways: &[],
         last_token: case.score == "last-token",
         // It acts before the decoder only.
         strategy: if strategy == Strategy::Prumerge { Strategy::Merge } else { strategy },

@@ -4,6 +4,9 @@
 Test pairs (a text model and its projector, a few megabytes):
     make_model.py --out DIR --pair siglip-qwen2 --type f16
 
+Pairs of the projectors that llama.cpp runs by its own rules (F32):
+    make_model.py --out DIR --projector internvl
+
 Models in the true shapes of released ones (weights do not change speed):
     make_model.py --out DIR --timing qwen2-7b --type q4_0
     make_model.py --out DIR --timing siglip-so400m --type f16 --projection 3584 --family llava_onevision
@@ -15,7 +18,8 @@ import argparse
 from pathlib import Path
 
 from testmodels.families import FAMILIES
-from testmodels.file import TYPES, write_decoder, write_tower
+from testmodels.file import TYPES, write_decoder, write_projector, write_tower
+from testmodels.projectors import DECODERS, PROJECTORS
 from testmodels.shapes import (
     PAIRS,
     TIMING_DECODERS,
@@ -23,7 +27,7 @@ from testmodels.shapes import (
     padded_for_blocks,
     with_output,
 )
-from testmodels.vocabulary import llava15, qwen2
+from testmodels.vocabulary import llava15, marked, qwen2
 
 TIMING_SEED = 100
 
@@ -39,6 +43,16 @@ def make_pair(out: Path, name: str, text_type: str, tower_type: str) -> list[Pat
     vocabulary = _vocabulary(pair.decoder.arch, pair.decoder.vocabulary)
     write_decoder(text, pair.decoder, vocabulary, text_type, pair.seed, f"{name} test model")
     write_tower(mmproj, pair.tower, tower_type, pair.seed, f"{name} test tower", family=pair.family)
+    return [text, mmproj]
+
+
+def make_projector(out: Path, kind: str) -> list[Path]:
+    """Writes `out`/text.gguf and `out`/mmproj.gguf of one projector type."""
+    projector = PROJECTORS[kind]
+    text, mmproj = out / "text.gguf", out / "mmproj.gguf"
+    decoder = DECODERS[projector.text]
+    write_decoder(text, decoder, marked(decoder.vocabulary, projector.marks), "f32", 6, f"{kind} test model")
+    write_projector(mmproj, kind, projector, 7)
     return [text, mmproj]
 
 
@@ -71,6 +85,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--pair", choices=PAIRS)
+    what.add_argument("--projector", choices=PROJECTORS)
     what.add_argument("--timing", choices=[*TIMING_TOWERS, *TIMING_DECODERS])
     parser.add_argument("--type", choices=TYPES, default="f16", help="weights of the model")
     parser.add_argument("--tower-type", choices=TYPES, help="of a pair's tower, if not --type")
@@ -85,7 +100,9 @@ def main() -> None:
         parser.error("--tower-type goes with --pair")
     if args.timing in TIMING_TOWERS and args.type == "q4_k":
         parser.error("a tower's rows are not multiples of 256: use q8_0 or q4_0")
-    if args.pair is not None:
+    if args.projector is not None:
+        paths = make_projector(args.out, args.projector)
+    elif args.pair is not None:
         paths = make_pair(args.out, args.pair, args.type, args.tower_type or args.type)
     else:
         paths = make_timing(args.out, args.timing, args.type, args.projection, args.family)

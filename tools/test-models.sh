@@ -28,6 +28,11 @@ for pair in siglip-qwen2 clip-llama qwen2vl siglip-qwen2-wide; do
 done
 "$venv/bin/python" "$root/tools/make_model.py" --out "$out/siglip-qwen2-wide-q4_k" --pair siglip-qwen2-wide --type q4_k >/dev/null
 "$venv/bin/python" "$root/tools/make_model.py" --out "$out/onevision-27-f32" --pair onevision-27 --type f32 >/dev/null
+# One pair of each projector type that llama.cpp runs by its own rules and that tests/projectors.rs knows.
+for kind in qwen3vl_merger gemma3 internvl idefics3 pixtral lightonocr lfm2 kimivl phi4 dots_ocr paddleocr kimik25 \
+    nemotron_v2_vl ling3vl; do
+    "$venv/bin/python" "$root/tools/make_model.py" --out "$out/projector-$kind" --projector "$kind" >/dev/null
+done
 # Checkpoints as models are released, and the pairs that the converter makes of them.
 for family in llava llava_next llava_next_mistral llava_llama3 llava_onevision qwen2_vl; do
     "$venv/bin/python" "$root/tools/make_checkpoint.py" --out "$out/checkpoints/$family" --family "$family"

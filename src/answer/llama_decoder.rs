@@ -43,6 +43,7 @@ impl Decoder for LlamaDecoder {
             embeddings: &rows.embeddings,
             positions: &rows.positions,
             spans: &rows.spans,
+            two_ways: &rows.two_ways,
             last_token: last_token_score,
             strategy: in_decoder(rows.strategy),
             sizes: &rows.sizes,

@@ -41,6 +41,8 @@ pub struct Rows {
     pub positions: Vec<i32>,
     /// First row, number of rows, tokens removed at each merge layer.
     pub spans: Vec<(usize, usize, Vec<u32>)>,
+    /// Numbers of the spans whose rows attend to each other both ways.
+    pub two_ways: Vec<usize>,
     /// What they are removed by: that of the pictures.
     pub strategy: Strategy,
     /// [rows] original tokens that each row stands for; empty: one each.
@@ -54,26 +56,39 @@ impl Rows {
     ///
     /// Text counts on by one. A span of a model with one position row has each row where it stands in the unmerged
     /// span, or one after another with closed positions; with
-    /// M-RoPE's four rows (t, h, w, unused) each token has t = the span's first position plus its
+    /// M-RoPE's four rows (t, h, w and one that is 0) each token has t = the span's first position plus its
     /// place in time (0 in a still picture), h, w = that position plus its cell, and the next text
-    /// follows after the largest of them (Qwen2-VL, section 2.1 of its report).
+    /// follows after the largest of them (Qwen2-VL, section 2.1 of its report). A picture that llama.cpp laid out has
+    /// marks among its rows, and its own places.
     #[must_use]
     pub fn new(entries: &[Entry], images: &[EncodedImage], start: i32, n_embd: usize, n_pos: usize) -> Self {
         let mut rows = Self::default();
-        // One vector for each of t, h and w; models with a single row read t only.
-        let mut axes: [Vec<i32>; 3] = Default::default();
+        // One vector for each of t, h, w and the fourth; models with a single row read t only.
+        let mut axes: [Vec<i32>; 4] = Default::default();
         let mut position = start;
         for entry in entries {
             match *entry {
                 Entry::Token(token) => {
                     rows.tokens.push(token);
-                    axes.iter_mut().for_each(|axis| axis.push(position));
+                    axes[..3].iter_mut().for_each(|axis| axis.push(position));
+                    axes[3].push(0);
                 }
                 Entry::Image(number) => {
                     let Some(image) = images.get(number) else { continue };
                     let n = image.plan.tokens as usize;
                     let first = rows.tokens.len();
-                    rows.spans.push((first, n, image.plan.decoder_r()));
+                    if image.layout.is_empty() {
+                        rows.spans.push((first, n, image.plan.decoder_r()));
+                        rows.tokens.resize(first + n, -1);
+                    } else {
+                        for (at, len, removed) in image.layout.spans(&image.plan.decoder_r()) {
+                            if image.layout.two_ways {
+                                rows.two_ways.push(rows.spans.len());
+                            }
+                            rows.spans.push((first + at, len, removed));
+                        }
+                        rows.tokens.extend_from_slice(&image.layout.tokens);
+                    }
                     rows.strategy = image.strategy;
                     rows.counts_sizes |= image.counts_sizes;
                     if !image.sizes.is_empty() {
@@ -82,14 +97,23 @@ impl Rows {
                     }
                     rows.embeddings.resize(first * n_embd, 0.0);
                     rows.embeddings.extend_from_slice(&image.embeddings);
-                    rows.tokens.resize(first + n, -1);
                     if n_pos == 1 {
                         axes[0].extend(image.row_positions(position));
+                    } else if !image.layout.is_empty() {
+                        for &[t, h, w, fourth] in &image.layout.axes {
+                            let fourth = if fourth < 0 { 0 } else { position + fourth };
+                            for (axis, at) in
+                                axes.iter_mut().zip([position + t, position + h, position + w, fourth])
+                            {
+                                axis.push(at);
+                            }
+                        }
                     } else {
                         for (i, &(row, column)) in image.cells.iter().enumerate() {
                             axes[0].push(position + image.times.get(i).copied().unwrap_or(0));
                             axes[1].push(position + row);
                             axes[2].push(position + column);
+                            axes[3].push(0);
                         }
                     }
                 }
@@ -102,11 +126,12 @@ impl Rows {
         if !rows.embeddings.is_empty() {
             rows.embeddings.resize(rows.tokens.len() * n_embd, 0.0);
         }
-        let [t, h, w] = axes;
+        let [t, h, w, fourth] = axes;
         rows.positions = t;
         if n_pos > 1 {
             rows.positions.extend(h);
             rows.positions.extend(w);
+            rows.positions.extend(fourth);
             rows.positions.resize(rows.tokens.len() * n_pos, 0);
         }
         rows

@@ -331,7 +331,7 @@ impl<D: Decoder> Scheduler<D> {
 
     /// Begins the prefill of what the slot's cache does not hold.
     fn begin(&mut self, i: usize) {
-        let (n_embd, n_pos) = (self.facts.pair.n_embd as usize, self.facts.n_pos);
+        let (n_embd, n_pos) = (self.facts.n_embd_in as usize, self.facts.n_pos);
         let slot = &mut self.slots[i];
         let start = slot.sequence.end_position();
         let Some(work) = &mut slot.work else { return };

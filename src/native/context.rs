@@ -49,12 +49,14 @@ pub struct SegmentInfo {
 pub struct Prefill<'a> {
     /// One for each row; below 0 where the row is an embedding.
     pub tokens: &'a [i32],
-    /// [rows, n_embd], read where the token is below 0; empty if there is no such row.
+    /// [rows, `TextModel::n_embd_in`], read where the token is below 0; empty if there is no such row.
     pub embeddings: &'a [f32],
     /// [n_pos, rows].
     pub positions: &'a [i32],
     /// First row, number of rows, tokens removed at each merge layer.
     pub spans: &'a [(usize, usize, Vec<u32>)],
+    /// Numbers of the spans whose rows attend to each other both ways, each in one micro-batch.
+    pub two_ways: &'a [usize],
     /// Score by the call's last row instead of the span's own rows.
     pub last_token: bool,
     /// Not [`Strategy::Prumerge`].
@@ -169,7 +171,7 @@ impl Context {
         keep_residual: bool,
         call: impl FnOnce(*mut sys::llama_context, &sys::illava_prefill_params) -> Result<T>,
     ) -> Result<T> {
-        let n_embd = self.model.n_embd() as usize;
+        let n_embd = self.model.n_embd_in() as usize;
         let n = rows.tokens.len();
         let any_embedding = rows.tokens.iter().any(|&token| token < 0);
         let fits = rows.positions.len() == n * self.model.n_pos()
@@ -193,8 +195,10 @@ impl Context {
             .spans
             .iter()
             .zip(&amounts)
-            .map(|((first, len, _), r)| {
-                Ok(sys::illava_span { first: int(*first)?, n: int(*len)?, r: r.as_ptr() })
+            .enumerate()
+            .map(|(i, ((first, len, _), r))| {
+                let two_ways = rows.two_ways.contains(&i);
+                Ok(sys::illava_span { first: int(*first)?, n: int(*len)?, r: r.as_ptr(), two_ways })
             })
             .collect::<Result<Vec<_>>>()?;
         // SAFETY: takes nothing, returns plain values.

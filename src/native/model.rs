@@ -58,7 +58,7 @@ pub struct TextModel {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct TextOutline(TextModel);
+pub struct TextOutline(pub(super) TextModel);
 
 /// What a load reports to, and whether that asked it to stop.
 struct Progress<F> {
@@ -128,6 +128,14 @@ impl TextModel {
     #[must_use]
     pub fn n_embd(&self) -> u32 {
         self.inner.n_embd().unsigned_abs()
+    }
+
+    /// Values of an embedding that enters it: more than [`TextModel::n_embd`] if pictures bring features for several
+    /// layers (Qwen3-VL).
+    #[must_use]
+    pub fn n_embd_in(&self) -> u32 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_n_embd_inp(self.as_ptr()) }.unsigned_abs()
     }
 
     #[must_use]

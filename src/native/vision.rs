@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::FlashAttention;
 use super::context::stopped;
+use super::model::TextModel;
 use super::step::{self, MergeStep, Strategy};
 use crate::error::{Error, Kind, Result};
 
@@ -53,6 +54,8 @@ pub struct VisionInfo {
     pub backend: String,
     /// Of a fixed-size encoder: it takes smaller squares of whole patches, too.
     pub takes_smaller: bool,
+    /// llama.cpp cuts and marks its pictures, and nothing merges in it.
+    pub by_library: bool,
 }
 
 /// How a tile is encoded.
@@ -74,13 +77,15 @@ pub struct EncodeOptions<'a> {
 
 /// A loaded encoder.
 pub struct Vision {
-    ptr: NonNull<sys::illava_vision>,
+    pub(super) ptr: NonNull<sys::illava_vision>,
     info: VisionInfo,
+    /// The text model that the marks of its pictures are tokens of, if llama.cpp makes them.
+    pub(super) text: Option<TextModel>,
 }
 
 /// One picture, preprocessed into tiles.
 pub struct PreprocessedImage {
-    ptr: NonNull<sys::illava_image>,
+    pub(super) ptr: NonNull<sys::illava_image>,
 }
 
 /// The size of one tile.
@@ -157,7 +162,7 @@ impl Vision {
         let mut ptr = std::ptr::null_mut();
         // SAFETY: the path is zero-terminated; the struct and what it points to live until the call returns.
         let status = unsafe { sys::illava_vision_load(name.as_ptr(), &raw const params, &raw mut ptr) };
-        let vision = NonNull::new(ptr).map(|ptr| Self { ptr, info: VisionInfo::none() });
+        let vision = NonNull::new(ptr).map(|ptr| Self { ptr, info: VisionInfo::none(), text: None });
         super::check(status)?;
         let mut vision = vision.ok_or_else(|| {
             Error::new(Kind::Native, format!("{}: the library loaded no projector", path.display()))
@@ -192,6 +197,7 @@ impl Vision {
             repacked_bytes: raw.repacked_bytes,
             backend: super::from_array(&raw.backend),
             takes_smaller: raw.takes_smaller,
+            by_library: raw.by_library,
         })
     }
 
@@ -407,6 +413,7 @@ impl VisionInfo {
             repacked_bytes: 0,
             backend: "CPU".to_owned(),
             takes_smaller: false,
+            by_library: false,
         }
     }
 }

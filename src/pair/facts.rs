@@ -45,6 +45,8 @@ pub struct Facts {
     pub vision: VisionInfo,
     pub shape: Shape,
     pub family: Family,
+    /// Values of an embedding that enters the decoder.
+    pub n_embd_in: u32,
     pub n_pos: usize,
     pub weight_bytes: u64,
     pub threads: u32,
@@ -66,6 +68,13 @@ impl Facts {
     /// # Errors
     /// A choice that this pair cannot take.
     pub fn schedule(&self, choice: &Choice) -> Result<Schedule> {
+        let open =
+            choice.merge.is_none() && choice.keep.is_none() && choice.vit.is_none() && choice.llm.is_none();
+        if self.vision.by_library && open && self.pair.recommended.is_none() {
+            // Nobody has looked at what merging costs these models: it is for those who ask for it.
+            let off = Choice { merge: Some(MergeFlag::Off), ..choice.clone() };
+            return select(&off, &self.shape, None);
+        }
         select(choice, &self.shape, self.pair.recommended.as_ref())
     }
 }
@@ -166,7 +175,10 @@ impl Pair {
     #[must_use]
     pub fn mismatch(&self, vision: &VisionInfo) -> Option<String> {
         let (projector, text) = (&self.model.projector, &self.model.text);
-        if vision.n_embd_out != self.n_embd {
+        // Rows with features for several layers are several times as wide; the library compares them once both are loaded.
+        let fits = vision.n_embd_out == self.n_embd
+            || (vision.by_library && vision.n_embd_out.is_multiple_of(self.n_embd.max(1)));
+        if !fits {
             return Some(format!(
                 "{projector} gives embeddings {} wide, {text} takes {}",
                 vision.n_embd_out, self.n_embd
@@ -177,7 +189,7 @@ impl Pair {
                 "{projector} is a projector of the Qwen2-VL family ({}), {text} is a model of architecture {}",
                 vision.projector, self.arch
             )),
-            (false, true) => Some(format!(
+            (false, true) if !vision.by_library => Some(format!(
                 "{text} is a text model of the Qwen2-VL family, {projector} is a projector of another ({})",
                 vision.projector
             )),
@@ -192,6 +204,15 @@ impl Pair {
         Some(format!(
             "{reason} by its vocabulary: if answers make no sense, give the mmproj file made for it"
         ))
+    }
+
+    /// One line on what merges beside a projector that llama.cpp runs; `llm` if the text model can.
+    pub(super) fn merging_beside(&self, vision: &VisionInfo, llm: bool) -> Option<String> {
+        let (file, projector, arch) = (&self.model.projector, &vision.projector, &self.arch);
+        vision.by_library.then(|| match llm {
+            true => format!("{file}: its image encoder ({projector}) is run by llama.cpp's own rules and merges nothing; the language model ({arch}) merges if it is asked to (--llm-layers 2 --llm-keep 0.5)"),
+            false => format!("{file}: its image encoder ({projector}) is run by llama.cpp's own rules; neither it nor the language model ({arch}) merges"),
+        })
     }
 
     /// The two generations, if projector and text model go together as badly as `fit` says.
@@ -225,14 +246,19 @@ impl Pair {
 }
 
 pub(super) fn family(vision: &VisionInfo) -> Family {
-    if is_qwen2vl(vision) { Family::Qwen2Vl } else { Family::Llava }
+    match vision {
+        VisionInfo { by_library: true, .. } => Family::Library,
+        _ if is_qwen2vl(vision) => Family::Qwen2Vl,
+        _ => Family::Llava,
+    }
 }
 
 /// The architecture of Qwen2-VL's and Qwen2.5-VL's text models.
 const QWEN2VL: &str = "qwen2vl";
 
 fn is_qwen2vl(vision: &VisionInfo) -> bool {
-    vision.projector.starts_with("qwen2vl") || vision.projector.starts_with("qwen2.5vl")
+    !vision.by_library
+        && (vision.projector.starts_with("qwen2vl") || vision.projector.starts_with("qwen2.5vl"))
 }
 
 /// Refuses a file that is no projector, and one of the first converters, which does not say of which kind it is.
@@ -372,6 +398,7 @@ pub(super) mod tests {
                 repacked_bytes: 0,
                 backend: "CPU".into(),
                 takes_smaller: false,
+                by_library: false,
             },
             shape: Shape {
                 vit_layers: 4,
@@ -386,6 +413,7 @@ pub(super) mod tests {
                 class_token: false,
             },
             family: Family::Llava,
+            n_embd_in: 2,
             n_pos: 1,
             weight_bytes: 20,
             threads: 1,

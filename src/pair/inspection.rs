@@ -183,11 +183,15 @@ impl Inspection {
         if let Some(tower) = &mut tower {
             let mut missing = std::mem::take(&mut tower.missing);
             missing.extend(pair.doubt(&info));
+            missing.extend(pair.merging_beside(&info, can_merge));
             let (vision, processor) = tower.parts();
+            mismatch = pair.mismatch(&info);
+            if info.by_library && mismatch.is_none() {
+                mismatch = vision.set_outline(&model).err().map(|error| error.to_string());
+            }
             shown = pictures(vision, processor, &shape, bytes_per_token, sizes)?;
             let newline = !processor.newline.is_empty();
             planned = presets(&pair, &shape, &shown, (grid, strategy), newline, &kv)?;
-            mismatch = pair.mismatch(&info);
             encoder = Some(projector_facts(info.clone(), pair.projector_types.clone(), processor, missing));
         }
         let template_fault = super::load::template(&model.chat_setup(), None, text, &mut Vec::new())
@@ -269,9 +273,16 @@ fn pictures(
         let blank = blank(width, height);
         let (tiles, arrangement) = match processor.prepare(&Visual::Image(&blank))? {
             Some(prepared) => (patches(vision, &prepared), prepared.arrangement),
+            // Without its text model the library cannot mark a picture.
+            None if vision.info().by_library && vision.text().is_none() => return Ok(out),
             None => {
                 let picture = vision.picture(&blank.rgb, width, height)?;
-                let tiles = vision.tiles(&picture)?.iter().map(|tile| [tile.grid.0, tile.grid.1]).collect();
+                let rows = vision.parts(&picture)?;
+                let tiles = match rows.is_empty() {
+                    true => vision.tiles(&picture)?.iter().map(|tile| [tile.grid.0, tile.grid.1]).collect(),
+                    // Marks and tiles alike, as rows of the prompt.
+                    false => rows.iter().map(|part| [part.rows, 1]).collect(),
+                };
                 (tiles, Arrangement::Plain)
             }
         };

@@ -106,6 +106,11 @@ pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Re
     )?;
     let mut remarks: Vec<String> = Vec::new();
     if let Some(tower) = &mut tower {
+        tower.set_text(&model)?;
+        remarks.extend(pair.merging_beside(tower.info(), model.can_merge()));
+        if tower.info().by_library && settings.projector_repack {
+            remarks.push("--mmproj-repack has no effect on this projector: llama.cpp loads it".to_owned());
+        }
         remarks.extend(pair.doubt(tower.info()));
         remarks.append(&mut tower.missing);
     }
@@ -117,6 +122,7 @@ pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Re
         // Without pictures there is nothing to merge.
         shape: pair.shape(&info, model.can_merge() && tower.is_some()),
         family: family(&info),
+        n_embd_in: model.n_embd_in(),
         n_pos: model.n_pos(),
         weight_bytes: model.bytes() + info.weight_bytes,
         threads: settings.threads,

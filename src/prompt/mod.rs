@@ -65,6 +65,8 @@ impl Message {
 pub enum Family {
     Llava,
     Qwen2Vl,
+    /// llama.cpp marks the pictures itself; the template gives them a place in a text.
+    Library,
 }
 
 impl Family {
@@ -72,13 +74,14 @@ impl Family {
         match self {
             Family::Llava => &["<image>"],
             Family::Qwen2Vl => &["<|image_pad|>"],
+            Family::Library => &[],
         }
     }
 
     /// Special tokens before and after the span, for templates that know nothing of pictures.
     fn wrapping(self) -> (&'static str, &'static str) {
         match self {
-            Family::Llava => ("", ""),
+            Family::Llava | Family::Library => ("", ""),
             Family::Qwen2Vl => ("<|vision_start|>", "<|vision_end|>"),
         }
     }

@@ -99,7 +99,7 @@ impl Template {
 
     fn render_given(&self, messages: &[Message], family: Family) -> Result<Vec<Piece>> {
         let has_images = messages.iter().flat_map(|m| &m.parts).any(|part| matches!(part, Part::Image(_)));
-        let styles: &[Style] = if has_images {
+        let styles: &[Style] = if has_images && family != Family::Library {
             &[Style::Parts, Style::Text, Style::TextParts]
         } else {
             &[Style::Text, Style::TextParts]

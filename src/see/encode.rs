@@ -21,6 +21,9 @@ pub(super) enum Inputs {
 
 impl TowerEncoder {
     pub(super) fn encode_visual(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
+        if self.tower.info().by_library {
+            return self.encode_by_library(visual, schedule);
+        }
         let start = Instant::now();
         let (mut inputs, mut arrangement) = self.cut(visual)?;
         let mut tiles = self.tiles(&inputs)?;
@@ -79,6 +82,7 @@ impl TowerEncoder {
             places: Vec::new(),
             sizes: Vec::new(),
             offsets: Vec::new(),
+            layout: super::Layout::default(),
             positions: schedule.positions,
             counts_sizes: false,
             strategy: schedule.strategy,
@@ -155,7 +159,7 @@ impl TowerEncoder {
         self.compute(&picture, 0, options)
     }
 
-    fn compute(
+    pub(super) fn compute(
         &mut self,
         picture: &PreprocessedImage,
         tile: usize,

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Layout;
 use crate::native::{MergeStep, Tile};
 use crate::schedule::{Plan, Positions, Strategy};
 
@@ -37,6 +38,9 @@ pub struct EncodedImage {
     /// [plan.tokens + 1] where each row stands in the unmerged span, and where that ends, for models with one
     /// position row; empty for those with (t, h, w).
     pub offsets: Vec<i32>,
+    /// Marks and places of rows that llama.cpp laid out.
+    #[serde(default)]
+    pub layout: Layout,
     /// Which positions its rows take in the decoder.
     pub positions: Positions,
     /// Whether the decoder's attention counts the sizes.
@@ -62,7 +66,7 @@ impl EncodedImage {
     /// Gives its rows their positions in the decoder, and attention their sizes to count or not. A grid of
     /// (t, h, w) positions stays.
     pub fn place_at(&mut self, positions: Positions, counts_sizes: bool) {
-        if self.cells.is_empty() {
+        if self.is_in_line() {
             let closed = i32::try_from(self.plan.tokens).unwrap_or(i32::MAX);
             self.extent = match positions {
                 Positions::Own => self.offsets.last().copied().unwrap_or(closed),
@@ -76,7 +80,12 @@ impl EncodedImage {
     /// Whether its rows take up more positions than there are of them.
     #[must_use]
     pub fn has_gaps(&self) -> bool {
-        self.cells.is_empty() && self.extent.unsigned_abs() > self.plan.tokens
+        self.is_in_line() && self.extent.unsigned_abs() > self.plan.tokens
+    }
+
+    /// Whether its rows stand one behind the other, and on no grid.
+    fn is_in_line(&self) -> bool {
+        self.cells.is_empty() && self.layout.axes.is_empty()
     }
 
     /// [plan.tokens] the position of each row where the span begins at `first`, for models with one position row.
@@ -100,6 +109,7 @@ impl EncodedImage {
         });
         let rows = self.embeddings.len() + 2 * self.cells.len() + 4 * self.places.len();
         let rows = rows + self.sizes.len() + self.offsets.len();
+        let rows = rows + self.layout.tokens.len() + 4 * self.layout.axes.len();
         let words = rows + steps.sum::<usize>();
         4 * words as u64 + size_of::<Self>() as u64
     }
@@ -157,6 +167,7 @@ pub(super) mod tests {
             frames_per_tile: 0,
             sizes: Vec::new(),
             offsets: Vec::new(),
+            layout: Layout::default(),
             positions: Positions::Closed,
             counts_sizes: false,
             strategy: Strategy::Merge,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Key;
 use crate::error::{Error, Kind, Result};
-use crate::native::{FlashAttention, VisionOptions, kernels_used};
+use crate::native::{FlashAttention, TextModel, VisionOptions, kernels_used};
 
 /// Places of the file that are looked at, evenly spread, and bytes at each: the header first, and
 /// something of every part of the weights. The whole would take as long as loading it.
@@ -35,6 +35,18 @@ pub(super) fn of(file: &Path, options: &VisionOptions, backend: &str) -> Result<
     sample(file, &mut hash)
         .map_err(|error| Error::new(Kind::File, format!("{}: {error}", file.display())))?;
     Ok(*hash.finalize().as_bytes())
+}
+
+/// The same for a projector whose pictures are marked with tokens of `text`.
+pub(super) fn with_vocabulary(tower: &Key, text: &TextModel) -> Key {
+    let mut hash = blake3::Hasher::new();
+    hash.update(tower);
+    for token in 0..text.n_vocab() {
+        let letters = text.text(token).unwrap_or_default();
+        hash.update(&(letters.len() as u64).to_le_bytes());
+        hash.update(letters.as_bytes());
+    }
+    *hash.finalize().as_bytes()
 }
 
 fn sample(path: &Path, hash: &mut blake3::Hasher) -> std::io::Result<()> {

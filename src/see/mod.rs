@@ -10,6 +10,8 @@ mod encode;
 mod encoded;
 mod encoder_thread;
 mod identity;
+mod layout;
+mod library;
 mod outline;
 mod processor;
 mod sizes;
@@ -25,6 +27,7 @@ pub use encoded::EncodedImage;
 #[cfg(test)]
 pub(crate) use encoded::tests::picture;
 pub use encoder_thread::{EncodeJob, Encoded, EncoderThread};
+pub use layout::Layout;
 pub(crate) use outline::rows as expected_rows;
 pub use outline::{Expected, Outline};
 pub(crate) use processor::{Prepared, Processor};

@@ -83,6 +83,9 @@ impl Processor {
         vision: &VisionInfo,
         max_tokens: Option<u32>,
     ) -> Result<(Self, Vec<String>)> {
+        if vision.by_library {
+            return Ok((Self::of_library(vision, max_tokens), Vec::new()));
+        }
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let bad = |text: String| Error::new(Kind::File, format!("{}: {text}", path.display()));
         let newline = match file.row("v.image_newline")? {
@@ -150,6 +153,22 @@ impl Processor {
             },
             remarks,
         ))
+    }
+
+    /// That of a projector whose pictures llama.cpp cuts.
+    fn of_library(vision: &VisionInfo, max_tokens: Option<u32>) -> Self {
+        Self {
+            cutting: Cutting::Library,
+            video_rule: None,
+            filter: Filter::default(),
+            mean: [0.0; 3],
+            std: [1.0; 3],
+            side: vision.image_size,
+            cells: vision.image_size / vision.patch_size.max(1),
+            max_tokens,
+            factor: vision.patch_size,
+            newline: Vec::new(),
+        }
     }
 
     /// One made by hand, its inputs `side` pixels wide in patches of `patch`.

@@ -8,7 +8,7 @@ use super::visual::Visual;
 use super::{ComputeLock, EncodedImage, Encoder, Outline, identity};
 use crate::error::{Error, Result};
 use crate::media::video::Sampling;
-use crate::native::{Gguf, Vision, VisionInfo, VisionOptions};
+use crate::native::{Gguf, TextModel, Vision, VisionInfo, VisionOptions};
 use crate::schedule::{Schedule, Shape};
 use crate::stop::Stop;
 
@@ -53,6 +53,14 @@ impl Tower {
     #[must_use]
     pub fn video_sampling(&self) -> Option<Sampling> {
         self.processor.video_sampling()
+    }
+
+    /// Has the marks of pictures follow `text`, if llama.cpp makes them.
+    ///
+    /// # Errors
+    /// As [`Vision::set_text`].
+    pub fn set_text(&mut self, text: &TextModel) -> Result<()> {
+        if self.info().by_library { self.vision.set_text(text) } else { Ok(()) }
     }
 
     pub(crate) fn parts(&mut self) -> (&mut Vision, &Processor) {
@@ -105,7 +113,11 @@ impl TowerEncoder {
     /// # Errors
     /// [`crate::error::Kind::File`] for a projector that cannot be read.
     pub fn identity(&self) -> Result<Key> {
-        identity::of(&self.tower.file, &self.tower.options, &self.tower.info().backend)
+        let tower = identity::of(&self.tower.file, &self.tower.options, &self.tower.info().backend)?;
+        Ok(match self.tower.vision.text() {
+            None => tower,
+            Some(text) => identity::with_vocabulary(&tower, text),
+        })
     }
 }
 

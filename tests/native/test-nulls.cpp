@@ -60,6 +60,8 @@ struct suite {
         info.size = sizeof(info);
         refused("illava_vision_describe", illava_vision_describe(nullptr, &info), "vision");
         refused("illava_vision_describe", illava_vision_describe(v, nullptr), "info");
+        refused("illava_vision_set_text", illava_vision_set_text(nullptr, nullptr), "vision");
+        refused("illava_vision_set_text", illava_vision_set_text(v, nullptr), "text");
         is_nothing("illava_vision_compute_bytes", illava_vision_compute_bytes(nullptr) == 0);
 
         const uint32_t side = describe(loaded).image_size;
@@ -82,6 +84,15 @@ struct suite {
         const auto made = make_image(loaded, bytes, side, side);
         illava_tile tile = {};
         tile.size = sizeof(tile);
+        is_nothing("illava_image_n_parts", illava_image_n_parts(nullptr) == 0);
+        illava_part part = {};
+        part.size = sizeof(part);
+        refused("illava_image_part", illava_image_part(nullptr, made.get(), 0, &part), "vision");
+        refused("illava_image_part", illava_image_part(v, nullptr, 0, &part), "image");
+        refused("illava_image_part", illava_image_part(v, made.get(), 0, nullptr), "out");
+        int32_t positions[4];
+        refused("illava_image_part_positions", illava_image_part_positions(nullptr, 0, positions), "image");
+        refused("illava_image_part_positions", illava_image_part_positions(made.get(), 0, nullptr), "out");
         refused("illava_image_tile", illava_image_tile(nullptr, made.get(), 0, &tile), "vision");
         refused("illava_image_tile", illava_image_tile(v, nullptr, 0, &tile), "image");
         refused("illava_image_tile", illava_image_tile(v, made.get(), 0, nullptr), "out");

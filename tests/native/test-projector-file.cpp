@@ -195,12 +195,15 @@ void check_sentences(const std::string & sound, const std::string & broken) {
     fixture::projector_file sound_maker(fixture::family::siglip);
     gguf_set_val_bool(sound_maker.raw(), "clip.has_audio_encoder", true);
     sound_maker.write(broken);
-    refuse(broken, ILLAVA_UNSUPPORTED, "sound", "an audio projector");
+    refuse(broken, ILLAVA_BAD_FILE, "clip.audio.", "a sound encoder without its keys");
 
     fixture::projector_file other(fixture::family::siglip);
     gguf_set_val_str(other.raw(), "clip.projector_type", "resampler");
     other.write(broken);
-    refuse(broken, ILLAVA_UNSUPPORTED, "resampler", "another family");
+    refuse(broken, ILLAVA_BAD_FILE, "resampler.pos_embed_k", "another type, without its tensors");
+    gguf_set_val_str(other.raw(), "clip.projector_type", "nonsense");
+    other.write(broken);
+    refuse(broken, ILLAVA_UNSUPPORTED, "nonsense", "no type of upstream's");
 
     auto bytes = read_file(sound);
     bytes.resize(bytes.size() - 100);

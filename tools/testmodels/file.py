@@ -7,9 +7,11 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 from gguf import LlamaFileType
 
+from . import projectors
 from .families import cut_for, more_tensors, write_keys
 from .quantise import byte_shape, quantise, random_blocks, row_fits, zero_columns, zero_rows
 from .random_weights import bell
+from .projectors import Projector, decoder_extras, projector_tensors
 from .shapes import Decoder, Tower
 from .tensors import KERNEL, MATRIX, TABLE, Tensor, decoder_tensors, tower_tensors
 from .vocabulary import Vocabulary
@@ -146,6 +148,19 @@ def write_tower(
     _write(writer, path, tensors, seed, random_codes)
 
 
+def write_projector(path: Path, kind: str, projector: Projector, seed: int):
+    """Writes the F32 mmproj file of a type that llama.cpp runs by its own rules."""
+    writer = gguf.GGUFWriter(path=None, arch="clip")
+    writer.add_name(f"{kind} test projector")
+    writer.add_file_type(LlamaFileType.ALL_F32)
+    writer.add_bool("clip.has_vision_encoder", True)
+    writer.add_string("clip.projector_type", kind)
+    projectors.write_keys(writer, projector)
+    writer.add_array("clip.vision.image_mean", [0.5] * 3)
+    writer.add_array("clip.vision.image_std", [0.5] * 3)
+    _write(writer, path, [(tensor, Type.F32) for tensor in projector_tensors(projector)], seed, False)
+
+
 def write_decoder(
     path: Path,
     decoder: Decoder,
@@ -173,6 +188,15 @@ def write_decoder(
         writer.add_rope_dimension_count(decoder.head_size)
     if decoder.rope_sections is not None:
         writer.add_rope_dimension_sections(decoder.rope_sections)
+    more = []
+    if decoder.arch in ("qwen3vl", "gemma3"):
+        writer.add_key_length(decoder.head_size)
+        writer.add_value_length(decoder.head_size)
+        more = list(decoder_extras(decoder))
+    if decoder.arch == "qwen3vl":
+        writer.add_uint32("qwen3vl.n_deepstack_layers", projectors.DEEP)
+    if decoder.arch == "gemma3":
+        writer.add_sliding_window(16)
     vocabulary.write(writer)
-    tensors = [(t, _decoder_type(t, decoder, base)) for t in decoder_tensors(decoder)]
+    tensors = [(t, _decoder_type(t, decoder, base)) for t in [*decoder_tensors(decoder), *more]]
     _write(writer, path, tensors, seed, random_codes)

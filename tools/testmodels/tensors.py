@@ -33,18 +33,18 @@ class Tensor:
     zero_columns: int = 0
 
 
-def _matrix(name: str, rows: int, columns: int, gain: float = 1.0, **padding) -> Tensor:
+def matrix(name: str, rows: int, columns: int, gain: float = 1.0, **padding) -> Tensor:
     return Tensor(name, (rows, columns), MATRIX, gain / sqrt(columns), **padding)
 
 
-def _norm(name: str, width: int, bias: bool) -> Iterator[Tensor]:
+def norm(name: str, width: int, bias: bool) -> Iterator[Tensor]:
     yield Tensor(f"{name}.weight", (width,), SCALE, 0.1, 1.0)
     if bias:
         yield Tensor(f"{name}.bias", (width,), VECTOR, 0.1)
 
 
-def _linear(name: str, rows: int, columns: int, gain: float = 1.0, bias: float = 0.1, **padding):
-    yield _matrix(f"{name}.weight", rows, columns, gain, **padding)
+def linear(name: str, rows: int, columns: int, gain: float = 1.0, bias: float = 0.1, **padding):
+    yield matrix(f"{name}.weight", rows, columns, gain, **padding)
     zero_rows = padding.get("zero_rows", 0)
     yield Tensor(f"{name}.bias", (rows,), VECTOR, bias, zero_rows=zero_rows)
 
@@ -63,7 +63,7 @@ def tower_tensors(tower: Tower) -> Iterator[Tensor]:
         if tower.family == "clip":
             rows += 1
             yield Tensor("v.class_embd", (w,), VECTOR, 1.0)
-            yield from _norm("v.pre_ln", w, bias=True)
+            yield from norm("v.pre_ln", w, bias=True)
         else:
             yield Tensor("v.patch_embd.bias", (w,), VECTOR, 0.1)
         yield Tensor("v.position_embd.weight", (rows, w), VECTOR, 0.5)
@@ -71,39 +71,39 @@ def tower_tensors(tower: Tower) -> Iterator[Tensor]:
     padding = tower.mlp - (tower.mlp_padded_from or tower.mlp)
     for i in range(tower.stored):
         block = f"v.blk.{i}"
-        yield from _norm(f"{block}.ln1", w, bias=True)
-        yield from _linear(f"{block}.attn_q", w, w, bias=0.9)
-        yield from _linear(f"{block}.attn_k", w, w)
-        yield from _linear(f"{block}.attn_v", w, w)
-        yield from _linear(f"{block}.attn_out", w, w, gain=0.7)
-        yield from _norm(f"{block}.ln2", w, bias=True)
-        yield from _linear(f"{block}.ffn_up", tower.mlp, w, zero_rows=padding)
-        yield from _linear(f"{block}.ffn_down", w, tower.mlp, gain=0.25, zero_columns=padding)
+        yield from norm(f"{block}.ln1", w, bias=True)
+        yield from linear(f"{block}.attn_q", w, w, bias=0.9)
+        yield from linear(f"{block}.attn_k", w, w)
+        yield from linear(f"{block}.attn_v", w, w)
+        yield from linear(f"{block}.attn_out", w, w, gain=0.7)
+        yield from norm(f"{block}.ln2", w, bias=True)
+        yield from linear(f"{block}.ffn_up", tower.mlp, w, zero_rows=padding)
+        yield from linear(f"{block}.ffn_down", w, tower.mlp, gain=0.25, zero_columns=padding)
 
     if tower.family == "qwen2vl":
-        yield from _norm("v.post_ln", w, bias=True)
-        yield from _linear("mm.0", tower.projector_hidden, 4 * w)
+        yield from norm("v.post_ln", w, bias=True)
+        yield from linear("mm.0", tower.projector_hidden, 4 * w)
     else:
-        yield from _linear("mm.0", tower.projector_hidden, w)
-    yield from _linear("mm.2", tower.output, tower.projector_hidden, gain=0.35, bias=0.8)
+        yield from linear("mm.0", tower.projector_hidden, w)
+    yield from linear("mm.2", tower.output, tower.projector_hidden, gain=0.35, bias=0.8)
 
 
 def decoder_tensors(decoder: Decoder) -> Iterator[Tensor]:
     w, kv = decoder.width, decoder.kv_heads * decoder.head_size
-    bias = decoder.arch != "llama"
+    bias = decoder.arch in ("qwen2", "qwen2vl")
     yield Tensor("token_embd.weight", (decoder.vocabulary, w), TABLE, 1.0)
     for i in range(decoder.layers):
         block = f"blk.{i}"
-        yield from _norm(f"{block}.attn_norm", w, bias=False)
+        yield from norm(f"{block}.attn_norm", w, bias=False)
         for name, rows, spread in (("q", w, 0.9), ("k", kv, 0.1), ("v", kv, 0.1)):
-            yield _matrix(f"{block}.attn_{name}.weight", rows, w)
+            yield matrix(f"{block}.attn_{name}.weight", rows, w)
             if bias:
                 yield Tensor(f"{block}.attn_{name}.bias", (rows,), VECTOR, spread)
-        yield _matrix(f"{block}.attn_output.weight", w, w, gain=0.7)
-        yield from _norm(f"{block}.ffn_norm", w, bias=False)
-        yield _matrix(f"{block}.ffn_gate.weight", decoder.mlp, w)
-        yield _matrix(f"{block}.ffn_up.weight", decoder.mlp, w)
-        yield _matrix(f"{block}.ffn_down.weight", w, decoder.mlp, gain=0.7)
-    yield from _norm("output_norm", w, bias=False)
+        yield matrix(f"{block}.attn_output.weight", w, w, gain=0.7)
+        yield from norm(f"{block}.ffn_norm", w, bias=False)
+        yield matrix(f"{block}.ffn_gate.weight", decoder.mlp, w)
+        yield matrix(f"{block}.ffn_up.weight", decoder.mlp, w)
+        yield matrix(f"{block}.ffn_down.weight", w, decoder.mlp, gain=0.7)
+    yield from norm("output_norm", w, bias=False)
     if not decoder.tied:
-        yield _matrix("output.weight", decoder.vocabulary, w)
+        yield matrix("output.weight", decoder.vocabulary, w)

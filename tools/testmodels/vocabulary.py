@@ -1,7 +1,7 @@
 """Small byte-level BPE vocabularies (GPT-2 scheme) with each family's special tokens."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gguf import TokenType
 
@@ -128,6 +128,13 @@ def qwen2(size: int) -> Vocabulary:
         size=size,
         chat_template=CHATML,
     )
+
+
+def marked(size: int, marks: tuple[str, ...]) -> Vocabulary:
+    """Qwen2's with the marks that llama.cpp puts around a picture, and two line breaks as one token."""
+    plain = qwen2(size)
+    merges = [*learn_merges(CORPUS, MERGES - 1), ("\u010a", "\u010a")]
+    return replace(plain, specials=plain.specials + marks, merges=merges)
 
 
 def llava15(size: int) -> Vocabulary:

@@ -96,6 +96,7 @@ struct illava_vision_info {
     uint64_t repacked_bytes; // of weight_bytes; 0 without `repack`, on a GPU, or without a kernel for the type
     char     backend[32];
     bool     takes_smaller;  // of a fixed-size encoder: tiles of fewer pixels, a square of whole patches
+    bool     by_library;     // upstream's mtmd cuts and marks its pictures: see illava_vision_set_text()
 };
 
 LLAMA_API enum illava_status illava_vision_load(
@@ -105,6 +106,10 @@ LLAMA_API enum illava_status illava_vision_describe(
         const struct illava_vision * vision, struct illava_vision_info * info);
 // Bytes of the encoder's compute buffers as they stand now.
 LLAMA_API uint64_t           illava_vision_compute_bytes(const struct illava_vision * vision);
+
+// Before the first picture of a projector with `by_library`: its marks are tokens of the text model, which has to
+// outlive the vision. Others need none.
+LLAMA_API enum illava_status illava_vision_set_text(struct illava_vision * vision, const struct llama_model * text);
 
 // rgb: 8-bit interleaved, [ny, nx, 3]. Upstream's own preprocessing for this model.
 LLAMA_API enum illava_status illava_image_from_rgb(
@@ -127,6 +132,21 @@ struct illava_tile {
 };
 LLAMA_API enum illava_status illava_image_tile(
         const struct illava_vision * vision, const struct illava_image * image, size_t tile, struct illava_tile * out);
+
+// What a picture of a projector with `by_library` is in the prompt: marks and tiles, in order. Others have no parts.
+struct illava_part {
+    size_t              size;
+    const llama_token * tokens;   // [n_rows]; NULL: the rows of the next tile
+    uint32_t            n_rows;
+    int32_t             n_pos;    // positions it takes up
+    bool                two_ways; // its rows attend to each other both ways: a span of illava_prefill_params has to say so
+};
+LLAMA_API size_t             illava_image_n_parts(const struct illava_image * image);
+LLAMA_API enum illava_status illava_image_part(
+        const struct illava_vision * vision, const struct illava_image * image, size_t part, struct illava_part * out);
+// [n_rows, 4] positions from the part's first: time, height, width, and the fourth; -1 where it is 0 wherever the part
+// stands. Models with one position row take the first.
+LLAMA_API enum illava_status illava_image_part_positions(const struct illava_image * image, size_t part, int32_t * out);
 
 struct illava_merge_step {
     int32_t layer; // counted from 0; n_layer_run, behind the last one, for ILLAVA_STRATEGY_PRUMERGE
@@ -272,6 +292,7 @@ enum illava_score {
 struct illava_span {
     int32_t         first, n; // rows of the call
     const int32_t * r;        // [number of merge layers] tokens removed at each; r = 0 removes none
+    bool            two_ways; // its rows attend to each other both ways, which takes n_ubatch >= n
 };
 
 // Rows of one sequence, text and visual mixed, taken through the segments one after another: each merge layer
@@ -281,7 +302,7 @@ struct illava_prefill_params {
     size_t                     size;
     int32_t                    n_rows;
     const llama_token        * tokens; // [n_rows]; a row with token < 0 takes its embedding
-    const float              * embd;   // [n_rows, n_embd]; read only where token < 0; may be NULL without such rows
+    const float              * embd;   // [n_rows, llama_model_n_embd_inp()]; read only where token < 0; may be NULL without such rows
     const llama_pos          * pos;    // [n_pos, n_rows], true positions
     llama_seq_id               seq_id;
     const struct illava_span * spans;  // disjoint, ascending

@@ -32,6 +32,7 @@ public:
 
     int      decode(const llama_batch & batch) const { return ctx.decode(batch); }
     uint32_t n_ctx() const { return ctx.n_ctx(); }
+    void     set_causal_attn(bool value) const { ctx.set_causal_attn(value); }
 
 private:
     llama_context & ctx;

@@ -23,7 +23,7 @@ llama_prefill_rows::llama_prefill_rows(
     }
     for (size_t s = 0; s < params.n_spans; ++s) {
         const auto & span = params.spans[s];
-        spans.push_back({ span.first, span.n, {} });
+        spans.push_back({ span.first, span.n, {}, span.two_ways });
         if (n_cuts > 0) {
             spans.back().r.assign(span.r, span.r + n_cuts);
         }
@@ -66,6 +66,7 @@ std::vector<llama_prefill_chunk> llama_prefill_rows::cut(uint32_t n_ubatch, bool
             res.back().n++;
         } else {
             res.push_back({ i, 1 });
+            res.back().two_ways = rows[i].span >= 0 && spans[rows[i].span].two_ways;
         }
     }
     if (scored) {

@@ -19,12 +19,14 @@ struct llama_prefill_chunk {
     size_t           first;
     size_t           n;
     llama_score_rows score = LLAMA_SCORE_ROWS_NONE;
+    bool             two_ways = false; // its rows attend to each other both ways
 };
 
 struct llama_prefill_span {
     int32_t              first;
     int32_t              n;
     std::vector<int32_t> r; // removed at each merge layer
+    bool                 two_ways;
 };
 
 class llama_prefill_rows {

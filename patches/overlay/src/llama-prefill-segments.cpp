@@ -9,8 +9,9 @@
 #include <cmath>
 
 // Throws illava_error for a call whose numbers do not fit together.
-static void check(const illava_prefill_params & p, const llama_model & model, size_t n_cuts, uint32_t n_seq_max) {
-    const int32_t n_vocab = model.vocab.n_tokens();
+static void check(const illava_prefill_params & p, const llama_model & model, size_t n_cuts, const llama_cparams & cparams) {
+    const int32_t  n_vocab   = model.vocab.n_tokens();
+    const uint32_t n_seq_max = cparams.n_seq_max;
 
     if (p.n_rows < 1) {
         illava_fail(ILLAVA_BAD_ARG, "prefill of %d rows: at least one is needed", p.n_rows);
@@ -48,9 +49,34 @@ static void check(const illava_prefill_params & p, const llama_model & model, si
             }
             n -= span.r[k];
         }
+        if (span.two_ways && uint32_t(span.n) > cparams.n_ubatch) {
+            illava_fail(ILLAVA_BAD_ARG, "a picture of %d tokens that attend to each other both ways: n_ubatch is %u, it must be at least as many",
+                    span.n, cparams.n_ubatch);
+        }
         end = span.first + span.n;
     }
 }
+
+// Attention both ways while one lives.
+class both_ways {
+public:
+    both_ways(const llama_context_parts & ctx, bool wanted) : ctx(ctx), wanted(wanted) {
+        if (wanted) {
+            ctx.set_causal_attn(false);
+        }
+    }
+    ~both_ways() {
+        if (wanted) {
+            ctx.set_causal_attn(true);
+        }
+    }
+    both_ways(const both_ways &) = delete;
+    both_ways & operator=(const both_ways &) = delete;
+
+private:
+    const llama_context_parts & ctx;
+    const bool wanted;
+};
 
 static void fail_full(const llama_kv_cache & cache, llama_layer_range layers, llama_seq_id seq_id, size_t n_rows) {
     illava_fail(ILLAVA_KV_FULL, "layers %d to %d have %u cells, %u of them in use: no room for %zu more rows",
@@ -66,8 +92,8 @@ illava_prefill_run::illava_prefill_run(llama_context & context, const illava_pre
     logits_last(params.logits_last),
     keep_residual(params.keep_residual),
     composed_score(params.composed_score),
-    rows((check(params, ctx.model(), ctx.n_cuts(), ctx.cparams().n_seq_max), params),
-            ctx.n_cuts(), ctx.model().hparams.n_pos_per_embd(), ctx.model().hparams.n_embd) {
+    rows((check(params, ctx.model(), ctx.n_cuts(), ctx.cparams()), params),
+            ctx.n_cuts(), ctx.model().hparams.n_pos_per_embd(), ctx.model().hparams.n_embd_inp()) {
     if (const llama_pos last = ctx.memory().seq_pos_max(seq_id); last >= p0) {
         illava_fail(ILLAVA_BAD_ARG, "the first row has position %d, sequence %d already reaches %d", p0, seq_id, last);
     }
@@ -112,10 +138,13 @@ bool illava_prefill_run::step() {
         if (i_chunk == 0) {
             enter_segment();
         }
-        if (is_segmented()) {
-            compute();
-        } else {
-            decode_chunk();
+        {
+            const both_ways attention(ctx, chunks[i_chunk].two_ways);
+            if (is_segmented()) {
+                compute();
+            } else {
+                decode_chunk();
+            }
         }
         if (++i_chunk == chunks.size()) {
             leave_segment();

@@ -11,7 +11,7 @@
 #include <cstdio>
 
 bool illava_vision::is_qwen() const {
-    return model().proj_type == PROJECTOR_TYPE_QWEN2VL || model().proj_type == PROJECTOR_TYPE_QWEN25VL;
+    return !mtmd && (model().proj_type == PROJECTOR_TYPE_QWEN2VL || model().proj_type == PROJECTOR_TYPE_QWEN25VL);
 }
 
 int32_t illava_vision::n_layer_run() const {
@@ -27,10 +27,13 @@ int32_t illava_vision::group() const {
 }
 
 bool illava_vision::takes_smaller() const {
-    return model().proj_type == PROJECTOR_TYPE_MLP || model().proj_type == PROJECTOR_TYPE_MLP_NORM;
+    return !mtmd && (model().proj_type == PROJECTOR_TYPE_MLP || model().proj_type == PROJECTOR_TYPE_MLP_NORM);
 }
 
 const char * illava_vision::why_no_merge() const {
+    if (mtmd) {
+        return "llama.cpp runs it as it is";
+    }
     if (model().proj_type == PROJECTOR_TYPE_QWEN25VL || hparams().n_wa_pattern > 0) {
         return "its window attention fixes which tokens share a window, so none may leave";
     }
@@ -100,6 +103,29 @@ illava_status illava_vision_load(const char * path, const illava_vision_params *
         vision->class_token_first  = file.class_token_first;
         vision->projector_gelu_erf = file.projector_gelu_erf;
 
+        if (file.by_library) {
+            load_progress load = { params };
+            auto watched = params;
+            if (params.progress) {
+                watched.progress      = load_progress::report;
+                watched.progress_data = &load;
+            }
+            try {
+                illava_mtmd_load(*vision, path, watched, flash_attn);
+            } catch (const illava_error &) {
+                if (load.stopped) {
+                    illava_fail(ILLAVA_ABORTED, "interrupted");
+                }
+                throw;
+            }
+            if (load.stopped) {
+                illava_fail(ILLAVA_ABORTED, "interrupted");
+            }
+            vision->parts = illava_clip_get_parts(vision->clip.get());
+            *out = vision.release();
+            return;
+        }
+
         clip_context_params clip_params = {};
         clip_params.use_gpu          = params.use_gpu;
         clip_params.flash_attn_type  = flash_attn;
@@ -139,7 +165,7 @@ illava_status illava_vision_describe(const illava_vision * vision, illava_vision
         illava_vision_info info = {};
         const clip_hparams & hparams = vision->hparams();
         const bool dynamic = hparams.image_max_pixels > 0;
-        const int  align   = hparams.patch_size * hparams.n_merge;
+        const int  align   = std::max(1, hparams.patch_size * hparams.n_merge);
 
         snprintf(info.projector, sizeof(info.projector), "%s", vision->projector.c_str());
         snprintf(info.backend,   sizeof(info.backend),   "%s", ggml_backend_name(vision->parts.backend));
@@ -159,6 +185,7 @@ illava_status illava_vision_describe(const illava_vision * vision, illava_vision
         info.weight_bytes = vision->parts.weight_bytes;
         info.repacked_bytes = vision->parts.repacked_bytes;
         info.takes_smaller  = vision->takes_smaller();
+        info.by_library     = vision->mtmd != nullptr;
         illava_give("illava_vision_info", out, info);
     });
 }

@@ -10,13 +10,16 @@ static std::mutex        log_mutex; // guards the two below; a line is written w
 static ggml_log_callback log_callback = nullptr;
 static void            * log_user     = nullptr;
 
-static thread_local std::string last_error_line;
+static thread_local std::string first_error_line, last_error_line;
 
 static void on_line(ggml_log_level level, const char * text, void * /*user*/) {
     if (level == GGML_LOG_LEVEL_ERROR) {
         last_error_line = text;
         while (!last_error_line.empty() && last_error_line.back() == '\n') {
             last_error_line.pop_back();
+        }
+        if (first_error_line.empty()) {
+            first_error_line = last_error_line;
         }
     }
     const std::lock_guard<std::mutex> lock(log_mutex);
@@ -45,8 +48,12 @@ void illava_log_set(ggml_log_callback callback, void * user) {
     });
 }
 
-const std::string & illava_log_last_error() { return last_error_line; }
-void                illava_log_forget()     { last_error_line.clear(); }
+const std::string & illava_log_first_error() { return first_error_line; }
+const std::string & illava_log_last_error()  { return last_error_line; }
+void illava_log_forget() {
+    first_error_line.clear();
+    last_error_line.clear();
+}
 
 static thread_local int      traps    = 0;
 static ggml_abort_callback_t previous = nullptr;

@@ -10,6 +10,8 @@ void illava_log_install();
 // The last error line logged on this thread since illava_log_forget(), without its line end; "" if none.
 // Upstream's loader explains a failure only this way.
 const std::string & illava_log_last_error();
+// The first one: mtmd follows clip's reason with a line that has none.
+const std::string & illava_log_first_error();
 void                illava_log_forget();
 
 // While one lives, a failed assertion of ggml on this thread throws illava_error (ILLAVA_BAD_FILE) instead of ending

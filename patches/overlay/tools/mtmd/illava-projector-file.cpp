@@ -2,6 +2,7 @@
 
 #include "ggml-cpp.h"
 #include "gguf.h"
+#include "illava-mtmd.h"
 #include "../../src/illava-status.h"
 
 #include <cinttypes>
@@ -347,6 +348,24 @@ void check_token_limit(const tower_shape & tower, const char * name, int32_t n_t
     }
 }
 
+// A projector that upstream's own code reads: numbers that it would divide by or allocate for, and the data.
+illava_projector_file check_library(const projector_gguf & file, const std::string & projector) {
+    if (const char * reason = illava_mtmd_why_not(clip_projector_type_from_string(projector))) {
+        illava_fail(ILLAVA_UNSUPPORTED, "%s: projector \"%s\" is not supported: %s", file.path, projector.c_str(), reason);
+    }
+    file.number("clip.vision.block_count",      0, max_layers);
+    file.number("clip.vision.embedding_length", 1, max_width);
+    file.number("clip.vision.image_size",       1, max_side);
+    file.number("clip.vision.patch_size",       1, 1024);
+    file.number("clip.vision.attention.head_count", 1, max_width);
+    file.check_data_is_there();
+
+    illava_projector_file found;
+    found.projector  = projector;
+    found.by_library = true;
+    return found;
+}
+
 } // namespace
 
 illava_projector_file illava_check_projector_file(const char * path, int32_t image_min_tokens, int32_t image_max_tokens) {
@@ -361,10 +380,6 @@ illava_projector_file illava_check_projector_file(const char * path, int32_t ima
     if (!file.flag("clip.has_vision_encoder")) {
         file.bad("has no image encoder");
     }
-    if (file.flag("clip.has_audio_encoder") || file.flag("clip.has_gen_audio_encoder")) {
-        illava_fail(ILLAVA_UNSUPPORTED, "%s: projectors that also take or make sound are not supported", path);
-    }
-
     std::string projector = file.text("clip.projector_type");
     if (projector.empty()) {
         projector = file.text("clip.vision.projector_type");
@@ -373,9 +388,10 @@ illava_projector_file illava_check_projector_file(const char * path, int32_t ima
     const bool janus   = projector == "janus_pro";
     const bool qwen2   = projector == "qwen2vl_merger";
     const bool qwen2_5 = projector == "qwen2.5vl_merger";
-    if (!llava && !janus && !qwen2 && !qwen2_5) {
-        illava_fail(ILLAVA_UNSUPPORTED, "%s: projector \"%s\" is not supported; mlp, janus_pro, qwen2vl_merger and "
-            "qwen2.5vl_merger are", path, projector.c_str());
+    // sound beside the pictures: the same projector, without the checks and the merging of ours
+    const bool sound = file.flag("clip.has_audio_encoder") || file.flag("clip.has_gen_audio_encoder");
+    if (sound || (!llava && !janus && !qwen2 && !qwen2_5)) {
+        return check_library(file, projector);
     }
 
     tower_shape tower;

@@ -9,10 +9,11 @@
 
 struct illava_projector_file {
     std::string projector; // as the file says: "mlp", "qwen2vl_merger", ...
+    bool        by_library         = false; // of no family of ours: upstream's mtmd runs it
     bool        class_token_first  = false; // illava.vision.class_token is "first"
     bool        projector_gelu_erf = false; // illava.vision.projector_activation is "gelu", the exact one
 };
 
 // Throws illava_error: ILLAVA_BAD_FILE for what is damaged or no projector, ILLAVA_UNSUPPORTED for a sound file of a
-// family the engine does not run, ILLAVA_BAD_ARG for token limits that this file's patches cannot give.
+// kind the engine does not run, ILLAVA_BAD_ARG for token limits that this file's patches cannot give.
 illava_projector_file illava_check_projector_file(const char * path, int32_t image_min_tokens, int32_t image_max_tokens);

@@ -29,6 +29,9 @@ static void check_side(uint32_t nx, uint32_t ny) {
 
 // What the graph of this encoder takes; its builders assert the same.
 static void check_tile(const illava_vision & vision, uint32_t nx, uint32_t ny) {
+    if (vision.mtmd) {
+        illava_fail(ILLAVA_UNSUPPORTED, "llama.cpp cuts the pictures of this projector (%s): give the whole picture", vision.projector.c_str());
+    }
     const clip_hparams & hparams = vision.hparams();
     if (!vision.is_qwen()) {
         const uint32_t side    = hparams.image_size;
@@ -59,6 +62,10 @@ illava_status illava_image_from_rgb(
         illava_require(out, "out");
         *out = nullptr;
         check_side(nx, ny);
+        if (vision->mtmd) {
+            *out = illava_mtmd_cut(*vision, rgb, nx, ny).release();
+            return;
+        }
 
         clip_image_u8 picture;
         picture.set_size({ (int) nx, (int) ny }, false);
@@ -145,7 +152,7 @@ illava_status illava_image_tile(
         shown.ny     = pixels.ny();
         shown.grid_x = pixels.nx() / vision->hparams().patch_size;
         shown.grid_y = pixels.ny() / vision->hparams().patch_size;
-        shown.data   = pixels.get_ro_buf().data();
+        shown.data   = pixels.is_placeholder() ? nullptr : pixels.get_ro_buf().data();
         illava_give("illava_tile", out, shown);
     });
 }
@@ -271,6 +278,50 @@ static std::vector<float> token_sizes(const illava_merge_schedule & schedule, co
     return tokens;
 }
 
+// One run of the graph, under the vision's lock.
+static void run(
+        illava_vision & vision, const clip_image_f32_batch & batch, const illava_encode_params & params, illava_probe & probe,
+        std::vector<float> & embd) {
+    clip_encode_params clip_params;
+    clip_params.imgs      = &batch;
+    clip_params.n_threads = params.n_threads;
+    clip_params.out_embd  = &embd;
+    clip_params.probe     = &probe;
+
+    illava_log_forget();
+    illava_stop_scope stop(vision.parts.backends, params.stop, params.stop_data);
+    if (stop.asked() || !clip_encode(vision.clip.get(), &clip_params)) {
+        if (stop.asked()) {
+            illava_fail(ILLAVA_ABORTED, "interrupted");
+        }
+        const std::string & line = illava_log_last_error();
+        const bool memory = line.find("alloc") != std::string::npos;
+        const clip_image_f32 & first = batch.entries.at(0);
+        illava_fail(memory ? ILLAVA_NO_MEMORY : ILLAVA_INTERNAL, "encoding %d x %d pixels failed: %s", first.nx(), first.ny(), line.c_str());
+    }
+}
+
+// A tile as upstream's own mtmd would encode it.
+static std::unique_ptr<illava_encoded> encode_library(
+        illava_vision & vision, const illava_image & image, size_t tile, const illava_encode_params & params) {
+    const illava_abort_trap trap; // whose assertions no check of ours stands before
+    auto encoded = std::make_unique<illava_encoded>();
+    encoded->n_tokens = (uint32_t) mtmd_input_chunk_get_n_tokens(image.tile_chunks.at(tile));
+    encoded->n_embd   = (uint32_t) clip_n_mmproj_embd(vision.clip.get());
+    encoded->cells_x  = encoded->n_tokens;
+    encoded->cells_y  = 1;
+    encoded->embd.resize((size_t) encoded->n_tokens * encoded->n_embd);
+    encoded->kept.resize(encoded->n_tokens);
+    std::iota(encoded->kept.begin(), encoded->kept.end(), 0);
+
+    const std::lock_guard<std::mutex> lock(vision.encoding);
+    illava_probe probe(nullptr, 0, vision.hparams().n_head, params.pause, params.pause_data);
+    run(vision, illava_mtmd_inputs(image, tile), params, probe, encoded->embd);
+    encoded->encoder_ms   = probe.encoder_ms;
+    encoded->projector_ms = probe.projector_ms;
+    return encoded;
+}
+
 illava_status illava_encode(
         illava_vision * vision, const illava_image * image, size_t tile, const illava_encode_params * given, illava_encoded ** out) {
     return illava_guard([&] {
@@ -281,6 +332,15 @@ illava_status illava_encode(
         const auto params = illava_given("illava_encode_params", given, illava_encode_default_params());
         if (params.n_threads < 1 || params.n_threads > max_threads) {
             illava_fail(ILLAVA_BAD_ARG, "n_threads = %d: 1 to %d", params.n_threads, max_threads);
+        }
+
+        if (vision->mtmd) {
+            tile_at(*image, tile);
+            if (std::any_of(params.steps, params.steps + params.n_steps, [](const illava_merge_step & step) { return step.r != 0; })) {
+                illava_fail(ILLAVA_UNSUPPORTED, "the image encoder (%s) cannot merge tokens: %s", vision->projector.c_str(), vision->why_no_merge());
+            }
+            *out = encode_library(*vision, *image, tile, params).release();
+            return;
         }
 
         // the encoder reads a batch of two as the two frames of a temporal patch; the first one speaks for both
@@ -312,24 +372,7 @@ illava_status illava_encode(
         {
             const std::lock_guard<std::mutex> lock(vision->encoding);
             illava_probe probe(pixels.merge, grid_x * grid_y, hparams.n_head, params.pause, params.pause_data);
-
-            clip_encode_params clip_params;
-            clip_params.imgs      = &batch;
-            clip_params.n_threads = params.n_threads;
-            clip_params.out_embd  = &encoded->embd;
-            clip_params.probe     = &probe;
-
-            illava_log_forget();
-            illava_stop_scope stop(vision->parts.backends, params.stop, params.stop_data);
-            if (stop.asked() || !clip_encode(vision->clip.get(), &clip_params)) {
-                if (stop.asked()) {
-                    illava_fail(ILLAVA_ABORTED, "interrupted");
-                }
-                const std::string & line = illava_log_last_error();
-                const bool memory = line.find("alloc") != std::string::npos;
-                illava_fail(memory ? ILLAVA_NO_MEMORY : ILLAVA_INTERNAL, "encoding %lld x %lld patches failed: %s",
-                    (long long) grid_x, (long long) grid_y, line.c_str());
-            }
+            run(*vision, batch, params, probe, encoded->embd);
             encoded->steps        = std::move(probe.steps);
             if (!probe.sizes.empty()) {
                 encoded->sizes = token_sizes(*pixels.merge, probe.sizes);

@@ -5,6 +5,7 @@
 #include "clip-impl.h"
 #include "clip-model.h"
 #include "illava-clip.h"
+#include "illava-mtmd.h"
 #include "mtmd-image.h"
 
 #include <memory>
@@ -13,7 +14,13 @@
 #include <vector>
 
 struct clip_ctx_deleter {
-    void operator()(clip_ctx * ctx) const { clip_free(ctx); }
+    bool borrowed = false; // mtmd owns it
+
+    void operator()(clip_ctx * ctx) const {
+        if (!borrowed) {
+            clip_free(ctx);
+        }
+    }
 };
 
 struct illava_vision {
@@ -21,6 +28,8 @@ struct illava_vision {
     std::string                                projector; // as in the file
     bool                                       class_token_first  = false;
     bool                                       projector_gelu_erf = false;
+    std::unique_ptr<mtmd_context, mtmd_context_deleter> mtmd; // null for the families that are cut here
+    bool                                       has_text           = false; // mtmd knows its text model
     std::unique_ptr<clip_ctx, clip_ctx_deleter> clip;
     illava_clip_parts                          parts;     // of clip
     std::unique_ptr<mtmd_image_preprocessor>   preprocessor;
@@ -43,6 +52,10 @@ struct illava_vision {
 struct illava_image {
     std::vector<clip_image_f32> tiles; // the overview first, then the tiles row by row
     clip_image_f32              second; // the second frame of a temporal patch; empty for a still picture
+
+    // of a picture that mtmd cut, whose tiles have their sizes only
+    std::unique_ptr<mtmd_input_chunks, mtmd_chunks_deleter> chunks;
+    std::vector<const mtmd_input_chunk *>                   tile_chunks; // [tiles], of chunks
 };
 
 struct illava_encoded {

@@ -1,0 +1,168 @@
+//! Projectors that llama.cpp runs by its own rules: each type loads and answers in every face, and computes what
+//! mtmd's own helper computes.
+//!
+//! The files are tools/make_model.py's (`--projector`), tiny and random; docs/models.md lists the types tested here.
+
+mod binary;
+#[path = "serve/http.rs"]
+mod http;
+#[path = "serve/served.rs"]
+mod served;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use binary::{ask, illava, model, pair, picture, scratch};
+use serde_json::{Value, json};
+use served::Served;
+
+/// Type, what its text model is, and whether that merges.
+const TYPES: [(&str, &str, bool); 14] = [
+    ("qwen3vl_merger", "qwen3vl", false),
+    ("gemma3", "gemma3", false),
+    ("internvl", "qwen2", true),
+    ("idefics3", "llama", true),
+    ("pixtral", "llama", true),
+    ("lightonocr", "qwen2", true),
+    ("lfm2", "llama", true),
+    ("kimivl", "llama", true),
+    ("phi4", "llama", true),
+    ("dots_ocr", "qwen2", true),
+    ("paddleocr", "llama", true),
+    ("kimik25", "llama", true),
+    ("nemotron_v2_vl", "llama", true),
+    ("ling3vl", "llama", true),
+];
+
+fn name(kind: &str) -> String {
+    format!("projector-{kind}")
+}
+
+#[test]
+fn each_type_answers_and_says_what_merges() {
+    for (kind, arch, merges) in TYPES {
+        let outcome = ask(&name(kind), &["--report", "-"]);
+        assert_eq!(outcome.code, 0, "{kind}: {}", outcome.stderr);
+        let remark = match merges {
+            true => format!(
+                "({kind}) is run by llama.cpp's own rules and merges nothing; the language model ({arch}) merges if"
+            ),
+            false => format!(
+                "({kind}) is run by llama.cpp's own rules; neither it nor the language model ({arch}) merges"
+            ),
+        };
+        assert!(outcome.stderr.contains(&remark), "{kind}: {}", outcome.stderr);
+        let report: Value = serde_json::from_str(outcome.stdout.lines().last().expect("a report")).unwrap();
+        assert_eq!(report["merge"]["strategy"], "off", "{kind}: {report}");
+        assert!(report["tokens"]["visual"].as_u64() > Some(3), "{kind}: {report}");
+        assert!(report["tokens"]["generated"].as_u64() > Some(0), "{kind}: {report}");
+
+        let inspect = illava(
+            &[["inspect".to_owned(), "--json".to_owned()].to_vec(), pair(&name(kind)).to_vec()].concat(),
+        );
+        assert_eq!(inspect.code, 0, "{kind}: {}", inspect.stderr);
+        let shown: Value = serde_json::from_str(&inspect.stdout).unwrap();
+        assert_eq!((&shown["matches"], &shown["projector"]["kind"]), (&true.into(), &kind.into()), "{kind}");
+        assert!(shown["pictures"][0]["tokens"].as_u64() > Some(3), "{kind}: {}", shown["pictures"]);
+        assert!(shown["projector"]["missing"].to_string().contains("own rules"), "{kind}");
+    }
+}
+
+#[test]
+fn other_pictures_get_other_answers() {
+    let other = scratch("projectors-plain.png");
+    image::RgbImage::from_pixel(96, 72, image::Rgb([10, 200, 90])).save(&other).expect("a picture");
+    for (kind, ..) in TYPES {
+        let logprobs = |path: &str| {
+            let (input, output) =
+                (scratch(&format!("{kind}.jsonl")), scratch(&format!("{kind}-answer.jsonl")));
+            let line = json!({ "prompt": "what shape is it", "image": path, "max_tokens": 1, "temperature": 0,
+                               "logprobs": true, "top_logprobs": 3 });
+            std::fs::write(&input, line.to_string()).expect("an input");
+            let _ = std::fs::remove_file(&output);
+            let args =
+                [&["batch".to_owned(), input, "-o".to_owned(), output.clone()][..], &pair(&name(kind))]
+                    .concat();
+            illava(&args).exits(0, "");
+            let answer: Value = serde_json::from_str(&std::fs::read_to_string(&output).unwrap()).unwrap();
+            answer["logprobs"]["content"][0]["top_logprobs"].clone()
+        };
+        let (one, two) = (logprobs(&picture("shapes.png", 96, 72)), logprobs(&other));
+        assert!(one[0]["logprob"].is_f64() && one != two, "{kind}: {one}");
+    }
+}
+
+/// The server, with two pictures of other shapes in one conversation, twice: the second time out of its caches.
+#[test]
+fn the_server_answers_as_run_does() {
+    for (kind, ..) in TYPES {
+        let shapes = picture("shapes.png", 96, 72);
+        let uri = |path: &str| {
+            format!(
+                "data:image/png;base64,{}",
+                BASE64_STANDARD.encode(std::fs::read(path).expect("a picture"))
+            )
+        };
+        let part = |path: &str| json!({ "type": "image_url", "image_url": { "url": uri(path) } });
+        let text = json!({ "type": "text", "text": "what shape is it" });
+        let body = |parts: Vec<Value>| json!({ "messages": [{ "role": "user", "content": parts }], "max_tokens": 8, "temperature": 0 });
+        let served = Served::start(&name(kind), &[]);
+        let one = served.caller.chat(&body(vec![part(&shapes), text.clone()])).text();
+        assert_eq!(one.trim(), ask(&name(kind), &[]).stdout.trim(), "{kind}");
+        let wide = picture("wide.png", 200, 60);
+        let two = body(vec![part(&shapes), part(&wide), text]);
+        let first = served.caller.chat(&two);
+        assert_eq!(first.status, 200, "{kind}: {first:?}");
+        assert_eq!(served.caller.chat(&two).text(), first.text(), "{kind}: from the cache");
+    }
+}
+
+#[test]
+fn the_language_model_merges_if_asked() {
+    for (kind, _, merges) in TYPES {
+        let outcome = ask(&name(kind), &["--llm-layers", "2", "--llm-keep", "0.5", "--report", "-"]);
+        if !merges {
+            outcome.exits(1, "no merge points");
+            continue;
+        }
+        assert_eq!(outcome.code, 0, "{kind}: {}", outcome.stderr);
+        let report: Value = serde_json::from_str(outcome.stdout.lines().last().expect("a report")).unwrap();
+        let held: Vec<u64> = report["tokens"]["visual_kv"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|segment| segment["tokens"].as_u64().unwrap())
+            .collect();
+        assert!(held.len() == 2 && held[1] < held[0], "{kind}: {held:?}");
+        ask(&name(kind), &["--vit-layers", "1", "--vit-r", "2"]).exits(1, "encoder");
+    }
+}
+
+#[test]
+fn what_cannot_run_is_named() {
+    let bytes = std::fs::read(model("projector-pixtral", "mmproj.gguf")).unwrap();
+    let named = |kind: &str| {
+        // The length of a string stands in front of it.
+        let old = [&7_u64.to_le_bytes()[..], b"pixtral"].concat();
+        let at = bytes.windows(old.len()).position(|part| part == old).expect("the type is there");
+        let new = [&(kind.len() as u64).to_le_bytes()[..], kind.as_bytes()].concat();
+        let path = scratch(&format!("projector-{kind}.gguf"));
+        std::fs::write(&path, [&bytes[..at], &new, &bytes[at + old.len()..]].concat()).unwrap();
+        path
+    };
+    let text = model("projector-pixtral", "text.gguf");
+    for (kind, part) in [
+        ("hunyuanvl", "its positions count the pictures of the whole prompt"),
+        ("deepseek4v", "its padding follows from the tokens before the picture"),
+        ("projectorx", "this version of llama.cpp does not know it"),
+        ("whisper", "this version of llama.cpp does not know it"),
+    ] {
+        let args = ["run", "-m", &text, "-mm", &named(kind), "-p", "hi"].map(str::to_owned);
+        illava(&args).fails(1, part);
+    }
+    // A text model that is not its own.
+    let (text, projector) =
+        (model("projector-pixtral", "text.gguf"), model("projector-idefics3", "mmproj.gguf"));
+    let shapes = picture("shapes.png", 96, 72);
+    let args = ["run", "-m", &text, "-mm", &projector, "-p", "hi", "--image", &shapes].map(str::to_owned);
+    illava(&args).fails(1, "lacks a token");
+}
