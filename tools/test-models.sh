@@ -30,7 +30,7 @@ done
 "$venv/bin/python" "$root/tools/make_model.py" --out "$out/onevision-27-f32" --pair onevision-27 --type f32 >/dev/null
 # One pair of each projector type that llama.cpp runs by its own rules and that tests/projectors.rs knows.
 for kind in qwen3vl_merger gemma3 internvl idefics3 pixtral lightonocr lfm2 kimivl phi4 dots_ocr paddleocr kimik25 \
-    nemotron_v2_vl ling3vl; do
+    nemotron_v2_vl ling3vl glm4v llama4 gemma4v; do
     "$venv/bin/python" "$root/tools/make_model.py" --out "$out/projector-$kind" --projector "$kind" >/dev/null
 done
 # Checkpoints as models are released, and the pairs that the converter makes of them.

@@ -140,6 +140,36 @@ def _ling3vl() -> Iterator[Tensor]:
     yield from _two("mm.0", "mm.2", 4 * WIDTH)
 
 
+def _glm4v() -> Iterator[Tensor]:
+    yield from _patches(positions=0, kernels=2)
+    yield from norm("v.post_ln", WIDTH, bias=False)
+    yield Tensor("mm.patch_merger.weight", (64, WIDTH, 2, 2), KERNEL, 0.5 / sqrt(4 * WIDTH))
+    yield Tensor("mm.patch_merger.bias", (64,), VECTOR, 0.1)
+    yield matrix("mm.model.fc.weight", OUTPUT, 64)
+    yield from norm("mm.post_norm", OUTPUT, bias=True)
+    yield matrix("mm.up.weight", 96, OUTPUT)
+    yield matrix("mm.gate.weight", 96, OUTPUT)
+    yield matrix("mm.down.weight", OUTPUT, 96)
+
+
+def _llama4() -> Iterator[Tensor]:
+    yield Tensor("v.patch_embd.weight", (WIDTH, 3 * PATCH * PATCH), KERNEL, 0.5 / sqrt(3 * PATCH))
+    yield Tensor("v.position_embd.weight", ((SIDE // PATCH) ** 2 + 1, WIDTH), VECTOR, 0.5)
+    yield Tensor("v.class_embd", (WIDTH,), VECTOR, 1.0)
+    yield from norm("v.pre_ln", WIDTH, bias=True)
+    yield from norm("v.post_ln", WIDTH, bias=True)
+    yield matrix("mm.model.mlp.1.weight", 64, 4 * WIDTH)
+    yield matrix("mm.model.mlp.2.weight", 64, 64)
+    yield matrix("mm.model.fc.weight", OUTPUT, 64)
+
+
+def _gemma4v() -> Iterator[Tensor]:
+    yield from _patches(bias=False, positions=0)
+    # A table of columns and one of rows.
+    yield Tensor("v.position_embd.weight", (2, 128, WIDTH), VECTOR, 0.5)
+    yield matrix("mm.input_projection.weight", OUTPUT, WIDTH)
+
+
 _BOUNDS = (("image_min_pixels", 1024), ("image_max_pixels", 16384))
 PROJECTORS = {
     "qwen3vl_merger": Projector(_qwen3vl, text="qwen3vl", keys=(("spatial_merge_size", 2),), fused=True),
@@ -163,6 +193,9 @@ PROJECTORS = {
     "paddleocr": Projector(_kimivl, keys=_BOUNDS),
     "kimik25": Projector(_kimik25, keys=(("projector.scale_factor", 2),)),
     "nemotron_v2_vl": Projector(_nemotron, keys=(("projector.scale_factor", 2),)),
+    "glm4v": Projector(_glm4v, gated=True, bias=False, gelu=False),
+    "llama4": Projector(_llama4, keys=(("projector.scale_factor", 2),)),
+    "gemma4v": Projector(_gemma4v, gated=True, bias=False),
     "ling3vl": Projector(_ling3vl, keys=(("spatial_merge_size", 2),)),
 }
 
