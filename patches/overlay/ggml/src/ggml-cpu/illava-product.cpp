@@ -1,5 +1,6 @@
 #include "illava-product.h"
 
+#include "illava-attention.h"
 #include "illava-product-tile.h"
 
 #include "ggml-backend-impl.h"
@@ -98,6 +99,10 @@ form form_of_node(const ggml_tensor * node) {
         return form::none;
     }
     return form_of(weight);
+}
+
+bool is_attention(const ggml_tensor * node) {
+    return enabled.load(std::memory_order_relaxed) && illava::attention::takes(node);
 }
 
 // How a product is cut, and what its work buffer holds.
@@ -226,6 +231,9 @@ void compute(const ggml_compute_params * params, ggml_tensor * node, const plan 
 } // namespace
 
 size_t illava_product_work_size(const ggml_tensor * node, int n_tasks) {
+    if (is_attention(node)) {
+        return illava::attention::work_size(node, n_tasks);
+    }
     const form kind = form_of_node(node);
     return kind == form::none ? 0 : plan(node, kind).bytes(n_tasks);
 }
@@ -233,6 +241,13 @@ size_t illava_product_work_size(const ggml_tensor * node, int n_tasks) {
 bool illava_product_forward(const ggml_compute_params * params, ggml_tensor * node) {
     if (params->use_ref) {
         return false;
+    }
+    if (is_attention(node)) {
+        if (params->wsize < illava::attention::work_size(node, params->nth)) {
+            return false;
+        }
+        illava::attention::compute(params, node);
+        return true;
     }
     const form kind = form_of_node(node);
     if (kind == form::none) {
