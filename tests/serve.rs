@@ -5,6 +5,8 @@
 mod clip;
 #[path = "serve/crowd.rs"]
 mod crowd;
+#[path = "serve/dialects.rs"]
+mod dialects;
 #[path = "serve/endpoints.rs"]
 mod endpoints;
 #[path = "serve/hostile.rs"]

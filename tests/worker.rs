@@ -140,6 +140,10 @@ fn generate(id: u64, picture: Option<u32>, text: &str, merge: Choice) -> Request
     Request {
         id,
         messages: messages(picture.is_some(), text),
+        raw: Vec::new(),
+        tools: None,
+        variables: serde_json::Map::new(),
+        marks: Vec::new(),
         media: picture.map(|seed| Picture::new(pixels(seed), 0.0)).into_iter().collect(),
         merge: Some(merge),
         limits: Limits { max_tokens: Some(6), ..Limits::default() },
@@ -437,14 +441,15 @@ fn its_end_is_the_sockets_end() {
 
 #[test]
 fn what_cannot_be_loaded_is_said() {
-    for (args, kind, part) in [
-        (vec!["-m", "/nowhere/text.gguf"], Kind::File, "text.gguf"),
-        (vec!["-np", "4", "-c", "4"], Kind::Usage, "-np"),
-        (vec!["-np", "4", "-c", "64"], Kind::Usage, "a picture of this pair takes"),
-        (vec!["--llm-layers", "99", "--llm-keep", "0.5"], Kind::Schedule, "99"),
-        (vec!["--picture-folder", "/dev/null/x"], Kind::File, "/dev/null/x"),
+    let pair = "siglip-qwen2-f32";
+    for (pair, args, kind, part) in [
+        ("hf-llava-f32", vec!["-np", "4", "-c", "64"], Kind::Usage, "a picture of this pair takes 25"),
+        (pair, vec!["-m", "/nowhere/text.gguf"], Kind::File, "text.gguf"),
+        (pair, vec!["-np", "4", "-c", "4"], Kind::Usage, "-np"),
+        (pair, vec!["--llm-layers", "99", "--llm-keep", "0.5"], Kind::Schedule, "99"),
+        (pair, vec!["--picture-folder", "/dev/null/x"], Kind::File, "/dev/null/x"),
     ] {
-        let mut worker = Worker::spawn("siglip-qwen2-f32", &args);
+        let mut worker = Worker::spawn(pair, &args);
         let failure = loop {
             match worker.read() {
                 Event::Loading { .. } => {}

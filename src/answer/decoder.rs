@@ -54,6 +54,9 @@ pub trait Decoder {
     /// The token's bytes in an answer; they may be part of a letter.
     fn piece(&self, token: i32) -> Vec<u8>;
 
+    /// The text of a control token, which no answer shows unless it is asked to.
+    fn mark(&self, token: i32) -> Option<String>;
+
     fn ends_generation(&self, token: i32) -> bool;
 
     /// Segments of the cache, all sequences together.

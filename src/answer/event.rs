@@ -26,6 +26,8 @@ pub struct Delta {
     pub text: String,
     /// The tokens behind `text`, where log-probabilities were asked for.
     pub tokens: Vec<Token>,
+    /// Every token drawn since the event before.
+    pub ids: Vec<i32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -19,6 +19,8 @@ pub struct Generation {
     pub grammar: Option<Grammar>,
     /// Reports log-probabilities of the drawn tokens, with this many alternatives each.
     pub logprobs: Option<u32>,
+    /// Texts of control tokens that the answer shows.
+    pub marks: Vec<String>,
 }
 
 impl Generation {

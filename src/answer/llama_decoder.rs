@@ -80,6 +80,7 @@ impl Decoder for LlamaDecoder {
             request::Grammar::Gbnf(text) => Grammar::Gbnf(text.clone()),
             request::Grammar::JsonSchema(text) => Grammar::JsonSchema(text.clone()),
             request::Grammar::Regex(text) => Grammar::Regex(text.clone()),
+            request::Grammar::Calls(text) => Grammar::Calls(text.clone()),
             request::Grammar::JsonObject => Grammar::JsonSchema(r#"{"type":"object"}"#.into()),
         });
         if how.limits.ignore_eos {
@@ -120,6 +121,10 @@ impl Decoder for LlamaDecoder {
 
     fn piece(&self, token: i32) -> Vec<u8> {
         self.model.piece(token)
+    }
+
+    fn mark(&self, token: i32) -> Option<String> {
+        if self.model.is_control(token) { self.model.text(token) } else { None }
     }
 
     fn ends_generation(&self, token: i32) -> bool {

@@ -379,6 +379,14 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
+    /// Empties an idle slot; returns the tokens that it held, and `None` for a slot that is busy or that there is not.
+    pub fn erase(&mut self, i: usize) -> Option<u32> {
+        let slot = self.slots.get(i).filter(|slot| slot.work.is_none())?;
+        let held = slot.sequence.tokens(slot.sequence.entries().len());
+        self.wipe(i);
+        Some(held)
+    }
+
     /// Empties a slot.
     fn wipe(&mut self, i: usize) {
         self.slots[i].sequence.truncate(0);

@@ -26,11 +26,22 @@ pub(super) struct AnswerText {
     /// Bytes of letters, shown or held back.
     length: usize,
     pub generated: u32,
+    /// Tokens drawn since [`AnswerText::take_ids`].
+    ids: Vec<i32>,
 }
 
 impl AnswerText {
     pub(super) fn new(stop: Vec<String>) -> Self {
         Self { stop: StopTexts::new(stop), ..Self::default() }
+    }
+
+    /// Notes which token comes next.
+    pub(super) fn drew(&mut self, id: i32) {
+        self.ids.push(id);
+    }
+
+    pub(super) fn take_ids(&mut self) -> Vec<i32> {
+        std::mem::take(&mut self.ids)
     }
 
     /// The next token's bytes; `token` where tokens are reported.

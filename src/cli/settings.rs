@@ -207,7 +207,7 @@ pub(super) fn defaults(flags: &SamplingFlags) -> Result<Defaults> {
 /// The same for a session.
 fn generation(flags: &SamplingFlags) -> Result<Generation> {
     let Defaults { limits, sampling, grammar, logprobs, .. } = defaults(flags)?;
-    Ok(Generation { limits, sampling, grammar, logprobs })
+    Ok(Generation { limits, sampling, grammar, logprobs, marks: Vec::new() })
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub enum Grammar {
     JsonSchema(String),
     /// A regular expression that the whole answer matches.
     Regex(String),
+    /// llguidance's Lark, of calls of tools.
+    Calls(String),
 }
 
 /// What schemas and regular expressions are understood with: the vocabulary of a model as a tree, made once and again
@@ -45,6 +47,10 @@ impl Constraint {
             Grammar::Gbnf(text) => gbnf(model, text).map(Self::Gbnf),
             Grammar::JsonSchema(text) => json_schema(model, text, schemas).map(Self::Matched),
             Grammar::Regex(text) => regex(model, text, schemas).map(Self::Matched),
+            Grammar::Calls(text) => {
+                let bad = |reason| Error::usage(format!("tools: not usable as a grammar ({reason})"));
+                matcher(model, TopLevelGrammar::from_lark(text.clone()), schemas).map(Self::Matched).map_err(bad)
+            }
         }
     }
 

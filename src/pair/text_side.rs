@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Facts, LoadSettings};
 use crate::error::Result;
 use crate::native::TextModel;
-use crate::prompt::{self, Chunk, Message, Template, Tokenizer};
+use crate::prompt::{self, Chunk, Conversation, Message, Piece, Template, Tokenizer};
 
 /// A text model with its vocabulary and its chat template.
 pub struct TextSide {
@@ -35,8 +35,48 @@ impl TextSide {
     /// # Errors
     /// [`crate::error::Kind::Prompt`].
     pub fn tokenize(&self, messages: &[Message]) -> Result<Vec<Chunk>> {
-        let pieces = self.template.render(messages, self.facts.family)?;
+        self.tokenize_conversation(Conversation { messages, ..Conversation::default() })
+    }
+
+    /// The same with tools and variables of the template.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Prompt`].
+    pub fn tokenize_conversation(&self, given: Conversation<'_>) -> Result<Vec<Chunk>> {
+        let pieces = self.template.converse(given, self.facts.family)?;
         prompt::tokenize(&pieces, &self.vocabulary)
+    }
+
+    /// The prompt as text, `<__media__>` for each picture.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Prompt`].
+    pub fn shown(&self, given: Conversation<'_>) -> Result<String> {
+        let pieces = self.template.converse(given, self.facts.family)?;
+        let texts = pieces.into_iter().map(|piece| match piece {
+            Piece::Template(text) | Piece::Plain(text) => text,
+            Piece::Image(_) => "<__media__>".to_owned(),
+        });
+        Ok(texts.collect())
+    }
+
+    /// Tokens of a text that no template touches: special tokens count. `head`: the prompt begins with it.
+    #[must_use]
+    pub fn tokenize_piece(&self, text: &str, head: bool) -> Vec<i32> {
+        let bos = self.model().bos().filter(|_| head);
+        let tokens = self.vocabulary.tokenize(text, true);
+        let bos = bos.filter(|bos| tokens.first() != Some(bos));
+        bos.into_iter().chain(tokens).collect()
+    }
+
+    /// The bytes of tokens, control tokens as their texts.
+    #[must_use]
+    pub fn detokenize(&self, tokens: &[i32]) -> Vec<u8> {
+        let one = |&token: &i32| {
+            let control = self.vocabulary.control_text(token);
+            control.map_or_else(|| self.model().piece(token), String::into_bytes)
+        };
+        tokens.iter().flat_map(one).collect()
     }
 
     /// Plain text to tokens with their bytes.

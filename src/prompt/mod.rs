@@ -5,17 +5,22 @@
 //! picture's place. White space around a text stays outside of its mark, so that a template may trim it.
 
 mod builtin;
+mod calls;
 mod jinja;
 mod json;
+mod marked;
 mod marks;
 mod python_methods;
 mod system;
 mod template;
 mod tokens;
+mod tools;
 
 pub use builtin::Detected;
-pub use template::Template;
+pub use calls::{CallNews, CallParser};
+pub use template::{Conversation, Template};
 pub use tokens::{Chunk, Tokenizer, tokenize};
+pub use tools::{CallForm, Called, Tool, ToolChoice, Tools};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +30,8 @@ pub enum Role {
     System,
     User,
     Assistant,
+    /// What a tool gave back.
+    Tool,
 }
 
 impl Role {
@@ -34,6 +41,7 @@ impl Role {
             Role::System => "system",
             Role::User => "user",
             Role::Assistant => "assistant",
+            Role::Tool => "tool",
         }
     }
 }
@@ -44,6 +52,22 @@ pub enum Part {
     Text(String),
     /// A picture, by its number in the request.
     Image(usize),
+    /// Of an assistant's message: a tool that it called.
+    Call(Called),
+    /// Of a tool's message: the id of the call that it answers.
+    CallId(String),
+}
+
+impl Part {
+    /// Bytes of text.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Part::Text(text) | Part::CallId(text) => text.len(),
+            Part::Call(call) => call.name.len() + call.arguments.len(),
+            Part::Image(_) => 0,
+        }
+    }
 }
 
 /// One turn of the conversation, parts in the order they were given.

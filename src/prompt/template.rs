@@ -1,11 +1,15 @@
 //! Chat templates: Jinja from the GGUF, rendered within bounds.
 
+use minijinja::value::Serde;
 use minijinja::{ErrorKind, Value, context};
+use serde_json::Map;
 
 use super::builtin::Detected;
 use super::jinja::{environment, without_generation_tags};
+use super::marked::Marked;
 use super::system::folded;
-use super::{Family, Message, Part, Piece, Role, marks};
+use super::tools::told;
+use super::{CallForm, Family, Message, Part, Piece, Role, Tools, marks};
 use crate::error::{Error, Kind, Result};
 
 /// A template longer than this is no chat template; the longest published ones are below 20 KiB.
@@ -23,9 +27,18 @@ pub struct Template {
     eos: String,
 }
 
+/// What a template is given.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Conversation<'a> {
+    pub messages: &'a [Message],
+    pub tools: Option<&'a Tools>,
+    /// Variables of the template's own, such as `enable_thinking`.
+    pub variables: Option<&'a Map<String, serde_json::Value>>,
+}
+
 /// The three ways templates take a picture.
 #[derive(Debug, Clone, Copy)]
-enum Style {
+pub(super) enum Style {
     /// Content is a list; a part `{type: image}` makes the template write its own placeholder.
     Parts,
     /// Content is a string with the picture's mark in it.
@@ -89,15 +102,36 @@ impl Template {
     /// # Errors
     /// [`Kind::Prompt`] where the template fails, runs away, or drops a text or a picture.
     pub fn render(&self, messages: &[Message], family: Family) -> Result<Vec<Piece>> {
-        let rendered = self.render_given(messages, family);
-        if rendered.is_ok() || messages.iter().all(|message| message.role != Role::System) {
+        self.converse(Conversation { messages, ..Conversation::default() }, family)
+    }
+
+    /// The same with tools and variables. A template that knows nothing of tools gets them in words.
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn converse(&self, given: Conversation<'_>, family: Family) -> Result<Vec<Piece>> {
+        let calls = |message: &Message| {
+            message.role == Role::Tool || message.parts.iter().any(|part| matches!(part, Part::Call(_)))
+        };
+        let any = given.tools.is_some() || given.messages.iter().any(calls);
+        if any && CallForm::of(&self.source) == CallForm::Told {
+            let messages = told(given.messages, given.tools);
+            return self.folding(Conversation { messages: &messages, tools: None, ..given }, family);
+        }
+        self.folding(given, family)
+    }
+
+    fn folding(&self, given: Conversation<'_>, family: Family) -> Result<Vec<Piece>> {
+        let rendered = self.render_given(given, family);
+        if rendered.is_ok() || given.messages.iter().all(|message| message.role != Role::System) {
             return rendered;
         }
         // The first error tells more if the system message was not its reason.
-        self.render_given(&folded(messages), family).or(rendered)
+        self.render_given(Conversation { messages: &folded(given.messages), ..given }, family).or(rendered)
     }
 
-    fn render_given(&self, messages: &[Message], family: Family) -> Result<Vec<Piece>> {
+    fn render_given(&self, given: Conversation<'_>, family: Family) -> Result<Vec<Piece>> {
+        let messages = given.messages;
         let has_images = messages.iter().flat_map(|m| &m.parts).any(|part| matches!(part, Part::Image(_)));
         let styles: &[Style] = if has_images && family != Family::Library {
             &[Style::Parts, Style::Text, Style::TextParts]
@@ -106,7 +140,7 @@ impl Template {
         };
         let mut first_error = None;
         for &style in styles {
-            match self.render_as(messages, family, style) {
+            match self.render_as(given, family, style) {
                 Ok(pieces) => return Ok(pieces),
                 Err(error) => {
                     first_error = first_error.or(Some(error)).filter(|_| !matches!(style, Style::Parts))
@@ -118,28 +152,33 @@ impl Template {
         }))
     }
 
-    fn render_as(&self, messages: &[Message], family: Family, style: Style) -> Result<Vec<Piece>> {
+    fn render_as(&self, given: Conversation<'_>, family: Family, style: Style) -> Result<Vec<Piece>> {
+        let messages = given.messages;
         let mut marked = Marked::default();
+        let short = CallForm::of(&self.source) == CallForm::Mistral;
+        let tools = given.tools.map(|tools| {
+            let list = tools.list.iter().map(|tool| marked.json(&tool.value()));
+            Value::from(Serde(list.collect::<Vec<_>>()))
+        });
         let continued = messages.last().is_some_and(|last| last.role == Role::Assistant);
         let last = messages.len().saturating_sub(1);
         let values: Vec<Value> = messages
             .iter()
             .enumerate()
-            .map(|(i, message)| {
-                let content = marked.content(message, family, style, continued && i == last);
-                context! { role => message.role.name(), content }
-            })
+            .map(|(i, message)| marked.message(message, family, style, continued && i == last, short))
             .collect();
         let environment = environment();
         let template = environment.template_from_str(&self.runnable).map_err(|error| failed(&error))?;
+        let variables = given.variables.map(|given| Value::from(Serde(given))).unwrap_or_default();
         let mut rendered = template
             .render(context! {
                 messages => values,
-                tools => (),
+                tools,
                 documents => (),
                 add_generation_prompt => !continued,
                 bos_token => self.bos.as_str(),
                 eos_token => self.eos.as_str(),
+                ..variables
             })
             .map_err(|error| failed(&error))?;
         if rendered.len() > MAX_RENDERED {
@@ -154,12 +193,14 @@ impl Template {
         if continued {
             cut_behind_the_last_word(&mut rendered)?;
         }
-        let Marked { texts, images } = marked;
+        let Marked { texts, optional, images } = marked;
         let mut pieces = marks::cut(&rendered, &texts);
         if matches!(style, Style::Parts) {
             pieces = place_images(pieces, family, &images)?;
         }
-        check_complete(&pieces, &texts, &images)?;
+        let needed: Vec<&String> =
+            texts.iter().enumerate().filter(|(i, _)| !optional.contains(i)).map(|(_, text)| text).collect();
+        check_complete(&pieces, &needed, &images)?;
         Ok(pieces)
     }
 }
@@ -176,53 +217,6 @@ fn cut_behind_the_last_word(rendered: &mut String) -> Result<()> {
         rendered.truncate(rendered.trim_end().len());
     }
     Ok(())
-}
-
-/// The texts and pictures that marks stand for, in the order of their marks.
-#[derive(Default)]
-struct Marked {
-    texts: Vec<String>,
-    images: Vec<usize>,
-}
-
-impl Marked {
-    /// The value that the template gets as `content`. `continued`: the answer goes on behind its last text.
-    fn content(&mut self, message: &Message, family: Family, style: Style, continued: bool) -> Value {
-        let end = message.parts.iter().rposition(|part| matches!(part, Part::Text(_))).filter(|_| continued);
-        let parts = message.parts.iter().enumerate().map(|(i, part)| match part {
-            Part::Text(text) => {
-                let mark = self.text(text);
-                (part, if end == Some(i) { format!("{mark}{} ", marks::END) } else { mark })
-            }
-            Part::Image(number) => {
-                self.images.push(*number);
-                let (before, after) = family.wrapping();
-                (part, format!("{before}{}{after}", marks::image(*number)))
-            }
-        });
-        match style {
-            Style::Text => Value::from(parts.map(|(_, mark)| mark).collect::<String>()),
-            Style::TextParts => parts.map(|(_, mark)| context! { type => "text", text => mark }).collect(),
-            Style::Parts => parts
-                .map(|(part, mark)| match part {
-                    Part::Text(_) => context! { type => "text", text => mark },
-                    Part::Image(_) => context! { type => "image" },
-                })
-                .collect(),
-        }
-    }
-
-    /// A mark for `text` with the white space around it, which is no secret and may be trimmed.
-    fn text(&mut self, text: &str) -> String {
-        let core = text.trim();
-        if core.is_empty() {
-            return text.to_owned();
-        }
-        let start = text.len() - text.trim_start().len();
-        self.texts.push(core.to_owned());
-        let mark = marks::text(self.texts.len() - 1);
-        format!("{}{mark}{}", &text[..start], &text[start + core.len()..])
-    }
 }
 
 /// The template's own placeholders become the pictures, first to first.
@@ -256,7 +250,7 @@ fn lost(what: &str) -> Error {
 }
 
 /// Every text and picture must have come through once, or the model would answer another question.
-fn check_complete(pieces: &[Piece], texts: &[String], images: &[usize]) -> Result<()> {
+fn check_complete(pieces: &[Piece], texts: &[&String], images: &[usize]) -> Result<()> {
     let seen_images: Vec<usize> =
         pieces.iter().filter_map(|p| if let Piece::Image(n) = p { Some(*n) } else { None }).collect();
     if seen_images != images {
@@ -264,7 +258,7 @@ fn check_complete(pieces: &[Piece], texts: &[String], images: &[usize]) -> Resul
     }
     let seen: Vec<&String> =
         pieces.iter().filter_map(|p| if let Piece::Plain(t) = p { Some(t) } else { None }).collect();
-    if seen.len() < texts.len() || texts.iter().any(|text| !seen.contains(&text)) {
+    if seen.len() < texts.len() || texts.iter().any(|text| !seen.contains(text)) {
         return Err(lost("no place for the text"));
     }
     Ok(())

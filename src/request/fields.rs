@@ -11,6 +11,8 @@ pub struct Fields {
     at: String,
     /// Names that were asked for: what a misspelt name may have meant.
     known: Vec<&'static str>,
+    /// Fields that a dialect has put here, and their paths in its own body.
+    moved: Vec<(&'static str, String)>,
 }
 
 /// Fields that are read nowhere.
@@ -24,21 +26,74 @@ pub(super) struct Policy {
 impl Fields {
     #[must_use]
     pub fn new(map: Map<String, Value>, at: impl Into<String>) -> Self {
-        Self { map, at: at.into(), known: Vec::new() }
+        Self { map, at: at.into(), known: Vec::new(), moved: Vec::new() }
     }
 
     /// # Errors
     /// Kind `Usage` for a value that is no object.
-    pub(super) fn of(value: Value, at: String) -> Result<Self> {
+    pub fn of(value: Value, at: String) -> Result<Self> {
         match value {
             Value::Object(map) => Ok(Self::new(map, at + ".")),
             other => Err(wrong(&at, &other, "an object")),
         }
     }
 
-    /// The whole name of a field.
-    pub(super) fn path(&self, name: &str) -> String {
-        format!("{}{name}", self.at)
+    /// The whole name of a field, as its sender wrote it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> String {
+        let moved = self.moved.iter().find(|(to, _)| *to == name).map(|(_, path)| path.clone());
+        moved.unwrap_or_else(|| format!("{}{name}", self.at))
+    }
+
+    /// Whether the field is there and no `null`.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.peek(name).is_some()
+    }
+
+    /// The field as it is, which stays unread.
+    #[must_use]
+    pub fn peek(&self, name: &str) -> Option<&Value> {
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Puts a field here that its sender calls `path`, which errors about it name.
+    ///
+    /// # Errors
+    /// Kind `Usage` if the field is there already.
+    pub fn put(&mut self, name: &'static str, value: Value, path: String) -> Result<()> {
+        if self.has(name) {
+            return Err(Error::usage(format!("{path} is the same as {name}: give one")));
+        }
+        self.map.insert(name.to_owned(), value);
+        self.moved.push((name, path));
+        Ok(())
+    }
+
+    /// Lets the field `from` be read as `to`.
+    ///
+    /// # Errors
+    /// As [`Fields::put`].
+    pub fn rename(&mut self, from: &'static str, to: &'static str) -> Result<()> {
+        match self.value(from) {
+            Some(value) => self.put(to, value, self.path(from)),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets fields of the object `name` be read as fields beside it: `names` are their own names and those here.
+    ///
+    /// # Errors
+    /// Kind `Usage` for a value that is no object, for a field of it that would change an answer and is not in `names`,
+    /// and as [`Fields::put`].
+    pub fn lift(&mut self, name: &'static str, names: &[(&'static str, &'static str)]) -> Result<()> {
+        let Some(mut object) = self.object(name)? else { return Ok(()) };
+        for (from, to) in names {
+            if let Some(value) = object.value(from) {
+                self.put(to, value, object.path(from))?;
+            }
+        }
+        object.close(&super::policy::OPTIONS)
     }
 
     /// The field as it is.
@@ -72,17 +127,35 @@ impl Fields {
         self.typed(name, "true or false", |value| value.as_bool().ok_or(value))
     }
 
-    pub(super) fn number(&mut self, name: &'static str) -> Result<Option<f64>> {
+    /// # Errors
+    /// As [`Fields::text`].
+    pub fn number(&mut self, name: &'static str) -> Result<Option<f64>> {
         self.typed(name, "a number", |value| value.as_f64().ok_or(value))
     }
 
     /// A whole number; 5.0 is one.
-    pub(super) fn whole(&mut self, name: &'static str) -> Result<Option<i64>> {
+    ///
+    /// # Errors
+    /// As [`Fields::text`].
+    pub fn whole(&mut self, name: &'static str) -> Result<Option<i64>> {
         self.typed(name, "a whole number", |value| whole(&value).ok_or(value))
     }
 
+    /// A list of whole numbers.
+    ///
+    /// # Errors
+    /// As [`Fields::text`].
+    pub fn wholes(&mut self, name: &'static str) -> Result<Option<Vec<i64>>> {
+        self.typed(name, "a list of whole numbers", |value| {
+            value.as_array().and_then(|items| items.iter().map(whole).collect()).ok_or(value)
+        })
+    }
+
     /// A text, or a list of them.
-    pub(super) fn texts(&mut self, name: &'static str) -> Result<Option<Vec<String>>> {
+    ///
+    /// # Errors
+    /// As [`Fields::text`].
+    pub fn texts(&mut self, name: &'static str) -> Result<Option<Vec<String>>> {
         self.typed(name, "a text or a list of texts", |value| match value {
             Value::String(text) => Ok(vec![text]),
             Value::Array(items) if items.iter().all(Value::is_string) => Ok(items
@@ -93,7 +166,9 @@ impl Fields {
         })
     }
 
-    pub(super) fn object(&mut self, name: &'static str) -> Result<Option<Self>> {
+    /// # Errors
+    /// As [`Fields::text`].
+    pub fn object(&mut self, name: &'static str) -> Result<Option<Self>> {
         self.value(name).map(|value| Self::of(value, self.path(name))).transpose()
     }
 

@@ -23,6 +23,8 @@ pub enum Grammar {
     Regex(String),
     /// Any JSON object.
     JsonObject,
+    /// Calls of tools, in llguidance's Lark; made here of their schemas.
+    Calls(String),
 }
 
 impl Grammar {
@@ -46,7 +48,9 @@ impl Grammar {
 
     fn bytes(&self) -> usize {
         match self {
-            Grammar::Gbnf(text) | Grammar::JsonSchema(text) | Grammar::Regex(text) => text.len(),
+            Grammar::Gbnf(text) | Grammar::JsonSchema(text) | Grammar::Regex(text) | Grammar::Calls(text) => {
+                text.len()
+            }
             Grammar::JsonObject => 0,
         }
     }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::fields::{Fields, whole, wrong};
 use super::{Bounds, Limits, Reference, Request, Sampling, check_logprobs, grammar, merge, messages, policy};
 use crate::error::{Error, Field, Result};
-use crate::prompt::Role;
+use crate::prompt::{Message, Role};
 use crate::schedule::Choice;
 
 /// Settings of requests that say nothing else, and bounds of all of them.
@@ -23,6 +23,8 @@ pub struct Defaults {
     pub logprobs: Option<u32>,
     pub scope: Option<Vec<u8>>,
     pub bounds: Bounds,
+    /// Whether answers may call tools.
+    pub tools: bool,
 }
 
 /// How an answer is delivered.
@@ -37,6 +39,10 @@ pub struct Reply {
     pub trace: bool,
     /// The fate of every cell, made of the trace.
     pub kept: bool,
+    /// llama.cpp's `timings` with every piece of a stream.
+    pub timings_per_token: bool,
+    /// llama.cpp's `prompt_progress` in a stream.
+    pub progress: bool,
 }
 
 /// Parses an object that nests no deeper than `depth`. A byte order mark before it is passed over.
@@ -94,17 +100,48 @@ pub(super) fn deeper_than(text: &[u8], limit: usize) -> bool {
 /// # Errors
 /// Kind `Usage` that names the field, the limit and what to do.
 pub fn read(body: Map<String, Value>, defaults: &Defaults) -> Result<(Request<Reference>, Reply)> {
-    let mut body = Fields::new(body, "");
-    refuse_tools(&mut body)?;
-    let (messages, media) = conversation(&mut body, defaults)?;
-    continues(&mut body, messages.last().map(|message| message.role))?;
+    read_fields(Fields::new(body, ""), defaults)
+}
+
+/// The same of a body that a dialect may have put its own fields in.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_fields(mut body: Fields, defaults: &Defaults) -> Result<(Request<Reference>, Reply)> {
+    let conversation = conversation(&mut body, defaults)?;
+    continues(&mut body, conversation.0.last().map(|message| message.role))?;
+    settings(body, defaults, conversation)
+}
+
+/// Everything beside the conversation.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn settings(
+    mut body: Fields,
+    defaults: &Defaults,
+    (messages, media): (Vec<Message>, Vec<Reference>),
+) -> Result<(Request<Reference>, Reply)> {
+    refuse_speech(&mut body)?;
     let logprobs = logprobs(&mut body)?.or(defaults.logprobs);
     let reply = Reply { logprobs: logprobs.is_some(), ..reply(&mut body, &defaults.bounds)? };
     let cache = body.flag("cache_prompt")?.unwrap_or(true);
+    let variables = match body.value("chat_template_kwargs") {
+        None => Map::new(),
+        Some(Value::Object(map)) => map,
+        Some(other) => return Err(wrong("chat_template_kwargs", &other, "an object")),
+    };
+    if let Some(name) = GIVEN.iter().find(|name| variables.contains_key(**name)) {
+        return Err(Error::usage(format!("chat_template_kwargs.{name}: the request's own field says that; leave it out")));
+    }
     let request = Request {
         id: 0,
         messages,
+        raw: Vec::new(),
         media,
+        tools: super::tools::read(&mut body, defaults.tools)?,
+        variables,
+        marks: Vec::new(),
         merge: merge::read(&mut body, &defaults.choice)?,
         limits: limits(&mut body, &defaults.limits)?,
         sampling: sampling(&mut body, &defaults.sampling)?,
@@ -117,18 +154,12 @@ pub fn read(body: Map<String, Value>, defaults: &Defaults) -> Result<(Request<Re
     Ok((request, reply))
 }
 
-/// Tools and speech change an answer, unless they are switched off.
-fn refuse_tools(body: &mut Fields) -> Result<()> {
+/// Variables that the template gets from elsewhere.
+const GIVEN: [&str; 6] = ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"];
+
+/// Speech changes an answer, unless it is switched off.
+fn refuse_speech(body: &mut Fields) -> Result<()> {
     let refuse = |name: &str| Err(Error::usage(format!("{name}: not supported here; leave it out")));
-    let choice = body.value("tool_choice");
-    let off = choice.as_ref().is_some_and(|choice| choice == "none");
-    let tools = body.value("tools").is_some_and(|tools| tools.as_array().is_none_or(|all| !all.is_empty()));
-    if tools && !off {
-        return refuse("tools");
-    }
-    if choice.is_some_and(|choice| choice != "none" && choice != "auto") {
-        return refuse("tool_choice");
-    }
     let sigma = body.number("top_n_sigma")?;
     if sigma.is_some_and(|sigma| sigma > 0.0) {
         return refuse("top_n_sigma");
@@ -140,7 +171,7 @@ fn refuse_tools(body: &mut Fields) -> Result<()> {
 fn conversation(
     body: &mut Fields,
     defaults: &Defaults,
-) -> Result<(Vec<crate::prompt::Message>, Vec<Reference>)> {
+) -> Result<(Vec<Message>, Vec<Reference>)> {
     let (given, prompt) = (body.value("messages"), body.text("prompt")?);
     let mut shown = Vec::new();
     for (name, wrap) in [
@@ -220,10 +251,21 @@ fn reply(body: &mut Fields, bounds: &Bounds) -> Result<Reply> {
     };
     let mut told = |name| body.flag(name).map(|asked| asked.unwrap_or(false));
     let (report, trace, kept) = (told("report")?, told("trace")?, told("kept")?);
+    let (timings_per_token, progress) = (told("timings_per_token")?, told("return_progress")?);
     if choices > 1 && (report || trace || kept) {
         return Err(Error::usage("report, trace and kept tell of one answer: leave out n"));
     }
-    Ok(Reply { stream, include_usage, choices, logprobs: false, report, trace, kept })
+    Ok(Reply {
+        stream,
+        include_usage,
+        choices,
+        logprobs: false,
+        report,
+        trace,
+        kept,
+        timings_per_token,
+        progress,
+    })
 }
 
 fn limits(body: &mut Fields, own: &Limits) -> Result<Limits> {
@@ -233,6 +275,7 @@ fn limits(body: &mut Fields, own: &Limits) -> Result<Limits> {
             None => continue,
             Some(-1) => None,
             Some(n) => Some(u32::try_from(n).map_err(|_| {
+                let name = body.path(name);
                 Error::usage(format!("{name} {n}: give a number of tokens, or -1 for no limit"))
             })?),
         };
@@ -259,6 +302,7 @@ fn sampling(body: &mut Fields, own: &Sampling) -> Result<Sampling> {
     let mut small = |name, own| match body.whole(name)? {
         None => Ok(own),
         Some(n) => {
+            let name = body.path(name);
             i32::try_from(n).map_err(|_| Error::usage(format!("{name} {n}: give a whole number of 32 bits")))
         }
     };
@@ -273,7 +317,7 @@ fn sampling(body: &mut Fields, own: &Sampling) -> Result<Sampling> {
         None => own.logit_bias.clone(),
         Some(value) => logit_bias(&value)?,
     };
-    Sampling {
+    let sampling = Sampling {
         temperature,
         top_k,
         top_p,
@@ -284,8 +328,42 @@ fn sampling(body: &mut Fields, own: &Sampling) -> Result<Sampling> {
         frequency_penalty,
         presence_penalty,
         logit_bias,
+    };
+    samplers(body, sampling)?.checked()
+}
+
+/// Samplers there are, in the order in which they act.
+pub const SAMPLERS: [&str; 5] = ["penalties", "top_k", "top_p", "min_p", "temperature"];
+/// Those of llama.cpp that are off here, whether they are named or not.
+const OFF: [&str; 8] = ["dry", "top_n_sigma", "typ_p", "typical_p", "xtc", "infill", "adaptive_p", "tfs_z"];
+
+/// llama.cpp's `samplers`: one that is not named is off.
+fn samplers(body: &mut Fields, mut own: Sampling) -> Result<Sampling> {
+    let Some(mut named) = body.texts("samplers")? else { return Ok(own) };
+    named.retain(|name| !OFF.contains(&name.as_str()));
+    let places: Option<Vec<usize>> =
+        named.iter().map(|name| SAMPLERS.iter().position(|known| known == name)).collect();
+    if !places.is_some_and(|places| places.is_sorted()) {
+        return Err(Error::usage(format!("samplers: give some of {} in this order", SAMPLERS.join(", "))));
     }
-    .checked()
+    let off = |name: &str| !named.iter().any(|named| named == name);
+    if off("penalties") {
+        (own.repeat_penalty, own.frequency_penalty, own.presence_penalty) = (1.0, 0.0, 0.0);
+    }
+    if off("top_k") {
+        own.top_k = 0;
+    }
+    if off("top_p") {
+        own.top_p = 1.0;
+    }
+    if off("min_p") {
+        own.min_p = 0.0;
+    }
+    // Temperature 0 takes the most likely token whatever else acts.
+    if off("temperature") && own.temperature > 0.0 {
+        own.temperature = 1.0;
+    }
+    Ok(own)
 }
 
 #[allow(clippy::cast_possible_truncation)]

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::fields::{Fields, wrong};
 use super::{Bounds, policy};
 use crate::error::{Error, Field, Result};
-use crate::prompt::{Message, Part, Role};
+use crate::prompt::{Called, Message, Part, Role};
 
 /// Something to look at, as it was referred to: a URL, a path or base64, as the face that was asked reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +45,8 @@ pub(super) fn check((messages, shown): &Conversation, bounds: &Bounds) -> Result
             )));
         }
     }
-    let texts = messages.iter().flat_map(|message| &message.parts);
-    let bytes: usize = texts.map(|part| if let Part::Text(text) = part { text.len() } else { 0 }).sum();
+    let parts = messages.iter().flat_map(|message| &message.parts);
+    let bytes: usize = parts.map(Part::bytes).sum();
     if bytes > bounds.prompt_bytes {
         return Err(Error::usage(format!(
             "the conversation has {bytes} bytes of text, the limit is {} ({}): shorten it",
@@ -85,31 +85,32 @@ pub(super) fn read(given: Value, bounds: &Bounds) -> Result<Conversation> {
 }
 
 fn message(mut fields: Fields, shown: &mut Vec<Reference>) -> Result<Message> {
-    if fields.value("tool_calls").is_some_and(|calls| calls.as_array().is_none_or(|calls| !calls.is_empty()))
-    {
-        return Err(Error::usage(format!("{}: tools are not supported here", fields.path("tool_calls"))));
-    }
     let at = fields.path("role");
     let role = match fields.text("role")?.as_deref() {
         Some("system" | "developer") => Role::System,
         Some("user") => Role::User,
         Some("assistant") => Role::Assistant,
-        Some("tool" | "function") => {
-            return Err(Error::usage(format!(
-                "{at}: tools are not supported here; use system, user or assistant"
-            )));
-        }
+        Some("tool") => Role::Tool,
         Some(other) => {
             let other: String = other.chars().take(40).collect();
-            return Err(Error::usage(format!("{at}: `{other}` is none; use system, user or assistant")));
+            return Err(Error::usage(format!("{at}: `{other}` is none; use system, user, assistant or tool")));
         }
-        None => return Err(Error::usage(format!("{at} is missing; use system, user or assistant"))),
+        None => return Err(Error::usage(format!("{at} is missing; use system, user, assistant or tool"))),
     };
     // Ollama's pictures: base64 beside the text.
     let images = fields.texts("images")?.unwrap_or_default();
     let mut parts: Vec<Part> =
         images.into_iter().map(|image| show(Reference::Image(inline(image)), shown)).collect();
+    let calls = calls(&mut fields, role)?;
+    if role == Role::Tool {
+        // Ollama's name the function instead.
+        fields.text("tool_name")?;
+        parts.extend(fields.text("tool_call_id")?.map(Part::CallId));
+    }
     match fields.value("content") {
+        // Beside calls, no words are no part.
+        None if !calls.is_empty() => {}
+        Some(Value::String(text)) if text.is_empty() && !calls.is_empty() => {}
         None => parts.push(Part::Text(String::new())),
         Some(Value::String(text)) => parts.push(Part::Text(text)),
         Some(Value::Array(given)) => {
@@ -124,7 +125,48 @@ fn message(mut fields: Fields, shown: &mut Vec<Reference>) -> Result<Message> {
         Some(other) => return Err(wrong(&fields.path("content"), &other, "a text or a list of parts")),
     }
     fields.close(&policy::MESSAGE)?;
+    parts.extend(calls.into_iter().map(Part::Call));
     Ok(Message { role, parts })
+}
+
+/// The calls of an assistant's message: OpenAI's, whose arguments are a text, or Ollama's, whose are an object.
+fn calls(fields: &mut Fields, role: Role) -> Result<Vec<Called>> {
+    let at = fields.path("tool_calls");
+    let given = match fields.value("tool_calls") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(given)) => given,
+        Some(other) => return Err(wrong(&at, &other, "a list of calls")),
+    };
+    if role != Role::Assistant && !given.is_empty() {
+        return Err(Error::usage(format!("{at}: only the assistant calls tools; leave it out")));
+    }
+    let mut calls = Vec::new();
+    for (i, value) in given.into_iter().enumerate() {
+        let at = format!("{at}[{i}]");
+        let mut call = Fields::of(value, at.clone())?;
+        let id = call.text("id")?.unwrap_or_else(|| format!("call_{i}"));
+        call.text("type")?;
+        call.value("index");
+        let mut function =
+            call.object("function")?.ok_or_else(|| Error::usage(format!("{at}.function is missing")))?;
+        let name = some_text(&mut function, "name")?;
+        let path = function.path("arguments");
+        let arguments = match function.value("arguments") {
+            None => "{}".to_owned(),
+            Some(Value::Object(map)) => Value::Object(map).to_string(),
+            Some(Value::String(text)) if text.trim().is_empty() => "{}".to_owned(),
+            Some(Value::String(text)) => match serde_json::from_str::<Value>(&text) {
+                Ok(Value::Object(_)) => text,
+                _ => return Err(Error::usage(format!("{path}: give a JSON object as text"))),
+            },
+            Some(other) => return Err(wrong(&path, &other, "a JSON object as text")),
+        };
+        function.value("index");
+        function.all_read()?;
+        call.all_read()?;
+        calls.push(Called { id, name, arguments });
+    }
+    Ok(calls)
 }
 
 fn show(reference: Reference, shown: &mut Vec<Reference>) -> Part {
@@ -133,7 +175,7 @@ fn show(reference: Reference, shown: &mut Vec<Reference>) -> Part {
 }
 
 /// Base64 as a data URI, so that nobody takes it for a path.
-fn inline(image: String) -> String {
+pub(super) fn inline(image: String) -> String {
     let is_url = image.starts_with("data:") || image.contains("://");
     if is_url { image } else { format!("data:;base64,{image}") }
 }
@@ -297,8 +339,9 @@ mod tests {
             (json!([1]), "messages[0] 1: give an object"),
             (json!([{ "content": "x" }]), "messages[0].role"),
             (json!([{ "role": "king", "content": "x" }]), "king"),
-            (json!([{ "role": "tool", "content": "x" }]), "tools are not supported"),
-            (json!([{ "role": "assistant", "tool_calls": [{}] }]), "messages[0].tool_calls"),
+            (json!([{ "role": "user", "tool_calls": [{}] }]), "messages[0].tool_calls: only the assistant"),
+            (json!([{ "role": "assistant", "tool_calls": [{}] }]), "messages[0].tool_calls[0].function is missing"),
+            (json!([{ "role": "assistant", "tool_calls": [{ "function": { "name": "f", "arguments": "x" } }] }]), "messages[0].tool_calls[0].function.arguments"),
             (json!([{ "role": "user", "contents": "x" }]), "did you mean messages[0].content?"),
             (json!([{ "role": "user", "images": "x", "audio": {} , "image": 1}]), "messages[0].image"),
             (json!([assistant, assistant]), "two of the assistant"),

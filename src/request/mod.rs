@@ -11,18 +11,24 @@ mod merge;
 mod messages;
 mod picture;
 mod policy;
+pub mod raw;
 mod sampling;
+mod tools;
 
 pub use fields::Fields;
 pub use grammar::Grammar;
 pub use json::{Defaults, Reply};
 pub use messages::Reference;
 pub use picture::Picture;
+pub use raw::Raw;
 pub use sampling::{Limits, Sampling, check_logprobs};
+pub use tools::grammar as grammar_of_calls;
 
 pub use crate::error::Field;
+pub use crate::prompt::Tools;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::prompt::Message;
 use crate::schedule::Choice;
@@ -34,8 +40,15 @@ pub struct Request<M = Picture> {
     pub id: u64,
     /// A conversation that ends with an assistant's message is continued in that message.
     pub messages: Vec<Message>,
-    /// `Part::Image(n)` of the messages is `media[n]`.
+    /// Unless it is empty, the prompt as it is, without template and messages.
+    pub raw: Vec<Raw>,
+    /// `Part::Image(n)` of the messages and `Raw::Image(n)` are `media[n]`.
     pub media: Vec<M>,
+    pub tools: Option<Tools>,
+    /// Variables for the chat template.
+    pub variables: Map<String, Value>,
+    /// Texts of special tokens that the answer shows, as no other special token is shown.
+    pub marks: Vec<String>,
     /// The schedule asked for; `None` is the answerer's own default. It is resolved where the model's numbers are.
     pub merge: Option<Choice>,
     pub limits: Limits,
@@ -84,12 +97,18 @@ impl Request<Reference> {
     /// video became its frames.
     #[must_use]
     pub fn showing(self, shown: Vec<Vec<Picture>>) -> Request {
-        let mut messages = self.messages;
-        messages::place(&mut messages, &shown.iter().map(Vec::len).collect::<Vec<_>>());
+        let (mut messages, mut raw) = (self.messages, self.raw);
+        let counts: Vec<usize> = shown.iter().map(Vec::len).collect();
+        messages::place(&mut messages, &counts);
+        raw::place(&mut raw, &counts);
         Request {
             id: self.id,
             messages,
+            raw,
             media: shown.into_iter().flatten().collect(),
+            tools: self.tools,
+            variables: self.variables,
+            marks: self.marks,
             merge: self.merge,
             limits: self.limits,
             sampling: self.sampling,

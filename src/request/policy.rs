@@ -20,16 +20,12 @@ pub(super) const BODY: Policy = Policy {
         "prompt_cache_retention",
         "safety_identifier",
         "prediction",
-        // Without tools it says nothing.
-        "parallel_tool_calls",
         // llama-server: slots, caches, measurements, numbers of samplers that are off.
         "id_slot",
         "slot_id",
         "n_keep",
         "n_discard",
         "n_cache_reuse",
-        "timings_per_token",
-        "return_progress",
         "return_tokens",
         "verbose",
         "preserved_tokens",
@@ -74,10 +70,21 @@ pub(super) const BODY: Policy = Policy {
         ("reasoning_effort", "\"none\""),
         ("verbosity", "\"medium\""),
         ("web_search_options", "null"),
+        // Of its responses: what its servers keep.
+        ("previous_response_id", "null"),
+        ("conversation", "null"),
+        ("background", "false"),
+        ("include", "[]"),
+        ("reasoning", "{}"),
+        ("max_tool_calls", "null"),
+        ("truncation", "\"disabled\""),
+        // Anthropic.
+        ("mcp_servers", "[]"),
+        ("container", "null"),
+        ("output_config", "{}"),
         // llama-server.
         ("image_data", "[]"),
         ("multimodal_data", "[]"),
-        ("samplers", "[]"),
         ("mirostat", "0"),
         ("typical_p", "1"),
         ("tfs_z", "1"),
@@ -94,7 +101,6 @@ pub(super) const BODY: Policy = Policy {
         ("grammar_triggers", "[]"),
         ("response_fields", "[]"),
         ("chat_template", "null"),
-        ("chat_template_kwargs", "{}"),
         ("thinking_forced_open", "false"),
         ("thinking_budget_tokens", "-1"),
         ("reasoning_budget_tokens", "-1"),
@@ -158,6 +164,20 @@ pub(super) const MESSAGE: Policy = Policy {
 pub(super) const PART: Policy = Policy {
     neutral: &["detail", "cache_control", "uuid", "id", "format", "annotations", "mime_type"],
     unsupported: &[],
+};
+
+/// Of a tool and its function.
+pub(super) const TOOL: Policy =
+    Policy { neutral: &["strict", "cache_control", "id", "defer_loading"], unsupported: &[] };
+
+/// Of Ollama's `options`: how the model is loaded, which it is already, and samplers that there are not.
+pub(super) const OPTIONS: Policy = Policy {
+    neutral: &[
+        "num_ctx", "num_keep", "num_batch", "num_gpu", "main_gpu", "num_thread", "use_mmap", "use_mlock", "numa",
+        "low_vram", "vocab_only", "f16_kv", "logits_all", "embedding_only", "penalize_newline", "mirostat_tau",
+        "mirostat_eta",
+    ],
+    unsupported: &[("mirostat", "0"), ("typical_p", "1"), ("tfs_z", "1"), ("draft_num_predict", "0")],
 };
 
 /// Of objects that are ours, and of those where nothing else is known.

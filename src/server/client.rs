@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::request::Request;
 use crate::worker::frame;
-use crate::worker::protocol::{self, Command, Delta, Done, Failed, Ready, Started, Status, TokenText};
+use crate::worker::protocol::{self, Command, Delta, Done, Failed, Prompt, Ready, Started, Status, TokenText};
 pub use launch::{Death, Launch, Life, Program, Running};
 use suspects::{Fingerprint, Suspects};
 
@@ -108,6 +108,9 @@ enum Pending {
         begun: bool,
     },
     Tokens(oneshot::Sender<Vec<TokenText>>),
+    Text(oneshot::Sender<Vec<u8>>),
+    Prompt(oneshot::Sender<Result<Prompt, Failed>>),
+    Erased(oneshot::Sender<Option<u32>>),
     Status(oneshot::Sender<Status>),
 }
 
@@ -210,6 +213,21 @@ impl Client {
         parse_special: bool,
     ) -> Option<Vec<TokenText>> {
         self.ask(Pending::Tokens, |id| Command::Tokenize { id, text, add_special, parse_special }).await
+    }
+
+    /// The bytes of tokens; `None` where no worker answers.
+    pub async fn detokenize(&self, tokens: Vec<i32>) -> Option<Vec<u8>> {
+        self.ask(Pending::Text, |id| Command::Detokenize { id, tokens }).await
+    }
+
+    /// The prompt of a request, which is not answered; `None` where no worker answers.
+    pub async fn describe(&self, request: Request) -> Option<Result<Prompt, Failed>> {
+        self.ask(Pending::Prompt, |id| Command::Describe(Box::new(Request { id, ..request }))).await
+    }
+
+    /// Empties a slot; the inner `None` if it is answering, the outer where no worker answers.
+    pub async fn erase(&self, slot: u32) -> Option<Option<u32>> {
+        self.ask(Pending::Erased, |id| Command::Erase { id, slot }).await
     }
 
     /// How its slots stand; `None` where no worker answers.
@@ -323,6 +341,30 @@ fn deliver(inner: &Inner, event: protocol::Event) {
         protocol::Event::Tokens { id, tokens } => {
             if let Some(Pending::Tokens(sender)) = table.remove(&id) {
                 let _ = sender.send(tokens);
+            }
+            return;
+        }
+        protocol::Event::Text { id, bytes } => {
+            if let Some(Pending::Text(sender)) = table.remove(&id) {
+                let _ = sender.send(bytes);
+            }
+            return;
+        }
+        protocol::Event::Erased { id, tokens } => {
+            if let Some(Pending::Erased(sender)) = table.remove(&id) {
+                let _ = sender.send(tokens);
+            }
+            return;
+        }
+        protocol::Event::Prompt(prompt) => {
+            if let Some(Pending::Prompt(sender)) = table.remove(&prompt.id) {
+                let _ = sender.send(Ok(prompt));
+            }
+            return;
+        }
+        protocol::Event::Failed(failed) if matches!(table.get(&failed.id), Some(Pending::Prompt(_))) => {
+            if let Some(Pending::Prompt(sender)) = table.remove(&failed.id) {
+                let _ = sender.send(Err(failed));
             }
             return;
         }

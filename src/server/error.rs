@@ -116,6 +116,12 @@ impl ApiError {
         .retry_after(1)
     }
 
+    /// An error about a body, its fields by the names that `own` has for them, and otherwise by their usual ones.
+    #[must_use]
+    pub fn worded(error: &Error, own: fn(Field) -> Option<&'static str>) -> Self {
+        Self { message: error.worded(|field| own(field).unwrap_or_else(|| name(field))), ..error.clone().into() }
+    }
+
     /// The value of the field `error`.
     #[must_use]
     pub fn body(&self) -> Value {
@@ -132,6 +138,8 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(json!({ "error": self.body() }))).into_response();
+        // Another dialect's shape is made of this.
+        response.extensions_mut().insert(self.clone());
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }

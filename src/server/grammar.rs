@@ -33,11 +33,13 @@ impl Grammars {
     /// 400 for a grammar that cannot be used or takes too long.
     pub async fn check(&self, grammar: Option<&Grammar>) -> ApiResult<()> {
         // A grammar in GBNF was held to its bounds when it was read; the library is quick to say what is wrong with it.
-        let Some(grammar @ (Grammar::JsonSchema(_) | Grammar::Regex(_))) = grammar.cloned() else {
+        let Some(grammar @ (Grammar::JsonSchema(_) | Grammar::Regex(_) | Grammar::Calls(_))) = grammar.cloned()
+        else {
             return Ok(());
         };
         let what = match &grammar {
             Grammar::Regex(_) => "regular expression",
+            Grammar::Calls(_) => "JSON schema of a tool",
             _ => "JSON schema",
         };
         let work = async {
@@ -70,6 +72,7 @@ static FACTORY: LazyLock<Result<ParserFactory, String>> = LazyLock::new(|| {
 fn compile(grammar: &Grammar) -> Result<(), String> {
     let top = match grammar {
         Grammar::Regex(text) => TopLevelGrammar::from_regex(text),
+        Grammar::Calls(text) => TopLevelGrammar::from_lark(text.clone()),
         Grammar::JsonSchema(text) => {
             let schema: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
             TopLevelGrammar::from_json_schema(schema)

@@ -1,9 +1,9 @@
-//! What the server says of itself: `/health`, `/v1/models`, `/props`, `/slots`, `/metrics`.
+//! What the server says of itself: `/health`, `/v1/models`, `/props`, `/metrics`.
 
 use std::collections::HashMap;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::error::{ApiError, ApiResult, Type};
 use super::state::Shared;
 use crate::server::client;
-use crate::worker::protocol::{Preset, SlotState};
+use crate::worker::protocol::Preset;
 
 /// # Errors
 /// 503 while no worker is ready.
@@ -29,6 +29,25 @@ pub async fn health(State(app): State<Shared>) -> ApiResult<Json<Value>> {
 
 pub async fn models(State(app): State<Shared>) -> Json<Value> {
     let name = app.model_name();
+    Json(json!({
+        "object": "list",
+        "data": [described(&app)],
+        // Clients of llama.cpp that look for abilities find them here.
+        "models": [{ "name": name, "model": name, "capabilities": ["completion", "multimodal"] }],
+    }))
+}
+
+/// # Errors
+/// 404 for another model than the one that is served.
+pub async fn model(State(app): State<Shared>, Path(id): Path<String>) -> ApiResult<Json<Value>> {
+    if id == app.model_name() {
+        return Ok(Json(described(&app)));
+    }
+    let id: String = id.chars().take(100).collect();
+    Err(ApiError::new(Type::NotFound, format!("the model `{id}` is not served here; /v1/models names the one that is")))
+}
+
+fn described(app: &Shared) -> Value {
     let meta = app.client.ready().map(|ready| {
         json!({
             "n_vocab": ready.n_vocab,
@@ -38,18 +57,13 @@ pub async fn models(State(app): State<Shared>) -> Json<Value> {
             "size": ready.weight_bytes,
         })
     });
-    Json(json!({
-        "object": "list",
-        "data": [{
-            "id": name,
-            "object": "model",
-            "created": app.metrics.started(),
-            "owned_by": "illava",
-            "meta": meta,
-        }],
-        // Clients of llama.cpp that look for abilities find them here.
-        "models": [{ "name": name, "model": name, "capabilities": ["completion", "multimodal"] }],
-    }))
+    json!({
+        "id": app.model_name(),
+        "object": "model",
+        "created": app.metrics.started(),
+        "owned_by": "illava",
+        "meta": meta,
+    })
 }
 
 /// # Errors
@@ -99,44 +113,6 @@ pub async fn props(State(app): State<Shared>) -> ApiResult<Json<Value>> {
             "kv_segments": ready.segments,
         },
     })))
-}
-
-/// # Errors
-/// 501 where it is off; 503 while no worker is ready, and, if asked for, while no slot is free.
-pub async fn slots(
-    State(app): State<Shared>,
-    Query(query): Query<HashMap<String, String>>,
-) -> ApiResult<Json<Value>> {
-    if !app.settings.slots {
-        return Err(ApiError::new(Type::NotSupported, "the slots endpoint is off (--no-slots)"));
-    }
-    app.ready().await?;
-    if query.contains_key("fail_on_no_slot") && !app.admission.has_free_slot() {
-        return Err(ApiError::new(Type::Unavailable, "no slot available").retry_after(1));
-    }
-    let status = app.client.status().await.ok_or_else(ApiError::loading)?;
-    let slots: Vec<Value> = status
-        .slots
-        .iter()
-        .map(|slot| {
-            json!({
-                "id": slot.slot,
-                "id_task": slot.request.map_or(-1, |id| i64::try_from(id).unwrap_or(i64::MAX)),
-                "n_ctx": slot.n_ctx,
-                "is_processing": slot.state != SlotState::Idle,
-                "state": match slot.state {
-                    SlotState::Idle => "idle",
-                    SlotState::Encoding => "encoding",
-                    SlotState::Prefill => "prefill",
-                    SlotState::Generating => "generating",
-                },
-                "n_prompt_tokens": slot.prompt_tokens,
-                "next_token": [{ "n_decoded": slot.generated_tokens }],
-                "kv_tokens": slot.kv_tokens,
-            })
-        })
-        .collect();
-    Ok(Json(slots.into()))
 }
 
 /// # Errors

@@ -2,18 +2,39 @@
 
 use std::any::Any;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+use super::answering::answer;
+use super::api::{PATHS, PROMPTS, reshape};
 use super::error::{ApiError, Type};
+use super::guard::Scope;
 use super::state::Shared;
-use super::{chat, guard, info, tokenize, web};
+use super::{guard, info, ollama, prompts, slots, tokenize, web};
+
+const EMBEDDINGS: &str =
+    "embeddings: the pair that is loaded answers questions; serve a model that was made for embeddings beside it";
+
+/// Paths of other servers that no pair of this one can answer, and why.
+const MISSING: &[(&str, &str)] = &[
+    ("/embedding", EMBEDDINGS),
+    ("/embeddings", EMBEDDINGS),
+    ("/v1/embeddings", EMBEDDINGS),
+    ("/api/embed", EMBEDDINGS),
+    ("/api/embeddings", EMBEDDINGS),
+    (
+        "/infill",
+        "infill: models of pictures and text are not trained to fill gaps; send a prompt with the model's own marks to /completion",
+    ),
+    ("/rerank", "rerank: the pair that is loaded ranks nothing; serve a model that was made for ranking beside it"),
+    ("/v1/rerank", "rerank: the pair that is loaded ranks nothing; serve a model that was made for ranking beside it"),
+];
 
 /// All routes.
 pub fn router(app: Shared) -> Router {
@@ -21,15 +42,33 @@ pub fn router(app: Shared) -> Router {
         .route("/health", get(info::health))
         .route("/v1/health", get(info::health))
         .route("/models", get(info::models))
-        .route("/v1/models", get(info::models));
-    let with_key = Router::new()
-        .route("/chat/completions", post(chat::completions))
-        .route("/v1/chat/completions", post(chat::completions))
+        .route("/v1/models", get(info::models))
+        .route("/v1/models/{*id}", get(info::model))
+        .route("/api/version", get(ollama::version));
+    let mut with_key = Router::new()
         .route("/tokenize", post(tokenize::tokenize))
+        .route("/detokenize", post(tokenize::detokenize))
         .route("/props", get(info::props))
-        .route("/slots", get(info::slots))
-        .route("/metrics", get(info::metrics))
-        .route_layer(from_fn_with_state(Shared::clone(&app), guard::key));
+        .route("/slots", get(slots::slots))
+        .route("/slots/{id}", post(slots::act))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/ps", get(ollama::ps))
+        .route("/api/show", post(ollama::show))
+        .route("/metrics", get(info::metrics));
+    for (path, dialect) in PATHS {
+        let answer = move |State(app), Extension(Scope(scope)), request| answer(app, scope, request, dialect);
+        with_key = with_key.route(path, post(answer));
+    }
+    for (path, dialect, told) in PROMPTS {
+        let count = move |State(app), Extension(Scope(scope)), request| {
+            prompts::prompt(app, scope, request, dialect, *told)
+        };
+        with_key = with_key.route(path, post(count));
+    }
+    for (path, reason) in MISSING {
+        with_key = with_key.route(path, post(move || async { ApiError::new(Type::NotSupported, *reason) }));
+    }
+    let with_key = with_key.route_layer(from_fn_with_state(Shared::clone(&app), guard::key));
     let no_sniffing = SetResponseHeaderLayer::overriding(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
@@ -37,6 +76,7 @@ pub fn router(app: Shared) -> Router {
     open.merge(with_key)
         .fallback_service(get(web::file).fallback(nothing_here))
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(reshape))
         .layer(guard::cors(&app.settings.access))
         .layer(from_fn_with_state(Shared::clone(&app), guard::origin))
         .layer(no_sniffing)

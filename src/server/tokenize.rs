@@ -1,4 +1,4 @@
-//! `/tokenize`.
+//! `/tokenize` and `/detokenize`.
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -35,6 +35,28 @@ pub async fn tokenize(State(app): State<Shared>, request: Request) -> ApiResult<
     let tokens: Vec<Value> =
         tokens.iter().map(|token| if pieces { piece(token) } else { token.id.into() }).collect();
     Ok(Json(object!({ "tokens": tokens })))
+}
+
+/// # Errors
+/// As [`tokenize`]; also for a token that the model does not have.
+pub async fn detokenize(State(app): State<Shared>, request: Request) -> ApiResult<Json<Value>> {
+    app.admission.check()?;
+    let ready = app.ready().await?;
+    let bounds = &app.settings.bounds;
+    let body = body::read(&app, request).await?;
+    let _place = app.admission.enter()?;
+    let mut body = Fields::new(json::object(&body.bytes, bounds.request.json_depth)?, "");
+    let tokens = body.wholes("tokens")?.unwrap_or_default();
+    let known = |id: &i64| i32::try_from(*id).ok().filter(|id| (0..i64::from(ready.n_vocab)).contains(&i64::from(*id)));
+    let tokens: Vec<i32> = match tokens.iter().map(known).collect::<Option<_>>() {
+        Some(tokens) => tokens,
+        None => {
+            let line = format!("tokens: one is none of the {} that this model has", ready.n_vocab);
+            return Err(ApiError::invalid(line));
+        }
+    };
+    let bytes = app.client.detokenize(tokens).await.ok_or_else(ApiError::loading)?;
+    Ok(Json(object!({ "content": String::from_utf8_lossy(&bytes) })))
 }
 
 /// A text, or its bytes where they are no whole letters, as llama.cpp does.

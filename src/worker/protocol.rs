@@ -31,6 +31,18 @@ pub enum Command {
         /// Whether special tokens' texts become those tokens.
         parse_special: bool,
     },
+    /// The text of tokens; `Text` follows.
+    Detokenize {
+        id: u64,
+        tokens: Vec<i32>,
+    },
+    /// The prompt of a request that is not answered; `Prompt` or `Failed` follows.
+    Describe(Box<request::Request>),
+    /// Empties an idle slot's cache; `Erased` follows.
+    Erase {
+        id: u64,
+        slot: u32,
+    },
     /// `Status` follows.
     Status {
         id: u64,
@@ -61,7 +73,28 @@ pub enum Event {
         id: u64,
         tokens: Vec<TokenText>,
     },
+    Text {
+        id: u64,
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+    Prompt(Prompt),
+    /// Tokens that the slot held; `None` if it is answering.
+    Erased {
+        id: u64,
+        tokens: Option<u32>,
+    },
     Status(Box<Status>),
+}
+
+/// A prompt that is not answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompt {
+    pub id: u64,
+    /// With a mark for each picture.
+    pub text: String,
+    /// Text and what pictures bring, as near as can be told before they are encoded.
+    pub tokens: u32,
 }
 
 /// What was loaded, for `/props` and `/v1/models`.
@@ -166,7 +199,19 @@ mod tests {
                 Message::text(Role::System, "be brief"),
                 Message { role: Role::User, parts: vec![Part::Image(0), Part::Text("what?".into())] },
             ],
+            raw: vec![request::Raw::Tokens(vec![1, 2]), request::Raw::Image(0)],
             media: vec![Picture::new(pixels, 1.5)],
+            tools: Some(crate::prompt::Tools {
+                list: vec![crate::prompt::Tool {
+                    name: "f".into(),
+                    description: String::new(),
+                    parameters: serde_json::json!({ "type": "object", "minimum": 5, "x": [null, 1.5] }),
+                }],
+                choice: crate::prompt::ToolChoice::Named("f".into()),
+                parallel: true,
+            }),
+            variables: [("a".to_owned(), serde_json::json!(true))].into_iter().collect(),
+            marks: vec!["<tool_call>".into()],
             merge: Some(Choice {
                 merge: Some(MergeFlag::Model),
                 llm: Some(Half { layers: vec![2], amounts: vec![Amount::Keep(0.7)] }),
@@ -186,6 +231,9 @@ mod tests {
         passes(&Command::Generate(Box::new(generate())));
         passes(&Command::Cancel { id: 1 });
         passes(&Command::Tokenize { id: 1, text: "a".into(), add_special: true, parse_special: false });
+        passes(&Command::Detokenize { id: 1, tokens: vec![1, -1] });
+        passes(&Command::Describe(Box::new(generate())));
+        passes(&Command::Erase { id: 3, slot: 1 });
         passes(&Command::Status { id: 4 });
         passes(&Command::Shutdown);
     }
@@ -203,6 +251,7 @@ mod tests {
                 logprob: -0.5,
                 top: vec![Alternative { id: 6, bytes: vec![0xa9], logprob: f32::NEG_INFINITY }],
             }],
+            ids: vec![5],
         }));
         let trace = Trace {
             strategy: "merge".into(),

@@ -8,8 +8,8 @@ use crate::answer::{Generation, Job, PictureSource, PromptPicture, Spent};
 use crate::error::{Error, Field, Kind, Result};
 use crate::media::Pixels;
 use crate::pair::{TextSide, usual_choice};
-use crate::prompt::{Message, Part};
-use crate::request::{self, Request};
+use crate::prompt::{Chunk, Conversation, Part};
+use crate::request::{self, Raw, Request};
 use crate::schedule::{Choice, Schedule, not_cut};
 use crate::see::{Expected, Outline, Visual, VisualInput};
 
@@ -37,8 +37,8 @@ impl Resolver {
         let facts = &self.text.facts;
         let film = facts.takes_videos() && request.media.iter().any(|one| one.frames.is_some());
         let schedule = self.schedule(request.merge.as_ref(), film)?;
-        self.check_length(&request.messages)?;
-        let prompt = self.text.tokenize(&request.messages)?;
+        self.check_length(&request)?;
+        let prompt = self.prompt(&request)?;
         let pictures = request.media.iter().filter(|one| one.frames.is_none()).count();
         let several = facts.counts_pictures && pictures > 1;
         let media_ms = request.media.iter().fold(0.0, |sum, picture| sum + picture.decode_ms);
@@ -61,6 +61,7 @@ impl Resolver {
                 sampling: request.sampling,
                 grammar: request.grammar,
                 logprobs: request.logprobs,
+                marks: request.marks,
             },
             trace: request.trace,
             arrived,
@@ -85,9 +86,47 @@ impl Resolver {
         }
     }
 
-    fn check_length(&self, messages: &[Message]) -> Result<()> {
-        let parts = messages.iter().flat_map(|message| &message.parts);
-        let bytes: usize = parts.map(|part| if let Part::Text(text) = part { text.len() } else { 0 }).sum();
+    /// The prompt as tokens and places of pictures.
+    pub(super) fn prompt(&self, request: &Request) -> Result<Vec<Chunk>> {
+        if !request.raw.is_empty() {
+            let parts = request.raw.iter().enumerate();
+            return Ok(parts
+                .map(|(i, part)| match part {
+                    Raw::Text(text) => Chunk::Tokens(self.text.tokenize_piece(text, i == 0)),
+                    Raw::Tokens(tokens) => Chunk::Tokens(tokens.clone()),
+                    Raw::Image(number) => Chunk::Image(*number),
+                })
+                .collect());
+        }
+        self.text.tokenize_conversation(Conversation {
+            messages: &request.messages,
+            tools: request.tools.as_ref(),
+            variables: Some(&request.variables),
+        })
+    }
+
+    /// The prompt as text, with a mark for each picture, and about how many tokens it is.
+    ///
+    /// # Errors
+    /// As [`Resolver::job`].
+    pub(super) fn describe(&self, request: Request) -> Result<(String, u32)> {
+        let text = self.text.shown(Conversation {
+            messages: &request.messages,
+            tools: request.tools.as_ref(),
+            variables: Some(&request.variables),
+        })?;
+        let job = self.job(request)?;
+        let tokens = job.prompt.iter().map(|chunk| match chunk {
+            Chunk::Tokens(tokens) => u32::try_from(tokens.len()).unwrap_or(u32::MAX),
+            Chunk::Image(number) => job.pictures.get(*number).map_or(1, |picture| picture.expected.about),
+        });
+        Ok((text, tokens.fold(0, u32::saturating_add)))
+    }
+
+    fn check_length(&self, request: &Request) -> Result<()> {
+        let parts = request.messages.iter().flat_map(|message| &message.parts).map(Part::bytes);
+        let raw = request.raw.iter().map(|part| if let Raw::Text(text) = part { text.len() } else { 0 });
+        let bytes: usize = parts.chain(raw).sum();
         let most = TOKEN_BYTES * self.slot_cells as usize;
         if bytes <= most {
             return Ok(());

@@ -47,12 +47,12 @@ fn check_slot(resolver: &Resolver, sizes: Sizes) -> Result<()> {
     // Small enough for one tile, and for a model of any size of picture to take it as its smallest.
     let pixels = Pixels { width: 16, height: 16, rgb: vec![0; 16 * 16 * 3], remark: None };
     let input = VisualInput::Image(pixels);
-    let least = outline.expected(&input.visual(false), &resolver.default).least;
-    if least < resolver.slot_cells {
+    let tokens = outline.expected(&input.visual(false), &resolver.default).about;
+    if tokens < resolver.slot_cells {
         return Ok(());
     }
     Err(Error::usage(format!(
-        "{}: {} slots leave {} tokens for each, and a picture of this pair takes {least} at least; give a larger context or fewer slots, or leave the projector out for text alone",
+        "{}: {} slots leave {} tokens for each, and a picture of this pair takes {tokens}; give a larger context or fewer slots, or leave the projector out for text alone",
         Field::ContextSize,
         sizes.slots,
         resolver.slot_cells
@@ -184,6 +184,19 @@ impl Service {
                 let tokens = self.resolver.text.tokenize_text(&text, add_special, parse_special);
                 let tokens = tokens.into_iter().map(|(id, bytes)| TokenText { id, bytes }).collect();
                 say(Event::Tokens { id, tokens });
+            }
+            Input::Command(Command::Detokenize { id, tokens }) => {
+                say(Event::Text { id, bytes: self.resolver.text.detokenize(&tokens) });
+            }
+            Input::Command(Command::Erase { id, slot }) => {
+                say(Event::Erased { id, tokens: self.scheduler.erase(slot as usize) });
+            }
+            Input::Command(Command::Describe(request)) => {
+                let id = request.id;
+                match self.resolver.describe(*request) {
+                    Ok((text, tokens)) => say(Event::Prompt(protocol::Prompt { id, text, tokens })),
+                    Err(error) => self.scheduler.fail(id, &error, None),
+                }
             }
             Input::Command(Command::Status { id }) => say(Event::Status(Box::new(self.status(id)))),
         }

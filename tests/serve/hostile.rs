@@ -95,12 +95,12 @@ fn objects() -> Vec<(u16, &'static str, Value)> {
         (400, "stream", with("stream", json!("true"))),
         (400, "stream_options", with("stream_options", json!(true))),
         // What is not done here.
-        (400, "tools", with("tools", json!([{ "type": "function", "function": { "name": "rm" } }]))),
+        (400, "tools", with("tools", json!([{ "type": "function", "function": { "name": "rm -rf" } }]))),
         (400, "functions", with("functions", json!([{ "name": "rm" }]))),
         (400, "tool_choice", with("tool_choice", json!({ "type": "function" }))),
         (400, "modalities", with("modalities", json!(["audio"]))),
-        (400, "tools are not", json!({ "messages": [{ "role": "tool", "content": "x" }] })),
-        (400, "tools are not", json!({ "messages": [{ "role": "assistant", "tool_calls": [{}] }] })),
+        (400, "messages[0].tool_calls[0].function", json!({ "messages": [{ "role": "assistant", "tool_calls": [{}] }] })),
+        (400, "only the assistant", json!({ "messages": [{ "role": "tool", "content": "x", "tool_calls": [{}] }] })),
         // Grammars.
         (400, "grammar", with("grammar", json!(5))),
         (400, "--max-grammar-bytes", with("grammar", json!("x".repeat(100_000)))),

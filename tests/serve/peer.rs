@@ -20,7 +20,7 @@ use std::time::Duration;
 use illava::error::Kind;
 use illava::prompt::Part;
 use illava::report::{Merge, Model, Report};
-use illava::request::{Picture, Request};
+use illava::request::{Picture, Raw, Request};
 use illava::server::client::{Death, Launch, Life, Running};
 use illava::worker::frame;
 use illava::worker::protocol::*;
@@ -183,6 +183,19 @@ impl Worker {
                         text.bytes().map(|b| TokenText { id: i32::from(b), bytes: vec![b] }).collect();
                     let _ = say.send(Event::Tokens { id, tokens });
                 }
+                Command::Detokenize { id, tokens } => {
+                    let bytes = tokens.iter().map(|id| u8::try_from(*id).unwrap_or(b'?')).collect();
+                    let _ = say.send(Event::Text { id, bytes });
+                }
+                Command::Describe(request) => {
+                    self.peer.seen.requests.lock().unwrap().push((*request).clone());
+                    let text = last_text(&request);
+                    let tokens = u32::try_from(text.len() + 100 * request.media.len()).unwrap();
+                    let _ = say.send(Event::Prompt(Prompt { id: request.id, text, tokens }));
+                }
+                Command::Erase { id, slot } => {
+                    let _ = say.send(Event::Erased { id, tokens: (slot == 0).then_some(12) });
+                }
                 Command::Status { id } => {
                     let _ = say.send(Event::Status(Box::new(status(id))));
                 }
@@ -203,10 +216,20 @@ async fn read(reader: &mut ReadHalf<DuplexStream>) -> Option<Command> {
 }
 
 fn last_text(request: &Request) -> String {
+    if !request.raw.is_empty() {
+        let texts = request.raw.iter().map(|part| match part {
+            Raw::Text(text) => text.clone(),
+            Raw::Tokens(tokens) => tokens.iter().filter_map(|id| char::from_u32(id.unsigned_abs())).collect(),
+            Raw::Image(n) => format!("[{n}]"),
+        });
+        return texts.collect();
+    }
     let parts = request.messages.last().map(|message| message.parts.as_slice()).unwrap_or_default();
     let texts = parts.iter().map(|part| match part {
         Part::Text(text) => text.clone(),
         Part::Image(n) => format!("[{n}]"),
+        Part::Call(call) => call.arguments.clone(),
+        Part::CallId(_) => String::new(),
     });
     texts.collect::<String>()
 }
@@ -241,7 +264,7 @@ async fn answer(
     let work = async {
         for word in said.split_inclusive(' ') {
             let tokens = token(&request, word);
-            send(Event::Delta(Delta { id, text: word.to_owned(), tokens }));
+            send(Event::Delta(Delta { id, text: word.to_owned(), tokens, ids: vec![7] }));
             generated += 1;
             match text.as_str() {
                 "die" => {
@@ -256,7 +279,7 @@ async fn answer(
         }
         if text.starts_with("slow for ever") {
             loop {
-                send(Event::Delta(Delta { id, text: "and ".into(), tokens: Vec::new() }));
+                send(Event::Delta(Delta { id, text: "and ".into(), tokens: Vec::new(), ids: vec![7] }));
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }

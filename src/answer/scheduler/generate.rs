@@ -113,16 +113,19 @@ impl<D: Decoder> Scheduler<D> {
         if self.decoder.ends_generation(drawn.token) && !ignore_end {
             return self.finish(i, Finish::Stop);
         }
-        let bytes = self.decoder.piece(drawn.token);
+        let mark = self.decoder.mark(drawn.token).filter(|mark| work.task.how.marks.contains(mark));
+        let bytes = mark.map_or_else(|| self.decoder.piece(drawn.token), String::into_bytes);
         let token = self.token(&drawn, &bytes);
         let Some(work) = &mut self.slots[i].work else { return };
         let Stage::Generating(generating) = &mut work.stage else { return };
         generating.next = drawn.token;
+        generating.answer.drew(drawn.token);
         let growth = generating.answer.push(&bytes, token);
         let full = generating.room == 0;
         let length = work.task.how.limits.max_tokens.is_some_and(|most| generating.answer.generated >= most);
         if !growth.text.is_empty() || !growth.tokens.is_empty() {
-            self.out.push(Output::Delta(Delta { id, text: growth.text, tokens: growth.tokens }));
+            let ids = generating.answer.take_ids();
+            self.out.push(Output::Delta(Delta { id, text: growth.text, tokens: growth.tokens, ids }));
         }
         if let Some(string) = growth.stopped_by {
             self.finish(i, Finish::StopString(string));
@@ -161,8 +164,9 @@ impl<D: Decoder> Scheduler<D> {
             Stage::Generating(mut generating) => {
                 if !matches!(finish, Finish::StopString(_)) {
                     let rest = generating.answer.finish();
-                    if !rest.text.is_empty() || !rest.tokens.is_empty() {
-                        let delta = Delta { id: work.task.id, text: rest.text, tokens: rest.tokens };
+                    let ids = generating.answer.take_ids();
+                    if !rest.text.is_empty() || !rest.tokens.is_empty() || !ids.is_empty() {
+                        let delta = Delta { id: work.task.id, text: rest.text, tokens: rest.tokens, ids };
                         self.out.push(Output::Delta(delta));
                     }
                 }

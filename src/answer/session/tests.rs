@@ -92,6 +92,7 @@ impl Engine for Fake {
             chunks.push(match part {
                 Part::Text(text) => Chunk::Tokens(text.bytes().map(i32::from).collect()),
                 Part::Image(number) => Chunk::Image(*number),
+                Part::Call(_) | Part::CallId(_) => continue,
             });
         }
         Ok(chunks)
@@ -161,6 +162,10 @@ impl Decoder for Context {
 
     fn piece(&self, token: i32) -> Vec<u8> {
         u8::try_from(token).map_or_else(|_| Vec::new(), |byte| vec![byte])
+    }
+
+    fn mark(&self, _: i32) -> Option<String> {
+        None
     }
 
     fn ends_generation(&self, token: i32) -> bool {

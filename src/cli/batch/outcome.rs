@@ -7,7 +7,8 @@ use crate::cli::words;
 use crate::error::{Error, Kind};
 use crate::report::{Fate, Report, Trace, fates};
 use crate::request::Reply;
-use crate::server::api::answer::{self, Cost, Heading, finish_reason};
+use crate::server::api::answer::{self, finish_reason};
+use crate::server::api::{self, Heading};
 use crate::worker::protocol::{Done, Finish, Started, Token};
 
 /// A line of output.
@@ -62,16 +63,20 @@ pub(super) struct Waiting {
 
 impl Waiting {
     pub(super) fn answer(self, number: u64, done: Done, heading: &Heading) -> Outcome {
-        let logprobs = self.reply.logprobs.then(|| answer::logprobs(&self.tokens));
         if self.openai {
             let heading = Heading { id: format!("chatcmpl-{number}"), ..heading.clone() };
-            let choice = answer::choice(0, &done.report.text, logprobs, &done.finish);
-            let mut body = heading.completion(vec![choice]);
-            let costs = [Cost { started: self.started, done: Box::new(done) }];
-            body.insert("usage".into(), answer::usage(&costs));
+            let answer = api::Answer {
+                text: done.report.text.clone(),
+                tokens: self.tokens,
+                started: self.started,
+                done: Some(Box::new(done)),
+                ..api::Answer::default()
+            };
+            let body = api::completion(&heading, self.reply, &[answer]);
             let response = json!({ "status_code": 200, "request_id": heading.id, "body": body });
             return openai(number, self.id, Some(response), None);
         }
+        let logprobs = self.reply.logprobs.then(|| answer::logprobs(&self.tokens));
         Outcome::Answer(Box::new(Answer {
             id: self.id,
             text: done.report.text.clone(),

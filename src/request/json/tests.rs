@@ -125,7 +125,6 @@ fn what_would_change_the_answer_and_is_not_done_is_said() {
         ("modalities", json!(["text", "audio"])),
         ("mirostat", json!(2)),
         ("dry_multiplier", json!(0.8)),
-        ("samplers", json!(["top_k"])),
         ("add_generation_prompt", json!(false)),
         ("image_data", json!([{ "data": "x", "id": 1 }])),
         ("stop_token_ids", json!([2])),

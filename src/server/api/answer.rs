@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::worker::protocol::{Alternative, Done, Finish, Started, Token};
+use super::Answer;
+use crate::worker::protocol::{Alternative, Done, Finish, Token};
 
 /// What all objects of one answer have in common.
 #[derive(Debug, Clone)]
@@ -14,7 +15,9 @@ pub struct Heading {
 }
 
 impl Heading {
-    fn object(&self, kind: &str) -> Map<String, Value> {
+    /// An object of `kind` with these.
+    #[must_use]
+    pub fn object(&self, kind: &str) -> Map<String, Value> {
         let mut object = Map::new();
         object.insert("id".into(), self.id.clone().into());
         object.insert("object".into(), kind.into());
@@ -23,59 +26,23 @@ impl Heading {
         object.insert("system_fingerprint".into(), super::super::BUILD.into());
         object
     }
-
-    /// One chunk with one choice.
-    #[must_use]
-    pub fn chunk(
-        &self,
-        index: u32,
-        delta: Value,
-        logprobs: Option<Value>,
-        finish: Option<&str>,
-    ) -> Map<String, Value> {
-        let mut chunk = self.object("chat.completion.chunk");
-        let mut choice = json!({ "index": index, "delta": delta, "finish_reason": finish });
-        if let Some(logprobs) = logprobs {
-            choice["logprobs"] = logprobs;
-        }
-        chunk.insert("choices".into(), json!([choice]));
-        chunk
-    }
-
-    /// The chunk without choices that `include_usage` asks for.
-    #[must_use]
-    pub fn last_chunk(&self) -> Map<String, Value> {
-        let mut chunk = self.object("chat.completion.chunk");
-        chunk.insert("choices".into(), json!([]));
-        chunk
-    }
-
-    /// The whole answer.
-    #[must_use]
-    pub fn completion(&self, choices: Vec<Value>) -> Map<String, Value> {
-        let mut whole = self.object("chat.completion");
-        whole.insert("choices".into(), choices.into());
-        whole
-    }
 }
 
-/// One choice of a whole answer.
-#[must_use]
-pub fn choice(index: u32, text: &str, logprobs: Option<Value>, finish: &Finish) -> Value {
-    json!({
-        "index": index,
-        "message": { "role": "assistant", "content": text },
-        "logprobs": logprobs,
-        "finish_reason": finish_reason(finish),
-    })
-}
-
-/// OpenAI knows two reasons that occur here; a full context and a used-up grammar are the nearest.
+/// OpenAI knows three reasons that occur here; a full context and a used-up grammar are the nearest.
 #[must_use]
 pub fn finish_reason(finish: &Finish) -> &'static str {
     match finish {
         Finish::Stop | Finish::StopString(_) | Finish::Grammar => "stop",
         Finish::Length | Finish::ContextFull | Finish::Cancelled => "length",
+    }
+}
+
+/// The same of an answer, which may have ended with calls of tools.
+#[must_use]
+pub fn reason(answer: &Answer) -> &'static str {
+    match answer.done.as_deref().map_or("length", |done| finish_reason(&done.finish)) {
+        "stop" if !answer.calls.is_empty() => "tool_calls",
+        reason => reason,
     }
 }
 
@@ -103,35 +70,30 @@ pub fn logprobs(tokens: &[Token]) -> Value {
 }
 
 /// JSON has no infinity; OpenAI's stand-in for it is -9999.
-fn finite(logprob: f32) -> f32 {
+pub(super) fn finite(logprob: f32) -> f32 {
     if logprob.is_finite() { logprob } else { -9999.0 }
 }
 
-/// What one choice cost.
-#[derive(Debug)]
-pub struct Cost {
-    pub started: Option<Started>,
-    pub done: Box<Done>,
-}
-
-/// `usage` over all choices: the prompt counts once, since all share it.
+/// `usage` over all choices. Choices of one prompt share it, so that it counts once.
 ///
 /// `prompt_tokens` is what the model was given before the decoder merged;
 /// `prompt_tokens_after_merge` is what of it the decoder's upper layers kept.
 #[must_use]
-pub fn usage(costs: &[Cost]) -> Value {
-    let first = costs.first();
-    let prompt = first.map_or(0, |cost| cost.done.prompt_tokens);
-    let completion: u32 = costs.iter().map(|cost| cost.done.generated_tokens).sum();
-    let kept = first.and_then(|cost| cost.started.as_ref()?.kv_tokens.last().copied()).unwrap_or(prompt);
-    let visual = first.map(|cost| &cost.done.report.tokens);
+pub fn usage(answers: &[Answer]) -> Value {
+    let first = answers.first();
+    let done = first.and_then(|answer| answer.done.as_deref());
+    let prompt = done.map_or(0, |done| done.prompt_tokens);
+    let generated = answers.iter().filter_map(|answer| Some(answer.done.as_ref()?.generated_tokens));
+    let completion: u32 = generated.sum();
+    let kept = first.and_then(|answer| answer.started.as_ref()?.kv_tokens.last().copied()).unwrap_or(prompt);
+    let visual = done.map(|done| &done.report.tokens);
     json!({
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_after_merge": kept,
         "prompt_tokens_details": {
-            "cached_tokens": first.map_or(0, |cost| cost.done.cached_tokens),
+            "cached_tokens": done.map_or(0, |done| done.cached_tokens),
             "image_tokens": visual.map_or(0, |tokens| tokens.visual_after_encoder),
             "image_tokens_unmerged": visual.map_or(0, |tokens| tokens.visual),
         },
@@ -143,18 +105,27 @@ pub fn usage(costs: &[Cost]) -> Value {
 pub fn timings(done: &Done) -> Value {
     let ms = &done.report.ms;
     let prompt_ms = ms.encoder + ms.projector + ms.prefill;
-    let (prompt, predicted) = (f64::from(done.computed_tokens), f64::from(done.generated_tokens));
+    let prompt = (done.computed_tokens, prompt_ms);
+    let mut timings = rates(done.cached_tokens, prompt, (done.generated_tokens, ms.generate));
+    timings["queued_ms"] = done.queued_ms.into();
+    timings
+}
+
+/// llama.cpp's `timings` of `(tokens, milliseconds)` of the prompt and of the answer.
+#[must_use]
+pub fn rates(cached: u32, prompt: (u32, f64), predicted: (u32, f64)) -> Value {
+    let of = |(tokens, ms): (u32, f64)| (ratio(ms, f64::from(tokens)), ratio(f64::from(tokens) * 1000.0, ms));
+    let ((prompt_each, prompt_rate), (each, rate)) = (of(prompt), of(predicted));
     json!({
-        "cache_n": done.cached_tokens,
-        "prompt_n": done.computed_tokens,
-        "prompt_ms": prompt_ms,
-        "prompt_per_token_ms": ratio(prompt_ms, prompt),
-        "prompt_per_second": ratio(prompt * 1000.0, prompt_ms),
-        "predicted_n": done.generated_tokens,
-        "predicted_ms": ms.generate,
-        "predicted_per_token_ms": ratio(ms.generate, predicted),
-        "predicted_per_second": ratio(predicted * 1000.0, ms.generate),
-        "queued_ms": done.queued_ms,
+        "cache_n": cached,
+        "prompt_n": prompt.0,
+        "prompt_ms": prompt.1,
+        "prompt_per_token_ms": prompt_each,
+        "prompt_per_second": prompt_rate,
+        "predicted_n": predicted.0,
+        "predicted_ms": predicted.1,
+        "predicted_per_token_ms": each,
+        "predicted_per_second": rate,
     })
 }
 
@@ -166,6 +137,7 @@ fn ratio(a: f64, b: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::report;
+    use crate::worker::protocol::Started;
 
     fn done() -> Box<Done> {
         Box::new(Done {
@@ -186,8 +158,8 @@ mod tests {
     fn both_counts_of_the_prompt() {
         let started =
             Started { id: 1, slot: 0, prompt_tokens: 40, cached_tokens: 10, kv_tokens: vec![40, 25] };
-        let usage =
-            usage(&[Cost { started: Some(started), done: done() }, Cost { started: None, done: done() }]);
+        let answer = |started| Answer { started, done: Some(done()), ..Answer::default() };
+        let usage = usage(&[answer(Some(started)), answer(None)]);
         assert_eq!((&usage["prompt_tokens"], &usage["prompt_tokens_after_merge"]), (&json!(40), &json!(25)));
         assert_eq!((&usage["completion_tokens"], &usage["total_tokens"]), (&json!(16), &json!(56)));
         assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], 10);

@@ -27,6 +27,7 @@ impl Fingerprint {
         // Writing into a hash cannot fail, and these types have nothing MessagePack lacks.
         let _ = rmp_serde::encode::write(&mut hash, &asked);
         let _ = rmp_serde::encode::write(&mut hash, &(&request.grammar, request.logprobs));
+        let _ = rmp_serde::encode::write(&mut hash, &(&request.raw, &request.tools, &request.variables));
         Self(*hash.finalize().as_bytes())
     }
 }

@@ -168,6 +168,10 @@ impl Decoder for Fake {
         vec![u8::try_from(token).unwrap()]
     }
 
+    fn mark(&self, _: i32) -> Option<String> {
+        None
+    }
+
     fn ends_generation(&self, token: i32) -> bool {
         token == END
     }

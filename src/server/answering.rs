@@ -1,0 +1,123 @@
+//! The one way from a body to an answer, whatever the dialect.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use axum::Json;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use tokio::time::timeout;
+
+use super::api::{Dialect, Heading, Opened};
+use super::choices::Choices;
+use super::error::{ApiError, ApiResult};
+use super::gather::Gather;
+use super::media::VideoPlan;
+use super::settings::Settings;
+use super::state::{App, Shared};
+use super::{body, stream};
+use crate::error::Result;
+use crate::prompt::CallForm;
+use crate::request::{Defaults, Fields, Limits, Reference, Reply, Request as Asked, grammar_of_calls, json};
+use crate::worker::protocol::Ready;
+
+/// # Errors
+/// Everything that can be known before the answer begins.
+pub async fn answer(
+    app: Shared,
+    scope: Vec<u8>,
+    request: Request,
+    dialect: &'static Dialect,
+) -> ApiResult<Response> {
+    let start = Instant::now();
+    // A client that is turned away anyway should not send it all.
+    app.admission.check()?;
+    let ready = app.ready().await?;
+    let Opened { requests, reply, tools, writer } = open(&app, scope, request, dialect, &ready).await?;
+    // Only now: a place belongs to a request that can be answered.
+    let place = app.admission.enter()?;
+    let film = VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames };
+    let count = u32::try_from(requests.len()).unwrap_or(u32::MAX).saturating_mul(reply.choices);
+    let gather = Gather::new(count, reply, writer, tools.map(|_| CallForm::of(&ready.chat_template)));
+    let mut choices = Choices::start(&app, requests, reply.choices, film, start);
+    if !reply.stream {
+        let whole = gather.whole(&app, choices).await?;
+        drop(place);
+        return Ok(Json(whole).into_response());
+    }
+    // News that come soon decide the status. A client that has to wait longer gets the head, and comments while it
+    // waits, or a proxy takes the connection for dead; an error is then told inside the stream.
+    let first = match timeout(stream::HEAD, choices.next()).await {
+        Ok(None) => return Err(ApiError::stopping()),
+        Ok(Some((index, news))) => Some((index, news?)),
+        Err(_) => None,
+    };
+    Ok(stream::respond(app, gather, choices, first, place, dialect.wire))
+}
+
+/// Reads and understands a body, and holds it against the model.
+///
+/// # Errors
+/// As [`body::read`]; 400 for what the dialect or the model does not know.
+pub async fn open(
+    app: &App,
+    scope: Vec<u8>,
+    request: Request,
+    dialect: &Dialect,
+    ready: &Ready,
+) -> ApiResult<Opened> {
+    let body = body::read(app, request).await?;
+    let settings = &app.settings;
+    let heading = Heading {
+        id: format!("{}{}", dialect.prefix, uuid::Uuid::new_v4().simple()),
+        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+        model: app.model_name(),
+    };
+    let map = json::object(&body.bytes, settings.bounds.request.json_depth)?;
+    drop(body);
+    let mut opened = (dialect.open)(Fields::new(map, ""), &defaults(settings, scope), heading)
+        .map_err(|error| ApiError::worded(&error, dialect.name))?;
+    for asked in &mut opened.requests {
+        check_tokens(asked, ready)?;
+        if let Some(tools) = &opened.tools {
+            let form = CallForm::of(&ready.chat_template);
+            asked.marks = form.marks();
+            asked.grammar = grammar_of_calls(tools, form, asked.grammar.take())?;
+        }
+        app.grammars.check(asked.grammar.as_ref()).await?;
+    }
+    Ok(opened)
+}
+
+/// The server's settings: what a body gets where it says nothing.
+fn defaults(settings: &Settings, scope: Vec<u8>) -> Defaults {
+    Defaults {
+        limits: Limits { max_tokens: settings.max_tokens, ..Limits::default() },
+        sampling: settings.sampling.clone(),
+        scope: Some(scope),
+        bounds: settings.bounds.request,
+        tools: true,
+        ..Defaults::default()
+    }
+}
+
+/// A body as a request.
+///
+/// # Errors
+/// As [`json::object`] and [`json::read`].
+pub fn read(body: &[u8], settings: &Settings, scope: Vec<u8>) -> Result<(Asked<Reference>, Reply)> {
+    let defaults = Defaults { tools: false, ..defaults(settings, scope) };
+    json::read(json::object(body, defaults.bounds.json_depth)?, &defaults)
+}
+
+fn check_tokens(asked: &Asked<Reference>, ready: &Ready) -> ApiResult<()> {
+    let biased = asked.sampling.logit_bias.iter().map(|(id, _)| ("logit_bias", *id));
+    let prompt = asked.raw.iter().flat_map(|part| part.tokens()).map(|id| ("prompt", *id));
+    let known = |id: i32| u32::try_from(id).is_ok_and(|id| id < ready.n_vocab);
+    match biased.chain(prompt).find(|(_, id)| !known(*id)) {
+        Some((name, id)) => Err(ApiError::invalid(format!(
+            "{name}: token {id} is none of the {} this model has",
+            ready.n_vocab
+        ))),
+        None => Ok(()),
+    }
+}

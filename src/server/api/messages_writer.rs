@@ -1,0 +1,130 @@
+//! Anthropic's messages: answers and their events.
+
+use serde_json::{Value, json};
+
+use super::answer::Heading;
+use super::shape::anthropic;
+use super::{Answer, Frame, News, Writer};
+use crate::prompt::CallNews;
+use crate::server::error::ApiError;
+use crate::worker::protocol::{Done, Finish, Started};
+
+pub struct Messages {
+    heading: Heading,
+    /// Blocks begun so far; the last one is open if `open`.
+    blocks: u32,
+    open: Option<Block>,
+}
+
+#[derive(PartialEq)]
+enum Block {
+    Text,
+    Call(u32),
+}
+
+impl Messages {
+    pub fn new(heading: Heading) -> Self {
+        Self { heading, blocks: 0, open: None }
+    }
+
+    fn message(&self, content: Value, stop: (Value, Value), usage: Value) -> Value {
+        json!({
+            "id": self.heading.id, "type": "message", "role": "assistant", "model": self.heading.model,
+            "content": content, "stop_reason": stop.0, "stop_sequence": stop.1, "usage": usage,
+        })
+    }
+
+    fn close(&mut self, out: &mut Vec<Frame>) {
+        if self.open.take().is_some() {
+            out.push(Frame::typed(json!({ "type": "content_block_stop", "index": self.blocks - 1 })));
+        }
+    }
+
+    fn begin(&mut self, block: Block, content: Value, out: &mut Vec<Frame>) {
+        self.close(out);
+        out.push(Frame::typed(
+            json!({ "type": "content_block_start", "index": self.blocks, "content_block": content }),
+        ));
+        self.blocks += 1;
+        self.open = Some(block);
+    }
+
+    fn delta(&self, delta: Value, out: &mut Vec<Frame>) {
+        out.push(Frame::typed(
+            json!({ "type": "content_block_delta", "index": self.blocks - 1, "delta": delta }),
+        ));
+    }
+}
+
+fn usage(prompt: u32, cached: u32, generated: u32) -> Value {
+    json!({ "input_tokens": prompt - cached.min(prompt), "cache_read_input_tokens": cached,
+            "cache_creation_input_tokens": 0, "output_tokens": generated })
+}
+
+fn stop(answer: &Answer, done: &Done) -> (Value, Value) {
+    match &done.finish {
+        Finish::Length | Finish::ContextFull | Finish::Cancelled => (json!("max_tokens"), Value::Null),
+        _ if !answer.calls.is_empty() => (json!("tool_use"), Value::Null),
+        Finish::StopString(text) => (json!("stop_sequence"), json!(text)),
+        Finish::Stop | Finish::Grammar => (json!("end_turn"), Value::Null),
+    }
+}
+
+impl Writer for Messages {
+    fn news(&mut self, _: u32, news: News<'_>, out: &mut Vec<Frame>) {
+        match news {
+            News::Started(Started { prompt_tokens, cached_tokens, .. }) => {
+                let usage = usage(*prompt_tokens, *cached_tokens, 0);
+                let message = self.message(json!([]), (Value::Null, Value::Null), usage);
+                out.push(Frame::typed(json!({ "type": "message_start", "message": message })));
+                out.push(Frame::typed(json!({ "type": "ping" })));
+            }
+            News::Text { text, .. } if !text.is_empty() => {
+                if self.open != Some(Block::Text) {
+                    self.begin(Block::Text, json!({ "type": "text", "text": "" }), out);
+                }
+                self.delta(json!({ "type": "text_delta", "text": text }), out);
+            }
+            News::Call(CallNews::Begin { index, id, name }) => {
+                let block = json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
+                self.begin(Block::Call(*index), block, out);
+            }
+            News::Call(CallNews::Arguments { text, .. }) => {
+                self.delta(json!({ "type": "input_json_delta", "partial_json": text }), out);
+            }
+            News::Text { .. } | News::Call(_) | News::Progress(_) | News::Done(_) => {}
+        }
+    }
+
+    fn end(&mut self, answers: &[Answer], out: &mut Vec<Frame>) {
+        self.close(out);
+        let Some((answer, done)) = answers.first().and_then(|one| Some((one, one.done.as_deref()?))) else {
+            return;
+        };
+        let (reason, sequence) = stop(answer, done);
+        let usage = usage(done.prompt_tokens, done.cached_tokens, done.generated_tokens);
+        out.push(Frame::typed(json!({ "type": "message_delta",
+            "delta": { "stop_reason": reason, "stop_sequence": sequence }, "usage": usage })));
+        out.push(Frame::typed(json!({ "type": "message_stop" })));
+    }
+
+    fn whole(&mut self, answers: &[Answer]) -> Value {
+        let Some((answer, done)) = answers.first().and_then(|one| Some((one, one.done.as_deref()?))) else {
+            return Value::Null;
+        };
+        let mut content = Vec::new();
+        if !answer.text.is_empty() || answer.calls.is_empty() {
+            content.push(json!({ "type": "text", "text": answer.text }));
+        }
+        for call in &answer.calls {
+            let input: Value = serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
+            content.push(json!({ "type": "tool_use", "id": call.id, "name": call.name, "input": input }));
+        }
+        let usage = usage(done.prompt_tokens, done.cached_tokens, done.generated_tokens);
+        self.message(content.into(), stop(answer, done), usage)
+    }
+
+    fn failed(&mut self, error: &ApiError, out: &mut Vec<Frame>) {
+        out.push(Frame::typed(anthropic(&error.body())));
+    }
+}

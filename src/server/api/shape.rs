@@ -1,0 +1,64 @@
+//! Errors as each dialect's clients read them.
+
+use axum::Json;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::server::error::ApiError;
+
+/// Gives an error the shape of the dialect that the path belongs to, whoever found it: a guard, a route or a handler.
+pub async fn reshape(request: Request, next: Next) -> Response {
+    let shape: fn(&Value) -> Value = match request.uri().path() {
+        path if path.starts_with("/v1/messages") => anthropic,
+        path if path.starts_with("/api/") => ollama,
+        _ => return next.run(request).await,
+    };
+    let response = next.run(request).await;
+    let Some(error) = response.extensions().get::<ApiError>() else { return response };
+    let (mut head, _) = Json(shape(&error.body())).into_response().into_parts();
+    let body = Json(shape(&error.body())).into_response().into_body();
+    head.status = response.status();
+    for (name, value) in response.headers() {
+        if name != "content-length" {
+            head.headers.insert(name, value.clone());
+        }
+    }
+    Response::from_parts(head, body)
+}
+
+/// Of `error` in OpenAI's form.
+pub fn anthropic(error: &Value) -> Value {
+    let kind = match error["code"].as_u64() {
+        Some(401) => "authentication_error",
+        Some(403) => "permission_error",
+        Some(404) => "not_found_error",
+        Some(413) => "request_too_large",
+        Some(429) => "rate_limit_error",
+        Some(503) => "overloaded_error",
+        Some(500 | 501) => "api_error",
+        _ => "invalid_request_error",
+    };
+    json!({ "type": "error", "error": { "type": kind, "message": error["message"] } })
+}
+
+/// Of `error` in OpenAI's form.
+pub fn ollama(error: &Value) -> Value {
+    json!({ "error": error["message"] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds() {
+        for (code, kind) in [(400, "invalid_request_error"), (401, "authentication_error"), (503, "overloaded_error")]
+        {
+            let error = json!({ "code": code, "message": "why", "type": "x" });
+            assert_eq!(anthropic(&error)["error"], json!({ "type": kind, "message": "why" }));
+            assert_eq!(ollama(&error), json!({ "error": "why" }));
+        }
+    }
+}
