@@ -49,7 +49,9 @@ impl Constraint {
             Grammar::Regex(text) => regex(model, text, schemas).map(Self::Matched),
             Grammar::Calls(text) => {
                 let bad = |reason| Error::usage(format!("tools: not usable as a grammar ({reason})"));
-                matcher(model, TopLevelGrammar::from_lark(text.clone()), schemas).map(Self::Matched).map_err(bad)
+                matcher(model, TopLevelGrammar::from_lark(text.clone()), schemas)
+                    .map(Self::Matched)
+                    .map_err(bad)
             }
         }
     }

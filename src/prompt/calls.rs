@@ -9,9 +9,16 @@ use super::tools::CallForm;
 pub enum CallNews {
     Text(String),
     /// Call number `index` of the answer begins.
-    Begin { index: u32, id: String, name: String },
+    Begin {
+        index: u32,
+        id: String,
+        name: String,
+    },
     /// More of the arguments' JSON of call `index`.
-    Arguments { index: u32, text: String },
+    Arguments {
+        index: u32,
+        text: String,
+    },
 }
 
 /// The longest head of a call, in bytes: its name and what stands before the arguments.
@@ -200,7 +207,9 @@ impl CallParser {
             closing.to_owned()
         } else {
             let opening = self.form.opening().filter(|_| !matches!(self.form, CallForm::Llama));
-            let bare = rest.trim_start().starts_with(['{', '[']) && self.form != CallForm::Hermes && self.form != CallForm::Told;
+            let bare = rest.trim_start().starts_with(['{', '['])
+                && self.form != CallForm::Hermes
+                && self.form != CallForm::Told;
             if bare { rest } else { format!("{}{rest}", opening.unwrap_or_default()) }
         };
         self.state = State::Text;
@@ -263,9 +272,16 @@ impl CallParser {
 
 enum Head {
     /// The arguments' object begins at byte `at`.
-    Streams { name: String, at: usize },
+    Streams {
+        name: String,
+        at: usize,
+    },
     /// The object is there as a whole and had to be: its name stands behind its arguments, or these are a text.
-    Whole { name: String, arguments: String, end: usize },
+    Whole {
+        name: String,
+        arguments: String,
+        end: usize,
+    },
     More,
     /// No call.
     None,
@@ -339,7 +355,9 @@ mod tests {
         let call = |name: &str, arguments: &str| (name.to_owned(), arguments.to_owned());
         let brace = r#"{"a": "}\"{", "b": [1, {"c": 2}]}"#;
         let two = |before: &str| {
-            format!("{before}<tool_call>\n{{\"name\": \"f\", \"arguments\": {brace}}}\n</tool_call>\n<tool_call>\n{{\"name\": \"g\", \"arguments\": {{}}}}\n</tool_call>")
+            format!(
+                "{before}<tool_call>\n{{\"name\": \"f\", \"arguments\": {brace}}}\n</tool_call>\n<tool_call>\n{{\"name\": \"g\", \"arguments\": {{}}}}\n</tool_call>"
+            )
         };
         let calls = vec![call("f", brace), call("g", "{}")];
         for (form, answer, text, calls) in [
@@ -360,7 +378,12 @@ mod tests {
                 "",
                 vec![call("f", r#"{"x": 1}"#)],
             ),
-            (CallForm::Llama, r#"{"name": "f", "parameters": {"x": 1}}"#.into(), "", vec![call("f", r#"{"x": 1}"#)]),
+            (
+                CallForm::Llama,
+                r#"{"name": "f", "parameters": {"x": 1}}"#.into(),
+                "",
+                vec![call("f", r#"{"x": 1}"#)],
+            ),
             (
                 CallForm::Llama,
                 r#"<|python_tag|>{"name": "f", "parameters": {}}; {"name": "g", "parameters": {}}"#.into(),
@@ -371,7 +394,9 @@ mod tests {
             (CallForm::Llama, r#"{"colour": "red"}"#.into(), r#"{"colour": "red"}"#, vec![]),
             (
                 CallForm::Mistral,
-                format!(r#"[TOOL_CALLS] [{{"name": "f", "arguments": {brace}, "id": "abcdefghi"}}, {{"name": "g", "arguments": {{}}}}]"#),
+                format!(
+                    r#"[TOOL_CALLS] [{{"name": "f", "arguments": {brace}, "id": "abcdefghi"}}, {{"name": "g", "arguments": {{}}}}]"#
+                ),
                 "",
                 calls.clone(),
             ),
@@ -387,7 +412,8 @@ mod tests {
 
     #[test]
     fn a_call_that_is_cut_keeps_what_there_is() {
-        let (text, calls) = parse(CallForm::Hermes, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": \"ab", 3);
+        let (text, calls) =
+            parse(CallForm::Hermes, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": \"ab", 3);
         assert_eq!((text.as_str(), calls), ("", vec![("f".into(), "{\"x\": \"ab".into())]));
     }
 

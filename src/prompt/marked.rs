@@ -19,7 +19,13 @@ pub(super) struct Marked {
 
 impl Marked {
     /// The value that the template gets as `content`. `continued`: the answer goes on behind its last text.
-    pub(super) fn content(&mut self, message: &Message, family: Family, style: Style, continued: bool) -> Value {
+    pub(super) fn content(
+        &mut self,
+        message: &Message,
+        family: Family,
+        style: Style,
+        continued: bool,
+    ) -> Value {
         let end = message.parts.iter().rposition(|part| matches!(part, Part::Text(_))).filter(|_| continued);
         let parts = message.parts.iter().enumerate().filter_map(|(i, part)| match part {
             Part::Call(_) | Part::CallId(_) => None,
@@ -58,7 +64,14 @@ impl Marked {
     }
 
     /// The message as the template gets it, its calls and the call that it answers beside its content.
-    pub(super) fn message(&mut self, message: &Message, family: Family, style: Style, continued: bool, short: bool) -> Value {
+    pub(super) fn message(
+        &mut self,
+        message: &Message,
+        family: Family,
+        style: Style,
+        continued: bool,
+        short: bool,
+    ) -> Value {
         // Templates write a tool's result as it is.
         let style = if message.role == Role::Tool { Style::Text } else { style };
         let content = self.content(message, family, style, continued);
@@ -70,7 +83,8 @@ impl Marked {
             match part {
                 Part::Call(call) => {
                     let arguments = serde_json::from_str(&call.arguments).unwrap_or(Json::Null);
-                    let (name, arguments) = (self.json(&Json::from(call.name.as_str())), self.json(&arguments));
+                    let (name, arguments) =
+                        (self.json(&Json::from(call.name.as_str())), self.json(&arguments));
                     calls.push(json!({ "id": id(&call.id), "type": "function",
                                        "function": { "name": name, "arguments": arguments } }));
                 }

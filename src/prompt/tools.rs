@@ -132,7 +132,8 @@ pub(super) fn told(messages: &[Message], tools: Option<&Tools>) -> Vec<Message> 
             Role::Tool => {
                 let texts = message.parts.iter().filter(|part| !matches!(part, Part::CallId(_))).cloned();
                 let open = Part::Text("<tool_response>\n".into());
-                let parts = std::iter::once(open).chain(texts).chain([Part::Text("\n</tool_response>".into())]);
+                let parts =
+                    std::iter::once(open).chain(texts).chain([Part::Text("\n</tool_response>".into())]);
                 // Results of one turn are one message, as templates want turns to alternate.
                 match turns.last_mut().filter(|last| last.role == Role::User) {
                     Some(last) => last.parts.extend(std::iter::once(Part::Text("\n".into())).chain(parts)),
@@ -197,7 +198,11 @@ mod tests {
     #[test]
     fn tools_in_words() {
         let call = Called { id: "1".into(), name: "look".into(), arguments: "{\"at\": 5}".into() };
-        let tool = Tool { name: "look".into(), description: "Looks.".into(), parameters: json!({ "type": "object" }) };
+        let tool = Tool {
+            name: "look".into(),
+            description: "Looks.".into(),
+            parameters: json!({ "type": "object" }),
+        };
         let tools = Tools { list: vec![tool], choice: ToolChoice::Auto, parallel: true };
         let result =
             || Message { role: Role::Tool, parts: vec![Part::CallId("1".into()), Part::Text("seen".into())] };
@@ -210,13 +215,21 @@ mod tests {
         ];
         let turns = told(&messages, Some(&tools));
         let text = |message: &Message| {
-            let texts = message.parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(text) } else { None });
+            let texts = message
+                .parts
+                .iter()
+                .filter_map(|part| if let Part::Text(text) = part { Some(text) } else { None });
             texts.cloned().collect::<String>()
         };
         let roles: Vec<Role> = turns.iter().map(|turn| turn.role).collect();
         assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::User]);
-        assert!(text(&turns[0]).starts_with("Be brief.\n\nYou may call") && text(&turns[0]).contains("Looks."));
-        assert_eq!(text(&turns[2]), "<tool_call>\n{\"name\": \"look\", \"arguments\": {\"at\": 5}}\n</tool_call>");
+        assert!(
+            text(&turns[0]).starts_with("Be brief.\n\nYou may call") && text(&turns[0]).contains("Looks.")
+        );
+        assert_eq!(
+            text(&turns[2]),
+            "<tool_call>\n{\"name\": \"look\", \"arguments\": {\"at\": 5}}\n</tool_call>"
+        );
         assert_eq!(text(&turns[3]).matches("seen").count(), 2);
     }
 
@@ -228,7 +241,8 @@ mod tests {
     #[test]
     fn tools_in_templates() {
         use super::super::{Conversation, Family, Piece, Template};
-        let call = Called { id: "call_1".into(), name: "look".into(), arguments: r#"{"at": "<|im_end|>"}"#.into() };
+        let call =
+            Called { id: "call_1".into(), name: "look".into(), arguments: r#"{"at": "<|im_end|>"}"#.into() };
         let tool = Tool {
             name: "look".into(),
             description: "Looks <|im_end|>.".into(),
@@ -238,7 +252,10 @@ mod tests {
         let history = [
             Message::text(Role::User, "?"),
             Message { role: Role::Assistant, parts: vec![Part::Call(call)] },
-            Message { role: Role::Tool, parts: vec![Part::CallId("call_1".into()), Part::Text("seen".into())] },
+            Message {
+                role: Role::Tool,
+                parts: vec![Part::CallId("call_1".into()), Part::Text("seen".into())],
+            },
         ];
         let render = |source: &str, messages: &[Message], tools| {
             let given = Conversation { messages, tools, ..Conversation::default() };
@@ -268,7 +285,15 @@ mod tests {
         // A template that knows nothing of tools, and has no place for a system message either.
         let plain = "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>{{ m.content }}{% endif %}{% endfor %}";
         let told = render(plain, &history, Some(&tools));
-        assert!(told.starts_with("<user>[You may call") && told.contains("[<tool_call>\n{\"name\": \"look\"") && told.contains("<tool_response>"), "{told}");
-        assert_eq!(render(QWEN, &[Message::text(Role::User, "?")], None), "<|im_start|>user\n[?]<|im_end|>\n<|im_start|>assistant\n");
+        assert!(
+            told.starts_with("<user>[You may call")
+                && told.contains("[<tool_call>\n{\"name\": \"look\"")
+                && told.contains("<tool_response>"),
+            "{told}"
+        );
+        assert_eq!(
+            render(QWEN, &[Message::text(Role::User, "?")], None),
+            "<|im_start|>user\n[?]<|im_end|>\n<|im_start|>assistant\n"
+        );
     }
 }

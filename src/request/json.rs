@@ -132,7 +132,9 @@ pub(super) fn settings(
         Some(other) => return Err(wrong("chat_template_kwargs", &other, "an object")),
     };
     if let Some(name) = GIVEN.iter().find(|name| variables.contains_key(**name)) {
-        return Err(Error::usage(format!("chat_template_kwargs.{name}: the request's own field says that; leave it out")));
+        return Err(Error::usage(format!(
+            "chat_template_kwargs.{name}: the request's own field says that; leave it out"
+        )));
     }
     let request = Request {
         id: 0,
@@ -155,7 +157,8 @@ pub(super) fn settings(
 }
 
 /// Variables that the template gets from elsewhere.
-const GIVEN: [&str; 6] = ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"];
+const GIVEN: [&str; 6] =
+    ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"];
 
 /// Speech changes an answer, unless it is switched off.
 fn refuse_speech(body: &mut Fields) -> Result<()> {
@@ -168,10 +171,7 @@ fn refuse_speech(body: &mut Fields) -> Result<()> {
     if kinds.iter().any(|kind| kind != "text") { refuse("modalities other than text") } else { Ok(()) }
 }
 
-fn conversation(
-    body: &mut Fields,
-    defaults: &Defaults,
-) -> Result<(Vec<Message>, Vec<Reference>)> {
+fn conversation(body: &mut Fields, defaults: &Defaults) -> Result<(Vec<Message>, Vec<Reference>)> {
     let (given, prompt) = (body.value("messages"), body.text("prompt")?);
     let mut shown = Vec::new();
     for (name, wrap) in [

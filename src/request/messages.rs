@@ -93,7 +93,9 @@ fn message(mut fields: Fields, shown: &mut Vec<Reference>) -> Result<Message> {
         Some("tool") => Role::Tool,
         Some(other) => {
             let other: String = other.chars().take(40).collect();
-            return Err(Error::usage(format!("{at}: `{other}` is none; use system, user, assistant or tool")));
+            return Err(Error::usage(format!(
+                "{at}: `{other}` is none; use system, user, assistant or tool"
+            )));
         }
         None => return Err(Error::usage(format!("{at} is missing; use system, user, assistant or tool"))),
     };
@@ -340,8 +342,14 @@ mod tests {
             (json!([{ "content": "x" }]), "messages[0].role"),
             (json!([{ "role": "king", "content": "x" }]), "king"),
             (json!([{ "role": "user", "tool_calls": [{}] }]), "messages[0].tool_calls: only the assistant"),
-            (json!([{ "role": "assistant", "tool_calls": [{}] }]), "messages[0].tool_calls[0].function is missing"),
-            (json!([{ "role": "assistant", "tool_calls": [{ "function": { "name": "f", "arguments": "x" } }] }]), "messages[0].tool_calls[0].function.arguments"),
+            (
+                json!([{ "role": "assistant", "tool_calls": [{}] }]),
+                "messages[0].tool_calls[0].function is missing",
+            ),
+            (
+                json!([{ "role": "assistant", "tool_calls": [{ "function": { "name": "f", "arguments": "x" } }] }]),
+                "messages[0].tool_calls[0].function.arguments",
+            ),
             (json!([{ "role": "user", "contents": "x" }]), "did you mean messages[0].content?"),
             (json!([{ "role": "user", "images": "x", "audio": {} , "image": 1}]), "messages[0].image"),
             (json!([assistant, assistant]), "two of the assistant"),

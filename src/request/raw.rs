@@ -136,7 +136,8 @@ fn pieces(text: &str, media: &[Reference], count: usize) -> Result<Vec<Raw>> {
             "prompt: {places} places for pictures ({MEDIA}) and {count} pictures; give as many"
         )));
     }
-    let mut parts: Vec<Raw> = if places == 0 { (0..media.len()).map(Raw::Image).collect() } else { Vec::new() };
+    let mut parts: Vec<Raw> =
+        if places == 0 { (0..media.len()).map(Raw::Image).collect() } else { Vec::new() };
     for (i, piece) in text.split(MEDIA).enumerate() {
         if i > 0 {
             parts.push(Raw::Image(i - 1));

@@ -35,7 +35,8 @@ pub(super) fn read(body: &mut Fields, allowed: bool) -> Result<Option<Tools>> {
             _ => Err(Error::usage("tool_choice: there are no tools to choose from; give tools")),
         };
     }
-    let list: Vec<Tool> = list.into_iter().enumerate().map(|(i, value)| tool(i, value)).collect::<Result<_>>()?;
+    let list: Vec<Tool> =
+        list.into_iter().enumerate().map(|(i, value)| tool(i, value)).collect::<Result<_>>()?;
     if let ToolChoice::Named(name) = &choice
         && list.iter().all(|tool| tool.name != *name)
     {
@@ -52,12 +53,15 @@ fn choice(body: &mut Fields) -> Result<Option<ToolChoice>> {
             "auto" => Ok(Some(ToolChoice::Auto)),
             "required" | "any" => Ok(Some(ToolChoice::Required)),
             "none" => Ok(None),
-            _ => Err(Error::usage("tool_choice: use auto, required, none, or {\"type\": \"function\", \"function\": {\"name\"}}")),
+            _ => Err(Error::usage(
+                "tool_choice: use auto, required, none, or {\"type\": \"function\", \"function\": {\"name\"}}",
+            )),
         },
         Some(value) => {
             let mut object = Fields::of(value, "tool_choice".into())?;
             object.text("type")?;
-            let named = object.object("function")?.map(|mut function| function.text("name")).transpose()?.flatten();
+            let named =
+                object.object("function")?.map(|mut function| function.text("name")).transpose()?.flatten();
             let name = named.ok_or_else(|| Error::usage("tool_choice.function.name is missing"))?;
             Ok(Some(ToolChoice::Named(name)))
         }
@@ -84,7 +88,9 @@ fn tool(i: usize, value: Value) -> Result<Tool> {
     let parameters = match function.value("parameters") {
         None => json!({ "type": "object", "properties": {} }),
         Some(schema @ Value::Object(_)) => schema,
-        Some(other) => return Err(wrong(&function.path("parameters"), &other, "a JSON schema, which must be an object")),
+        Some(other) => {
+            return Err(wrong(&function.path("parameters"), &other, "a JSON schema, which must be an object"));
+        }
     };
     function.close(&policy::TOOL)?;
     outer.close(&policy::TOOL)?;
@@ -101,19 +107,28 @@ pub fn grammar(tools: &Tools, form: CallForm, asked: Option<Grammar>) -> Result<
     let words = match asked {
         None => None,
         Some(_) if !auto => {
-            return Err(Error::usage("tool_choice: a form of the answer excludes calls that must be made; give one"));
+            return Err(Error::usage(
+                "tool_choice: a form of the answer excludes calls that must be made; give one",
+            ));
         }
-        Some(Grammar::JsonSchema(text)) => Some(format!("%json {}", bounded(serde_json::from_str(&text).unwrap_or_default()))),
+        Some(Grammar::JsonSchema(text)) => {
+            Some(format!("%json {}", bounded(serde_json::from_str(&text).unwrap_or_default())))
+        }
         Some(Grammar::JsonObject) => Some("%json {\"type\": \"object\"}".to_owned()),
         Some(Grammar::Regex(_) | Grammar::Gbnf(_) | Grammar::Calls(_)) => {
-            return Err(Error::usage("tools: a grammar or a regular expression excludes calls; give a JSON schema, or no tools"));
+            return Err(Error::usage(
+                "tools: a grammar or a regular expression excludes calls; give a JSON schema, or no tools",
+            ));
         }
     };
     // The mark of these is a special token, which no grammar over text can tell from its letters.
     if auto && form == CallForm::Mistral && words.is_none() {
         return Ok(None);
     }
-    let chosen = tools.list.iter().filter(|tool| !matches!(&tools.choice, ToolChoice::Named(name) if *name != tool.name));
+    let chosen = tools
+        .list
+        .iter()
+        .filter(|tool| !matches!(&tools.choice, ToolChoice::Named(name) if *name != tool.name));
     let (mut rules, mut names) = (String::new(), Vec::new());
     for (i, tool) in chosen.enumerate() {
         let head = format!("{{\"name\": {}, \"{}\": ", json!(tool.name), form.arguments());
@@ -123,7 +138,11 @@ pub fn grammar(tools: &Tools, form: CallForm, asked: Option<Grammar>) -> Result<
         } else {
             json!(tail).to_string()
         };
-        rules.push_str(&format!("call{i}: {} args{i} {tail}\nargs{i}: %json {}\n", json!(head), bounded(tool.parameters.clone())));
+        rules.push_str(&format!(
+            "call{i}: {} args{i} {tail}\nargs{i}: %json {}\n",
+            json!(head),
+            bounded(tool.parameters.clone())
+        ));
         names.push(format!("call{i}"));
     }
     let calls = names.join(" | ");
@@ -210,7 +229,11 @@ mod tests {
                                    "parallel_tool_calls": parallel });
                 let tools = tools(body).unwrap().unwrap();
                 for form in [CallForm::Hermes, CallForm::Told, CallForm::Llama, CallForm::Mistral] {
-                    for words in [None, Some(Grammar::JsonObject), Some(Grammar::JsonSchema("{\"type\":\"array\"}".into()))] {
+                    for words in [
+                        None,
+                        Some(Grammar::JsonObject),
+                        Some(Grammar::JsonSchema("{\"type\":\"array\"}".into())),
+                    ] {
                         let made = grammar(&tools, form, words.clone());
                         let Ok(made) = made else {
                             assert!(choice == "required" && words.is_some());
@@ -223,7 +246,9 @@ mod tests {
                         let environment = llguidance::toktrie::ApproximateTokEnv::single_byte_env();
                         let factory = llguidance::ParserFactory::new_simple(&environment).unwrap();
                         let top = llguidance::api::TopLevelGrammar::from_lark(text.clone());
-                        factory.create_parser(top).unwrap_or_else(|error| panic!("{form:?}: {error}\n{text}"));
+                        factory
+                            .create_parser(top)
+                            .unwrap_or_else(|error| panic!("{form:?}: {error}\n{text}"));
                     }
                 }
             }

@@ -67,7 +67,11 @@ pub enum News<'a> {
     /// How much of the prompt is done: llama.cpp's `prompt_progress`, if asked for.
     Progress(Value),
     /// More text, maybe none, with the tokens behind it; and llama.cpp's `timings`, if asked for.
-    Text { text: &'a str, delta: &'a Delta, timings: Option<Value> },
+    Text {
+        text: &'a str,
+        delta: &'a Delta,
+        timings: Option<Value>,
+    },
     /// More of a call of a tool.
     Call(&'a CallNews),
     Done(&'a Answer),

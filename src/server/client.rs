@@ -17,7 +17,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::request::Request;
 use crate::worker::frame;
-use crate::worker::protocol::{self, Command, Delta, Done, Failed, Prompt, Ready, Started, Status, TokenText};
+use crate::worker::protocol::{
+    self, Command, Delta, Done, Failed, Prompt, Ready, Started, Status, TokenText,
+};
 pub use launch::{Death, Launch, Life, Program, Running};
 use suspects::{Fingerprint, Suspects};
 

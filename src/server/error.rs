@@ -119,7 +119,10 @@ impl ApiError {
     /// An error about a body, its fields by the names that `own` has for them, and otherwise by their usual ones.
     #[must_use]
     pub fn worded(error: &Error, own: fn(Field) -> Option<&'static str>) -> Self {
-        Self { message: error.worded(|field| own(field).unwrap_or_else(|| name(field))), ..error.clone().into() }
+        Self {
+            message: error.worded(|field| own(field).unwrap_or_else(|| name(field))),
+            ..error.clone().into()
+        }
     }
 
     /// The value of the field `error`.

@@ -8,8 +8,8 @@ use super::api::{Answer, Call, Frame, News, Writer, answer};
 use super::choices::{ChoiceEvent, Choices};
 use super::error::{ApiError, ApiResult};
 use super::state::App;
-use crate::report::milliseconds;
 use crate::prompt::{CallForm, CallNews, CallParser};
+use crate::report::milliseconds;
 use crate::request::Reply;
 use crate::worker::protocol::Delta;
 
@@ -70,7 +70,8 @@ impl Gather {
             }
             ChoiceEvent::Done(done) => {
                 if let Some(rest) = choice.calls.as_mut().map(CallParser::finish) {
-                    let delta = Delta { id: done.id, text: String::new(), tokens: Vec::new(), ids: Vec::new() };
+                    let delta =
+                        Delta { id: done.id, text: String::new(), tokens: Vec::new(), ids: Vec::new() };
                     choice.tell(index, &delta, Some(rest), None, &mut tell);
                 }
                 app.metrics.done(&done, choice.answer.started.as_ref());
@@ -113,7 +114,14 @@ impl Gather {
 
 impl Choice {
     /// Adds to the answer and tells of it: text as it is, or what the parser of calls makes of it.
-    fn tell(&mut self, index: u32, delta: &Delta, found: Option<Vec<CallNews>>, timings: Option<Value>, tell: &mut Tell<'_>) {
+    fn tell(
+        &mut self,
+        index: u32,
+        delta: &Delta,
+        found: Option<Vec<CallNews>>,
+        timings: Option<Value>,
+        tell: &mut Tell<'_>,
+    ) {
         let Some(found) = found else {
             self.answer.text.push_str(&delta.text);
             tell.news(index, News::Text { text: &delta.text, delta, timings });
@@ -126,7 +134,11 @@ impl Choice {
                     tell.news(index, News::Text { text, delta, timings: timings.clone() });
                 }
                 CallNews::Begin { id, name, .. } => {
-                    self.answer.calls.push(Call { id: id.clone(), name: name.clone(), arguments: String::new() });
+                    self.answer.calls.push(Call {
+                        id: id.clone(),
+                        name: name.clone(),
+                        arguments: String::new(),
+                    });
                     tell.news(index, News::Call(&news));
                 }
                 CallNews::Arguments { text, .. } => {
@@ -157,7 +169,11 @@ impl Choice {
         };
         let prompt = started.prompt_tokens.saturating_sub(started.cached_tokens);
         let prompt_ms = (first - began).as_secs_f64() * 1000.0;
-        answer::rates(started.cached_tokens, (prompt, prompt_ms), (count(self.answer.ids.len()), milliseconds(first)))
+        answer::rates(
+            started.cached_tokens,
+            (prompt, prompt_ms),
+            (count(self.answer.ids.len()), milliseconds(first)),
+        )
     }
 }
 

@@ -33,7 +33,8 @@ impl Grammars {
     /// 400 for a grammar that cannot be used or takes too long.
     pub async fn check(&self, grammar: Option<&Grammar>) -> ApiResult<()> {
         // A grammar in GBNF was held to its bounds when it was read; the library is quick to say what is wrong with it.
-        let Some(grammar @ (Grammar::JsonSchema(_) | Grammar::Regex(_) | Grammar::Calls(_))) = grammar.cloned()
+        let Some(grammar @ (Grammar::JsonSchema(_) | Grammar::Regex(_) | Grammar::Calls(_))) =
+            grammar.cloned()
         else {
             return Ok(());
         };

@@ -44,7 +44,10 @@ pub async fn model(State(app): State<Shared>, Path(id): Path<String>) -> ApiResu
         return Ok(Json(described(&app)));
     }
     let id: String = id.chars().take(100).collect();
-    Err(ApiError::new(Type::NotFound, format!("the model `{id}` is not served here; /v1/models names the one that is")))
+    Err(ApiError::new(
+        Type::NotFound,
+        format!("the model `{id}` is not served here; /v1/models names the one that is"),
+    ))
 }
 
 fn described(app: &Shared) -> Value {

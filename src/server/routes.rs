@@ -18,8 +18,7 @@ use super::guard::Scope;
 use super::state::Shared;
 use super::{guard, info, ollama, prompts, slots, tokenize, web};
 
-const EMBEDDINGS: &str =
-    "embeddings: the pair that is loaded answers questions; serve a model that was made for embeddings beside it";
+const EMBEDDINGS: &str = "embeddings: the pair that is loaded answers questions; serve a model that was made for embeddings beside it";
 
 /// Paths of other servers that no pair of this one can answer, and why.
 const MISSING: &[(&str, &str)] = &[
@@ -32,8 +31,14 @@ const MISSING: &[(&str, &str)] = &[
         "/infill",
         "infill: models of pictures and text are not trained to fill gaps; send a prompt with the model's own marks to /completion",
     ),
-    ("/rerank", "rerank: the pair that is loaded ranks nothing; serve a model that was made for ranking beside it"),
-    ("/v1/rerank", "rerank: the pair that is loaded ranks nothing; serve a model that was made for ranking beside it"),
+    (
+        "/rerank",
+        "rerank: the pair that is loaded ranks nothing; serve a model that was made for ranking beside it",
+    ),
+    (
+        "/v1/rerank",
+        "rerank: the pair that is loaded ranks nothing; serve a model that was made for ranking beside it",
+    ),
 ];
 
 /// All routes.

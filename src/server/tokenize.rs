@@ -47,7 +47,9 @@ pub async fn detokenize(State(app): State<Shared>, request: Request) -> ApiResul
     let _place = app.admission.enter()?;
     let mut body = Fields::new(json::object(&body.bytes, bounds.request.json_depth)?, "");
     let tokens = body.wholes("tokens")?.unwrap_or_default();
-    let known = |id: &i64| i32::try_from(*id).ok().filter(|id| (0..i64::from(ready.n_vocab)).contains(&i64::from(*id)));
+    let known = |id: &i64| {
+        i32::try_from(*id).ok().filter(|id| (0..i64::from(ready.n_vocab)).contains(&i64::from(*id)))
+    };
     let tokens: Vec<i32> = match tokens.iter().map(known).collect::<Option<_>>() {
         Some(tokens) => tokens,
         None => {

@@ -26,7 +26,12 @@ fn events(reply: &Reply) -> Vec<(String, Value)> {
 /// Lines of JSON of a stream.
 fn lines(reply: &Reply) -> Vec<Value> {
     assert!(reply.head.contains("application/x-ndjson"), "{}", reply.head);
-    reply.body.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect()
+    reply
+        .body
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 fn with(mut body: Value, name: &str, value: Value) -> Value {
@@ -59,7 +64,11 @@ fn llama_cpps_completion() {
         assert_eq!((&answer["tokens"], &answer["prompt"]), (&json!([7, 7]), &json!("one two\nthree")));
         assert_eq!((&answer["tokens_evaluated"], &answer["timings"]["predicted_n"]), (&json!(40), &json!(2)));
         let how = &answer["generation_settings"];
-        assert_eq!((&how["n_predict"], &how["min_p"]), (&json!(9), &json!(0.0)), "min_p is no sampler of the list");
+        assert_eq!(
+            (&how["n_predict"], &how["min_p"]),
+            (&json!(9), &json!(0.0)),
+            "min_p is no sampler of the list"
+        );
     }
     let chosen = json!({ "prompt": "a", "response_fields": ["content", "generation_settings/n_predict"] });
     assert_eq!(server.post("/completion", &chosen).json(), json!({ "content": "a", "n_predict": -1 }));
@@ -72,15 +81,25 @@ fn llama_cpps_completion() {
     assert_eq!(server.post("/completion", &picture).json()["stop"], true);
     assert_eq!((last_request(&server).media[0].width, last_request(&server).raw.len()), (3, 2));
 
-    let stream = server.post("/completion", &json!({ "prompt": "one two", "stream": true, "return_progress": true,
-                                                     "timings_per_token": true }));
+    let stream = server.post(
+        "/completion",
+        &json!({ "prompt": "one two", "stream": true, "return_progress": true,
+                                                     "timings_per_token": true }),
+    );
     let events = events(&stream);
     let text: String = events.iter().filter_map(|(_, event)| event["content"].as_str()).collect();
     assert_eq!(text, "one two");
     assert_eq!(events.iter().filter(|(_, event)| event["prompt_progress"].is_object()).count(), 2);
-    assert!(events.iter().any(|(_, event)| event["timings"]["predicted_per_second"].is_number() && event["stop"] == false));
+    assert!(
+        events
+            .iter()
+            .any(|(_, event)| event["timings"]["predicted_per_second"].is_number() && event["stop"] == false)
+    );
     let last = &events.last().unwrap().1;
-    assert_eq!((&last["stop"], &last["content"], &last["tokens_predicted"]), (&json!(true), &json!(""), &json!(2)));
+    assert_eq!(
+        (&last["stop"], &last["content"], &last["tokens_predicted"]),
+        (&json!(true), &json!(""), &json!(2))
+    );
     for (body, part) in [
         (json!({}), "prompt is missing"),
         (json!({ "prompt": [400] }), "token 400"),
@@ -94,9 +113,13 @@ fn llama_cpps_completion() {
 #[test]
 fn openais_older_completions() {
     let server = serve(settings(), Peer::default());
-    let answer = server.post("/v1/completions", &json!({ "prompt": "one two", "logprobs": 1, "n": 2 })).json();
+    let answer =
+        server.post("/v1/completions", &json!({ "prompt": "one two", "logprobs": 1, "n": 2 })).json();
     assert_eq!((&answer["object"], &answer["choices"][1]["index"]), (&json!("text_completion"), &json!(1)));
-    assert_eq!((&answer["choices"][0]["text"], &answer["choices"][0]["finish_reason"]), (&json!("one two"), &json!("stop")));
+    assert_eq!(
+        (&answer["choices"][0]["text"], &answer["choices"][0]["finish_reason"]),
+        (&json!("one two"), &json!("stop"))
+    );
     assert_eq!(answer["choices"][0]["logprobs"]["tokens"], json!(["one ", "two"]));
     assert_eq!(answer["choices"][0]["logprobs"]["text_offset"], json!([0, 4]));
     assert_eq!(answer["usage"]["completion_tokens"], 4);
@@ -119,12 +142,21 @@ fn anthropics_messages() {
                 { "type": "text", "text": "hello there" }] }] });
     let answer = server.post("/v1/messages", &body).json();
     assert_eq!(answer["content"], json!([{ "type": "text", "text": "hello there" }]));
-    assert_eq!((&answer["type"], &answer["role"], &answer["stop_reason"]), (&json!("message"), &json!("assistant"), &json!("end_turn")));
-    assert_eq!((&answer["usage"]["input_tokens"], &answer["usage"]["cache_read_input_tokens"]), (&json!(30), &json!(10)));
+    assert_eq!(
+        (&answer["type"], &answer["role"], &answer["stop_reason"]),
+        (&json!("message"), &json!("assistant"), &json!("end_turn"))
+    );
+    assert_eq!(
+        (&answer["usage"]["input_tokens"], &answer["usage"]["cache_read_input_tokens"]),
+        (&json!(30), &json!(10))
+    );
     assert!(answer["id"].as_str().unwrap().starts_with("msg_") && answer.get("timings").is_none());
     let request = last_request(&server);
     assert_eq!((request.messages.len(), request.media[0].width), (4, 3));
-    assert_eq!((request.limits.stop.as_slice(), request.limits.max_tokens), (&["END".to_owned()][..], Some(9)));
+    assert_eq!(
+        (request.limits.stop.as_slice(), request.limits.max_tokens),
+        (&["END".to_owned()][..], Some(9))
+    );
     let cut = json!({ "max_tokens": 1, "messages": [{ "role": "user", "content": "cut" }] });
     assert_eq!(server.post("/v1/messages", &cut).json()["stop_reason"], "max_tokens");
 
@@ -132,8 +164,16 @@ fn anthropics_messages() {
     let names: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
-        ["message_start", "ping", "content_block_start", "content_block_delta", "content_block_delta",
-         "content_block_stop", "message_delta", "message_stop"]
+        [
+            "message_start",
+            "ping",
+            "content_block_start",
+            "content_block_delta",
+            "content_block_delta",
+            "content_block_stop",
+            "message_delta",
+            "message_stop"
+        ]
     );
     assert!(events.iter().all(|(name, event)| event["type"] == name.as_str()));
     assert_eq!(events[3].1["delta"], json!({ "type": "text_delta", "text": "hello " }));
@@ -152,20 +192,39 @@ fn anthropics_errors() {
     let body = json!({ "max_tokens": 5, "messages": [{ "role": "user", "content": "hi" }] });
     let refused = ask("wrong", &body);
     assert_eq!(refused.status, 401);
-    assert_eq!(refused.json(), json!({ "type": "error", "error": { "type": "authentication_error", "message": "Invalid API Key" } }));
+    assert_eq!(
+        refused.json(),
+        json!({ "type": "error", "error": { "type": "authentication_error", "message": "Invalid API Key" } })
+    );
     for (body, part) in [
         (json!({ "messages": body["messages"] }), "max_tokens is missing"),
         (with(body.clone(), "stop_sequences", json!(vec!["x"; 17])), "stop_sequences: 17 texts"),
         (with(body.clone(), "temprature", json!(1)), "did you mean temperature"),
-        (with(body.clone(), "messages", json!([{ "role": "user", "content": [{ "type": "image" }] }])), "messages[0].content[0].source"),
-        (with(body.clone(), "messages", json!([{ "role": "user", "content": [{ "type": "document" }] }])), "`document`"),
+        (
+            with(body.clone(), "messages", json!([{ "role": "user", "content": [{ "type": "image" }] }])),
+            "messages[0].content[0].source",
+        ),
+        (
+            with(body.clone(), "messages", json!([{ "role": "user", "content": [{ "type": "document" }] }])),
+            "`document`",
+        ),
         (with(body.clone(), "thinking", json!({ "type": "enabled", "budget_tokens": 5 })), "thinking"),
         (with(body.clone(), "messages", json!([{ "role": "user", "content": "long" }])), "900 tokens"),
-        (with(with(body.clone(), "stream", json!(true)), "messages", json!([{ "role": "user", "content": "long" }])), "900 tokens"),
+        (
+            with(
+                with(body.clone(), "stream", json!(true)),
+                "messages",
+                json!([{ "role": "user", "content": "long" }]),
+            ),
+            "900 tokens",
+        ),
     ] {
         let reply = ask("secret", &body);
         let error = reply.json();
-        assert_eq!((reply.status, &error["type"], &error["error"]["type"]), (400, &json!("error"), &json!("invalid_request_error")));
+        assert_eq!(
+            (reply.status, &error["type"], &error["error"]["type"]),
+            (400, &json!("error"), &json!("invalid_request_error"))
+        );
         assert!(error["error"]["message"].as_str().unwrap().contains(part), "{error}");
     }
 }
@@ -180,9 +239,15 @@ fn ollamas_chat_and_generate() {
     assert_eq!((text.as_str(), stream.len()), ("hello there", 3));
     assert!(stream.iter().all(|line| line["model"] == "tiny.gguf" && line["created_at"].is_string()));
     let last = stream.last().unwrap();
-    assert_eq!((&last["done"], &last["done_reason"], &last["eval_count"]), (&json!(true), &json!("stop"), &json!(2)));
+    assert_eq!(
+        (&last["done"], &last["done_reason"], &last["eval_count"]),
+        (&json!(true), &json!("stop"), &json!(2))
+    );
     let request = last_request(&server);
-    assert_eq!((request.limits.max_tokens, request.sampling.temperature, request.media[0].height), (Some(7), 0.5, 2));
+    assert_eq!(
+        (request.limits.max_tokens, request.sampling.temperature, request.media[0].height),
+        (Some(7), 0.5, 2)
+    );
     let whole = server.post("/api/chat", &with(body.clone(), "stream", false.into())).json();
     assert_eq!((&whole["message"]["content"], &whole["done"]), (&json!("hello there"), &json!(true)));
 
@@ -196,7 +261,11 @@ fn ollamas_chat_and_generate() {
     for (path, body, part) in [
         ("/api/chat", with(body.clone(), "options", json!({ "temperature": -1 })), "options.temperature -1"),
         ("/api/chat", with(body.clone(), "options", json!({ "num_predict": -5 })), "options.num_predict -5"),
-        ("/api/chat", with(body.clone(), "options", json!({ "mirostat": 2 })), "options.mirostat: not supported"),
+        (
+            "/api/chat",
+            with(body.clone(), "options", json!({ "mirostat": 2 })),
+            "options.mirostat: not supported",
+        ),
         ("/api/chat", with(body.clone(), "think", json!(true)), "think"),
         ("/api/chat", with(body.clone(), "format", json!("xml")), "format: give"),
         ("/api/generate", json!({ "prompt": "a", "suffix": "b" }), "suffix"),
@@ -212,7 +281,10 @@ fn ollamas_chat_and_generate() {
 fn what_ollamas_clients_ask_of_models() {
     let server = serve(settings(), Peer::default());
     let tags = server.get("/api/tags").json();
-    assert_eq!((&tags["models"][0]["name"], &tags["models"][0]["details"]["format"]), (&json!("tiny.gguf"), &json!("gguf")));
+    assert_eq!(
+        (&tags["models"][0]["name"], &tags["models"][0]["details"]["format"]),
+        (&json!("tiny.gguf"), &json!("gguf"))
+    );
     assert!(server.get("/api/ps").json()["models"][0]["expires_at"].is_string());
     assert!(server.get("/api/version").json()["version"].as_str().unwrap().split('.').count() == 3);
     let shown = server.post("/api/show", &json!({ "model": "tiny.gguf" })).json();
@@ -232,31 +304,52 @@ fn openais_responses() {
     let answer = server.post("/v1/responses", &body).json();
     assert_eq!((&answer["object"], &answer["status"]), (&json!("response"), &json!("completed")));
     assert_eq!(answer["output"][0]["content"][0]["text"], "hello there");
-    assert!(answer["id"].as_str().unwrap().starts_with("resp_") && answer["output"][0]["id"].as_str().unwrap().starts_with("msg_"));
+    assert!(
+        answer["id"].as_str().unwrap().starts_with("resp_")
+            && answer["output"][0]["id"].as_str().unwrap().starts_with("msg_")
+    );
     assert_eq!(answer["usage"]["input_tokens_details"]["cached_tokens"], 10);
     let request = last_request(&server);
-    assert_eq!((request.messages.len(), request.grammar.is_some(), request.limits.max_tokens), (2, true, Some(9)));
+    assert_eq!(
+        (request.messages.len(), request.grammar.is_some(), request.limits.max_tokens),
+        (2, true, Some(9))
+    );
 
     let events = events(&server.post("/responses", &json!({ "input": "hello there", "stream": true })));
     let names: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
-        ["response.created", "response.in_progress", "response.output_item.added", "response.content_part.added",
-         "response.output_text.delta", "response.output_text.delta", "response.output_text.done",
-         "response.content_part.done", "response.output_item.done", "response.completed"]
+        [
+            "response.created",
+            "response.in_progress",
+            "response.output_item.added",
+            "response.content_part.added",
+            "response.output_text.delta",
+            "response.output_text.delta",
+            "response.output_text.done",
+            "response.content_part.done",
+            "response.output_item.done",
+            "response.completed"
+        ]
     );
     for (i, (name, event)) in events.iter().enumerate() {
         assert_eq!((&event["type"], &event["sequence_number"]), (&json!(name), &json!(i)));
     }
     assert_eq!(events[9].1["response"]["output"][0]["content"][0]["text"], "hello there");
     let cut = server.post("/v1/responses", &json!({ "input": "cut" })).json();
-    assert_eq!((&cut["status"], &cut["incomplete_details"]["reason"]), (&json!("incomplete"), &json!("max_output_tokens")));
+    assert_eq!(
+        (&cut["status"], &cut["incomplete_details"]["reason"]),
+        (&json!("incomplete"), &json!("max_output_tokens"))
+    );
     for (body, part) in [
         (json!({}), "input is missing"),
         (json!({ "input": "a", "max_output_tokens": -7 }), "max_output_tokens -7"),
         (json!({ "input": "a", "previous_response_id": "resp_1" }), "previous_response_id: not supported"),
         (json!({ "input": [{ "type": "reasoning" }] }), "input[0].type"),
-        (json!({ "input": [{ "role": "user", "content": [{ "type": "input_file" }] }] }), "input[0].content[0].type"),
+        (
+            json!({ "input": [{ "role": "user", "content": [{ "type": "input_file" }] }] }),
+            "input[0].content[0].type",
+        ),
     ] {
         server.post("/v1/responses", &body).fails(400, part);
     }
@@ -278,12 +371,22 @@ fn tools_in_every_dialect() {
     let server = serve(settings(), Peer::default());
     let answer = asked(&server, false).json();
     let choice = &answer["choices"][0];
-    assert_eq!((&choice["finish_reason"], &choice["message"]["content"]), (&json!("tool_calls"), &json!("I look.")));
+    assert_eq!(
+        (&choice["finish_reason"], &choice["message"]["content"]),
+        (&json!("tool_calls"), &json!("I look."))
+    );
     let calls = choice["message"]["tool_calls"].as_array().unwrap();
-    assert_eq!((calls.len(), &calls[1]["function"]), (2, &json!({ "name": "look", "arguments": "{\"at\": \"x y\"}" })));
+    assert_eq!(
+        (calls.len(), &calls[1]["function"]),
+        (2, &json!({ "name": "look", "arguments": "{\"at\": \"x y\"}" }))
+    );
     assert_ne!(calls[0]["id"], calls[1]["id"]);
     let request = last_request(&server);
-    assert!(request.tools.is_some() && request.grammar.is_some() && request.marks.contains(&"<tool_call>".to_owned()));
+    assert!(
+        request.tools.is_some()
+            && request.grammar.is_some()
+            && request.marks.contains(&"<tool_call>".to_owned())
+    );
 
     let mut arguments = [String::new(), String::new()];
     for (_, event) in events(&asked(&server, true)) {
@@ -298,10 +401,17 @@ fn tools_in_every_dialect() {
     let body = json!({ "max_tokens": 99, "tools": [own], "tool_choice": { "type": "any" },
                        "messages": [{ "role": "user", "content": CALL }] });
     let answer = server.post("/v1/messages", &body).json();
-    assert_eq!((&answer["stop_reason"], &answer["content"][0]["type"]), (&json!("tool_use"), &json!("tool_use")));
-    assert_eq!((&answer["content"][0]["name"], &answer["content"][0]["input"]), (&json!("look"), &json!({ "at": "x y" })));
+    assert_eq!(
+        (&answer["stop_reason"], &answer["content"][0]["type"]),
+        (&json!("tool_use"), &json!("tool_use"))
+    );
+    assert_eq!(
+        (&answer["content"][0]["name"], &answer["content"][0]["input"]),
+        (&json!("look"), &json!({ "at": "x y" }))
+    );
     let stream = events(&server.post("/v1/messages", &with(body.clone(), "stream", true.into())));
-    let parts: String = stream.iter().filter_map(|(_, event)| event["delta"]["partial_json"].as_str()).collect();
+    let parts: String =
+        stream.iter().filter_map(|(_, event)| event["delta"]["partial_json"].as_str()).collect();
     assert_eq!(parts, "{\"at\": \"x y\"}");
     // What a tool gave back goes on in its own message.
     let history = json!({ "max_tokens": 9, "tools": body["tools"], "messages": [
@@ -321,10 +431,15 @@ fn tools_in_every_dialect() {
         { "role": "tool", "content": "seen", "tool_name": "look" }] });
     assert_eq!(server.post("/api/chat", &history).json()["message"]["content"], "seen");
 
-    let flat = json!({ "type": "function", "name": "look", "parameters": { "type": "object" }, "strict": true });
-    let body = json!({ "input": CALL, "tools": [flat], "tool_choice": { "type": "function", "name": "look" } });
+    let flat =
+        json!({ "type": "function", "name": "look", "parameters": { "type": "object" }, "strict": true });
+    let body =
+        json!({ "input": CALL, "tools": [flat], "tool_choice": { "type": "function", "name": "look" } });
     let answer = server.post("/v1/responses", &body).json();
-    assert_eq!((&answer["output"][0]["type"], &answer["output"][0]["arguments"]), (&json!("function_call"), &json!("{\"at\": \"x y\"}")));
+    assert_eq!(
+        (&answer["output"][0]["type"], &answer["output"][0]["arguments"]),
+        (&json!("function_call"), &json!("{\"at\": \"x y\"}"))
+    );
     let history = json!({ "input": [{ "role": "user", "content": "look" }, answer["output"][0],
         { "type": "function_call_output", "call_id": answer["output"][0]["call_id"], "output": "seen" }], "tools": body["tools"] });
     assert_eq!(server.post("/v1/responses", &history).json()["output"][0]["content"][0]["text"], "seen");
@@ -342,7 +457,10 @@ fn tools_in_every_dialect() {
 #[test]
 fn prompts_tokens_and_slots() {
     let server = serve(settings(), Peer::default());
-    assert_eq!(server.post("/detokenize", &json!({ "tokens": [104, 105] })).json(), json!({ "content": "hi" }));
+    assert_eq!(
+        server.post("/detokenize", &json!({ "tokens": [104, 105] })).json(),
+        json!({ "content": "hi" })
+    );
     server.post("/detokenize", &json!({ "tokens": [400] })).fails(400, "tokens");
     server.post("/detokenize", &json!({ "tokens": "a" })).fails(400, "tokens \"a\"");
     let body = json!({ "messages": [{ "role": "user", "content": "hi" }], "chat_template_kwargs": { "enable_thinking": false } });
@@ -351,13 +469,20 @@ fn prompts_tokens_and_slots() {
     assert_eq!(server.post("/v1/chat/completions/input_tokens", &body).json()["input_tokens"], 2);
     assert_eq!(server.get("/v1/models/tiny.gguf").json()["id"], "tiny.gguf");
     server.get("/v1/models/other/name").fails(404, "other/name");
-    assert_eq!(server.post("/slots/0?action=erase", &json!({})).json(), json!({ "id_slot": 0, "n_erased": 12 }));
+    assert_eq!(
+        server.post("/slots/0?action=erase", &json!({})).json(),
+        json!({ "id_slot": 0, "n_erased": 12 })
+    );
     server.post("/slots/1?action=erase", &json!({})).fails(503, "answering");
     server.post("/slots/9?action=erase", &json!({})).fails(400, "from 0 to 1");
     server.post("/slots/0?action=save", &json!({})).fails(501, "segments");
     server.post("/slots/0", &json!({})).fails(400, "action");
     for path in ["/v1/embeddings", "/embedding", "/infill", "/rerank"] {
         let reply = server.post(path, &json!({}));
-        assert_eq!((reply.status, &reply.json()["error"]["type"]), (501, &json!("not_supported_error")), "{path}");
+        assert_eq!(
+            (reply.status, &reply.json()["error"]["type"]),
+            (501, &json!("not_supported_error")),
+            "{path}"
+        );
     }
 }

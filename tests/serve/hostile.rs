@@ -99,8 +99,16 @@ fn objects() -> Vec<(u16, &'static str, Value)> {
         (400, "functions", with("functions", json!([{ "name": "rm" }]))),
         (400, "tool_choice", with("tool_choice", json!({ "type": "function" }))),
         (400, "modalities", with("modalities", json!(["audio"]))),
-        (400, "messages[0].tool_calls[0].function", json!({ "messages": [{ "role": "assistant", "tool_calls": [{}] }] })),
-        (400, "only the assistant", json!({ "messages": [{ "role": "tool", "content": "x", "tool_calls": [{}] }] })),
+        (
+            400,
+            "messages[0].tool_calls[0].function",
+            json!({ "messages": [{ "role": "assistant", "tool_calls": [{}] }] }),
+        ),
+        (
+            400,
+            "only the assistant",
+            json!({ "messages": [{ "role": "tool", "content": "x", "tool_calls": [{}] }] }),
+        ),
         // Grammars.
         (400, "grammar", with("grammar", json!(5))),
         (400, "--max-grammar-bytes", with("grammar", json!("x".repeat(100_000)))),

@@ -54,9 +54,7 @@ fn logprobs(answer: &[crate::worker::protocol::Token], mut offset: usize) -> Val
 impl Writer for Completions {
     fn news(&mut self, index: u32, news: News<'_>, out: &mut Vec<Frame>) {
         let mut chunk = self.heading.object("text_completion");
-        let choice = |text: &str, logprobs: Option<Value>, finish: Option<&str>| {
-            json!([{ "text": text, "index": index, "logprobs": logprobs, "finish_reason": finish }])
-        };
+        let choice = |text: &str, logprobs: Option<Value>, finish: Option<&str>| json!([{ "text": text, "index": index, "logprobs": logprobs, "finish_reason": finish }]);
         let choices = match news {
             News::Text { text, delta, timings } => {
                 if let Some(timings) = timings {

@@ -107,7 +107,9 @@ fn translate(mut message: Fields, out: &mut Vec<Value>) -> Result<()> {
                 // OpenAI's form has no mark of an error: its text says so.
                 block.flag("is_error")?;
                 let (text, pictures) = result(block.value("content").unwrap_or_else(|| json!("")), &at)?;
-                out.push(json!({ "role": "tool", "tool_call_id": block.text("tool_use_id")?, "content": text }));
+                out.push(
+                    json!({ "role": "tool", "tool_call_id": block.text("tool_use_id")?, "content": text }),
+                );
                 parts.extend(pictures);
             }
             other => {
@@ -155,9 +157,7 @@ fn url(mut source: Fields) -> Result<String> {
     let (kind, data) = (source.text("type")?, source.text("data")?);
     let (media, url) = (source.text("media_type")?, source.text("url")?);
     match (kind.as_deref(), data, url) {
-        (Some("base64"), Some(data), _) => {
-            Ok(format!("data:{};base64,{data}", media.unwrap_or_default()))
-        }
+        (Some("base64"), Some(data), _) => Ok(format!("data:{};base64,{data}", media.unwrap_or_default())),
         (Some("url"), _, Some(url)) => Ok(url),
         _ => Err(Error::usage(format!("{at}: give base64 with data, or url with url"))),
     }

@@ -65,10 +65,17 @@ fn open(mut fields: Fields, defaults: &Defaults, heading: Heading, chat: bool) -
     let untouched = !chat && fields.flag("raw")? == Some(true);
     if untouched {
         if fields.has("system") {
-            return Err(Error::usage("system: raw leaves the template out, and with it the system text; write it into prompt"));
+            return Err(Error::usage(
+                "system: raw leaves the template out, and with it the system text; write it into prompt",
+            ));
         }
         let (requests, reply) = raw::read(fields, defaults)?;
-        return Ok(Opened { requests, reply, tools: None, writer: Box::new(Ollama::new(heading, reply, chat)) });
+        return Ok(Opened {
+            requests,
+            reply,
+            tools: None,
+            writer: Box::new(Ollama::new(heading, reply, chat)),
+        });
     }
     let read = body::read_fields(fields, defaults)?;
     let reply = read.1;

@@ -18,13 +18,24 @@ pub const DIALECT: Dialect = Dialect {
 fn open(mut fields: Fields, defaults: &Defaults, heading: Heading) -> Result<Opened> {
     // What the answer says again.
     let mut echo = Map::new();
-    for name in ["instructions", "max_output_tokens", "metadata", "temperature", "top_p", "tools", "tool_choice", "text"] {
+    for name in [
+        "instructions",
+        "max_output_tokens",
+        "metadata",
+        "temperature",
+        "top_p",
+        "tools",
+        "tool_choice",
+        "text",
+    ] {
         if let Some(value) = fields.peek(name) {
             echo.insert(name.into(), value.clone());
         }
     }
     if fields.has("prompt") {
-        return Err(Error::usage("prompt: templates of prompts are kept by OpenAI's servers only; give input"));
+        return Err(Error::usage(
+            "prompt: templates of prompts are kept by OpenAI's servers only; give input",
+        ));
     }
     fields.rename("max_output_tokens", "max_tokens")?;
     fields.rename("instructions", "system")?;
@@ -66,7 +77,9 @@ fn open(mut fields: Fields, defaults: &Defaults, heading: Heading) -> Result<Ope
 /// `{"type": kind, a, b}` as `{"type": kind, kind: {a, b}}`, where chat completions have the inner object.
 fn nested(value: Value, kind: &str) -> Value {
     match value {
-        Value::Object(mut map) if map.get("type").is_some_and(|found| found == kind) && !map.contains_key(kind) => {
+        Value::Object(mut map)
+            if map.get("type").is_some_and(|found| found == kind) && !map.contains_key(kind) =>
+        {
             map.remove("type");
             json!({ "type": kind, kind: map })
         }
@@ -113,7 +126,10 @@ fn item(mut item: Fields, messages: &mut Vec<Value>) -> Result<()> {
             let output = match item.value("output") {
                 Some(Value::Array(parts)) => {
                     let parts = parts.into_iter().enumerate();
-                    parts.map(|(i, value)| part(value, &format!("{path}[{i}]"))).collect::<Result<Vec<_>>>()?.into()
+                    parts
+                        .map(|(i, value)| part(value, &format!("{path}[{i}]")))
+                        .collect::<Result<Vec<_>>>()?
+                        .into()
                 }
                 output => output.unwrap_or_default(),
             };
@@ -142,7 +158,9 @@ fn part(value: Value, at: &str) -> Result<Value> {
         }
         other => {
             let other: String = other.unwrap_or_default().chars().take(40).collect();
-            Err(Error::usage(format!("{at}.type: `{other}` is not understood; use input_text or input_image")))
+            Err(Error::usage(format!(
+                "{at}.type: `{other}` is not understood; use input_text or input_image"
+            )))
         }
     }
 }

@@ -110,7 +110,10 @@ impl Responses {
         let (value, id) = (item.value("in_progress"), item.id().to_owned());
         let message = matches!(item, Item::Message { .. });
         self.items.push(item);
-        self.event(json!({ "type": "response.output_item.added", "output_index": index, "item": value }), out);
+        self.event(
+            json!({ "type": "response.output_item.added", "output_index": index, "item": value }),
+            out,
+        );
         if message {
             self.event(
                 json!({ "type": "response.content_part.added", "item_id": id, "output_index": index,
@@ -127,10 +130,13 @@ impl Responses {
         let mut events = Vec::new();
         match item {
             Item::Message { text, .. } => {
-                events.push(json!({ "type": "response.output_text.done", "item_id": id, "output_index": index,
+                events
+                    .push(json!({ "type": "response.output_text.done", "item_id": id, "output_index": index,
                     "content_index": 0, "text": text, "logprobs": [] }));
-                events.push(json!({ "type": "response.content_part.done", "item_id": id, "output_index": index,
-                    "content_index": 0, "part": part(text) }));
+                events.push(
+                    json!({ "type": "response.content_part.done", "item_id": id, "output_index": index,
+                    "content_index": 0, "part": part(text) }),
+                );
             }
             Item::Call { arguments, name, .. } => {
                 events.push(json!({ "type": "response.function_call_arguments.done", "item_id": id,
@@ -194,7 +200,8 @@ impl Writer for Responses {
     fn end(&mut self, answers: &[Answer], out: &mut Vec<Frame>) {
         self.close(out);
         let response = self.response(answers.first());
-        let kind = if response["status"] == "incomplete" { "response.incomplete" } else { "response.completed" };
+        let kind =
+            if response["status"] == "incomplete" { "response.incomplete" } else { "response.completed" };
         let mut last = Map::new();
         last.insert("type".into(), kind.into());
         last.insert("response".into(), response);
@@ -221,7 +228,10 @@ impl Writer for Responses {
         let body = error.body();
         let error = json!({ "code": "server_error", "message": body["message"] });
         if self.sequence == 0 {
-            self.event(json!({ "type": "error", "code": body["type"], "message": body["message"], "param": null }), out);
+            self.event(
+                json!({ "type": "error", "code": body["type"], "message": body["message"], "param": null }),
+                out,
+            );
             return;
         }
         let mut response = self.response(None);

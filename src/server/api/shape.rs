@@ -54,7 +54,8 @@ mod tests {
 
     #[test]
     fn kinds() {
-        for (code, kind) in [(400, "invalid_request_error"), (401, "authentication_error"), (503, "overloaded_error")]
+        for (code, kind) in
+            [(400, "invalid_request_error"), (401, "authentication_error"), (503, "overloaded_error")]
         {
             let error = json!({ "code": code, "message": "why", "type": "x" });
             assert_eq!(anthropic(&error)["error"], json!({ "type": kind, "message": "why" }));

@@ -84,7 +84,11 @@ fn bury(inner: &Inner, death: &Death) {
         .iter()
         .filter_map(|pending| match pending {
             Pending::AnswerStream { fingerprint, suspect, .. } => Some((*fingerprint, *suspect)),
-            Pending::Tokens(_) | Pending::Text(_) | Pending::Prompt(_) | Pending::Erased(_) | Pending::Status(_) => None,
+            Pending::Tokens(_)
+            | Pending::Text(_)
+            | Pending::Prompt(_)
+            | Pending::Erased(_)
+            | Pending::Status(_) => None,
         })
         .collect();
     lock(&inner.suspects).blame(&running, death, Instant::now());
