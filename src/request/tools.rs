@@ -89,7 +89,11 @@ fn tool(i: usize, value: Value) -> Result<Tool> {
         None => json!({ "type": "object", "properties": {} }),
         Some(schema @ Value::Object(_)) => schema,
         Some(other) => {
-            return Err(wrong(&function.path("parameters"), &other, "a JSON schema, which must be an object"));
+            return Err(wrong(
+                &function.path("parameters"),
+                &other,
+                "a JSON schema, which must be an object",
+            ));
         }
     };
     function.close(&policy::TOOL)?;
