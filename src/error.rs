@@ -180,6 +180,7 @@ fields! {
     ContextSize "n_ctx",
     ChatTemplate "chat template",
     ImageMaxTokens "limit of tokens per picture",
+    MicroBatch "the micro-batch",
     VideoFrames "number of video frames",
     MaxPrompt "text of a request",
     MaxImages "pictures of a request",

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use served::Served;
 
 /// Type, what its text model is, and whether that merges.
-const TYPES: [(&str, &str, bool); 14] = [
+const TYPES: [(&str, &str, bool); 17] = [
     ("qwen3vl_merger", "qwen3vl", false),
     ("gemma3", "gemma3", false),
     ("internvl", "qwen2", true),
@@ -31,6 +31,9 @@ const TYPES: [(&str, &str, bool); 14] = [
     ("kimik25", "llama", true),
     ("nemotron_v2_vl", "llama", true),
     ("ling3vl", "llama", true),
+    ("glm4v", "llama", true),
+    ("llama4", "llama", true),
+    ("gemma4v", "llama", true),
 ];
 
 fn name(kind: &str) -> String {
@@ -159,6 +162,7 @@ fn what_cannot_run_is_named() {
         let args = ["run", "-m", &text, "-mm", &named(kind), "-p", "hi"].map(str::to_owned);
         illava(&args).fails(1, part);
     }
+    ask("projector-gemma3", &["-ub", "3"]).fails(1, "start with as many (-ub 4)");
     // A text model that is not its own.
     let (text, projector) =
         (model("projector-pixtral", "text.gguf"), model("projector-idefics3", "mmproj.gguf"));

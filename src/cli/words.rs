@@ -35,6 +35,7 @@ pub(super) fn flag(field: Field) -> &'static str {
         Field::ContextSize => "-c",
         Field::ChatTemplate => "--chat-template",
         Field::ImageMaxTokens => "--image-max-tokens",
+        Field::MicroBatch => "-ub",
         Field::VideoFrames => "--video-frames",
         Field::MaxPrompt
         | Field::MaxImages
@@ -48,7 +49,11 @@ pub(super) fn flag(field: Field) -> &'static str {
 /// A line of `batch` has a body's names; the program that answers it has flags.
 pub(super) fn line(field: Field) -> &'static str {
     match field {
-        Field::ContextSize | Field::ChatTemplate | Field::ImageMaxTokens | Field::VideoFrames => flag(field),
+        Field::ContextSize
+        | Field::ChatTemplate
+        | Field::ImageMaxTokens
+        | Field::MicroBatch
+        | Field::VideoFrames => flag(field),
         field => field.name(),
     }
 }

@@ -190,6 +190,17 @@ impl Context {
                 ),
             ));
         }
+        let most = self.n_ubatch() as usize;
+        let spans = rows.two_ways.iter().filter_map(|&i| rows.spans.get(i));
+        if let Some((_, len, _)) = spans.into_iter().find(|(_, len, _)| *len > most) {
+            return Err(Error::new(
+                Kind::Model,
+                format!(
+                    "a picture of {len} tokens that attend to each other both ways: {most} are computed at once; start with as many ({} {len})",
+                    Field::MicroBatch
+                ),
+            ));
+        }
         let amounts = rows.spans.iter().map(|(_, _, r)| signed(r)).collect::<Result<Vec<_>>>()?;
         let spans = rows
             .spans
@@ -268,6 +279,11 @@ impl Context {
                 Err(Error::new(Kind::Native, format!("llama.cpp cannot decode {n} tokens ({reason})")))
             }
         }
+    }
+
+    fn n_ubatch(&self) -> u32 {
+        // SAFETY: the context is alive.
+        unsafe { sys::llama_n_ubatch(self.ptr.as_ptr()) }
     }
 
     fn n_batch(&self) -> u32 {

@@ -174,6 +174,7 @@ fn name(field: Field) -> &'static str {
         Field::ContextSize => "-c",
         Field::ChatTemplate => "--chat-template",
         Field::ImageMaxTokens => "--image-max-tokens",
+        Field::MicroBatch => "-ub",
         Field::MaxPrompt => "--max-prompt-bytes",
         Field::MaxImages => "--max-images",
         Field::MaxVideos => "--max-videos",
