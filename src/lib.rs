@@ -39,6 +39,8 @@ pub mod eval;
 #[doc(hidden)]
 pub mod explain;
 #[doc(hidden)]
+pub mod file;
+#[doc(hidden)]
 pub mod gbnf;
 #[doc(hidden)]
 pub mod hub;

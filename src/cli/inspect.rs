@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::flags::InspectFlags;
 use super::{model_files, output, settings};
 use crate::error::{Error, Kind, Result};
+use crate::file;
 use crate::media::policy::Limits;
 use crate::pair::{Asked, Inspection, PictureFacts, PresetFacts, ProjectorFacts, TypeShare};
 use crate::report::{self, Report};
@@ -51,7 +52,7 @@ fn size(text: &str) -> Result<(u32, u32)> {
 
 fn read(path: &Path) -> Result<Report> {
     let failed = |reason: String| Error::new(Kind::File, format!("{}: {reason}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let text = file::text(path).map_err(|error| failed(error.to_string()))?;
     serde_json::from_str(&text)
         .map_err(|error| failed(format!("not a report of `illava run --report` ({error})")))
 }

@@ -10,6 +10,7 @@ use super::flags::Cli;
 use super::serve_flags::{LimitFlags, ServeFlags};
 use super::{argv, handed_on};
 use crate::error::{Error, Kind, Result};
+use crate::file;
 use crate::request;
 use crate::server::client::{Patience, Program};
 use crate::server::settings::{Access, Bounds, MediaAccess};
@@ -141,7 +142,7 @@ fn keys(given: &[String], file: Option<&Path>) -> Result<Vec<String>> {
         ));
     }
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
+        let text = file::text(path)
             .map_err(|error| Error::new(Kind::File, format!("{}: {error}", path.display())))?;
         let before = keys.len();
         keys.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));

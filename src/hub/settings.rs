@@ -89,7 +89,7 @@ impl Settings {
             None => hf_home.clone()?.join("hub"),
         };
         let file = set("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(hf_home.ok()?.join("token")));
-        let token = set("HF_TOKEN").or_else(|| std::fs::read_to_string(file?).ok());
+        let token = set("HF_TOKEN").or_else(|| crate::file::text(&file?).ok());
         Ok(Self {
             endpoint: endpoint(set("HF_ENDPOINT").as_deref())?,
             token: token.map(|text| Token::new(&text)).filter(|token| !token.0.is_empty()),

@@ -1,6 +1,5 @@
 //! Where requests come from: a file of lines, or pictures.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use serde_json::Value;
 use super::pictures::{self, Found, unreadable};
 use super::record::{Line, parse, record};
 use crate::error::{Error, Kind, Result};
+use crate::file;
 use crate::media;
 use crate::request::Defaults;
 
@@ -36,7 +36,7 @@ pub(super) fn open(paths: &[PathBuf], recursive: bool, defaults: Defaults) -> Re
     if path.is_dir() || media::is_picture(path) {
         return pictures(paths, recursive, defaults);
     }
-    let open = || File::open(path).map_err(|error| unreadable(path, &error));
+    let open = || file::open(path).map_err(|error| unreadable(path, &error));
     let count = || -> Result<u64> {
         let lines = BufReader::new(open()?).split(b'\n');
         Ok(lines.filter(|line| line.as_ref().is_ok_and(|line| !blank(line))).count() as u64)

@@ -12,7 +12,6 @@ mod tests;
 mod tiff;
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
@@ -21,6 +20,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
 use super::policy::Limits;
 use crate::error::{Error, Kind, Result};
+use crate::file;
 use format::Format;
 
 /// An upright 8-bit RGB picture.
@@ -52,12 +52,8 @@ const ANIMATED: &str = "only the first of its frames is shown";
 /// [`Kind::File`] if it cannot be read, [`Kind::Media`] if it is no picture or over a limit.
 pub fn open(path: &Path, limits: &Limits) -> Result<Pixels> {
     let name = path.display().to_string();
-    let unreadable = |error: std::io::Error| Error::new(Kind::File, format!("{name}: {}", reason(&error)));
-    let file = File::open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    if metadata.is_dir() {
-        return Err(Error::new(Kind::File, format!("{name}: is a folder; give a picture file")));
-    }
+    let unreadable = |error: std::io::Error| Error::new(Kind::File, format!("{name}: {error}"));
+    let file = file::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     file.take(limits.max_bytes + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     decode(&bytes, &name, limits)
@@ -73,18 +69,9 @@ pub fn is_picture(path: &Path) -> bool {
         return true;
     }
     let mut head = Vec::new();
-    // A pipe or a device has no first bytes to spare.
-    path.metadata().is_ok_and(|metadata| metadata.is_file())
-        && File::open(path).and_then(|file| file.take(4096).read_to_end(&mut head)).is_ok()
+    // A pipe has no first bytes to spare.
+    file::regular(path).and_then(|file| file.take(4096).read_to_end(&mut head)).is_ok()
         && format::is_picture(&head)
-}
-
-fn reason(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "no such file".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
-    }
 }
 
 /// Decodes `bytes`; `name` stands for them in messages.
