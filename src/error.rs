@@ -177,7 +177,14 @@ fields! {
     JsonSchema "json_schema",
     TopLogprobs "top_logprobs",
     // Of the program that answers.
+    Repository "repository",
+    TextModel "text model",
+    Projector "projector",
     ContextSize "n_ctx",
+    Slots "number of slots",
+    CacheTypeK "type of the K cache",
+    CacheTypeV "type of the V cache",
+    FlashAttention "flash attention",
     ChatTemplate "chat template",
     ImageMaxTokens "limit of tokens per picture",
     MicroBatch "the micro-batch",
@@ -188,6 +195,9 @@ fields! {
     MaxGrammar "size of a grammar",
     MaxDepth "depth of a body",
     MaxChoices "choices of a request",
+    // Of an evaluation.
+    Metric "metric",
+    Log "log",
 }
 
 /// Writes a mark that [`Error::worded`] replaces by a name.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::CacheLayout;
-use crate::error::{Error, Result};
+use crate::error::{Error, Field, Result};
 use crate::pair::Facts;
 use crate::schedule::{Choice, MergeFlag, Plan, Preset, Recommended, Schedule, Shape, select};
 
@@ -51,9 +51,11 @@ pub fn shared_layout(facts: &Facts, default: &Schedule, sizes: Sizes) -> Result<
     };
     if slot < 2 {
         return Err(Error::usage(format!(
-            "-c {}: {slots} slots (-np) leave each {slot} cells; give at least {}",
+            "{} {}: {slots} slots leave each {slot} cells; give at least {}, or a smaller {}",
+            Field::ContextSize,
             sizes.cells.unwrap_or(0),
-            slots * 2
+            slots * 2,
+            Field::Slots
         )));
     }
     let plan = Plan::new(default, &facts.shape, &[facts.shape.vit_tokens])
@@ -78,22 +80,11 @@ pub fn shared_layout(facts: &Facts, default: &Schedule, sizes: Sizes) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::{Amount, HalfSchedule};
+    use crate::schedule::{Amount, HalfSchedule, so400m};
 
     #[test]
     fn the_presets_and_the_default() {
-        let shape = Shape {
-            vit_layers: 27,
-            vit_layers_run: 26,
-            vit_tokens: 729,
-            group: 1,
-            vit_can_merge: true,
-            llm_layers: 28,
-            llm_can_merge: true,
-            is_qwen2vl: false,
-            widths: (1152, 896),
-            class_token: false,
-        };
+        let shape = so400m();
         let own =
             Schedule { decoder: HalfSchedule { steps: vec![(5, Amount::Keep(0.5))] }, ..Schedule::default() };
         assert_eq!(servable_layers(&own, &shape, None), [2, 5, 6, 7, 8]);

@@ -2,7 +2,7 @@
 
 use super::{Measured, Outcome, Sample};
 use crate::answer::{Engine, Generation, Session};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 use crate::prompt::{Message, Part, Role};
 use crate::report::{self, Report};
 use crate::schedule::Subject;
@@ -76,8 +76,10 @@ impl Work<'_> {
             return Err(Error::new(
                 Kind::Context,
                 format!(
-                    "only {} of {} tokens of the answer fit the model's context: ask for fewer (-n)",
-                    report.tokens.generated, self.answer
+                    "only {} of {} tokens of the answer fit the model's context: ask for fewer ({})",
+                    report.tokens.generated,
+                    self.answer,
+                    Field::MaxTokens
                 ),
             ));
         }

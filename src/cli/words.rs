@@ -32,11 +32,20 @@ pub(super) fn flag(field: Field) -> &'static str {
         Field::Grammar => "--grammar",
         Field::JsonSchema => "--json-schema",
         Field::TopLogprobs => "--n-probs",
+        Field::Repository => "-hf",
+        Field::TextModel => "-m",
+        Field::Projector => "-mm",
         Field::ContextSize => "-c",
+        Field::Slots => "-np",
+        Field::CacheTypeK => "-ctk",
+        Field::CacheTypeV => "-ctv",
+        Field::FlashAttention => "-fa",
         Field::ChatTemplate => "--chat-template",
         Field::ImageMaxTokens => "--image-max-tokens",
         Field::MicroBatch => "-ub",
         Field::VideoFrames => "--video-frames",
+        Field::Metric => "--metric",
+        Field::Log => "--log",
         Field::MaxPrompt
         | Field::MaxImages
         | Field::MaxVideos
@@ -49,7 +58,14 @@ pub(super) fn flag(field: Field) -> &'static str {
 /// A line of `batch` has a body's names; the program that answers it has flags.
 pub(super) fn line(field: Field) -> &'static str {
     match field {
-        Field::ContextSize
+        Field::Repository
+        | Field::TextModel
+        | Field::Projector
+        | Field::ContextSize
+        | Field::Slots
+        | Field::CacheTypeK
+        | Field::CacheTypeV
+        | Field::FlashAttention
         | Field::ChatTemplate
         | Field::ImageMaxTokens
         | Field::MicroBatch

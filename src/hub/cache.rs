@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::listing::{Checksum, File, Listed, is_hex};
 use super::name::Repo;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 
 #[derive(Debug, Clone)]
 pub(super) struct Cache {
@@ -176,8 +176,9 @@ fn enough(repo: &str, root: &Path, needed: u64, free: u64) -> Result<()> {
     Err(Error::new(
         Kind::File,
         format!(
-            "-hf {repo}: needs {needed} more bytes, {} has {free} free; make room, or name another folder with HF_HUB_CACHE",
-            root.display()
+            "{hf} {repo}: needs {needed} more bytes, {} has {free} free; make room, or name another folder with HF_HUB_CACHE",
+            root.display(),
+            hf = Field::Repository
         ),
     ))
 }

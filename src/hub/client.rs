@@ -12,7 +12,7 @@ use url::Url;
 use super::listing::{self, Listed};
 use super::name::Repo;
 use super::settings::Settings;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 
 /// A list of files beyond this is no list of files.
 const LISTING_BYTES: u64 = 32 << 20;
@@ -84,8 +84,12 @@ impl Client {
             .read_to_end(&mut json)
             .map_err(|error| self.lost(&ureq::Error::Io(error)))?;
         listing::read(&json).map_err(|reason| {
-            let line =
-                format!("-hf {}: {} answered with {reason}; is HF_ENDPOINT right?", self.repo, self.endpoint);
+            let line = format!(
+                "{hf} {}: {} answered with {reason}; is HF_ENDPOINT right?",
+                self.repo,
+                self.endpoint,
+                hf = Field::Repository
+            );
             Failure { error: Error::new(Kind::File, line), unreachable: false, passing: false }
         })
     }
@@ -105,8 +109,9 @@ impl Client {
         let response = self.get(&url, Some(from)).map_err(|error| self.lost(&error))?;
         let other_size = |found: u64| {
             let line = format!(
-                "-hf {}: {path} has {found} bytes where the repository lists {size}; try again later, or another mirror",
-                self.repo
+                "{hf} {}: {path} has {found} bytes where the repository lists {size}; try again later, or another mirror",
+                self.repo,
+                hf = Field::Repository
             );
             Failure { error: Error::new(Kind::File, line), unreachable: false, passing: false }
         };
@@ -168,8 +173,9 @@ impl Client {
             other => other.to_string(),
         };
         let line = format!(
-            "-hf {}: {host} cannot be reached ({reason}); check the network, or HF_ENDPOINT",
-            self.repo
+            "{hf} {}: {host} cannot be reached ({reason}); check the network, or HF_ENDPOINT",
+            self.repo,
+            hf = Field::Repository
         );
         let passing =
             !matches!(error, ureq::Error::HostNotFound | ureq::Error::BadUri(_) | ureq::Error::Tls(_));
@@ -206,7 +212,7 @@ impl Client {
             _ => format!("{} answered {status}; try again later", self.endpoint),
         };
         Failure {
-            error: Error::new(Kind::File, format!("-hf {repo}: {what}{line}")),
+            error: Error::new(Kind::File, format!("{hf} {repo}: {what}{line}", hf = Field::Repository)),
             unreachable: false,
             passing: status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS,
         }

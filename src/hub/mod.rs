@@ -17,7 +17,7 @@ use std::path::PathBuf;
 pub use name::Repo;
 pub use settings::{Patience, Settings, Token};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 use cache::Cache;
 use client::Client;
 use listing::Listed;
@@ -65,12 +65,7 @@ pub enum Step<'a> {
 pub fn fetch(request: &Request, settings: &Settings, watch: &mut dyn FnMut(Step<'_>)) -> Result<Found> {
     let cache = Cache::new(&settings.cache, &request.repo);
     if settings.offline {
-        return from_cache(
-            request,
-            &cache,
-            "offline, and not in the cache; run once without --offline",
-            None,
-        );
+        return from_cache(request, &cache, "offline, and not in the cache; run once online", None);
     }
     let client = Client::new(settings, &request.repo)?;
     let listed = match client.list() {
@@ -98,7 +93,7 @@ fn from_cache(request: &Request, cache: &Cache, missing: &str, remark: Option<St
         return Err(Error::new(
             Kind::File,
             match &remark {
-                None => format!("-hf {}: {missing}", request.repo),
+                None => format!("{} {}: {missing}", Field::Repository, request.repo),
                 Some(_) => missing.to_owned(),
             },
         ));
@@ -113,8 +108,9 @@ fn choose(request: &Request, names: &[&str], place: &str) -> Result<Picked> {
         file: request.file.as_deref(),
         mmproj: request.mmproj,
     };
-    pick::pick(names, wanted)
-        .map_err(|reason| Error::new(Kind::File, format!("-hf {}: {place} {reason}", request.repo)))
+    pick::pick(names, wanted).map_err(|reason| {
+        Error::new(Kind::File, format!("{} {}: {place} {reason}", Field::Repository, request.repo))
+    })
 }
 
 fn found(picked: &Picked, cache: &Cache, listed: &Listed, remark: Option<String>) -> Found {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Field, Result};
 
 /// A model repository and the quantisation asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,9 @@ impl Repo {
             Some((user, name)) if plain(user) && plain(name) && quant.is_none_or(plain) => {
                 Ok(Self { user: user.into(), name: name.into(), quant: quant.map(Into::into) })
             }
-            _ => Err(Error::usage(format!("-hf {text}: give user/repo or user/repo:quant"))),
+            _ => {
+                Err(Error::usage(format!("{} {text}: give user/repo or user/repo:quant", Field::Repository)))
+            }
         }
     }
 }

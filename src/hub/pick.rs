@@ -39,7 +39,7 @@ pub fn pick(names: &[&str], wanted: Wanted<'_>) -> Result<Picked, String> {
     let text = shards(names, first)?;
     let mmproj = match wanted.mmproj {
         true => Some(mmproj(names, names[first]).ok_or_else(|| {
-            "has no image projector (a GGUF file with mmproj in its name); give one with -mm".to_owned()
+            "has no image projector (a GGUF file with mmproj in its name); give one beside it".to_owned()
         })?),
         false => None,
     };

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::generation::{Fit, Generation, Told};
 use super::{KvShape, header};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 use crate::media::video::Sampling;
 use crate::native::{Gguf, VisionInfo};
 use crate::prompt::Family;
@@ -101,7 +101,11 @@ impl Pair {
         if arch == "clip" {
             return Err(kind_of_file(
                 text,
-                "an image projector, not a text model; give it with -mm, and the text model with -m",
+                &format!(
+                    "an image projector, not a text model; give it as {}, and the text model as {}",
+                    Field::Projector,
+                    Field::TextModel
+                ),
             ));
         }
         if arch.is_empty() {
@@ -266,7 +270,11 @@ fn check_kind(path: &Path, file: &Gguf) -> Result<()> {
     if file.string("general.architecture").unwrap_or_default() != "clip" {
         return Err(kind_of_file(
             path,
-            "no image projector; give the mmproj file with -mm, and the text model with -m",
+            &format!(
+                "no image projector; give the mmproj file as {}, and the text model as {}",
+                Field::Projector,
+                Field::TextModel
+            ),
         ));
     }
     if file.string("clip.projector_type").is_none() && file.string("clip.vision.projector_type").is_none() {

@@ -1,6 +1,6 @@
 //! How large a KV cache is, from the model's numbers alone.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 use crate::native::{Gguf, KvType};
 
 /// Elements of K and V that one token has in each layer.
@@ -47,16 +47,16 @@ impl KvShape {
     pub fn bytes(&self, from: u32, to: u32, k: KvType, v: KvType) -> Result<u64> {
         let layers = self.heads.get(from as usize..to as usize).unwrap_or_default();
         layers.iter().try_fold(0, |sum, heads| {
-            let row = |kind: KvType, length: u64, flag: &str| {
+            let row = |kind: KvType, length: u64, field: Field| {
                 // Blocks must not reach across heads.
                 length.is_multiple_of(kind.block()).then(|| kind.row_bytes(length * heads)).flatten().ok_or_else(|| {
                     Error::new(
                         Kind::Model,
-                        format!("{flag} {}: its blocks hold {} elements, this model's heads {length}; choose f16", kind.name(), kind.block()),
+                        format!("{field} {}: its blocks hold {} elements, this model's heads {length}; choose f16", kind.name(), kind.block()),
                     )
                 })
             };
-            Ok(sum + row(k, self.key_length, "-ctk")? + row(v, self.value_length, "-ctv")?)
+            Ok(sum + row(k, self.key_length, Field::CacheTypeK)? + row(v, self.value_length, Field::CacheTypeV)?)
         })
     }
 }
@@ -73,6 +73,8 @@ mod tests {
         assert_eq!(shape.bytes(2, 24, KvType::F16, KvType::F16).unwrap(), 11 << 10);
         assert_eq!(shape.bytes(0, 1, KvType::Q8_0, KvType::Q4_0).unwrap(), 4 * 34 + 4 * 18);
         let narrow = KvShape::new(vec![4; 2], 24, 24);
-        assert!(narrow.bytes(0, 2, KvType::Q8_0, KvType::F16).unwrap_err().to_string().contains("-ctk q8_0"));
+        assert!(
+            narrow.bytes(0, 2, KvType::Q8_0, KvType::F16).unwrap_err().to_string().contains("K cache q8_0")
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::facts::family;
 use super::{Facts, Pair, TextSide};
-use crate::error::{Error, Result};
+use crate::error::{Error, Field, Result};
 use crate::native::{
     ChatSetup, FlashAttention, KvType, LoadOptions, TextModel, VisionInfo, VisionOptions, Weights,
 };
@@ -141,8 +141,10 @@ fn check_cache_types(pair: &Pair, settings: &LoadSettings) -> Result<()> {
     pair.kv.bytes(0, pair.n_layer, settings.type_k, settings.type_v)?;
     if settings.type_v.is_quantised() && settings.flash_attention == FlashAttention::Off {
         return Err(Error::usage(format!(
-            "-ctv {}: a quantised V cache needs flash attention; leave out -fa off",
-            settings.type_v.name()
+            "{} {}: a quantised V cache needs flash attention; do not switch off {}",
+            Field::CacheTypeV,
+            settings.type_v.name(),
+            Field::FlashAttention
         )));
     }
     Ok(())
@@ -159,7 +161,11 @@ pub(super) fn template(
         (None, Some(own)) => own,
         (None, None) => {
             let detected = Detected::of(|_| chat.has_chatml_marks, chat.grouped_queries);
-            remarks.push(format!("{}: no chat template in the file, using {} by its vocabulary; --chat-template chooses another", path.display(), detected.name()));
+            remarks.push(format!(
+                "{}: no chat template in the file, using {} by its vocabulary; another can be given",
+                path.display(),
+                detected.name()
+            ));
             detected.name()
         }
     };

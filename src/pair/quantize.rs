@@ -68,8 +68,7 @@ fn check(input: &Path) -> Result<()> {
     let refused = |what: String| Error::new(Kind::File, format!("{}: {what}", input.display()));
     if file.string("general.architecture").as_deref() == Some("clip") {
         return Err(refused(
-            "is an image projector, which this does not quantise; choose its type with convert.py's --tower-type"
-                .to_owned(),
+            "is an image projector, which this does not quantise; the converter chooses its type".to_owned(),
         ));
     }
     let coarse = file.types().into_iter().find(|share| !is_fine(&share.name));

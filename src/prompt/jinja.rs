@@ -7,7 +7,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, ErrorKind, Value};
 
-use super::json;
+use super::json::{self, invalid};
 use super::python_methods::python_method;
 
 /// Instructions one rendering may take: a thousand times those of a long conversation.
@@ -68,10 +68,6 @@ fn tojson(value: &Value, given: Option<Value>, kwargs: Kwargs) -> Rendered {
     kwargs.assert_all_used()?;
     let style = json::Style { ascii, indent, separators, sort_keys };
     json::dumps(value, &style).map(Value::from)
-}
-
-pub(super) fn invalid(message: String) -> minijinja::Error {
-    minijinja::Error::new(ErrorKind::InvalidOperation, message)
 }
 
 /// `source` with `{% generation %}` blocks, which only mark the text that is trained on, as scopes of their own.

@@ -5,8 +5,6 @@ use std::fmt::Write;
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
-use super::jinja::invalid;
-
 /// Depth that Python's writer reaches before it gives up, in round numbers.
 const MAX_DEPTH: usize = 128;
 
@@ -115,4 +113,8 @@ fn write_string(out: &mut String, text: &str, ascii: bool) {
         }
     }
     out.push('"');
+}
+/// The error of a call that a template makes wrongly.
+pub(super) fn invalid(message: String) -> minijinja::Error {
+    minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, message)
 }

@@ -3,7 +3,7 @@
 use minijinja::value::{ValueKind, from_args};
 use minijinja::{Error, State, Value};
 
-use super::jinja::invalid;
+use super::json::invalid;
 
 /// Longest text that padding makes.
 const MAX_WIDTH: usize = 1 << 20;

@@ -10,7 +10,7 @@ use super::marked::Marked;
 use super::system::folded;
 use super::tools::told;
 use super::{CallForm, Family, Message, Part, Piece, Role, Tools, marks};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 
 /// A template longer than this is no chat template; the longest published ones are below 20 KiB.
 const MAX_SOURCE: usize = 256 << 10;
@@ -61,8 +61,9 @@ impl Template {
             return Err(Error::new(
                 Kind::Prompt,
                 format!(
-                    "the chat template has {} bytes, the limit is {MAX_SOURCE}; give another with --chat-template",
-                    source.len()
+                    "the chat template has {} bytes, the limit is {MAX_SOURCE}; give another ({})",
+                    source.len(),
+                    Field::ChatTemplate
                 ),
             ));
         }
@@ -147,9 +148,7 @@ impl Template {
                 }
             }
         }
-        Err(first_error.unwrap_or_else(|| {
-            Error::new(Kind::Prompt, "the chat template shows no picture; give another with --chat-template")
-        }))
+        Err(first_error.unwrap_or_else(|| unfit("shows no picture")))
     }
 
     fn render_as(&self, given: Conversation<'_>, family: Family, style: Style) -> Result<Vec<Piece>> {
@@ -185,8 +184,9 @@ impl Template {
             return Err(Error::new(
                 Kind::Prompt,
                 format!(
-                    "the chat template wrote {} bytes; give another with --chat-template",
-                    rendered.len()
+                    "the chat template wrote {} bytes; give another ({})",
+                    rendered.len(),
+                    Field::ChatTemplate
                 ),
             ));
         }
@@ -210,7 +210,7 @@ impl Template {
 fn cut_behind_the_last_word(rendered: &mut String) -> Result<()> {
     let at = rendered
         .rfind(marks::END)
-        .ok_or_else(|| lost("no place for the last message, which is to be continued"))?;
+        .ok_or_else(|| unfit("has no place for the last message, which is to be continued"))?;
     let kept = rendered[at + marks::END.len()..].starts_with(' ');
     rendered.truncate(at);
     if !kept {
@@ -231,7 +231,7 @@ fn place_images(pieces: Vec<Piece>, family: Family, images: &[usize]) -> Result<
         while let Some((at, placeholder)) =
             family.placeholders().iter().filter_map(|p| Some((text.find(p)?, *p))).min_by_key(|(at, _)| *at)
         {
-            let number = next.next().ok_or_else(|| lost("a place for more pictures than were given"))?;
+            let number = next.next().ok_or_else(|| unfit("has a place for more pictures than were given"))?;
             if at > 0 {
                 out.push(Piece::Template(text[..at].to_owned()));
             }
@@ -245,8 +245,8 @@ fn place_images(pieces: Vec<Piece>, family: Family, images: &[usize]) -> Result<
     Ok(out)
 }
 
-fn lost(what: &str) -> Error {
-    Error::new(Kind::Prompt, format!("the chat template has {what}; give another with --chat-template"))
+fn unfit(what: &str) -> Error {
+    Error::new(Kind::Prompt, format!("the chat template {what}; give another ({})", Field::ChatTemplate))
 }
 
 /// Every text and picture must have come through once, or the model would answer another question.
@@ -254,12 +254,12 @@ fn check_complete(pieces: &[Piece], texts: &[&String], images: &[usize]) -> Resu
     let seen_images: Vec<usize> =
         pieces.iter().filter_map(|p| if let Piece::Image(n) = p { Some(*n) } else { None }).collect();
     if seen_images != images {
-        return Err(lost("no place for the pictures"));
+        return Err(unfit("has no place for the pictures"));
     }
     let seen: Vec<&String> =
         pieces.iter().filter_map(|p| if let Piece::Plain(t) = p { Some(t) } else { None }).collect();
     if seen.len() < texts.len() || texts.iter().any(|text| !seen.contains(text)) {
-        return Err(lost("no place for the text"));
+        return Err(unfit("has no place for the text"));
     }
     Ok(())
 }
@@ -270,7 +270,7 @@ fn failed(error: &minijinja::Error) -> Error {
     } else {
         error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
     };
-    Error::new(Kind::Prompt, format!("the chat template fails ({reason}); give another with --chat-template"))
+    unfit(&format!("fails ({reason})"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Rendered pieces to token ids.
 
 use super::Piece;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 
 /// What this module needs of a vocabulary.
 pub trait Tokenizer {
@@ -51,7 +51,7 @@ pub fn tokenize(pieces: &[Piece], tokenizer: &dyn Tokenizer) -> Result<Vec<Chunk
     out.flush();
     let mut chunks = out.chunks;
     if chunks.is_empty() {
-        return Err(Error::new(Kind::Prompt, "the prompt is empty; give one with -p"));
+        return Err(Error::new(Kind::Prompt, format!("the prompt is empty; give one ({})", Field::Prompt)));
     }
     if let Some(bos) = tokenizer.bos() {
         match chunks.first_mut() {

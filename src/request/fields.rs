@@ -175,7 +175,7 @@ impl Fields {
     /// # Errors
     /// Kind `Usage` that names the first field that was not read.
     pub fn all_read(self) -> Result<()> {
-        self.close(&super::policy::NOTHING)
+        self.close(&Policy { neutral: &[], unsupported: &[] })
     }
 
     /// # Errors
@@ -239,6 +239,35 @@ pub(super) fn wrong(path: &str, value: &Value, wanted: &str) -> Error {
         shown.push_str("...");
     }
     Error::usage(format!("{path} {shown}: give {wanted}"))
+}
+
+/// Whether arrays and objects of `text` stand in one another more than `limit` deep. Looks at brackets outside of
+/// strings: cheaper than finding out while values are being built.
+pub(super) fn deeper_than(text: &[u8], limit: usize) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > limit {
+                    return true;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
 }
 
 #[cfg(test)]

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::fields::{Fields, wrong};
-use super::json::deeper_than;
+use super::fields::{Fields, deeper_than, wrong};
 use super::{Bounds, policy};
 use crate::error::{Error, Field, Result};
 use crate::gbnf;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::fields::{Fields, whole, wrong};
+use super::fields::{Fields, deeper_than, whole, wrong};
 use super::{Bounds, Limits, Reference, Request, Sampling, check_logprobs, grammar, merge, messages, policy};
 use crate::error::{Error, Field, Result};
 use crate::prompt::{Message, Role};
@@ -65,34 +65,6 @@ pub fn object(body: &[u8], depth: usize) -> Result<Map<String, Value>> {
         Ok(_) => Err(Error::usage("the JSON must be an object")),
         Err(error) => Err(Error::usage(format!("not JSON ({error})"))),
     }
-}
-
-/// Looks at brackets outside of strings: cheaper than finding out while values are being built.
-pub(super) fn deeper_than(text: &[u8], limit: usize) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in text {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'[' | b'{' => {
-                depth += 1;
-                if depth > limit {
-                    return true;
-                }
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    false
 }
 
 /// A body as a request, its pictures still references.

@@ -194,9 +194,6 @@ pub(super) const OPTIONS: Policy = Policy {
     unsupported: &[("mirostat", "0"), ("typical_p", "1"), ("tfs_z", "1"), ("draft_num_predict", "0")],
 };
 
-/// Of objects that are ours, and of those where nothing else is known.
-pub(super) const NOTHING: Policy = Policy { neutral: &[], unsupported: &[] };
-
 pub(super) const STREAM_OPTIONS: Policy =
     Policy { neutral: &["include_obfuscation", "continuous_usage_stats"], unsupported: &[] };
 

@@ -15,6 +15,8 @@ mod strategy;
 mod subject;
 
 pub use amount::{Amount, parse_amounts, parse_keeps, parse_layers};
+#[cfg(test)]
+pub(crate) use choice::tests::so400m;
 pub use choice::{Choice, Half, MergeFlag, Recommended, select};
 pub use plan::{Plan, Segment, Step, TilePlan, not_cut};
 pub use positions::Positions;

@@ -188,18 +188,8 @@ mod tests {
 
     #[test]
     fn merging_counts() {
-        let shape = Shape {
-            vit_layers: 4,
-            vit_layers_run: 4,
-            vit_tokens: 4,
-            group: 1,
-            vit_can_merge: true,
-            llm_layers: 4,
-            llm_can_merge: true,
-            is_qwen2vl: false,
-            class_token: false,
-            widths: (1152, 896),
-        };
+        let so400m = crate::schedule::so400m();
+        let shape = Shape { vit_layers: 4, vit_layers_run: 4, vit_tokens: 4, llm_layers: 4, ..so400m };
         let outline =
             Outline { processor: processor(Cutting::Square, None), patch: 14, shape: shape.clone() };
         let pixels = Pixels { width: 9, height: 9, rgb: vec![0; 243], remark: None };
