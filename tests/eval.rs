@@ -141,6 +141,32 @@ fn failures_are_listed_and_count_in_no_accuracy() {
 }
 
 #[test]
+fn answers_have_their_log_probabilities() {
+    let log = scratch("eval-probs.jsonl");
+    let _ = fs::remove_file(&log);
+    let asked = ["--set", "models/demo/questions.jsonl", "--limit", "2", "--merge", "off", "--n-probs", "2"];
+    eval(&DEMO, &asked).fails(2, "give --log too");
+    let outcome = eval(&DEMO, &[&asked[..], &["--log", &log]].concat());
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let text = fs::read_to_string(&log).unwrap();
+    for line in text.lines().skip(1) {
+        let record: Value = serde_json::from_str(line).unwrap();
+        let tokens = record["logprobs"].as_array().unwrap();
+        assert_eq!(tokens.len() as u64, record["cost"]["tokens"]["generated"].as_u64().unwrap(), "{record}");
+        for token in tokens {
+            // Greedy draws the most likely one.
+            assert_eq!(
+                (&token["top"][0]["id"], &token["top"][0]["logprob"]),
+                (&token["id"], &token["logprob"])
+            );
+            assert_eq!(token["top"].as_array().unwrap().len(), 2);
+        }
+    }
+    // Other answers than those of a log without them.
+    eval(&DEMO, &[&asked[..6], &["--log", &log]].concat()).fails(1, "another --log");
+}
+
+#[test]
 fn sets_that_are_none() {
     eval(&DEMO, &["--set", "README.md"]).fails(1, "give a .jsonl, .parquet or .tsv file");
     eval(&DEMO, &["--set", "no-such.jsonl"]).fails(1, "no-such.jsonl");

@@ -12,15 +12,20 @@ use crate::error::{Error, Kind, Result};
 use crate::eval::{self, Log, Metric, Runner, Set};
 use crate::pair::LoadSettings;
 use crate::plot::Format;
+use crate::request::check_logprobs;
 use crate::schedule::Subject;
 
 pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     let load = settings::load(&flags.model, None)?;
     let choice = settings::choice(&flags.merge)?;
+    if flags.n_probs.is_some() && flags.log.is_none() {
+        return Err(Error::usage("--n-probs: the numbers go into the log; give --log too"));
+    }
     let greedy = Generation::greedy(None);
     let how = Generation {
         limits: flags.ends.limits(Some(flags.predict))?,
         sampling: flags.penalties.over(greedy.sampling)?,
+        logprobs: flags.n_probs.map(check_logprobs).transpose()?,
         ..greedy
     };
     let plot = flags.plot.as_deref().map(|path| Ok((path, output::plot_format(path)?))).transpose()?;

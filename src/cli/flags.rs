@@ -171,6 +171,9 @@ pub struct EvalFlags {
     pub penalties: PenaltyFlags,
     #[command(flatten)]
     pub ends: StopFlags,
+    /// Log-probabilities of the answers' tokens into the log, with N alternatives each
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub n_probs: Option<u32>,
     /// Every answer, one JSON object a line; a call that was stopped goes on from it
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub log: Option<PathBuf>,

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
+use crate::answer::Token;
+use crate::error::{Error, Field, Kind, Result};
+use crate::file;
 use crate::report::{Bytes, Milliseconds, Tokens};
 
 /// One question under one schedule.
@@ -24,6 +26,9 @@ pub struct Record {
     pub failure: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
+    /// The answer's tokens, if log-probabilities were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logprobs: Vec<Token>,
 }
 
 /// What the answer took.
@@ -49,7 +54,7 @@ impl Log {
     /// [`Kind::File`] for a file that cannot be written, is no such log, or belongs to another run.
     pub fn open(path: &Path, run: &str) -> Result<Self> {
         let failed = |reason: String| Error::new(Kind::File, format!("{}: {reason}", path.display()));
-        let text = match std::fs::read_to_string(path) {
+        let text = match file::text(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(failed(error.to_string())),
@@ -63,11 +68,14 @@ impl Log {
             match known["run"].as_str() {
                 Some(known) if known == run => {}
                 Some(_) => {
-                    return Err(failed(
-                        "is of another model, question set or setting; give another --log".into(),
-                    ));
+                    return Err(failed(format!(
+                        "is of another model, question set or setting; give another {}",
+                        Field::Log
+                    )));
                 }
-                None => return Err(failed("is not a log of this command; give another --log".into())),
+                None => {
+                    return Err(failed(format!("is not a log of this command; give another {}", Field::Log)));
+                }
             }
         }
         for (i, line) in lines.enumerate() {
@@ -141,6 +149,7 @@ mod tests {
             answer: "a".into(),
             failure: mark.is_none().then(|| "why".into()),
             cost: None,
+            logprobs: Vec::new(),
         }
     }
 

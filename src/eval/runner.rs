@@ -60,6 +60,7 @@ impl Runner<'_> {
                         answer: String::new(),
                         failure: Some(error.to_string()),
                         cost: None,
+                        logprobs: Vec::new(),
                     },
                 };
                 told(done, &record);
@@ -109,6 +110,7 @@ impl Runner<'_> {
             answer: report.text,
             failure: None,
             cost: Some(Cost { tokens: report.tokens, ms: report.ms, bytes: report.bytes }),
+            logprobs: answer.tokens,
         })
     }
 }

@@ -140,6 +140,7 @@ pub(super) mod tests {
             answer: String::new(),
             failure: mark.is_none().then(|| "no such file".into()),
             cost: mark.map(|_| Cost { tokens: report.tokens, ms: report.ms, bytes: report.bytes }),
+            logprobs: Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{Item, Metric, PictureSource};
+use crate::file;
 
 #[derive(Deserialize)]
 struct Line {
@@ -76,7 +77,7 @@ impl From<Text> for String {
 }
 
 pub fn read(path: &Path) -> Result<(Vec<Item>, Metric), String> {
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let text = file::text(path).map_err(|error| error.to_string())?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut items = Vec::new();
     let mut metric = None;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Metric;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 use crate::media::{self, Pixels, policy};
 
 /// Where a question's picture is.
@@ -83,7 +83,11 @@ pub fn read(path: &Path, metric: Option<Metric>) -> Result<Set> {
     if metric == Metric::Choice
         && let Some(item) = items.iter().find(|item| item.options.is_empty() && !item.question.contains("A"))
     {
-        return Err(failed(format!("question {} has no options to choose from; give --metric", item.id)));
+        return Err(failed(format!(
+            "question {} has no options to choose from; give another {}",
+            item.id,
+            Field::Metric
+        )));
     }
     let name = path.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     Ok(Set { name, metric, items })

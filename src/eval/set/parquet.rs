@@ -5,11 +5,13 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row as ParquetRow};
 
 use super::columns::{self, Row};
 use super::{Item, Metric, PictureSource};
+use crate::file;
 
 struct Cells<'a>(HashMap<&'a str, &'a Field>);
 
@@ -47,9 +49,33 @@ fn named(row: &ParquetRow) -> HashMap<&str, &Field> {
 }
 
 pub fn read(path: &Path) -> Result<(Vec<Item>, Metric), String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
+    let file = file::regular(path).map_err(|error| error.to_string())?;
+    // The reader asserts in places where it could refuse.
+    std::panic::catch_unwind(|| rows(file))
+        .unwrap_or_else(|_| Err("not a readable parquet file (its reader gave up)".into()))
+}
+
+/// Whether every column chunk lies inside the file.
+fn is_inside(metadata: &ParquetMetaData, length: u64) -> bool {
+    let columns = metadata.row_groups().iter().flat_map(|group| group.columns());
+    columns.into_iter().all(|column| {
+        let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+        let end = start.checked_add(column.compressed_size());
+        start >= 0
+            && column.data_page_offset() >= 0
+            && column.compressed_size() >= 0
+            && column.num_values() >= 0
+            && end.is_some_and(|end| u64::try_from(end).is_ok_and(|end| end <= length))
+    })
+}
+
+fn rows(file: File) -> Result<(Vec<Item>, Metric), String> {
     let damaged = |error: parquet::errors::ParquetError| format!("not a readable parquet file ({error})");
+    let length = file.metadata().map_err(|error| error.to_string())?.len();
     let reader = SerializedFileReader::new(file).map_err(damaged)?;
+    if !is_inside(reader.metadata(), length) {
+        return Err("not a readable parquet file (its columns do not lie inside it)".into());
+    }
     let mut items = Vec::new();
     let mut metric = None;
     for (number, row) in reader.get_row_iter(None).map_err(damaged)?.enumerate() {

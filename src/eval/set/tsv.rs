@@ -10,6 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::columns::{self, Row};
 use super::{Item, Metric, PictureSource};
+use crate::file;
 
 struct Cells<'a> {
     columns: &'a HashMap<String, usize>,
@@ -29,8 +30,8 @@ impl Row for Cells<'_> {
 }
 
 pub fn read(path: &Path) -> Result<(Vec<Item>, Metric), String> {
-    let mut reader =
-        csv::ReaderBuilder::new().delimiter(b'\t').from_path(path).map_err(|error| error.to_string())?;
+    let file = file::open(path).map_err(|error| error.to_string())?;
+    let mut reader = csv::ReaderBuilder::new().delimiter(b'\t').from_reader(file);
     let header = reader.headers().map_err(|error| error.to_string())?;
     let columns: HashMap<String, usize> =
         header.iter().enumerate().map(|(i, name)| (name.to_owned(), i)).collect();
