@@ -1,8 +1,8 @@
 //! A request as every face makes it: an HTTP body, a line of `batch`, flags, a turn of the chat.
 //!
 //! All of them end in the same [`Request`] and ask the same bounds: [`Sampling::checked`], [`Limits::checked`],
-//! [`check_logprobs`], [`Grammar::checked`]; [`json::read`] is the one parser of bodies and lines. An error names a [`Field`], and the face that was asked writes its own name for it. Pure: nothing
-//! is opened, fetched or computed here.
+//! [`check_logprobs`], [`Grammar::checked`]; [`json::read`] is the one parser of bodies and lines. An error names a
+//! [`Field`], and the face that was asked writes its own name for it. Pure: nothing is opened, fetched or computed here.
 
 mod fields;
 mod grammar;
@@ -19,7 +19,7 @@ pub use fields::Fields;
 pub use grammar::Grammar;
 pub use json::{Defaults, Reply};
 pub use messages::Reference;
-pub use picture::Picture;
+pub use picture::{Picture, VideoPlan};
 pub use raw::Raw;
 pub use sampling::{Limits, Sampling, check_logprobs};
 pub use tools::grammar as grammar_of_calls;

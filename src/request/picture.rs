@@ -4,6 +4,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
+use crate::media::video::{Sampling, Video};
+
+/// The form in which a model takes a video.
+#[derive(Debug, Clone, Copy)]
+pub struct VideoPlan {
+    /// One span; otherwise each frame is a picture.
+    pub one_span: bool,
+    pub frames: Sampling,
+}
+
+impl VideoPlan {
+    /// A video that took `decode_ms` to read as the one span, or the pictures, that the model takes.
+    ///
+    /// # Errors
+    /// As [`Picture::video`].
+    pub fn pictures(&self, video: Video, decode_ms: f64) -> Result<Vec<Picture>> {
+        let frames: Vec<Pixels> = video.frames.into_iter().map(|frame| frame.pixels).collect();
+        if self.one_span {
+            return Ok(vec![Picture::video(frames, decode_ms)?.remarked(video.remark)]);
+        }
+        #[allow(clippy::cast_precision_loss)]
+        let share_ms = decode_ms / frames.len() as f64;
+        let remarks = std::iter::once(video.remark).chain(std::iter::repeat(None));
+        let frames = frames.into_iter().zip(remarks);
+        Ok(frames.map(|(pixels, remark)| Picture::new(pixels, share_ms).remarked(remark)).collect())
+    }
+}
 
 /// A decoded picture, or the frames of a video: what makes one span.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,14 +125,36 @@ impl Picture {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::video::Frame;
+
+    #[test]
+    fn a_video_as_its_model_takes_it() {
+        let frame = |first| Frame {
+            pixels: Pixels { width: 1, height: 1, rgb: vec![first; 3], remark: None },
+            seconds: 0.0,
+        };
+        let video = || Video {
+            name: "v".into(),
+            frames: vec![frame(1), frame(2)],
+            fps: 1.0,
+            remark: Some("cut".into()),
+        };
+        let taken = |one_span| {
+            let plan = VideoPlan { one_span, frames: Sampling::Uniform { frames: 2, multiple: 1 } };
+            let pictures = plan.pictures(video(), 3.0).unwrap();
+            pictures.into_iter().map(|p| (p.frames, p.decode_ms, p.remark)).collect::<Vec<_>>()
+        };
+        assert_eq!(taken(true), [(Some(2), 3.0, Some("cut".into()))]);
+        assert_eq!(taken(false), [(None, 1.5, Some("cut".into())), (None, 1.5, None)]);
+    }
 
     #[test]
     fn frames_of_a_video() {
         let frame =
             |width, first| Pixels { width, height: 1, rgb: vec![first; width as usize * 3], remark: None };
-        let film = Picture::video(vec![frame(2, 1), frame(2, 9)], 0.5).unwrap();
-        assert_eq!((film.frames, film.pixels(), film.rgb.len()), (Some(2), 4, 12));
-        assert_eq!((film.rgb[0], film.rgb[6]), (1, 9));
+        let video = Picture::video(vec![frame(2, 1), frame(2, 9)], 0.5).unwrap();
+        assert_eq!((video.frames, video.pixels(), video.rgb.len()), (Some(2), 4, 12));
+        assert_eq!((video.rgb[0], video.rgb[6]), (1, 9));
         assert_eq!(Picture::video(Vec::new(), 0.0).unwrap_err().kind(), Kind::Media);
         assert_eq!(Picture::video(vec![frame(2, 1), frame(3, 1)], 0.0).unwrap_err().kind(), Kind::Media);
     }
@@ -116,12 +165,12 @@ mod tests {
             let pixels = Pixels { width, height, rgb: vec![first; 6], remark: None };
             Picture::new(pixels, 0.0).key
         };
-        let film = |frames: usize, first| {
+        let video = |frames: usize, first| {
             let frame = || Pixels { width: 2, height: 1, rgb: vec![first; 6], remark: None };
             Picture::video((0..frames).map(|_| frame()).collect(), 0.0).unwrap().key
         };
-        assert_eq!(film(2, 7), film(2, 7));
-        let all = [film(1, 7), film(2, 7), film(2, 8), key(2, 1, 7)];
+        assert_eq!(video(2, 7), video(2, 7));
+        let all = [video(1, 7), video(2, 7), video(2, 8), key(2, 1, 7)];
         for (i, one) in all.iter().enumerate() {
             assert!(all[..i].iter().all(|other| other != one), "{i}");
         }

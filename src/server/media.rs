@@ -20,10 +20,9 @@ use super::error::{ApiError, ApiResult, Type};
 use super::settings::{Bounds, MediaAccess};
 use crate::media::{self, policy};
 use crate::report::milliseconds;
-use crate::request::{Picture, Reference};
+use crate::request::{Picture, Reference, VideoPlan};
 use remote::Remote;
 use sink::{Most, Sink};
-pub use video::VideoPlan;
 use video::Videos;
 
 /// The way from references to pictures and videos, with its limits.
@@ -70,7 +69,7 @@ impl Media {
     pub async fn read(
         self: &Arc<Self>,
         references: Vec<Reference>,
-        film: VideoPlan,
+        plan: VideoPlan,
     ) -> ApiResult<Vec<Vec<Picture>>> {
         let mut all = Vec::with_capacity(references.len());
         let (mut images, mut videos, mut pixels) = (0, 0, 0);
@@ -82,7 +81,7 @@ impl Media {
                 }
                 Reference::Video(url) => {
                     videos += 1;
-                    self.video(url, format!("video {videos}"), film).await?
+                    self.video(url, format!("video {videos}"), plan).await?
                 }
             };
             pixels += shown.iter().map(Picture::pixels).sum::<u64>();
@@ -208,9 +207,9 @@ mod tests {
     }
 
     async fn read(media: &Arc<Media>, urls: &[&str]) -> Result<Vec<(u32, u32)>, String> {
-        let film = VideoPlan { one_span: true, frames: Sampling::Uniform { frames: 4, multiple: 1 } };
+        let plan = VideoPlan { one_span: true, frames: Sampling::Uniform { frames: 4, multiple: 1 } };
         media
-            .read(urls.iter().map(|url| Reference::Image((*url).to_owned())).collect(), film)
+            .read(urls.iter().map(|url| Reference::Image((*url).to_owned())).collect(), plan)
             .await
             .map(|shown| shown.iter().flatten().map(|picture| (picture.width, picture.height)).collect())
             .map_err(|error| error.body()["message"].as_str().unwrap().to_owned())

@@ -35,8 +35,8 @@ impl Resolver {
     pub(super) fn job(&self, request: Request) -> Result<Job> {
         let arrived = Instant::now();
         let facts = &self.text.facts;
-        let film = facts.takes_videos() && request.media.iter().any(|one| one.frames.is_some());
-        let schedule = self.schedule(request.merge.as_ref(), film)?;
+        let video = facts.takes_videos() && request.media.iter().any(|one| one.frames.is_some());
+        let schedule = self.schedule(request.merge.as_ref(), video)?;
         self.check_length(&request)?;
         let prompt = self.prompt(&request)?;
         let pictures = request.media.iter().filter(|one| one.frames.is_none()).count();
@@ -70,11 +70,11 @@ impl Resolver {
     }
 
     /// What was asked for, or is usual: with a video as in [`usual_choice`].
-    fn schedule(&self, asked: Option<&Choice>, film: bool) -> Result<Schedule> {
+    fn schedule(&self, asked: Option<&Choice>, video: bool) -> Result<Schedule> {
         let facts = &self.text.facts;
         let select = |choice: &Choice| facts.schedule(choice);
         let own = || asked.map_or_else(|| Ok(self.default.clone()), select);
-        let schedule = if film {
+        let schedule = if video {
             // A schedule that nobody asked for by name may not fit this model.
             select(&usual_choice(asked.unwrap_or(&self.choice), facts)).or_else(|_| own())?
         } else {
@@ -195,9 +195,9 @@ mod tests {
         };
         let (one, several) = source(of(2, 1, None, 6));
         assert!(several && matches!(&*one, VisualInput::Image(pixels) if pixels.rgb.len() == 6));
-        let (film, several) = source(of(2, 1, Some(3), 18));
+        let (video, several) = source(of(2, 1, Some(3), 18));
         assert!(!several, "a video is no picture");
-        let VisualInput::Video(frames) = &*film else { panic!("no video") };
+        let VisualInput::Video(frames) = &*video else { panic!("no video") };
         assert_eq!((frames.len(), frames[2].rgb[0], frames[2].rgb.len()), (3, 12, 6));
         for wrong in [
             of(2, 1, None, 5),

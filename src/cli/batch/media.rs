@@ -8,25 +8,17 @@ use data_url::DataUrl;
 use url::Url;
 
 use crate::error::{Error, Kind, Result};
+use crate::media;
 use crate::media::policy::{Limits, VideoLimits};
-use crate::media::video::{Programs, Sampling, Source};
-use crate::media::{self};
+use crate::media::video::{Programs, Source};
 use crate::report::milliseconds;
-use crate::request::{Picture, Reference};
-
-/// What the model makes of a video.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Videos {
-    /// One span; otherwise each frame is a picture.
-    pub one_span: bool,
-    pub frames: Sampling,
-}
+use crate::request::{Picture, Reference, VideoPlan};
 
 /// The picture or video, or the pictures that stand for a video. Relative paths start from `folder`.
 ///
 /// # Errors
 /// [`Kind::File`] and [`Kind::Media`] for what cannot be read, [`Kind::Usage`] for what is no file and no data URI.
-pub(super) fn read(reference: &Reference, folder: &Path, videos: Videos) -> Result<Vec<Picture>> {
+pub(super) fn read(reference: &Reference, folder: &Path, plan: VideoPlan) -> Result<Vec<Picture>> {
     let start = Instant::now();
     match reference {
         Reference::Image(url) => {
@@ -53,17 +45,8 @@ pub(super) fn read(reference: &Reference, folder: &Path, videos: Videos) -> Resu
                     Source::open_file(file.path(), name, limits, Programs::default())?
                 }
             };
-            let video = source.read(&videos.frames.at_most(limits.max_frames))?;
-            let frames: Vec<_> = video.frames.into_iter().map(|frame| frame.pixels).collect();
-            let decode_ms = milliseconds(start);
-            if videos.one_span {
-                return Ok(vec![Picture::video(frames, decode_ms)?.remarked(video.remark)]);
-            }
-            #[allow(clippy::cast_precision_loss)]
-            let share_ms = decode_ms / frames.len() as f64;
-            let remarks = std::iter::once(video.remark).chain(std::iter::repeat(None));
-            let frames = frames.into_iter().zip(remarks);
-            Ok(frames.map(|(pixels, remark)| Picture::new(pixels, share_ms).remarked(remark)).collect())
+            let video = source.read(&plan.frames.at_most(limits.max_frames))?;
+            plan.pictures(video, milliseconds(start))
         }
     }
 }

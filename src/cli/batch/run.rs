@@ -11,14 +11,14 @@ use serde_json::Value;
 
 use super::BatchFlags;
 use super::input::{self, Input as Requests};
-use super::media::{self, Videos};
+use super::media;
 use super::outcome::{Outcome, Waiting};
 use super::output::Output;
 use super::record::{Line, Record};
 use crate::cli::progress::Progress;
 use crate::cli::{interrupt, settings, words, worker};
 use crate::error::{Error, Kind, Result};
-use crate::request::{Bounds, Defaults, Reply, Request};
+use crate::request::{Bounds, Defaults, Reply, Request, VideoPlan};
 use crate::server::api::answer::Heading;
 use crate::stop::Stop;
 use crate::worker::protocol::{Command, Event, Finish};
@@ -65,7 +65,7 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
         bar,
         stop,
         folder: requests.folder.clone(),
-        videos: Videos { one_span: ready.takes_videos, frames: ready.video_frames },
+        videos: VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames },
         heading: Heading { id: String::new(), created: seconds(), model: ready.model.text.clone() },
         traces: flags.traces,
         // The slots, and as many requests again whose pictures are encoded ahead.
@@ -89,7 +89,7 @@ struct BatchDriver {
     bar: ProgressBar,
     stop: Stop,
     folder: PathBuf,
-    videos: Videos,
+    videos: VideoPlan,
     heading: Heading,
     traces: bool,
     most: usize,

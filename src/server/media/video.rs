@@ -13,22 +13,14 @@ use tokio::sync::Semaphore;
 use super::sink::Most;
 use super::{Media, blocking, is_remote};
 use crate::media::policy::{self, VideoLimits};
-use crate::media::video::{Programs, Sampling, Source};
+use crate::media::video::{Programs, Source};
 use crate::report::milliseconds;
-use crate::request::Picture;
+use crate::request::{Picture, VideoPlan};
 use crate::server::error::{ApiError, ApiResult, Type};
 use crate::server::settings::{Bounds, MediaAccess};
 
 /// Videos read at once: ffmpeg alone uses all processors.
 const AT_ONCE: usize = 2;
-
-/// What the model makes of a video.
-#[derive(Debug, Clone, Copy)]
-pub struct VideoPlan {
-    /// One span; otherwise each frame is a picture.
-    pub one_span: bool,
-    pub frames: Sampling,
-}
 
 pub(super) struct Videos {
     limits: VideoLimits,
@@ -61,24 +53,15 @@ impl Videos {
         &self,
         file: &NamedTempFile,
         name: &str,
-        film: &VideoPlan,
+        plan: &VideoPlan,
         since: Instant,
     ) -> ApiResult<Vec<Picture>> {
-        let frames = film.frames.at_most(self.limits.max_frames);
+        let frames = plan.frames.at_most(self.limits.max_frames);
         let (limits, programs) = (self.limits, self.programs.clone());
         let video = Source::open_file(file.path(), name.to_owned(), limits, programs)
             .and_then(|source| source.read(&frames))
             .map_err(|error| if self.programs.are_here() { error.into() } else { not_here(name) })?;
-        let frames: Vec<_> = video.frames.into_iter().map(|frame| frame.pixels).collect();
-        let decode_ms = milliseconds(since);
-        if film.one_span {
-            return Ok(vec![Picture::video(frames, decode_ms)?.remarked(video.remark)]);
-        }
-        #[allow(clippy::cast_precision_loss)]
-        let share_ms = decode_ms / frames.len() as f64;
-        let remarks = std::iter::once(video.remark).chain(std::iter::repeat(None));
-        let frames = frames.into_iter().zip(remarks);
-        Ok(frames.map(|(pixels, remark)| Picture::new(pixels, share_ms).remarked(remark)).collect())
+        Ok(plan.pictures(video, milliseconds(since))?)
     }
 }
 
@@ -97,7 +80,7 @@ impl Media {
         self: &Arc<Self>,
         url: String,
         name: String,
-        film: VideoPlan,
+        plan: VideoPlan,
     ) -> ApiResult<Vec<Picture>> {
         let start = Instant::now();
         let gate = if is_remote(&url) { &self.fetchers } else { &self.decoders };
@@ -112,7 +95,7 @@ impl Media {
         let media = Arc::clone(self);
         blocking(move || {
             let _permit = permit;
-            media.videos.read(&file, &name, &film, start)
+            media.videos.read(&file, &name, &plan, start)
         })
         .await
     }
