@@ -40,7 +40,7 @@ fn a_bright_square_is_kept() {
     }
     let trace: illava::report::Trace =
         serde_json::from_str(&fs::read_to_string(Path::new(&out).join("trace.json")).unwrap()).unwrap();
-    let [fate] = illava::report::fates(&trace).try_into().unwrap();
+    let [fate] = illava::report::fates(&trace).unwrap().try_into().unwrap();
     let tile = &fate.tiles[0];
     let (mut inside, mut outside) = ((0, 0), (0, 0));
     for (i, cell) in tile.cells.iter().enumerate() {
@@ -184,7 +184,7 @@ fn the_frames_of_a_video_lie_in_a_grid() {
     // Five frames of 96 x 72 lie three across and two down.
     let strip = |folder: &str| image::open(Path::new(folder).join("kept-1.png")).unwrap().to_rgb8();
     let drawn = strip(&out);
-    let panels = illava::report::fates(&trace)[0].stages.len() as u32;
+    let panels = illava::report::fates(&trace).unwrap()[0].stages.len() as u32;
     assert_eq!(drawn.width(), panels * (288 + 8) + 8);
     let frame = image::open(Path::new(&folder).join("frame0.png")).unwrap().to_rgb8();
     for (column, row) in [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)] {

@@ -187,7 +187,7 @@ fn explain_shows_where_each_cell_went() {
         assert_eq!(outcome.code, 0, "{}", outcome.stderr);
         let trace: illava::report::Trace =
             serde_json::from_str(&fs::read_to_string(format!("{out}/trace.json")).unwrap()).unwrap();
-        let fate = &illava::report::fates(&trace)[0];
+        let fate = &illava::report::fates(&trace).unwrap()[0];
         let gone: Vec<_> = fate.tiles[0].cells.iter().filter(|cell| cell.gone > 0).collect();
         assert_eq!(gone.len(), 196 - 86, "{name}");
         assert!(gone.iter().all(|cell| cell.into.is_some() == gone_into_something), "{name}");

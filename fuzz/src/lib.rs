@@ -5,15 +5,15 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use illava::error::Result;
 use illava::eval;
 use illava::media::video::Sampling;
 use illava::pair::Pair;
 use illava::report::{Trace, fates};
-use illava::request::{Defaults, Grammar, Reference, json};
-use illava::server::media::{Media, VideoPlan};
+use illava::request::{Defaults, Grammar, Reference, VideoPlan, json};
+use illava::server::media::Media;
 use illava::server::settings::{Bounds, MediaAccess};
 use illava::worker::frame;
 use illava::worker::protocol::{Command, Event};
@@ -80,18 +80,20 @@ pub fn gguf(data: &[u8]) {
 /// The address of a picture, with every door but `data:` shut.
 pub fn data_uri(data: &[u8]) {
     let Ok(url) = std::str::from_utf8(data) else { return };
-    let bounds = Bounds { image_pixels: 10_000, ..Bounds::default() };
-    let media =
-        Arc::new(Media::new(&MediaAccess::default(), &bounds).expect("settings without folders and hosts"));
+    // Once: it looks for ffmpeg.
+    static MEDIA: LazyLock<Arc<Media>> = LazyLock::new(|| {
+        let bounds = Bounds { image_pixels: 10_000, ..Bounds::default() };
+        Arc::new(Media::new(&MediaAccess::default(), &bounds).expect("settings without folders and hosts"))
+    });
     let plan = VideoPlan { one_span: true, frames: Sampling::Uniform { frames: 1, multiple: 1 } };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let _ = runtime.block_on(media.read(vec![Reference::Image(url.to_owned())], plan));
+    let _ = runtime.block_on(MEDIA.read(vec![Reference::Image(url.to_owned())], plan));
 }
 
 /// A trace file of `illava explain --from`.
 pub fn trace(data: &[u8]) {
     if let Ok(trace) = serde_json::from_slice::<Trace>(data) {
-        std::hint::black_box(fates(&trace));
+        std::hint::black_box(one_line(fates(&trace)));
     }
 }
 

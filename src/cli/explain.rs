@@ -10,6 +10,7 @@ use super::flags::ExplainFlags;
 use super::{answering, output, run, settings, video};
 use crate::error::{Error, Kind, Result};
 use crate::explain::{self, PanelColours};
+use crate::file;
 use crate::media::Pixels;
 use crate::media::video::Sampling;
 use crate::report::{self, Fate, Report, Trace};
@@ -21,7 +22,7 @@ const QUESTION: &str = "What is in the picture?";
 pub(super) fn explain(flags: &ExplainFlags) -> Result<()> {
     if let Some(path) = &flags.from {
         let trace = read(path)?;
-        let fates = report::fates(&trace);
+        let fates = report::fates(&trace)?;
         let pictures = pictures_of(&fates, &trace, flags)?;
         return write(flags, &fates, &pictures, None);
     }
@@ -31,7 +32,7 @@ pub(super) fn explain(flags: &ExplainFlags) -> Result<()> {
     }
     settings.prompt.get_or_insert_with(|| QUESTION.to_owned());
     let (answer, seen) = run::answered(&settings)?;
-    let fates = report::fates(&answer.trace);
+    let fates = report::fates(&answer.trace)?;
     let pictures: Vec<Vec<RgbImage>> = fates
         .iter()
         .map(|fate| match seen.get(fate.index) {
@@ -55,7 +56,7 @@ pub(super) fn explain(flags: &ExplainFlags) -> Result<()> {
 
 fn read(path: &Path) -> Result<Trace> {
     let failed = |reason: String| Error::new(Kind::File, format!("{}: {reason}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let text = file::text(path).map_err(|error| failed(error.to_string()))?;
     let trace: Trace = serde_json::from_str(&text)
         .map_err(|error| failed(format!("not a trace of `illava run --trace` ({error})")))?;
     if trace.images.is_empty() {
@@ -101,7 +102,7 @@ fn pictures_of(fates: &[Fate], trace: &Trace, flags: &ExplainFlags) -> Result<Ve
 
 /// The picture of `fate`, or the frames that it is of.
 fn open(what: &OsStr, fate: &Fate) -> Result<Vec<RgbImage>> {
-    if !explain::is_film(fate) {
+    if !explain::is_video(fate) {
         let (pixels, _) = answering::open(Path::new(what))?;
         if (pixels.width, pixels.height) != (fate.width, fate.height) {
             return Err(Error::new(
@@ -143,7 +144,7 @@ fn write(
     let folder = &flags.out;
     std::fs::create_dir_all(folder)
         .map_err(|error| Error::new(Kind::File, format!("{}: {error}", folder.display())))?;
-    let drawn = fates.iter().zip(pictures).map(|(fate, pictures)| match explain::is_film(fate) {
+    let drawn = fates.iter().zip(pictures).map(|(fate, pictures)| match explain::is_video(fate) {
         true => explain::sheet(fate, pictures),
         false => (fate.clone(), pictures.first().cloned()),
     });
@@ -152,7 +153,7 @@ fn write(
         for (name, shown) in [("kept", PanelColours::Kept), ("heat", PanelColours::Heat)] {
             let path = folder.join(format!("{name}-{}.png", fate.index + 1));
             // A sheet of frames is shown larger, up to its own size.
-            let width = match explain::is_film(fate) {
+            let width = match explain::is_video(fate) {
                 true => fate.width.min(3 * flags.panel_width),
                 false => flags.panel_width,
             };

@@ -1,15 +1,16 @@
 //! What was kept, to look at: a strip of panels for each picture, the attention it received, and one page that shows
 //! both step by step.
 
-mod film;
 mod page;
 mod palette;
 mod panel;
+mod sheet;
 mod strip;
 
-pub use film::{is_film, sheet};
 pub use page::{Look, page};
-pub use strip::{PanelColours, strip};
+pub use panel::PanelColours;
+pub use sheet::{is_video, sheet};
+pub use strip::strip;
 
 use crate::report::{Half, Stage};
 

@@ -4,8 +4,16 @@ use image::RgbImage;
 use image::imageops::{self, FilterType};
 
 use super::palette;
-use super::strip::PanelColours;
 use crate::report::{Fate, TileFate};
+
+/// What a panel colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PanelColours {
+    /// Merged cells are striped over.
+    Kept,
+    /// Cells by the attention they received.
+    Heat,
+}
 
 /// How much of a cell's colour covers the picture.
 const HEAT: f32 = 0.75;

@@ -9,17 +9,9 @@ use embedded_graphics::prelude::DrawTarget;
 use embedded_graphics::text::{Alignment, Text};
 use image::{Rgb, RgbImage, imageops};
 
-use super::{name, panel};
+use super::name;
+use super::panel::{PanelColours, panel};
 use crate::report::{Fate, TileFate};
-
-/// What a panel colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PanelColours {
-    /// Merged cells are striped over.
-    Kept,
-    /// Cells by the attention they received.
-    Heat,
-}
 
 const MARGIN: u32 = 8;
 const LABEL: u32 = 20;
@@ -33,9 +25,7 @@ pub fn strip(fate: &Fate, picture: Option<&RgbImage>, shown: PanelColours, width
     let stages: Vec<usize> = (first..fate.stages.len()).collect();
     let rows: Vec<Vec<RgbImage>> = views(fate)
         .iter()
-        .map(|tiles| {
-            stages.iter().map(|&stage| panel::panel(fate, tiles, picture, stage, shown, width)).collect()
-        })
+        .map(|tiles| stages.iter().map(|&stage| panel(fate, tiles, picture, stage, shown, width)).collect())
         .collect();
     let panel_height = rows.first().and_then(|row| row.first()).map_or(1, RgbImage::height);
     let across = u32::try_from(stages.len()).unwrap_or(1);

@@ -6,6 +6,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::trace::{Half, ImageTile, PromptPart, Step, Trace};
+use crate::error::{Error, Kind, Result};
+
+/// Cells times stages of all pictures of one trace: 2 GB of memory. A trace of ours stays below a tenth of it; a few
+/// bytes of another file may claim any grid.
+const MAX_SCORES: usize = 1 << 27;
+/// Pixels of a picture's side, and how often its longer side may hold the shorter: panels all have one width.
+const MAX_SIDE: u32 = 1 << 16;
+const MAX_ASPECT: u32 = 256;
 
 /// One picture, step by step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,16 +81,26 @@ impl Cell {
 }
 
 /// The fate of every picture of `trace`, in its order.
-#[must_use]
-pub fn fates(trace: &Trace) -> Vec<Fate> {
-    let mut numbers: Vec<usize> = trace.images.iter().map(|tile| tile.index).collect();
-    numbers.dedup();
-    numbers.iter().enumerate().filter_map(|(span, &index)| fate(trace, index, span)).collect()
+///
+/// # Errors
+/// [`Kind::File`] for more cells and steps than a trace can have.
+pub fn fates(trace: &Trace) -> Result<Vec<Fate>> {
+    let mut room = MAX_SCORES;
+    let pictures = trace.images.chunk_by(|one, next| one.index == next.index);
+    pictures.enumerate().map(|(span, tiles)| fate(trace, tiles, span, &mut room)).collect()
 }
 
-fn fate(trace: &Trace, index: usize, span: usize) -> Option<Fate> {
-    let images: Vec<&ImageTile> = trace.images.iter().filter(|tile| tile.index == index).collect();
-    let first = images.first()?;
+/// The fate of the picture that `images`, at least one, are tiles of. Its scores are taken off `room`.
+fn fate(trace: &Trace, images: &[ImageTile], span: usize, room: &mut usize) -> Result<Fate> {
+    let (index, width, height) = (images[0].index, images[0].width, images[0].height);
+    let (short, long) = (width.min(height), width.max(height));
+    if long > MAX_SIDE || long / short.max(1) > MAX_ASPECT {
+        let text = format!(
+            "the trace's picture {} is {width}x{height} pixels; drawn are sides up to {MAX_SIDE} and up to 1:{MAX_ASPECT}",
+            index.saturating_add(1)
+        );
+        return Err(Error::new(Kind::File, text));
+    }
     let steps = |half: Half| trace.steps.iter().filter(move |step| step.half == half);
     let encoder: Vec<&Step> = steps(Half::Encoder).filter(|step| step.image == Some(index)).collect();
     let decoder: Vec<&Step> = steps(Half::Decoder).filter(|step| step.span == Some(span)).collect();
@@ -91,9 +109,20 @@ fn fate(trace: &Trace, index: usize, span: usize) -> Option<Fate> {
     layers.dedup();
     let total = layers.len() + decoder.len();
 
+    // A cell without a score takes as much as one with three.
+    let scores =
+        |image: &ImageTile| image.grid.iter().fold(total + 3, |n, &side| n.saturating_mul(side as usize));
+    let wanted = images.iter().map(scores).fold(0, usize::saturating_add);
+    *room = room.checked_sub(wanted).ok_or_else(|| {
+        let text = format!(
+            "the trace's picture {} has {wanted} cells and scores, all pictures at most {MAX_SCORES}; give a trace of `illava run`",
+            index.saturating_add(1)
+        );
+        Error::new(Kind::File, text)
+    })?;
     let mut tiles = Vec::with_capacity(images.len());
     let mut survivors = Vec::with_capacity(images.len());
-    for image in &images {
+    for image in images {
         let own: Vec<&Step> =
             encoder.iter().copied().filter(|step| step.tile.unwrap_or(0) == image.tile).collect();
         let (mut tile, mut alive) = empty(image, &own, total);
@@ -128,13 +157,14 @@ fn fate(trace: &Trace, index: usize, span: usize) -> Option<Fate> {
             .map(|(k, step)| stage(layers.len() + k + 1, Some(Half::Decoder), step.layer)),
     );
     let strategy = trace.strategy.clone();
-    Some(Fate { index, width: first.width, height: first.height, strategy, stages, tiles })
+    Ok(Fate { index, width, height, strategy, stages, tiles })
 }
 
 fn empty(image: &ImageTile, steps: &[&Step], stages: usize) -> (TileFate, Vec<usize>) {
     let [across, down] = image.grid;
     // The unit of the first ranking tells whether patches or 2x2 groups are merged.
-    let grouped = steps.first().is_some_and(|step| step.n_in * 4 == across * down);
+    let grouped =
+        steps.first().is_some_and(|step| u64::from(step.n_in) * 4 == u64::from(across) * u64::from(down));
     let side = if grouped { 2 } else { 1 };
     let (columns, rows) = (across / side, down / side);
     let n = columns as usize * rows as usize;
@@ -152,7 +182,8 @@ fn empty(image: &ImageTile, steps: &[&Step], stages: usize) -> (TileFate, Vec<us
 
 /// Marks what one step of the encoder did to a tile; returns who is left.
 fn encoder_step(tile: &mut TileFate, alive: &[usize], step: &Step, stage: usize) -> Vec<usize> {
-    let number = |index: i32| usize::try_from(index).ok();
+    let count = tile.cells.len();
+    let number = |index: i32| usize::try_from(index).ok().filter(|&cell| cell < count);
     for (&cell, &score) in alive.iter().zip(&step.scores) {
         if let Some(cell) = tile.cells.get_mut(cell) {
             cell.scores[stage - 1] = Some(score);
@@ -269,7 +300,7 @@ mod tests {
             ],
             ..Trace::default()
         };
-        let [fate] = fates(&trace).try_into().unwrap();
+        let [fate] = fates(&trace).unwrap().try_into().unwrap();
         assert_eq!(fate.stages.iter().map(|stage| stage.left).collect::<Vec<_>>(), [6, 4, 3]);
         let cells = &fate.tiles[0].cells;
         assert_eq!(cells.iter().map(|cell| cell.gone).collect::<Vec<_>>(), [0, 1, 2, 1, 0, 0]);
@@ -298,7 +329,7 @@ mod tests {
                 steps: vec![one],
                 files: Vec::new(),
             };
-            let fate = &fates(&trace)[0];
+            let fate = &fates(&trace).unwrap()[0];
             let cells = &fate.tiles[0].cells;
             assert_eq!(cells.iter().map(|cell| cell.gone).collect::<Vec<_>>(), [0, 1, 0, 1], "{name}");
             assert_eq!([cells[1].into, cells[3].into], into, "{name}");
@@ -315,7 +346,7 @@ mod tests {
             steps: vec![step(Half::Encoder, 1, &[0.1, 0.2, 0.3], &[1, 2], &[0, 1])],
             ..Trace::default()
         };
-        let fate = &fates(&trace)[0];
+        let fate = &fates(&trace).unwrap()[0];
         assert_eq!((fate.tiles[0].columns, fate.tiles[0].rows), (3, 1));
         assert_eq!(fate.tiles[0].cells[0].into, Some((0, 1)));
     }
@@ -332,7 +363,7 @@ mod tests {
             ],
             ..Trace::default()
         };
-        let fate = &fates(&trace)[0];
+        let fate = &fates(&trace).unwrap()[0];
         assert_eq!(fate.stages.iter().map(|stage| stage.left).collect::<Vec<_>>(), [12, 8, 4]);
         assert_eq!(fate.tiles[0].cells[7].into, Some((0, 8)));
     }
@@ -353,10 +384,40 @@ mod tests {
             steps: vec![step(Half::Decoder, 2, &[0.4, 0.1, 0.3, 0.2], &[0, 2, 3], &[1, 3])],
             ..Trace::default()
         };
-        let fate = &fates(&trace)[0];
+        let fate = &fates(&trace).unwrap()[0];
         assert_eq!(fate.tiles[1].cells[0].gone, 1);
         assert_eq!(fate.tiles[1].cells[0].into, None, "a newline shows no part of the picture");
         assert_eq!(fate.stages[1].left, 2);
+    }
+
+    #[test]
+    fn a_grid_of_another_file_takes_no_memory() {
+        for (grid, tiles) in [([u32::MAX, u32::MAX], 1), ([65_536, 1024], 1), ([1024, 1024], 60)] {
+            let images = vec![tile(grid); tiles];
+            let error = fates(&Trace { images, ..Trace::default() }).unwrap_err().to_string();
+            assert!(error.contains("picture 1 has"), "{error}");
+        }
+        for (width, height) in [(1, 60_000), (u32::MAX, u32::MAX)] {
+            let images = vec![ImageTile { width, height, ..tile([2, 2]) }];
+            let error = fates(&Trace { images, ..Trace::default() }).unwrap_err().to_string();
+            assert!(error.contains("pixels; drawn are"), "{error}");
+        }
+        assert!(fates(&Trace::default()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn cells_that_there_are_not_are_passed_over() {
+        let trace = Trace {
+            prompt: vec![PromptPart::Span { span: 0, n: 2, cells: None, positions: None, sizes: None }],
+            images: vec![tile([2, 2])],
+            steps: vec![
+                step(Half::Encoder, 1, &[0.5; 4], &[0, 1, 546], &[2, 3, 900]),
+                step(Half::Decoder, 1, &[0.1, 0.9, 0.2], &[1, -7], &[0, 77]),
+            ],
+            ..Trace::default()
+        };
+        let fate = &fates(&trace).unwrap()[0];
+        assert_eq!(fate.tiles[0].cells.iter().map(|cell| cell.into).collect::<Vec<_>>(), [None; 4]);
     }
 
     #[test]
@@ -368,6 +429,8 @@ mod tests {
             steps: vec![step(Half::Decoder, 2, &[0.4, 0.1, 0.3], &[0, 2], &[1, 2])],
             ..Trace::default()
         };
-        assert!(fates(&trace)[0].tiles.iter().flat_map(|tile| &tile.cells).all(|cell| cell.gone == 0));
+        assert!(
+            fates(&trace).unwrap()[0].tiles.iter().flat_map(|tile| &tile.cells).all(|cell| cell.gone == 0)
+        );
     }
 }

@@ -83,7 +83,7 @@ impl Waiting {
             finish: finish_reason(&done.finish),
             stop: if let Finish::StopString(text) = done.finish { Some(text) } else { None },
             logprobs,
-            kept: done.trace.as_ref().filter(|_| self.reply.kept).map(fates),
+            kept: done.trace.as_ref().filter(|_| self.reply.kept).and_then(|trace| fates(trace).ok()),
             report: done.report,
             trace: done.trace.filter(|_| self.reply.trace),
         }))

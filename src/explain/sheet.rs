@@ -10,7 +10,7 @@ const FRAME: u32 = 320;
 
 /// Whether `fate` is that of a video.
 #[must_use]
-pub fn is_film(fate: &Fate) -> bool {
+pub fn is_video(fate: &Fate) -> bool {
     fate.tiles.first().is_some_and(|tile| tile.frame.is_some())
 }
 
@@ -74,7 +74,7 @@ mod tests {
             stages: vec![Stage { half: None, layer: 0, left: 6 }],
             tiles: (0..3).map(tile).collect(),
         };
-        assert!(is_film(&fate));
+        assert!(is_video(&fate));
         let frames: Vec<RgbImage> =
             (0..6).map(|i| RgbImage::from_pixel(30, 20, Rgb([40 * i, 0, 0]))).collect();
         let (on_sheet, picture) = sheet(&fate, &frames);
