@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use illava::native::{
-    Context, ContextOptions, FlashAttention, Gguf, KvType, LoadOptions, Prefill, TextModel, quantize,
+    Context, ContextOptions, FlashAttention, Gguf, KvType, LoadOptions, Next, Prefill, TextModel, quantize,
 };
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -85,7 +85,7 @@ fn context(model: &TextModel) -> Context {
         offload: false,
         stop: None,
     };
-    Context::new(model, &options).expect("the context is made")
+    Context::new(model, &options, 1).expect("the context is made")
 }
 
 /// Logits after `prompt`, and the context to go on with.
@@ -98,8 +98,8 @@ fn prefill(model: &TextModel, prompt: &[i32]) -> (Context, Vec<f32>) {
     positions.resize(model.n_pos() * prompt.len(), 0);
     let rows =
         Prefill { tokens: prompt, embeddings: &[], positions: &positions, spans: &[], ..Prefill::default() };
-    context.prefill(&rows).expect("the prompt is prefilled");
-    let logits = context.logits().expect("logits").to_vec();
+    context.prefill(0, &rows).expect("the prompt is prefilled");
+    let logits = context.last_logits().expect("logits").to_vec();
     (context, logits)
 }
 
@@ -138,8 +138,8 @@ fn logits_and_answers_are_those_of_transformers() {
             let first = i32::try_from(case.prompt.len()).expect("a short prompt");
             for (position, &token) in (first..).zip(&case.greedy) {
                 assert_eq!(best(&logits), token, "{what}: at {position}");
-                context.decode(token, position).expect("one more token");
-                logits = context.logits().expect("logits").to_vec();
+                context.decode(&[Next { sequence: 0, token, position }]).expect("one more token");
+                logits = context.last_logits().expect("logits").to_vec();
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::{CacheLayout, Decoder, Drawn, Generation, Logits, MergeStep, Next, Rows, SegmentInfo};
 use crate::error::{Error, Kind, Result};
 use crate::native::{
-    ContextOptions, Grammar, Penalties, Prefill, Sampler, Sampling, Schemas, Sequences, TextModel,
+    Context, ContextOptions, Grammar, Penalties, Prefill, Sampler, Sampling, Schemas, TextModel,
 };
 use crate::pair::{LoadSettings, TextSide};
 use crate::request;
@@ -11,7 +11,7 @@ use crate::see::{ComputeLock, in_decoder};
 
 /// One context with a sequence for each slot, and each slot's sampler.
 pub struct LlamaDecoder {
-    sequences: Sequences,
+    context: Context,
     samplers: Vec<Option<Sampler>>,
     schemas: Schemas,
     model: TextModel,
@@ -27,7 +27,7 @@ impl LlamaDecoder {
         let model = text.model();
         let options = ContextOptions { batch: options.batch.max(slots), ..options };
         Ok(Self {
-            sequences: Sequences::new(model, &options, slots)?,
+            context: Context::new(model, &options, slots)?,
             samplers: (0..slots).map(|_| None).collect(),
             schemas: Schemas::default(),
             model: model.clone(),
@@ -49,21 +49,21 @@ impl Decoder for LlamaDecoder {
             sizes: &rows.sizes,
             counts_sizes: rows.counts_sizes,
         };
-        self.sequences.begin(slot, &call)
+        self.context.begin(slot, &call)
     }
 
     fn step(&mut self, slot: usize) -> Result<Option<Vec<MergeStep>>> {
         let _guard = self.lock.as_ref().map(ComputeLock::take);
-        self.sequences.step(slot)
+        self.context.step(slot)
     }
 
     fn cancel(&mut self, slot: usize) {
-        self.sequences.cancel(slot);
+        self.context.cancel(slot);
     }
 
     fn decode(&mut self, next: &[Next]) -> Result<()> {
         let _guard = self.lock.as_ref().map(ComputeLock::take);
-        self.sequences.decode(next)
+        self.context.decode(next)
     }
 
     fn start_sampling(&mut self, slot: usize, how: &Generation, seen: &[i32]) -> Result<()> {
@@ -96,8 +96,8 @@ impl Decoder for LlamaDecoder {
 
     fn sample(&mut self, slot: usize, from: Logits, top: Option<u32>) -> Result<Option<Drawn>> {
         let logits = match from {
-            Logits::Prompt => self.sequences.prompt_logits()?,
-            Logits::Batch(row) => self.sequences.logits(row)?,
+            Logits::Prompt => self.context.last_logits()?,
+            Logits::Batch(row) => self.context.logits(row)?,
         };
         let sampler = self.samplers.get_mut(slot).and_then(Option::as_mut);
         let sampler = sampler.ok_or_else(|| Error::new(Kind::Native, "no answer was begun"))?;
@@ -107,16 +107,16 @@ impl Decoder for LlamaDecoder {
     }
 
     fn forget_from(&mut self, slot: usize, position: i32) -> bool {
-        self.sequences.forget_from(slot, position)
+        self.context.forget_from(slot, position)
     }
 
     fn clear(&mut self, slot: usize) {
         // Everything from the first position on: what no cache refuses.
-        self.sequences.forget_from(slot, 0);
+        self.context.forget_from(slot, 0);
     }
 
     fn share(&mut self, from: usize, to: usize, position: i32) -> Result<()> {
-        self.sequences.share(from, to, position)
+        self.context.share(from, to, position)
     }
 
     fn piece(&self, token: i32) -> Vec<u8> {
@@ -132,11 +132,11 @@ impl Decoder for LlamaDecoder {
     }
 
     fn segments(&self) -> Vec<SegmentInfo> {
-        self.sequences.segments()
+        self.context.segments()
     }
 
     fn compute_bytes(&self) -> u64 {
-        self.sequences.compute_bytes()
+        self.context.compute_bytes()
     }
 }
 

@@ -1,4 +1,5 @@
-//! A decoder context whose KV cache is cut into segments at the merge layers.
+//! A decoder context, which several sequences share. Its KV cache is cut into segments at the merge layers; text of
+//! the sequences is decoded in one batch, and the prompt of each is computed one ubatch at a time in between.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -7,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use llama_cpp_sys_2 as sys;
 
 use super::model::TextModel;
-use super::step::{MergeStep, Strategy};
-use super::trace::Trace;
 use super::{FlashAttention, KvType};
 use crate::error::{Error, Field, Kind, Result};
+
+/// Sequences that llama.cpp's tables hold (`LLAMA_MAX_SEQ`, which its public header does not show).
+pub const MAX_SEQUENCES: u32 = 256;
 
 /// What a context is made of.
 #[derive(Debug, Clone)]
@@ -44,55 +46,52 @@ pub struct SegmentInfo {
     pub bytes: u64,
 }
 
-/// Rows of one sequence for [`Context::prefill`].
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Prefill<'a> {
-    /// One for each row; below 0 where the row is an embedding.
-    pub tokens: &'a [i32],
-    /// [rows, `TextModel::n_embd_in`], read where the token is below 0; empty if there is no such row.
-    pub embeddings: &'a [f32],
-    /// [n_pos, rows].
-    pub positions: &'a [i32],
-    /// First row, number of rows, tokens removed at each merge layer.
-    pub spans: &'a [(usize, usize, Vec<u32>)],
-    /// Numbers of the spans whose rows attend to each other both ways, each in one micro-batch.
-    pub two_ways: &'a [usize],
-    /// Score by the call's last row instead of the span's own rows.
-    pub last_token: bool,
-    /// Not [`Strategy::Prumerge`].
-    pub strategy: Strategy,
-    /// [rows] original tokens that each row stands for; empty: one each.
-    pub sizes: &'a [f32],
-    /// Attention counts a row as often as its size, which needs an architecture that merges.
-    pub counts_sizes: bool,
+/// One generated token of one sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Next {
+    pub sequence: usize,
+    pub token: i32,
+    pub position: i32,
 }
 
-/// A context. It keeps its model alive.
+/// A context with its sequences. It keeps its model alive. Cells are shared: what one sequence leaves free another can
+/// use, and a prefix can belong to several.
 pub struct Context {
-    pub(super) ptr: NonNull<sys::llama_context>,
+    /// The prefill under way of each sequence. Before the context, which they work on.
+    pub(super) runs: Vec<Option<Run>>,
+    pub(super) handle: Handle,
     pub(super) model: TextModel,
     /// Merge layers: a span names an amount for each.
-    n_cuts: usize,
+    pub(super) n_cuts: usize,
+}
+
+/// A prefill under way.
+pub(super) struct Run(pub(super) NonNull<sys::illava_prefill_run>);
+
+/// The library's context, freed at the end.
+pub(super) struct Handle(NonNull<sys::llama_context>);
+
+impl Handle {
+    pub(super) fn as_ptr(&self) -> *mut sys::llama_context {
+        self.0.as_ptr()
+    }
 }
 
 /// Whether the flag behind the pointer is set: nothing in it can panic.
 ///
 /// # Safety
 /// `flag` was made of a `&AtomicBool` that is alive.
-pub(super) unsafe extern "C" fn stopped(flag: *mut c_void) -> bool {
+unsafe extern "C" fn stopped(flag: *mut c_void) -> bool {
     // SAFETY: by the contract above.
     unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)
 }
 
 impl Context {
+    /// A context of `n` sequences.
+    ///
     /// # Errors
     /// The library's own, for sizes or layers it cannot take or memory it cannot get.
-    pub fn new(model: &TextModel, options: &ContextOptions) -> Result<Self> {
-        Self::with_sequences(model, options, 1)
-    }
-
-    /// The same for several sequences, which share the cells.
-    pub(super) fn with_sequences(model: &TextModel, options: &ContextOptions, n: u32) -> Result<Self> {
+    pub fn new(model: &TextModel, options: &ContextOptions, n: u32) -> Result<Self> {
         let layers = signed(&options.merge_layers)?;
         // SAFETY: takes nothing, returns plain values.
         let mut params = unsafe { sys::illava_context_default_params() };
@@ -116,147 +115,58 @@ impl Context {
         // SAFETY: the model outlives the context (a clone is kept), the arrays live until the
         // call returns and the library copies them.
         let status = unsafe { sys::illava_context_new(model.as_ptr(), &raw const params, &raw mut ptr) };
-        let context = NonNull::new(ptr).map(|ptr| Self { ptr, model: model.clone(), n_cuts: layers.len() });
+        let handle = NonNull::new(ptr).map(Handle);
         super::check(status)?;
-        let context = context.ok_or_else(|| Error::new(Kind::Native, "the library made no context"))?;
+        let handle = handle.ok_or_else(|| Error::new(Kind::Native, "the library made no context"))?;
         if let Some(flag) = options.stop {
             let flag: *const AtomicBool = flag;
             // SAFETY: the flag is static and only read.
             unsafe {
-                sys::llama_set_abort_callback(context.ptr.as_ptr(), Some(stopped), flag.cast_mut().cast());
+                sys::llama_set_abort_callback(handle.as_ptr(), Some(stopped), flag.cast_mut().cast());
             }
         }
-        Ok(context)
+        Ok(Self { runs: (0..n).map(|_| None).collect(), handle, model: model.clone(), n_cuts: layers.len() })
     }
 
-    /// Takes rows through the segments and computes the logits of the last one.
+    /// Takes one token of each of several sequences through all segments, as one batch.
     ///
     /// # Errors
-    /// [`Kind::Context`] without room, [`Kind::Interrupted`]; nothing of the call then stays.
-    pub fn prefill(&mut self, rows: &Prefill<'_>) -> Result<Vec<MergeStep>> {
-        let steps = self.prefill_with(rows, false)?;
-        Ok(steps.into_iter().map(|(step, _)| step).collect())
-    }
-
-    /// The same, and with each step the survivors as they enter its layer, [n_out, n_embd].
-    ///
-    /// # Errors
-    /// As [`Context::prefill`].
-    pub fn prefill_with_residuals(&mut self, rows: &Prefill<'_>) -> Result<Vec<(MergeStep, Vec<f32>)>> {
-        self.prefill_with(rows, true)
-    }
-
-    fn prefill_with(
-        &mut self,
-        rows: &Prefill<'_>,
-        keep_residual: bool,
-    ) -> Result<Vec<(MergeStep, Vec<f32>)>> {
-        self.with_params(rows, 0, keep_residual, |context, params| {
-            let mut trace = std::ptr::null_mut();
-            // SAFETY: lengths were checked; all arrays live until the call returns. The trace is ours.
-            let (status, trace) = unsafe {
-                let status = sys::illava_prefill(context, params, &raw mut trace);
-                (status, Trace::from_raw(trace))
-            };
-            super::check(status)?;
-            trace.map_or_else(|| Ok(Vec::new()), |trace| trace.steps())
-        })
-    }
-
-    /// Checks `rows` and hands them over in the library's own form, valid during the call.
-    pub(super) fn with_params<T>(
-        &mut self,
-        rows: &Prefill<'_>,
-        sequence: i32,
-        keep_residual: bool,
-        call: impl FnOnce(*mut sys::llama_context, &sys::illava_prefill_params) -> Result<T>,
-    ) -> Result<T> {
-        let n_embd = self.model.n_embd_in() as usize;
-        let n = rows.tokens.len();
-        let any_embedding = rows.tokens.iter().any(|&token| token < 0);
-        let fits = rows.positions.len() == n * self.model.n_pos()
-            && (!any_embedding || rows.embeddings.len() == n * n_embd)
-            && (rows.sizes.is_empty() || rows.sizes.len() == n)
-            && rows.spans.iter().all(|(first, len, r)| {
-                first.checked_add(*len).is_some_and(|end| end <= n) && r.len() >= self.n_cuts
-            })
-            && rows.tokens.iter().all(|&token| token < self.model.n_vocab());
-        if !fits {
-            return Err(Error::new(
-                Kind::Native,
-                format!(
-                    "rows of a prefill do not fit together: {n} tokens, {} positions",
-                    rows.positions.len()
-                ),
-            ));
+    /// [`Kind::Context`] without room (nothing is then computed), [`Kind::Interrupted`],
+    /// [`Kind::Native`].
+    pub fn decode(&mut self, next: &[Next]) -> Result<()> {
+        let n_vocab = self.model.n_vocab();
+        if let Some(next) = next.iter().find(|next| !(0..n_vocab).contains(&next.token)) {
+            return Err(Error::new(Kind::Native, format!("token {} is not in the vocabulary", next.token)));
         }
-        let most = self.n_ubatch() as usize;
-        let spans = rows.two_ways.iter().filter_map(|&i| rows.spans.get(i));
-        if let Some((_, len, _)) = spans.into_iter().find(|(_, len, _)| *len > most) {
-            return Err(Error::new(
-                Kind::Model,
-                format!(
-                    "a picture of {len} tokens that attend to each other both ways: {most} are computed at once; start with as many ({} {len})",
-                    Field::MicroBatch
-                ),
-            ));
+        if let Some(next) = next.iter().find(|next| self.runs.get(next.sequence).is_some_and(Option::is_some))
+        {
+            let text = format!("sequence {}: its prefill is still under way", next.sequence);
+            return Err(Error::new(Kind::Native, text));
         }
-        let amounts = rows.spans.iter().map(|(_, _, r)| signed(r)).collect::<Result<Vec<_>>>()?;
-        let spans = rows
-            .spans
-            .iter()
-            .zip(&amounts)
-            .enumerate()
-            .map(|(i, ((first, len, _), r))| {
-                let two_ways = rows.two_ways.contains(&i);
-                Ok(sys::illava_span { first: int(*first)?, n: int(*len)?, r: r.as_ptr(), two_ways })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        // SAFETY: takes nothing, returns plain values.
-        let mut params = unsafe { sys::illava_prefill_default_params() };
-        params.n_rows = int(n)?;
-        params.tokens = rows.tokens.as_ptr();
-        params.embd = if any_embedding { rows.embeddings.as_ptr() } else { std::ptr::null() };
-        params.pos = rows.positions.as_ptr();
-        params.seq_id = sequence;
-        params.spans = spans.as_ptr();
-        params.n_spans = spans.len();
-        params.score = if rows.last_token { sys::ILLAVA_SCORE_LAST_TOKEN } else { sys::ILLAVA_SCORE_IMAGE };
-        params.logits_last = true;
-        params.keep_residual = keep_residual;
-        params.strategy = rows.strategy.raw();
-        params.seed = rows.strategy.seed();
-        params.sizes = if rows.sizes.is_empty() { std::ptr::null() } else { rows.sizes.as_ptr() };
-        params.count_sizes = rows.counts_sizes;
-        call(self.ptr.as_ptr(), &params)
-    }
-
-    /// Takes one token through all segments and computes its logits.
-    ///
-    /// # Errors
-    /// [`Kind::Context`] without room, [`Kind::Interrupted`], [`Kind::Native`].
-    pub fn decode(&mut self, token: i32, position: i32) -> Result<()> {
-        if !(0..self.model.n_vocab()).contains(&token) {
-            return Err(Error::new(Kind::Native, format!("token {token} is not in the vocabulary")));
-        }
-        let (mut token, mut position, mut n_seq, mut seq, mut logits) = (token, position, 1, 0, 1);
-        let mut seqs = &raw mut seq;
+        let n = next.len();
+        let mut tokens: Vec<i32> = next.iter().map(|next| next.token).collect();
+        let mut positions: Vec<i32> = next.iter().map(|next| next.position).collect();
+        let mut ids = next.iter().map(|next| self.id(next.sequence)).collect::<Result<Vec<_>>>()?;
+        let mut counts = vec![1; n];
+        let mut lists: Vec<*mut i32> = ids.iter_mut().map(std::ptr::from_mut).collect();
+        let mut logits = vec![1; n];
         let batch = sys::llama_batch {
-            n_tokens: 1,
-            token: &raw mut token,
+            // More than fit are more than a batch takes.
+            n_tokens: i32::try_from(n).unwrap_or(i32::MAX),
+            token: tokens.as_mut_ptr(),
             embd: std::ptr::null_mut(),
-            pos: &raw mut position,
-            n_seq_id: &raw mut n_seq,
-            seq_id: &raw mut seqs,
-            logits: &raw mut logits,
+            pos: positions.as_mut_ptr(),
+            n_seq_id: counts.as_mut_ptr(),
+            seq_id: lists.as_mut_ptr(),
+            logits: logits.as_mut_ptr(),
         };
-        // SAFETY: a batch of one row whose arrays have one element each and outlive the call.
+        // SAFETY: a batch of n rows whose arrays have n elements each and outlive the call.
         unsafe { self.decode_batch(batch) }
     }
 
     /// # Safety
     /// The arrays of `batch` have as many elements as it says and outlive the call.
-    pub(super) unsafe fn decode_batch(&mut self, batch: sys::llama_batch) -> Result<()> {
+    unsafe fn decode_batch(&mut self, batch: sys::llama_batch) -> Result<()> {
         let n = batch.n_tokens;
         if n < 1 || n.unsigned_abs() > self.n_batch() {
             let most = self.n_batch();
@@ -264,7 +174,7 @@ impl Context {
         }
         let (status, reason) = super::log::listening(|| {
             // SAFETY: by the contract above; the library aborts on a batch larger than its own, refused above.
-            unsafe { sys::llama_decode(self.ptr.as_ptr(), batch) }
+            unsafe { sys::llama_decode(self.handle.as_ptr(), batch) }
         });
         super::callback::resume();
         match status {
@@ -281,29 +191,37 @@ impl Context {
         }
     }
 
-    fn n_ubatch(&self) -> u32 {
+    pub(super) fn n_ubatch(&self) -> u32 {
         // SAFETY: the context is alive.
-        unsafe { sys::llama_n_ubatch(self.ptr.as_ptr()) }
+        unsafe { sys::llama_n_ubatch(self.handle.as_ptr()) }
     }
 
     fn n_batch(&self) -> u32 {
         // SAFETY: the context is alive.
-        unsafe { sys::llama_n_batch(self.ptr.as_ptr()) }
+        unsafe { sys::llama_n_batch(self.handle.as_ptr()) }
     }
 
-    /// Logits of the last row that was computed, one for each vocabulary entry.
+    /// Logits of row `row` of the last [`Context::decode`], one for each vocabulary entry.
     ///
     /// # Errors
-    /// [`Kind::Native`] if nothing was computed yet.
-    pub fn logits(&mut self) -> Result<&[f32]> {
+    /// [`Kind::Native`] if there are none, as after a step of a prefill.
+    pub fn logits(&mut self, row: usize) -> Result<&[f32]> {
+        self.logits_of(i32::try_from(row).unwrap_or(i32::MAX))
+    }
+
+    /// Logits of the last row that was computed: of a decoded token, or of a prompt whose last step was the last call.
+    ///
+    /// # Errors
+    /// [`Kind::Native`] if there are none.
+    pub fn last_logits(&mut self) -> Result<&[f32]> {
         self.logits_of(-1)
     }
 
     /// Those of one row of the last batch; -1 is the last that has any.
-    pub(super) fn logits_of(&mut self, row: i32) -> Result<&[f32]> {
+    fn logits_of(&mut self, row: i32) -> Result<&[f32]> {
         let n = usize::try_from(self.model.n_vocab()).unwrap_or(0);
         // SAFETY: the context is alive; the library checks the row.
-        let logits = unsafe { sys::llama_get_logits_ith(self.ptr.as_ptr(), row) };
+        let logits = unsafe { sys::llama_get_logits_ith(self.handle.as_ptr(), row) };
         if logits.is_null() {
             return Err(Error::new(Kind::Native, "llama.cpp has no logits to sample from"));
         }
@@ -312,26 +230,55 @@ impl Context {
         Ok(unsafe { std::slice::from_raw_parts(logits, n) })
     }
 
-    /// Forgets everything at and after `position`. False if the cache cannot.
-    pub fn forget_from(&mut self, position: i32) -> bool {
+    /// Forgets everything of `sequence` at and after `position`. False if the cache cannot.
+    pub fn forget_from(&mut self, sequence: usize, position: i32) -> bool {
+        let Ok(id) = self.id(sequence) else { return false };
         // SAFETY: the context is alive and owns its memory; -1 is the open end.
         unsafe {
-            let memory = sys::llama_get_memory(self.ptr.as_ptr());
-            !memory.is_null() && sys::llama_memory_seq_rm(memory, 0, position, -1)
+            let memory = sys::llama_get_memory(self.handle.as_ptr());
+            !memory.is_null() && sys::llama_memory_seq_rm(memory, id, position, -1)
         }
+    }
+
+    /// Lets the cells of `from` before `position` belong to `to` as well, which must be empty.
+    /// Nothing is copied.
+    ///
+    /// # Errors
+    /// [`Kind::Native`] for sequences there are not, and if `to` holds anything.
+    pub fn share(&mut self, from: usize, to: usize, position: i32) -> Result<()> {
+        let (from, to) = (self.id(from)?, self.id(to)?);
+        // SAFETY: the context is alive and owns its memory; both ids are below its number of sequences.
+        unsafe {
+            let memory = sys::llama_get_memory(self.handle.as_ptr());
+            if memory.is_null() || from == to {
+                return Ok(());
+            }
+            if sys::llama_memory_seq_pos_max(memory, to) >= 0 {
+                return Err(Error::new(Kind::Native, format!("sequence {to} is not empty")));
+            }
+            sys::llama_memory_seq_cp(memory, from, to, 0, position);
+        }
+        Ok(())
+    }
+
+    pub(super) fn id(&self, sequence: usize) -> Result<i32> {
+        let known = sequence < self.runs.len();
+        i32::try_from(sequence).ok().filter(|_| known).ok_or_else(|| {
+            Error::new(Kind::Native, format!("sequence {sequence}: this context has {}", self.runs.len()))
+        })
     }
 
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentInfo> {
         // SAFETY: the context is alive; the struct is plain numbers.
-        let n = unsafe { sys::illava_context_n_segments(self.ptr.as_ptr()) };
+        let n = unsafe { sys::illava_context_n_segments(self.handle.as_ptr()) };
         (0..n)
             .filter_map(|i| {
                 // SAFETY: as above; i is below the count.
                 let raw = unsafe {
                     let mut raw: sys::illava_segment = std::mem::zeroed();
                     raw.size = super::size_of::<sys::illava_segment>();
-                    super::check(sys::illava_context_segment(self.ptr.as_ptr(), i, &raw mut raw)).ok()?;
+                    super::check(sys::illava_context_segment(self.handle.as_ptr(), i, &raw mut raw)).ok()?;
                     raw
                 };
                 Some(SegmentInfo {
@@ -348,28 +295,38 @@ impl Context {
     #[must_use]
     pub fn compute_bytes(&self) -> u64 {
         // SAFETY: the context is alive.
-        unsafe { sys::illava_context_compute_bytes(self.ptr.as_ptr()) }
+        unsafe { sys::illava_context_compute_bytes(self.handle.as_ptr()) }
     }
 }
 
-fn int(n: usize) -> Result<i32> {
-    i32::try_from(n).map_err(|_| Error::new(Kind::Context, format!("{n} rows are more than one call takes")))
-}
-
-fn signed(values: &[u32]) -> Result<Vec<i32>> {
-    values.iter().map(|&v| int(v as usize)).collect()
+pub(super) fn signed(values: &[u32]) -> Result<Vec<i32>> {
+    let signed = |&value: &u32| {
+        i32::try_from(value)
+            .map_err(|_| Error::new(Kind::Context, format!("{value} is more than one call takes")))
+    };
+    values.iter().map(signed).collect()
 }
 
 fn threads(n: u32) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
-impl Drop for Context {
+impl Drop for Handle {
     fn drop(&mut self) {
-        // SAFETY: this is the one owner; the model is still alive.
-        unsafe { sys::llama_free(self.ptr.as_ptr()) };
+        // SAFETY: this is the one owner; the model is still alive, and what worked on the context is gone.
+        unsafe { sys::llama_free(self.as_ptr()) };
     }
 }
 
 // SAFETY: the context is used through one `&mut` at a time and has no thread-local state.
 unsafe impl Send for Context {}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // SAFETY: this is the one owner, and the context is alive: `Context` drops it last.
+        unsafe { sys::illava_prefill_free(self.0.as_ptr()) };
+    }
+}
+
+// SAFETY: a run is used only with its context, through one `&mut Context` at a time.
+unsafe impl Send for Run {}

@@ -16,9 +16,9 @@ mod log;
 mod model;
 mod native_sampler;
 mod parts;
+mod prefill;
 mod quantize;
 mod sampler;
-mod sequences;
 mod step;
 mod trace;
 mod vision;
@@ -31,15 +31,15 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_sys_2 as sys;
 
 pub use constraint::{Grammar, Schemas};
-pub use context::{Context, ContextOptions, Prefill, SegmentInfo};
+pub use context::{Context, ContextOptions, MAX_SEQUENCES, Next, SegmentInfo};
 pub use gguf::{Gguf, TypeBytes};
 pub use kernels::{Kernels, kernels_used};
 pub use kv_type::KvType;
 pub use model::{ChatSetup, LoadMode, LoadOptions, TextModel, TextOutline, Weights, computes_elsewhere};
 pub use parts::PicturePart;
+pub use prefill::Prefill;
 pub use quantize::quantize;
 pub use sampler::{Penalties, Sampler, Sampling};
-pub use sequences::{MAX_SEQUENCES, Next, Sequences};
 pub use step::{MergeStep, Strategy};
 pub use vision::{EncodeOptions, Encoded, PreprocessedImage, Tile, Vision, VisionInfo, VisionOptions};
 

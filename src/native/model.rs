@@ -53,7 +53,7 @@ pub struct TextModel {
 /// ```compile_fail,E0308
 /// # fn run(path: &std::path::Path, options: &illava::native::ContextOptions) -> illava::error::Result<()> {
 /// let outline = illava::native::TextOutline::load(path)?;
-/// illava::native::Context::new(&outline, options)?;
+/// illava::native::Context::new(&outline, options, 1)?;
 /// # Ok(())
 /// # }
 /// ```

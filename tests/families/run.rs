@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use illava::answer::{Engine, Entry, LlamaEngine, MergeStep, Rows};
-use illava::native::{self, Context, ContextOptions, Gguf, LoadOptions, Prefill, TextModel};
+use illava::native::{self, Context, ContextOptions, Gguf, LoadOptions, Next, Prefill, TextModel};
 use illava::pair::{FlashAttention, KvType, LoadSettings, Weights};
 use illava::schedule::Strategy;
 use illava::see::EncodedImage;
@@ -143,7 +143,7 @@ impl Pair {
             offload: false,
             stop: None,
         };
-        let mut context = Context::new(&self.text, &options).expect("the context is made");
+        let mut context = Context::new(&self.text, &options, 1).expect("the context is made");
         let call = Prefill {
             tokens: &rows.tokens,
             embeddings: &rows.embeddings,
@@ -157,13 +157,12 @@ impl Pair {
             counts_sizes: rows.counts_sizes,
             ..Prefill::default()
         };
-        let steps = context.prefill(&call).expect("the prompt is prefilled");
-        let mut position = rows.positions[rows.tokens.len() - 1];
-        let mut logits = vec![context.logits().expect("logits").to_vec()];
-        for &token in &case.greedy[..case.greedy.len() - 1] {
-            position += 1;
-            context.decode(token, position).expect("one more token");
-            logits.push(context.logits().expect("logits").to_vec());
+        let steps = context.prefill(0, &call).expect("the prompt is prefilled");
+        let last = rows.positions[rows.tokens.len() - 1];
+        let mut logits = vec![context.last_logits().expect("logits").to_vec()];
+        for (position, &token) in (last + 1..).zip(&case.greedy[..case.greedy.len() - 1]) {
+            context.decode(&[Next { sequence: 0, token, position }]).expect("one more token");
+            logits.push(context.last_logits().expect("logits").to_vec());
         }
         (logits, steps)
     }
