@@ -13,8 +13,8 @@ use std::thread;
 use illava::error::{Kind, Result};
 use illava::native::{
     Context, ContextOptions, EncodeOptions, FlashAttention, Gguf, Grammar, KvType, LoadOptions, Next,
-    Penalties, Prefill, PreprocessedImage, Sampler, Sampling, Schemas, Sequences, Strategy, TextModel,
-    TextOutline, Vision, VisionOptions, quantize,
+    Penalties, Prefill, PreprocessedImage, Sampler, Sampling, Schemas, Strategy, TextModel, TextOutline,
+    Vision, VisionOptions, quantize,
 };
 
 const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 1 };
@@ -190,10 +190,10 @@ fn contexts_refuse_what_would_end_the_process() {
         ContextOptions { merge_layers: vec![u32::MAX], ..context() },
         ContextOptions { merge_layers: vec![3, 3], ..context() },
     ] {
-        assert!(Context::new(&model, &wrong).is_err(), "{wrong:?}");
+        assert!(Context::new(&model, &wrong, 1).is_err(), "{wrong:?}");
     }
-    let mut made = Context::new(&model, &context()).unwrap();
-    assert!(made.logits().is_err());
+    let mut made = Context::new(&model, &context(), 1).unwrap();
+    assert!(made.last_logits().is_err());
     let huge = [(usize::MAX, 2, Vec::new())];
     let positions = [0];
     for rows in [
@@ -203,30 +203,30 @@ fn contexts_refuse_what_would_end_the_process() {
         Prefill { tokens: &[i32::MAX], positions: &positions, ..Prefill::default() },
         Prefill { tokens: &[1], positions: &positions, spans: &huge, ..Prefill::default() },
     ] {
-        assert!(made.prefill(&rows).is_err(), "{rows:?}");
+        assert!(made.prefill(0, &rows).is_err(), "{rows:?}");
     }
-    assert!(made.decode(i32::MAX, 0).is_err());
+    assert!(made.decode(&[Next { sequence: 0, token: i32::MAX, position: 0 }]).is_err());
 }
 
 #[test]
 fn sequences_refuse_what_would_end_the_process() {
     let model = model("clip-llama-f32");
-    let mut sequences = Sequences::new(&model, &context(), 3).unwrap();
+    let mut made = Context::new(&model, &context(), 3).unwrap();
     let next = |sequence, position| Next { sequence, token: 1, position };
     // llama.cpp asserts that a batch is no larger than the context's.
     let many: Vec<Next> = (0..100).map(|position| next(0, position)).collect();
     for batch in [&[][..], &many, &[next(3, 0)]] {
-        assert_eq!(kind(sequences.decode(batch)), Kind::Native, "{} tokens", batch.len());
+        assert_eq!(kind(made.decode(batch)), Kind::Native, "{} tokens", batch.len());
     }
     let positions = [0, 1];
     let rows = Prefill { tokens: &[1, 2], positions: &positions, ..Prefill::default() };
-    sequences.begin(0, &rows).unwrap();
-    assert_eq!(kind(sequences.decode(&[next(0, 0)])), Kind::Native, "its prefill is under way");
-    while sequences.step(0).unwrap().is_none() {}
-    sequences.decode(&[next(0, 2), next(1, 0)]).unwrap();
-    assert_eq!(kind(sequences.share(0, 1, 2)), Kind::Native, "sequence 1 holds a token");
-    sequences.share(0, 2, 2).unwrap();
-    assert!(sequences.share(0, 3, 2).is_err() && sequences.step(2).is_err() && sequences.logits(7).is_err());
+    made.begin(0, &rows).unwrap();
+    assert_eq!(kind(made.decode(&[next(0, 0)])), Kind::Native, "its prefill is under way");
+    while made.step(0).unwrap().is_none() {}
+    made.decode(&[next(0, 2), next(1, 0)]).unwrap();
+    assert_eq!(kind(made.share(0, 1, 2)), Kind::Native, "sequence 1 holds a token");
+    made.share(0, 2, 2).unwrap();
+    assert!(made.share(0, 3, 2).is_err() && made.step(2).is_err() && made.logits(7).is_err());
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn a_panic_in_a_callback_goes_on_in_rust() {
         strategy: Strategy::Merge,
         reference_grid: false,
         threads: 1,
-        stop: None,
+        stop: &[],
         class_scores: false,
         count_sizes: false,
     };
@@ -270,13 +270,13 @@ fn loading_and_encoding_can_be_stopped() {
 
     let mut vision = vision("clip-llama-f32");
     let picture = grey(&mut vision);
-    let stop = AtomicBool::new(true);
+    let (other, stop) = (AtomicBool::new(false), AtomicBool::new(true));
     let options = EncodeOptions {
         steps: &[(2, 4)],
         strategy: Strategy::Merge,
         reference_grid: false,
         threads: 1,
-        stop: Some(&stop),
+        stop: &[&other, &stop],
         class_scores: false,
         count_sizes: false,
     };
@@ -302,7 +302,7 @@ fn a_picture_of_another_encoder_is_an_error() {
         strategy: Strategy::Merge,
         reference_grid: false,
         threads: 1,
-        stop: None,
+        stop: &[],
         class_scores: false,
         count_sizes: false,
     };

@@ -1,6 +1,7 @@
 //! The pictures of tasks on their way: found in memory, waited for, or handed out to be encoded.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::task::Task;
 use crate::error::{Error, Result};
@@ -16,9 +17,15 @@ struct Ticket {
     id: u64,
     scope: Option<Vec<u8>>,
     encoded: Key,
+    /// Tells the encoder that nobody waits any more.
+    cancelled: Arc<AtomicBool>,
 }
 
 impl Ticket {
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
     fn is_for(&self, task: &Task) -> bool {
         task.id == self.id || (self.scope.is_some() && task.scope == self.scope)
     }
@@ -101,20 +108,45 @@ impl Encodings {
     pub(super) fn hand_out(&mut self, task: &Task, number: usize) -> Option<EncodeJob> {
         let picture = &task.pictures[number];
         let (source, several) = picture.pixels.as_ref()?;
-        let under_way = |ticket: &Ticket| ticket.encoded == picture.encoded && ticket.is_for(task);
+        let under_way = |ticket: &Ticket| {
+            ticket.encoded == picture.encoded && ticket.is_for(task) && !ticket.is_cancelled()
+        };
         if self.is_full() || self.tickets.iter().any(under_way) {
             return None;
         }
-        let (ticket, encoded) = (self.next, picture.encoded);
+        let encoded = picture.encoded;
+        let ticket = Ticket {
+            number: self.next,
+            id: task.id,
+            scope: task.scope.clone(),
+            encoded,
+            cancelled: Arc::default(),
+        };
         self.next += 1;
-        self.tickets.push(Ticket { number: ticket, id: task.id, scope: task.scope.clone(), encoded });
-        Some(EncodeJob {
-            ticket,
+        let job = EncodeJob {
+            ticket: ticket.number,
             source: Arc::clone(source),
             several: *several,
             schedule: task.schedule.clone(),
             key: task.scope.as_ref().map(|scope| scoped_key(scope, &encoded)),
-        })
+            cancelled: Arc::clone(&ticket.cancelled),
+        };
+        self.tickets.push(ticket);
+        Some(job)
+    }
+
+    /// Stops the encoding of pictures that none of `tasks`, each with what its slot keeps, waits for.
+    pub(super) fn keep_for<'a>(&self, tasks: impl Iterator<Item = (&'a Task, usize)> + Clone) {
+        for ticket in &self.tickets {
+            let waits = |(task, kept): (&Task, usize)| {
+                let missing = task.missing(kept);
+                ticket.is_for(task)
+                    && missing.iter().any(|&number| task.pictures[number].encoded == ticket.encoded)
+            };
+            if !tasks.clone().any(waits) {
+                ticket.cancelled.store(true, Ordering::Relaxed);
+            }
+        }
     }
 
     /// The same for the first picture of a task that waits for a slot, unless it is in memory.
@@ -132,6 +164,10 @@ impl Encodings {
         let at = self.tickets.iter().position(|ticket| ticket.number == encoded.ticket)?;
         let ticket = self.tickets.remove(at);
         self.compute_bytes = encoded.compute_bytes;
+        // Whoever came to wait for it since then has it encoded again.
+        if encoded.image.is_err() && ticket.is_cancelled() {
+            return None;
+        }
         let image = encoded.image.map(Arc::new);
         if let (Ok(image), Some(scope)) = (&image, &ticket.scope) {
             self.cache.missed(encoded.from_disk);

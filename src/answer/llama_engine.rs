@@ -1,6 +1,7 @@
 //! A loaded pair as an engine for sessions.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::{CacheLayout, Engine, LlamaDecoder};
 use crate::error::Result;
@@ -31,8 +32,13 @@ impl LlamaEngine {
 }
 
 impl Encoder for LlamaEngine {
-    fn encode_span(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
-        self.encoder.encode_span(visual, schedule)
+    fn encode_until(
+        &mut self,
+        visual: &Visual<'_>,
+        schedule: &Schedule,
+        cancelled: &AtomicBool,
+    ) -> Result<EncodedImage> {
+        self.encoder.encode_until(visual, schedule, cancelled)
     }
 
     fn encoder_bytes(&self) -> u64 {

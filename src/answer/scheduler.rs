@@ -107,6 +107,14 @@ impl<D: Decoder> Scheduler<D> {
         } else if let Some(i) = self.find(id) {
             self.finish(i, Finish::Cancelled);
         }
+        self.stop_encoding();
+    }
+
+    /// Stops the encoding of pictures that nobody waits for any more.
+    fn stop_encoding(&self) {
+        let queued = self.queue.iter().map(|task| (task, 0));
+        let working = self.slots.iter().filter_map(|slot| slot.work.as_ref());
+        self.encodings.keep_for(queued.chain(working.map(|work| (&work.task, work.kept))));
     }
 
     /// Cancels whatever there is.
@@ -118,6 +126,7 @@ impl<D: Decoder> Scheduler<D> {
                 self.finish(i, Finish::Cancelled);
             }
         }
+        self.stop_encoding();
     }
 
     /// Takes back a picture that was handed out to be encoded, and gives it to all who wait for it.

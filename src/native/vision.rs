@@ -3,13 +3,12 @@
 use std::ffi::c_void;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use llama_cpp_sys_2 as sys;
 use serde::{Deserialize, Serialize};
 
 use super::FlashAttention;
-use super::context::stopped;
 use super::model::TextModel;
 use super::step::{self, MergeStep, Strategy};
 use crate::error::{Error, Kind, Result};
@@ -67,8 +66,8 @@ pub struct EncodeOptions<'a> {
     /// Survivors are relabelled in order instead of keeping their places.
     pub reference_grid: bool,
     pub threads: u32,
-    /// The call ends soon after this becomes true.
-    pub stop: Option<&'a AtomicBool>,
+    /// The call ends soon after one of these becomes true.
+    pub stop: &'a [&'a AtomicBool],
     /// The class token's attention ranks patches; else the attention from all rows.
     pub class_scores: bool,
     /// Behind the first step a token that stands for several counts as often in attention.
@@ -374,12 +373,12 @@ impl Vision {
         };
         params.pause = pause;
         params.pause_data = pause_data;
-        if let Some(stop) = options.stop {
-            params.stop = Some(stopped);
-            params.stop_data = std::ptr::from_ref(stop).cast_mut().cast();
+        if !options.stop.is_empty() {
+            params.stop = Some(one_is_set);
+            params.stop_data = std::ptr::from_ref(&options.stop).cast_mut().cast();
         }
         let mut ptr = std::ptr::null_mut();
-        // SAFETY: all handles are alive; the steps, the flag and what `pause_data` points to live until the call
+        // SAFETY: all handles are alive; the steps, the flags and what `pause_data` points to live until the call
         // returns.
         let status = unsafe {
             sys::illava_encode(self.ptr.as_ptr(), picture.ptr.as_ptr(), tile, &raw const params, &raw mut ptr)
@@ -389,6 +388,16 @@ impl Vision {
         let encoded = encoded.ok_or_else(|| Error::new(Kind::Native, "the library encoded nothing"))?;
         encoded.copy()
     }
+}
+
+/// Whether a flag of the list behind the pointer is set: nothing in it can panic.
+///
+/// # Safety
+/// `flags` was made of a `&&[&AtomicBool]` that is alive.
+unsafe extern "C" fn one_is_set(flags: *mut c_void) -> bool {
+    // SAFETY: by the contract above.
+    let flags = unsafe { *flags.cast::<&[&AtomicBool]>() };
+    flags.iter().any(|flag| flag.load(Ordering::Relaxed))
 }
 
 impl VisionInfo {

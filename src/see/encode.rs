@@ -1,5 +1,6 @@
 //! One visual span from pixels to rows: cut, encode tile by tile, put together.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::EncodedImage;
@@ -20,9 +21,14 @@ pub(super) enum Inputs {
 }
 
 impl TowerEncoder {
-    pub(super) fn encode_visual(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
+    pub(super) fn encode_visual(
+        &mut self,
+        visual: &Visual<'_>,
+        schedule: &Schedule,
+        cancelled: &AtomicBool,
+    ) -> Result<EncodedImage> {
         if self.tower.info().by_library {
-            return self.encode_by_library(visual, schedule);
+            return self.encode_by_library(visual, schedule, cancelled);
         }
         let start = Instant::now();
         let (mut inputs, mut arrangement) = self.cut(visual)?;
@@ -47,7 +53,7 @@ impl TowerEncoder {
         }
         let mut encoded = Vec::with_capacity(tiles.len());
         for (i, plan) in plans.iter().enumerate() {
-            if self.stop.is_asked() {
+            if self.stop.is_asked() || cancelled.load(Ordering::Relaxed) {
                 return Err(Error::interrupted());
             }
             let steps: Vec<(u32, u32)> = plan.steps.iter().map(|step| (step.layer, step.r)).collect();
@@ -57,7 +63,7 @@ impl TowerEncoder {
                 strategy: super::strategy::native(schedule.strategy, i),
                 reference_grid: schedule.grid == Grid::Reference,
                 threads: self.tower.options.threads,
-                stop: Some(self.stop.flag()),
+                stop: &[self.stop.flag(), cancelled],
                 class_scores: schedule.vit_score == TowerScore::Class,
                 count_sizes: schedule.vit_sizes,
             };
@@ -175,10 +181,10 @@ impl TowerEncoder {
         let Some(first) = encoded.first() else { return };
         let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
         let (across, down) = (int(first.cells.0).max(1), int(first.cells.1).max(1));
-        let film = encoded.len() > 1;
+        let is_video = encoded.len() > 1;
         let mut push = |time: i32, cell: i32| {
             image.cells.push((cell / across, cell % across));
-            if film {
+            if is_video {
                 image.times.push(time);
             }
         };

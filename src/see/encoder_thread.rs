@@ -1,6 +1,7 @@
 //! Encoding beside decoding: one thread that takes pictures one after another.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Receiver;
 
 use super::cache::Key;
@@ -19,6 +20,8 @@ pub struct EncodeJob {
     pub schedule: Schedule,
     /// What it is kept under on disk, where it may be kept.
     pub key: Option<Key>,
+    /// Becomes true when nobody waits for it any more.
+    pub cancelled: Arc<AtomicBool>,
 }
 
 /// What became of it.
@@ -54,7 +57,7 @@ impl<E: Encoder> EncoderThread<E> {
         let from_disk = kept.is_some();
         let image = match kept {
             Some(image) => Ok(image),
-            None => self.encoder.encode_span(&job.source.visual(job.several), &job.schedule),
+            None => self.encoder.encode_until(&job.source.visual(job.several), &job.schedule, &job.cancelled),
         };
         if let (Ok(image), Some(store), Some(key), false) = (&image, &mut self.store, &job.key, from_disk) {
             store.write(key, image);

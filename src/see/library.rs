@@ -1,5 +1,6 @@
 //! Pictures of projectors that llama.cpp cuts and marks: its parts, encoded tile by tile, to the rows of one span.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::EncodedImage;
@@ -16,6 +17,7 @@ impl TowerEncoder {
         &mut self,
         visual: &Visual<'_>,
         schedule: &Schedule,
+        cancelled: &AtomicBool,
     ) -> Result<EncodedImage> {
         let start = Instant::now();
         let projector = self.tower.info().projector.clone();
@@ -43,7 +45,7 @@ impl TowerEncoder {
             strategy: super::strategy::native(Strategy::default(), 0),
             reference_grid: false,
             threads: self.tower.options.threads,
-            stop: Some(self.stop.flag()),
+            stop: &[self.stop.flag(), cancelled],
             class_scores: false,
             count_sizes: false,
         };
@@ -60,7 +62,7 @@ impl TowerEncoder {
         };
         let mut plans = Vec::with_capacity(tiles.len());
         for (i, &(first, rows)) in layout.tiles.iter().enumerate() {
-            if self.stop.is_asked() {
+            if self.stop.is_asked() || cancelled.load(Ordering::Relaxed) {
                 return Err(Error::interrupted());
             }
             let encoded = self.compute(&picture, i, &options)?;

@@ -36,6 +36,8 @@ pub(crate) use strategy::in_decoder;
 pub use tower::{Input, Tower, TowerEncoder};
 pub use visual::{Visual, VisualInput};
 
+use std::sync::atomic::AtomicBool;
+
 use crate::error::Result;
 use crate::schedule::Schedule;
 
@@ -45,7 +47,20 @@ pub trait Encoder {
     ///
     /// # Errors
     /// A schedule that the picture cannot take, a video for a model without videos, or the library's own.
-    fn encode_span(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage>;
+    fn encode_span(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
+        self.encode_until(visual, schedule, &AtomicBool::new(false))
+    }
+
+    /// The same, ended soon after `cancelled` becomes true.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_span`], and [`crate::error::Kind::Interrupted`].
+    fn encode_until(
+        &mut self,
+        visual: &Visual<'_>,
+        schedule: &Schedule,
+        cancelled: &AtomicBool,
+    ) -> Result<EncodedImage>;
 
     /// Bytes of the encoder's compute buffers as they stand.
     fn encoder_bytes(&self) -> u64;

@@ -1,6 +1,7 @@
 //! The image encoder of a pair: the loaded tower, the processor that cuts its inputs, and what encodes spans with them.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use super::cache::Key;
 use super::processor::Processor;
@@ -122,8 +123,13 @@ impl TowerEncoder {
 }
 
 impl Encoder for TowerEncoder {
-    fn encode_span(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
-        self.encode_visual(visual, schedule)
+    fn encode_until(
+        &mut self,
+        visual: &Visual<'_>,
+        schedule: &Schedule,
+        cancelled: &AtomicBool,
+    ) -> Result<EncodedImage> {
+        self.encode_visual(visual, schedule, cancelled)
     }
 
     fn encoder_bytes(&self) -> u64 {
@@ -133,10 +139,15 @@ impl Encoder for TowerEncoder {
 
 /// The encoder of a text model alone: none, which every picture is told.
 impl Encoder for Option<TowerEncoder> {
-    fn encode_span(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
+    fn encode_until(
+        &mut self,
+        visual: &Visual<'_>,
+        schedule: &Schedule,
+        cancelled: &AtomicBool,
+    ) -> Result<EncodedImage> {
         let none =
             || Error::usage("no image projector: pictures and videos need one; load its GGUF file, too");
-        self.as_mut().ok_or_else(none)?.encode_span(visual, schedule)
+        self.as_mut().ok_or_else(none)?.encode_until(visual, schedule, cancelled)
     }
 
     fn encoder_bytes(&self) -> u64 {

@@ -140,6 +140,36 @@ fn cancelled_wherever_it_is() {
     assert!(!bench.slots.is_busy());
 }
 
+/// The client of 1 leaves while its picture is encoded.
+#[test]
+fn nobodys_picture_is_encoded_to_its_end() {
+    let with = |id, scope: &str| Job {
+        pictures: vec![picture(1, 6)],
+        scope: Some(scope.as_bytes().to_vec()),
+        ..job(id, "ab\u{1}", 2)
+    };
+    let mut bench = Bench::new(1);
+    bench.submit(with(1, "a"));
+    bench.turns(1);
+    bench.slots.cancel(1);
+    // Comes while the encoder has not noticed yet.
+    bench.submit(with(2, "a"));
+    bench.turns(1);
+    assert_eq!(bench.waiting(), 2, "the stopped one is asked for again");
+    bench.run();
+    assert_eq!((bench.done(1).finish, bench.done(2).report.text.as_str()), (Finish::Cancelled, "ab"));
+    assert_eq!(bench.encoded, 1);
+
+    // Another request of the same scope waits for the same picture.
+    let mut bench = Bench::new(1);
+    bench.submit(with(1, "a"));
+    bench.submit(with(2, "a"));
+    bench.turns(1);
+    bench.slots.cancel(1);
+    bench.run();
+    assert_eq!((bench.done(2).report.text.as_str(), bench.encoded), ("ab", 1));
+}
+
 #[test]
 fn what_cannot_be_is_refused() {
     let long = "x".repeat(fake::CELLS as usize);

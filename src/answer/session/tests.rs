@@ -1,5 +1,6 @@
 //! The conversation's bookkeeping on an engine without a model.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard};
 
 use super::*;
@@ -56,7 +57,12 @@ impl Fake {
 }
 
 impl Encoder for Fake {
-    fn encode_span(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
+    fn encode_until(
+        &mut self,
+        visual: &Visual<'_>,
+        schedule: &Schedule,
+        _: &AtomicBool,
+    ) -> Result<EncodedImage> {
         let width = visual.size().0;
         let mut image = picture(width, if schedule.is_off() { width } else { width / 2 });
         if schedule.is_off() {

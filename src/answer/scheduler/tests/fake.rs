@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::answer::*;
@@ -245,9 +246,12 @@ impl Bench {
     /// Encodes what waits.
     pub fn encode(&mut self) {
         for job in std::mem::take(&mut self.jobs) {
-            self.encoded += 1;
+            let cancelled = job.cancelled.load(Ordering::Relaxed);
+            self.encoded += usize::from(!cancelled);
             let tokens = job.source.visual(job.several).size().0;
-            let image = if tokens == 0 {
+            let image = if cancelled {
+                Err(Error::interrupted())
+            } else if tokens == 0 {
                 Err(Error::new(Kind::Media, "no picture"))
             } else {
                 let mut image = EncodedImage {
