@@ -48,10 +48,11 @@ def _halves(rows: torch.Tensor, heads: int) -> torch.Tensor:
 class HfPair:
     """A pair of GGUF files as one transformers model in float64."""
 
-    def __init__(self, text: Path, mmproj: Path, class_token: str = "first"):
+    def __init__(self, text: Path, mmproj: Path, class_token: str = "first", activation: str | None = None):
         self.text, self.tower = Weights(text), Weights(mmproj)
         self.arch = self.text.fields["general.architecture"]
         self.class_token = class_token
+        self.activation = activation  # instead of the file's
         self.qwen = self.arch == "qwen2vl"
         self.clip = "v.class_embd" in self.tower
         self.model = self._qwen2vl() if self.qwen else self._llava()
@@ -81,6 +82,9 @@ class HfPair:
     def _vision(self, key: str):
         return self.tower.fields[f"clip.vision.{key}"]
 
+    def _activation(self, key: str) -> str:
+        return self.activation or self.tower.fields.get(f"clip.vision.{key}", "gelu_pytorch_tanh")
+
     def image_token(self) -> int:
         """The placeholder's id."""
         name = "<|image_pad|>" if self.qwen else "<image>"
@@ -100,7 +104,7 @@ class HfPair:
             vision_config = transformers.CLIPVisionConfig(**vision, hidden_act="quick_gelu")
         else:
             vision_config = transformers.SiglipVisionConfig(
-                **vision, hidden_act="gelu_pytorch_tanh", vision_use_head=False
+                **vision, hidden_act=self._activation("hidden_act"), vision_use_head=False
             )
         kinds = {"llama": transformers.LlamaConfig, "qwen2": transformers.Qwen2Config}
         text = self._text_config()
@@ -108,7 +112,7 @@ class HfPair:
             vision_config=vision_config,
             text_config=kinds[self.arch](**text),
             image_token_index=self.image_token(),
-            projector_hidden_act="gelu_pytorch_tanh",
+            projector_hidden_act=self._activation("projector.hidden_act"),
             vision_feature_layer=-2,
             vision_feature_select_strategy="default" if self.clip else "full",
             tie_word_embeddings=text["tie_word_embeddings"],
@@ -228,6 +232,13 @@ class HfPair:
         missing = [m for m in missing if "post_layernorm" not in m]
         if missing or unexpected:
             raise ValueError(f"missing {missing}, unexpected {unexpected}")
+
+    @torch.no_grad()
+    def embeddings(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The span of a LLaVA picture without a class token, [n, width]."""
+        core = self.model.model
+        states = core.vision_tower(_planar(pixels), output_hidden_states=True).hidden_states[-2]
+        return core.multi_modal_projector(states)[0]
 
     @torch.no_grad()
     def logits(self, pixels: torch.Tensor, before: list[int], after: list[int]) -> torch.Tensor:

@@ -42,7 +42,8 @@ def make_pair(out: Path, name: str, text_type: str, tower_type: str) -> list[Pat
     text, mmproj = out / "text.gguf", out / "mmproj.gguf"
     vocabulary = _vocabulary(pair.decoder.arch, pair.decoder.vocabulary)
     write_decoder(text, pair.decoder, vocabulary, text_type, pair.seed, f"{name} test model")
-    write_tower(mmproj, pair.tower, tower_type, pair.seed, f"{name} test tower", family=pair.family)
+    write_tower(mmproj, pair.tower, tower_type, pair.seed, f"{name} test tower", family=pair.family,
+                activation=pair.activation)
     return [text, mmproj]
 
 

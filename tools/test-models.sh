@@ -27,7 +27,9 @@ for pair in siglip-qwen2 clip-llama qwen2vl siglip-qwen2-wide; do
     done
 done
 "$venv/bin/python" "$root/tools/make_model.py" --out "$out/siglip-qwen2-wide-q4_k" --pair siglip-qwen2-wide --type q4_k >/dev/null
-"$venv/bin/python" "$root/tools/make_model.py" --out "$out/onevision-27-f32" --pair onevision-27 --type f32 >/dev/null
+for pair in onevision-27 siglip-gelu; do
+    "$venv/bin/python" "$root/tools/make_model.py" --out "$out/$pair-f32" --pair "$pair" --type f32 >/dev/null
+done
 # One pair of each projector type that llama.cpp runs by its own rules and that tests/projectors.rs knows.
 for kind in qwen3vl_merger gemma3 internvl idefics3 pixtral lightonocr lfm2 kimivl phi4 dots_ocr paddleocr kimik25 \
     nemotron_v2_vl ling3vl glm4v llama4 gemma4v; do

@@ -250,7 +250,7 @@ class Metadata(Folder):
             "llava_onevision": {"illava.vision.image_aspect_ratio": "anyres_max_9", "illava.vision.anyres_max_tiles": 9,
                                 "clip.vision.mm_patch_merge_type": "spatial_unpad", "clip.vision.feature_layer": [10],
                                 "illava.video.frames": 32, "clip.use_gelu": True},
-            "llava_next": {"illava.vision.image_aspect_ratio": "anyres", "illava.vision.class_token": "first",
+            "llava_next": {"illava.vision.image_aspect_ratio": "anyres", "clip.vision.class_token": "first",
                            "clip.vision.feature_layer": [10], "clip.use_gelu": False},
             "llava": {"illava.vision.image_aspect_ratio": "pad", "illava.vision.pad_color": [122, 116, 104],
                       "clip.vision.mm_patch_merge_type": "flat"},

@@ -124,7 +124,8 @@ impl Processor {
                 remarks.push(format!("{name}: has no newline row (v.image_newline), so nothing marks where a row of the picture ends, and answers about places get worse; convert the model again with tools/convert.py"));
             }
         }
-        if vision.class_token && file.string("illava.vision.class_token").as_deref() != Some("first") {
+        let order = named(file, "clip.vision.class_token", "illava.vision.class_token");
+        if vision.class_token && order.as_deref() != Some("first") {
             remarks.push(format!("{name}: has its class token in llama.cpp's order, so the first patch is dropped and the class token takes the last one's place; convert the model again with tools/convert.py to have it as published"));
         }
         remarks.extend(unsaid(file, &name, cutting == Cutting::Library));
@@ -358,17 +359,21 @@ impl Processor {
     }
 }
 
+/// The text under a key, or under the name that older files have for it.
+fn named(file: &Gguf, key: &str, older: &str) -> Option<String> {
+    file.string(key).or_else(|| file.string(older))
+}
+
 /// What other converters leave unsaid; a schedule that was evaluated with the pair was so with the pair as it is.
 fn unsaid(file: &Gguf, name: &str, library_cuts: bool) -> Option<String> {
-    let says = |key: &str| file.string(key).is_some();
-    if says("illava.vision.family") || says("illava.merge.evaluated") {
+    if file.string("illava.vision.family").is_some() || file.string("illava.merge.evaluated").is_some() {
         return None;
     }
     let mut costs = Vec::new();
     if library_cuts {
         costs.push("llama.cpp cuts and resizes pictures by its own rules");
     }
-    if !says("illava.vision.projector_activation") {
+    if named(file, "clip.vision.projector.hidden_act", "illava.vision.projector_activation").is_none() {
         costs.push("its projector takes the tanh approximation of GELU, up to 5e-4 off");
     }
     (!costs.is_empty()).then(|| {

@@ -15,7 +15,7 @@ from .output import Tensors
 from .picture import hf_pictures
 from .processor import check_size, image_processor, normalisation
 from .problem import Problem
-from .towers import QWEN2VL, Tower, tower_of
+from .towers import QWEN2VL, Tower, activation_of, tower_of
 
 _PROJECTOR_ACTIVATIONS = ("gelu", "gelu_pytorch_tanh")
 _TEXT = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}
@@ -87,4 +87,4 @@ def _qwen2vl_tower(config, processor: dict) -> Tower:
     # Rotary positions know no size: 560 is what llama.cpp's own pairs say.
     return Tower(QWEN2VL, image=560, patch=vision.patch_size, width=vision.embed_dim, heads=vision.num_heads,
                  mlp=int(vision.embed_dim * vision.mlp_ratio), blocks=vision.depth, used=vision.depth, eps=1e-6,
-                 activation="quick_gelu" if vision.hidden_act == "quick_gelu" else "gelu", mean=mean, std=std)
+                 activation=activation_of(vision.hidden_act), mean=mean, std=std)

@@ -28,7 +28,7 @@ def write_metadata(writer: gguf.GGUFWriter, model: Model, base: Type) -> None:
     writer.add_bool("clip.has_llava_projector", not qwen)
     writer.add_string("clip.projector_type", "qwen2vl_merger" if qwen else "mlp")
     # Neither flag set means the quick GELU of CLIP and Qwen2-VL.
-    writer.add_bool("clip.use_gelu", tower.activation == "gelu")
+    writer.add_bool("clip.use_gelu", tower.activation != "quick_gelu")
     writer.add_bool("clip.use_silu", False)
     mlp = padded_mlp(tower, base)
     for key, value in (
@@ -41,7 +41,9 @@ def write_metadata(writer: gguf.GGUFWriter, model: Model, base: Type) -> None:
     writer.add_array("clip.vision.image_mean", tower.mean)
     writer.add_array("clip.vision.image_std", tower.std)
     writer.add_string("illava.vision.family", model.family)
-    writer.add_string("illava.vision.projector_activation", model.projector_activation)
+    # llama.cpp's own keys know the tanh approximation and no exact GELU.
+    writer.add_string("clip.vision.hidden_act", tower.activation)
+    writer.add_string("clip.vision.projector.hidden_act", model.projector_activation)
     if qwen:
         writer.add_uint32("clip.vision.spatial_merge_size", 2)
         writer.add_uint32("illava.vision.temporal_patch_size", 2)
@@ -49,7 +51,7 @@ def write_metadata(writer: gguf.GGUFWriter, model: Model, base: Type) -> None:
         # Blocks behind the features are not stored, so that the last stored one is the last that runs.
         writer.add_array("clip.vision.feature_layer", [tower.used])
     if tower.kind == CLIP:
-        writer.add_string("illava.vision.class_token", "first")
+        writer.add_string("clip.vision.class_token", "first")
     if mlp != tower.mlp:
         writer.add_uint32("illava.vision.mlp_padded_from", tower.mlp)
     model.pictures.write(writer)

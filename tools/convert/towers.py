@@ -7,7 +7,9 @@ from .problem import Problem
 CLIP, SIGLIP, QWEN2VL = "clip", "siglip", "qwen2vl"
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
-_ACTIVATIONS = {"gelu_pytorch_tanh": "gelu", "gelu_new": "gelu", "gelu": "gelu", "quick_gelu": "quick_gelu"}
+# "gelu" is the exact one; gelu_new is the tanh approximation under its older name.
+_ACTIVATIONS = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_pytorch_tanh", "gelu_new": "gelu_pytorch_tanh",
+                "quick_gelu": "quick_gelu"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Tower:
     blocks: int
     used: int
     eps: float
-    activation: str  # "gelu" or "quick_gelu"
+    activation: str  # "gelu", "gelu_pytorch_tanh" or "quick_gelu"
     mean: list[float]
     std: list[float]
 
@@ -52,17 +54,20 @@ def named(name: str) -> dict:
     return known
 
 
+def activation_of(name: str) -> str:
+    """The activation that a configuration calls `name`."""
+    if name not in _ACTIVATIONS:
+        raise Problem(f"the image encoder's activation {name} is not supported; {', '.join(_ACTIVATIONS)} are")
+    return _ACTIVATIONS[name]
+
+
 def tower_of(config: dict, used: int, mean: list[float] | None = None, std: list[float] | None = None) -> Tower:
     """From the keys of a CLIP or SigLIP vision configuration."""
     kind = str(config.get("model_type") or "clip_vision_model")
     if not kind.startswith(("clip", "siglip")) or kind.startswith("siglip2"):
         raise Problem(f"the image encoder is a {kind}, which is not supported; CLIP and SigLIP are")
     siglip = kind.startswith("siglip")
-    named = config.get("hidden_act", "gelu_pytorch_tanh" if siglip else "quick_gelu")
-    if named not in _ACTIVATIONS:
-        raise Problem(f"the image encoder's activation {named} is not supported; {', '.join(_ACTIVATIONS)} are")
     try:
-        activation = _ACTIVATIONS[named]
         numbers = {ours: int(config[theirs]) for ours, theirs in (
             ("image", "image_size"), ("patch", "patch_size"), ("width", "hidden_size"), ("heads", "num_attention_heads"),
             ("mlp", "intermediate_size"), ("blocks", "num_hidden_layers"))}
@@ -71,5 +76,6 @@ def tower_of(config: dict, used: int, mean: list[float] | None = None, std: list
     eps = float(config.get("layer_norm_eps", 1e-6 if siglip else 1e-5))
     if not 1 <= used <= numbers["blocks"]:
         raise Problem(f"the image encoder has {numbers['blocks']} blocks, its features are to come after block {used}")
-    return Tower(SIGLIP if siglip else CLIP, **numbers, used=used, eps=eps, activation=activation,
+    return Tower(SIGLIP if siglip else CLIP, **numbers, used=used, eps=eps,
+                 activation=activation_of(config.get("hidden_act", "gelu_pytorch_tanh" if siglip else "quick_gelu")),
                  mean=mean or ([0.5] * 3 if siglip else CLIP_MEAN), std=std or ([0.5] * 3 if siglip else CLIP_STD))

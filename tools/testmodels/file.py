@@ -107,7 +107,8 @@ def _write(writer, path: Path, tensors: list[tuple[Tensor, Type]], seed: int, ra
 
 
 def write_tower(
-    path: Path, tower: Tower, type_name: str, seed: int, name: str, random_codes=False, family: str | None = None
+    path: Path, tower: Tower, type_name: str, seed: int, name: str, random_codes=False, family: str | None = None,
+    activation: str | None = None,
 ):
     """Writes the mmproj file of `tower`, with what a converted one of `family` says."""
     if family is not None:
@@ -124,6 +125,9 @@ def write_tower(
     # Neither flag set means the quick GELU of CLIP and Qwen2-VL.
     writer.add_bool("clip.use_gelu", tower.family == "siglip")
     writer.add_bool("clip.use_silu", False)
+    if activation is not None:
+        writer.add_string("clip.vision.hidden_act", activation)
+        writer.add_string("clip.vision.projector.hidden_act", activation)
     for key, value in (
         ("image_size", tower.image),
         ("patch_size", tower.patch),

@@ -56,6 +56,7 @@ class Pair:
     decoder: Decoder
     seed: int
     family: str | None = None  # whose keys a converted file has; None as older files are
+    activation: str | None = None  # of encoder and projector, as a file names it; None as llama.cpp's own converter
 
 
 # The three small pairs have an output matrix of their own: with a tied one a random
@@ -91,6 +92,13 @@ PAIRS = {
         Decoder("qwen2", 32, 10, 2, 1, 64, 384, 8192, 1e6, 1e-6, tied=False),
         seed=5,
         family="llava_onevision",
+    ),
+    # The exact GELU in encoder and projector.
+    "siglip-gelu": Pair(
+        Tower("siglip", 80, 8, 64, 4, 10, 160, 1e-6, 64, 64),
+        Decoder("qwen2", 64, 10, 4, 2, 160, 384, 4096, 1e6, 1e-6, tied=False),
+        seed=6,
+        activation="gelu",
     ),
 }
 

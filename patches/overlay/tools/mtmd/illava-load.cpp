@@ -98,10 +98,8 @@ illava_status illava_vision_load(const char * path, const illava_vision_params *
 
         auto vision = std::make_unique<illava_vision>();
         const auto file = illava_check_projector_file(path, params.image_min_tokens, params.image_max_tokens);
-        vision->path               = path;
-        vision->projector          = file.projector;
-        vision->class_token_first  = file.class_token_first;
-        vision->projector_gelu_erf = file.projector_gelu_erf;
+        vision->path      = path;
+        vision->projector = file.projector;
 
         if (file.by_library) {
             load_progress load = { params };

@@ -5,6 +5,7 @@
 #include "illava-mtmd.h"
 #include "../../src/illava-status.h"
 
+#include <algorithm>
 #include <cinttypes>
 #include <cmath>
 #include <cstdio>
@@ -61,6 +62,9 @@ const key_type key_types[] = {
     { "clip.vision.image_grid_pinpoints",            GGUF_TYPE_INT32,   true  },
     { "clip.vision.image_mean",                      GGUF_TYPE_FLOAT32, true  },
     { "clip.vision.image_std",                       GGUF_TYPE_FLOAT32, true  },
+    { "clip.vision.hidden_act",                      GGUF_TYPE_STRING,  false },
+    { "clip.vision.projector.hidden_act",            GGUF_TYPE_STRING,  false },
+    { "clip.vision.class_token",                     GGUF_TYPE_STRING,  false },
     { "illava.vision.class_token",                   GGUF_TYPE_STRING,  false },
     { "illava.vision.projector_activation",          GGUF_TYPE_STRING,  false },
 };
@@ -126,14 +130,17 @@ class projector_gguf {
         return id < 0 ? "" : gguf_get_val_str(gguf.get(), id);
     }
 
-    // Whether the text under a key is `special`; absent or `usual`: no. Anything else asks for what this engine cannot do.
-    bool choice(const char * key, const char * special, const char * usual) const {
+    // Refuses a text under a key that is none of `known`: it asks for what this engine cannot do.
+    void check_text(const char * key, std::initializer_list<const char *> known) const {
         const std::string value = text(key);
-        if (!value.empty() && value != special && value != usual) {
-            illava_fail(ILLAVA_UNSUPPORTED, "%s: key %s is \"%s\"; \"%s\" and \"%s\" are known", path, key,
-                value.c_str(), special, usual);
+        if (value.empty() || std::find(known.begin(), known.end(), value) != known.end()) {
+            return;
         }
-        return value == special;
+        std::string names;
+        for (const char * name : known) {
+            names += (names.empty() ? "\"" : ", \"") + std::string(name) + "\"";
+        }
+        illava_fail(ILLAVA_UNSUPPORTED, "%s: key %s is \"%s\"; known are %s", path, key, value.c_str(), names.c_str());
     }
 
     bool flag(const char * key) const {
@@ -439,9 +446,14 @@ illava_projector_file illava_check_projector_file(const char * path, int32_t ima
     }
     file.check_data_is_there();
 
+    file.check_text("clip.vision.hidden_act", { "gelu", "gelu_pytorch_tanh", "gelu_new", "quick_gelu" });
+    for (const char * key : { "clip.vision.projector.hidden_act", "illava.vision.projector_activation" }) {
+        file.check_text(key, { "gelu", "gelu_pytorch_tanh" });
+    }
+    for (const char * key : { "clip.vision.class_token", "illava.vision.class_token" }) {
+        file.check_text(key, { "first", "last" });
+    }
     illava_projector_file found;
-    found.projector          = projector;
-    found.class_token_first  = file.choice("illava.vision.class_token",          "first", "last");
-    found.projector_gelu_erf = file.choice("illava.vision.projector_activation", "gelu",  "gelu_pytorch_tanh");
+    found.projector = projector;
     return found;
 }

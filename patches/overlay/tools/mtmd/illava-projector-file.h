@@ -9,9 +9,7 @@
 
 struct illava_projector_file {
     std::string projector; // as the file says: "mlp", "qwen2vl_merger", ...
-    bool        by_library         = false; // of no family of ours: upstream's mtmd runs it
-    bool        class_token_first  = false; // illava.vision.class_token is "first"
-    bool        projector_gelu_erf = false; // illava.vision.projector_activation is "gelu", the exact one
+    bool        by_library = false; // of no family of ours: upstream's mtmd runs it
 };
 
 // Throws illava_error: ILLAVA_BAD_FILE for what is damaged or no projector, ILLAVA_UNSUPPORTED for a sound file of a

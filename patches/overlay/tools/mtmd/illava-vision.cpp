@@ -358,9 +358,7 @@ illava_status illava_encode(
         const clip_hparams & hparams = vision->hparams();
         const int64_t grid_x = pixels.nx() / hparams.patch_size;
         const int64_t grid_y = pixels.ny() / hparams.patch_size;
-        pixels.merge              = make_schedule(*vision, grid_x * grid_y, params);
-        pixels.class_token_first  = vision->class_token_first;
-        pixels.projector_gelu_erf = vision->projector_gelu_erf;
+        pixels.merge         = make_schedule(*vision, grid_x * grid_y, params);
 
         auto encoded = std::make_unique<illava_encoded>();
         encoded->n_tokens = (uint32_t) clip_n_output_tokens(vision->clip.get(), &pixels);

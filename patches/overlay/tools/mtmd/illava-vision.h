@@ -26,8 +26,6 @@ struct clip_ctx_deleter {
 struct illava_vision {
     std::string                                path;
     std::string                                projector; // as in the file
-    bool                                       class_token_first  = false;
-    bool                                       projector_gelu_erf = false;
     std::unique_ptr<mtmd_context, mtmd_context_deleter> mtmd; // null for the families that are cut here
     bool                                       has_text           = false; // mtmd knows its text model
     std::unique_ptr<clip_ctx, clip_ctx_deleter> clip;
