@@ -23,6 +23,43 @@ fn number(value: &Value, pointer: &str) -> f64 {
     value.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer} in {value}"))
 }
 
+/// Without an end of its input `batch` waits, and its environment can be looked at.
+#[cfg(target_os = "linux")]
+#[test]
+fn waiting_threads_sleep_soon() {
+    use std::process::{Command, Stdio};
+
+    let start = |given: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_illava"));
+        command.args([
+            "batch",
+            "-",
+            "-m",
+            "models/demo/text.gguf",
+            "-mm",
+            "models/demo/mmproj.gguf",
+            "-p",
+            "hi",
+        ]);
+        command.env_remove("OMP_WAIT_POLICY").env_remove("GOMP_SPINCOUNT");
+        command.envs(given.map(|value| ("GOMP_SPINCOUNT", value)));
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    for (given, expected) in [(None, "GOMP_SPINCOUNT=1000"), (Some("77"), "GOMP_SPINCOUNT=77")] {
+        let mut child = start(given);
+        let environment = format!("/proc/{}/environ", child.id());
+        while !std::fs::read(&environment)
+            .unwrap()
+            .split(|&byte| byte == 0)
+            .any(|one| one == expected.as_bytes())
+        {
+            assert!(child.try_wait().unwrap().is_none(), "it ended without {expected}");
+        }
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+}
+
 #[test]
 fn merging_saves_tokens_and_memory() {
     for name in PAIRS {

@@ -26,6 +26,7 @@ mod shell;
 mod slot_flags;
 mod strategy_flags;
 mod subjects;
+mod threads;
 mod video;
 mod video_flags;
 mod weight_flags;
@@ -43,6 +44,7 @@ use flags::{Cli, Command};
 /// Parses the process's arguments, runs the command, and says what went wrong in one line.
 #[must_use]
 pub fn main() -> ExitCode {
+    threads::sleep_soon();
     let cli = match Cli::try_parse_from(argv::long(std::env::args_os())) {
         Ok(cli) => cli,
         // Help and version leave by the same door, with status 0.

@@ -1,0 +1,29 @@
+//! How long the library's threads wait for one another before they sleep.
+
+/// Turns of a waiting thread's loop, some 30 microseconds: what most waits within a graph take. By default it would be
+/// 300,000 turns, and on a busy machine every wait for a thread that is not running burns them all.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const TURNS: &str = "1000";
+
+/// Settings of a person who knows better.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const GIVEN: [&str; 2] = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"];
+
+/// Has waiting threads sleep soon. GCC's OpenMP reads its settings before `main`, so the program starts once more, as
+/// the same process; it goes on as it is where it cannot.
+pub(super) fn sleep_soon() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if GIVEN.iter().all(|name| std::env::var_os(name).is_none())
+        && let Ok(program) = std::env::current_exe()
+    {
+        use std::os::unix::process::CommandExt;
+
+        let mut args = std::env::args_os();
+        let mut again = std::process::Command::new(program);
+        if let Some(name) = args.next() {
+            again.arg0(name);
+        }
+        let error = again.args(args).env("GOMP_SPINCOUNT", TURNS).exec();
+        tracing::debug!("the program cannot be started again: {error}");
+    }
+}
