@@ -166,6 +166,16 @@ inline logits_t decode_text(llama_context * ctx, std::vector<llama_token> ids, l
     return status == 0 ? last_logits(ctx) : logits_t();
 }
 
+// Runs `body` with the library started and silent; the exit code of its checks.
+inline int run_checks(void (*body)(checks & t)) {
+    checks t;
+    llama_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
+    llama_backend_init();
+    body(t);
+    llama_backend_free();
+    return t.finish();
+}
+
 inline double distance(const logits_t & a, const logits_t & b) {
     if (a.size() != b.size() || a.empty()) {
         return INFINITY;

@@ -164,18 +164,13 @@ struct suite : subject {
 } // namespace
 
 int main() {
-    checks t;
-    llama_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
-    llama_backend_init();
-
-    for (auto & subject : subjects(t)) {
-        suite s(t, std::move(subject));
-        s.several_images_and_sequences();
-        s.chat_goes_on();
-        s.saved_state_continues();
-        s.refusals();
-    }
-
-    llama_backend_free();
-    return t.finish();
+    return run_checks([](checks & t) {
+        for (auto & subject : subjects(t)) {
+            suite s(t, std::move(subject));
+            s.several_images_and_sequences();
+            s.chat_goes_on();
+            s.saved_state_continues();
+            s.refusals();
+        }
+    });
 }

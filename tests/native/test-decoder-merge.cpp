@@ -166,22 +166,17 @@ struct suite : subject {
 } // namespace
 
 int main() {
-    checks t;
-    llama_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
-    llama_backend_init();
+    return run_checks([](checks & t) {
+        for (auto & subject : subjects(t)) {
+            suite s(t, std::move(subject));
+            s.unmerged_is_stock();
+            s.settings_do_not_change_the_result();
+            s.cells();
+        }
 
-    for (auto & subject : subjects(t)) {
-        suite s(t, std::move(subject));
-        s.unmerged_is_stock();
-        s.settings_do_not_change_the_result();
-        s.cells();
-    }
-
-    suite wide(t, { "siglip-qwen2-wide-f16", load_text("siglip-qwen2-wide-f16"), { 2 }, { 19 } });
-    if (t.expect(wide.model != nullptr, wide.label("loads"))) {
-        wide.quantised_cache();
-    }
-
-    llama_backend_free();
-    return t.finish();
+        suite wide(t, { "siglip-qwen2-wide-f16", load_text("siglip-qwen2-wide-f16"), { 2 }, { 19 } });
+        if (t.expect(wide.model != nullptr, wide.label("loads"))) {
+            wide.quantised_cache();
+        }
+    });
 }

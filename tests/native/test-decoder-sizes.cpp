@@ -223,34 +223,29 @@ struct suite : subject {
 } // namespace
 
 int main() {
-    checks t;
-    llama_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
-    llama_backend_init();
-
-    for (auto & subject : subjects(t)) {
-        suite s(t, std::move(subject));
-        s.as_many_copies();
-        s.sizes_matter();
-        s.sizes_travel();
-        s.merging_adds_up();
-        s.gaps();
-        s.refusals();
-    }
-
-    // heads large enough for a quantised cache
-    suite wide(t, { "siglip-qwen2-wide-f16", load_text("siglip-qwen2-wide-f16"), { 2 }, { 3 } });
-    if (t.expect(wide.model != nullptr, wide.label("loads"))) {
-        for (ggml_type type : { GGML_TYPE_Q8_0, GGML_TYPE_Q4_0 }) {
-            auto o = wide.options();
-            o.type_kv = type;
-            // copies are rounded alike, so that the two stay as near to each other as in any type
-            const auto expected = wide.ask(o, true);
-            const auto got      = wide.ask(o, false);
-            t.expect(distance(got.prompt, expected.prompt) < 2e-2 && distance(got.next, expected.next) < 2e-2,
-                    wide.label(std::string(ggml_type_name(type)) + " cache: " + std::to_string(distance(got.prompt, expected.prompt))));
+    return run_checks([](checks & t) {
+        for (auto & subject : subjects(t)) {
+            suite s(t, std::move(subject));
+            s.as_many_copies();
+            s.sizes_matter();
+            s.sizes_travel();
+            s.merging_adds_up();
+            s.gaps();
+            s.refusals();
         }
-    }
 
-    llama_backend_free();
-    return t.finish();
+        // heads large enough for a quantised cache
+        suite wide(t, { "siglip-qwen2-wide-f16", load_text("siglip-qwen2-wide-f16"), { 2 }, { 3 } });
+        if (t.expect(wide.model != nullptr, wide.label("loads"))) {
+            for (ggml_type type : { GGML_TYPE_Q8_0, GGML_TYPE_Q4_0 }) {
+                auto o = wide.options();
+                o.type_kv = type;
+                // copies are rounded alike, so that the two stay as near to each other as in any type
+                const auto expected = wide.ask(o, true);
+                const auto got      = wide.ask(o, false);
+                t.expect(distance(got.prompt, expected.prompt) < 2e-2 && distance(got.next, expected.next) < 2e-2,
+                        wide.label(std::string(ggml_type_name(type)) + " cache: " + std::to_string(distance(got.prompt, expected.prompt))));
+            }
+        }
+    });
 }

@@ -401,24 +401,20 @@ void in_a_decoder(checks & t, fixture::subject & subject) {
 } // namespace
 
 int main() {
-    checks t;
-    llama_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
-    llama_backend_init();
+    return run_checks([](checks & t) {
+        illava_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
 
-    illava_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
+        on_the_host(t);
 
-    on_the_host(t);
+        const auto folder = std::filesystem::temp_directory_path() / ("illava-strategies-" + std::to_string(std::random_device{}()));
+        std::filesystem::create_directories(folder);
+        for (auto kind : { fixture::family::siglip, fixture::family::clip, fixture::family::janus, fixture::family::qwen2vl }) {
+            in_an_encoder(t, kind, (folder / (std::to_string(int(kind)) + ".gguf")).string());
+        }
+        std::filesystem::remove_all(folder);
 
-    const auto folder = std::filesystem::temp_directory_path() / ("illava-strategies-" + std::to_string(std::random_device{}()));
-    std::filesystem::create_directories(folder);
-    for (auto kind : { fixture::family::siglip, fixture::family::clip, fixture::family::janus, fixture::family::qwen2vl }) {
-        in_an_encoder(t, kind, (folder / (std::to_string(int(kind)) + ".gguf")).string());
-    }
-    std::filesystem::remove_all(folder);
-
-    for (auto & subject : fixture::subjects(t)) {
-        in_a_decoder(t, subject);
-    }
-    llama_backend_free();
-    return t.finish();
+        for (auto & subject : fixture::subjects(t)) {
+            in_a_decoder(t, subject);
+        }
+    });
 }

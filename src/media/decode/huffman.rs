@@ -187,24 +187,7 @@ impl<'a> Bits<'a> {
     /// A whole block of a baseline scan.
     pub(super) fn block(&mut self, dc: &Table, ac: &Table) -> Outcome<()> {
         self.dc(dc)?;
-        let mut place = 1;
-        while place < 64 {
-            let symbol = self.symbol(ac)?;
-            let (zeros, bits) = (symbol >> 4, symbol & 15);
-            match (zeros, bits) {
-                (15, 0) => place += 16,
-                (_, 0) => break,
-                _ => {
-                    place += usize::from(zeros);
-                    if place > 63 {
-                        return Err(DAMAGED.into());
-                    }
-                    self.skip(u32::from(bits))?;
-                    place += 1;
-                }
-            }
-        }
-        Ok(())
+        self.coefficients(ac, (1, 63), &mut 0).map(drop)
     }
 
     /// The coefficients `range` (both ends included) of a block, their first scan; `run` counts blocks that end at
@@ -218,21 +201,28 @@ impl<'a> Bits<'a> {
     ) -> Outcome<()> {
         if *run > 0 {
             *run -= 1;
-            return Ok(());
+        } else if let Some(bits) = self.coefficients(table, range, nonzero)? {
+            *run = (1 << bits) - 1 + self.take(bits)?;
         }
-        let mut place = range.0;
-        while place <= range.1 {
+        Ok(())
+    }
+
+    /// Coefficients up to the end of `range` or of the block; of the latter the bits of its run, which follow.
+    fn coefficients(
+        &mut self,
+        table: &Table,
+        (first, last): (usize, usize),
+        nonzero: &mut u64,
+    ) -> Outcome<Option<u32>> {
+        let mut place = first;
+        while place <= last {
             let symbol = self.symbol(table)?;
-            let (zeros, bits) = (symbol >> 4, symbol & 15);
-            match (zeros, bits) {
+            match (symbol >> 4, symbol & 15) {
                 (15, 0) => place += 16,
-                (_, 0) => {
-                    *run = (1 << zeros) - 1 + self.take(u32::from(zeros))?;
-                    break;
-                }
-                _ => {
+                (run, 0) => return Ok(Some(u32::from(run))),
+                (zeros, bits) => {
                     place += usize::from(zeros);
-                    if place > range.1 {
+                    if place > last {
                         return Err(DAMAGED.into());
                     }
                     self.skip(u32::from(bits))?;
@@ -241,7 +231,7 @@ impl<'a> Bits<'a> {
                 }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// As [`Self::ac_first`], a scan that adds one bit to each coefficient (T.81, G.1.2.3).
