@@ -18,7 +18,7 @@
 //
 // Parts: `cli` -> `server` -> `worker` -> `answer` -> `pair` -> `see` -> `native`, with `bench`, `eval` and `model`
 // beside the server; `assembly`, `schedule`, `media`, `prompt`, `report`, `plot`, `stop` and `hub` know nothing of the
-// others. tests/architecture.rs holds these edges. They are public for the crate's own tests and programs, and hidden
+// others but `error` and `file`. tests/architecture.rs holds these edges. They are public for the crate's own tests and programs, and hidden
 // because they may change in any version: what others use is named below them.
 #![deny(unsafe_code)]
 // Cases of a test are tuples; a named type for each table would say less than the table.

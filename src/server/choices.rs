@@ -8,9 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
 use super::error::{ApiError, Type};
-use super::media::VideoPlan;
 use super::state::Shared;
-use crate::request::{Reference, Request};
+use crate::request::{Reference, Request, VideoPlan};
 use crate::server::client::Event;
 use crate::worker::protocol::{Delta, Done, Finish, Started};
 
@@ -41,14 +40,14 @@ impl Choices {
         app: &Shared,
         requests: Vec<Request<Reference>>,
         count: u32,
-        film: VideoPlan,
+        plan: VideoPlan,
         since: Instant,
     ) -> Self {
         let (sender, events) = mpsc::channel(16);
         let mut task = JoinSet::new();
         let all = All { app: Shared::clone(app), sender, begun: Arc::default() };
         task.spawn(async move {
-            if let Err(error) = all.run(requests, count, film).await {
+            if let Err(error) = all.run(requests, count, plan).await {
                 // Nobody listens: then nobody wants to know.
                 let _ = all.sender.send((0, Err(error))).await;
             }
@@ -79,7 +78,7 @@ impl All {
         &self,
         requests: Vec<Request<Reference>>,
         count: u32,
-        film: VideoPlan,
+        plan: VideoPlan,
     ) -> Result<(), ApiError> {
         let prepared = tokio::select! {
             biased;
@@ -88,7 +87,7 @@ impl All {
         };
         let mut answers = JoinSet::new();
         for (number, mut request) in (0..).zip(requests) {
-            let shown = self.app.media.read(std::mem::take(&mut request.media), film).await?;
+            let shown = self.app.media.read(std::mem::take(&mut request.media), plan).await?;
             let request = request.showing(shown);
             self.app.metrics.shown(&request.media);
             // The request itself goes to the last choice: pictures are copied for the others only.
