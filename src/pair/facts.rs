@@ -214,7 +214,7 @@ impl Pair {
     pub(super) fn merging_beside(&self, vision: &VisionInfo, llm: bool) -> Option<String> {
         let (file, projector, arch) = (&self.model.projector, &vision.projector, &self.arch);
         vision.by_library.then(|| match llm {
-            true => format!("{file}: its image encoder ({projector}) is run by llama.cpp's own rules and merges nothing; the language model ({arch}) merges if it is asked to (--llm-layers 2 --llm-keep 0.5)"),
+            true => format!("{file}: its image encoder ({projector}) is run by llama.cpp's own rules and merges nothing; the language model ({arch}) merges if a schedule names its layers"),
             false => format!("{file}: its image encoder ({projector}) is run by llama.cpp's own rules; neither it nor the language model ({arch}) merges"),
         })
     }

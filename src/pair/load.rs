@@ -109,7 +109,7 @@ pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Re
         tower.set_text(&model)?;
         remarks.extend(pair.merging_beside(tower.info(), model.can_merge()));
         if tower.info().by_library && settings.projector_repack {
-            remarks.push("--mmproj-repack has no effect on this projector: llama.cpp loads it".to_owned());
+            remarks.push("this projector is not repacked: llama.cpp loads it".to_owned());
         }
         remarks.extend(pair.doubt(tower.info()));
         remarks.append(&mut tower.missing);

@@ -4,9 +4,19 @@ use minijinja::value::Serde;
 use minijinja::{Value, context};
 use serde_json::{Value as Json, json};
 
-use super::template::Style;
 use super::tools::short_id;
 use super::{Family, Message, Part, Role, marks};
+
+/// The three ways templates take a picture.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Style {
+    /// Content is a list; a part `{type: image}` makes the template write its own placeholder.
+    Parts,
+    /// Content is a string with the picture's mark in it.
+    Text,
+    /// Content is a list, pictures are marks in text parts.
+    TextParts,
+}
 
 /// The texts and pictures that marks stand for, in the order of their marks.
 #[derive(Default)]

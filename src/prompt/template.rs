@@ -6,7 +6,7 @@ use serde_json::Map;
 
 use super::builtin::Detected;
 use super::jinja::{environment, without_generation_tags};
-use super::marked::Marked;
+use super::marked::{Marked, Style};
 use super::system::folded;
 use super::tools::told;
 use super::{CallForm, Family, Message, Part, Piece, Role, Tools, marks};
@@ -34,17 +34,6 @@ pub struct Conversation<'a> {
     pub tools: Option<&'a Tools>,
     /// Variables of the template's own, such as `enable_thinking`.
     pub variables: Option<&'a Map<String, serde_json::Value>>,
-}
-
-/// The three ways templates take a picture.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Style {
-    /// Content is a list; a part `{type: image}` makes the template write its own placeholder.
-    Parts,
-    /// Content is a string with the picture's mark in it.
-    Text,
-    /// Content is a list, pictures are marks in text parts.
-    TextParts,
 }
 
 impl Template {

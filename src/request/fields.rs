@@ -23,6 +23,30 @@ pub(super) struct Policy {
     pub unsupported: &'static [(&'static str, &'static str)],
 }
 
+/// Of Ollama's `options`: how the model is loaded, which it is already, and samplers that there are not.
+const OPTIONS: Policy = Policy {
+    neutral: &[
+        "num_ctx",
+        "num_keep",
+        "num_batch",
+        "num_gpu",
+        "main_gpu",
+        "num_thread",
+        "use_mmap",
+        "use_mlock",
+        "numa",
+        "low_vram",
+        "vocab_only",
+        "f16_kv",
+        "logits_all",
+        "embedding_only",
+        "penalize_newline",
+        "mirostat_tau",
+        "mirostat_eta",
+    ],
+    unsupported: &[("mirostat", "0"), ("typical_p", "1"), ("tfs_z", "1"), ("draft_num_predict", "0")],
+};
+
 impl Fields {
     #[must_use]
     pub fn new(map: Map<String, Value>, at: impl Into<String>) -> Self {
@@ -93,7 +117,7 @@ impl Fields {
                 self.put(to, value, object.path(from))?;
             }
         }
-        object.close(&super::policy::OPTIONS)
+        object.close(&OPTIONS)
     }
 
     /// The field as it is.

@@ -170,30 +170,6 @@ pub(super) const PART: Policy = Policy {
 pub(super) const TOOL: Policy =
     Policy { neutral: &["strict", "cache_control", "id", "defer_loading"], unsupported: &[] };
 
-/// Of Ollama's `options`: how the model is loaded, which it is already, and samplers that there are not.
-pub(super) const OPTIONS: Policy = Policy {
-    neutral: &[
-        "num_ctx",
-        "num_keep",
-        "num_batch",
-        "num_gpu",
-        "main_gpu",
-        "num_thread",
-        "use_mmap",
-        "use_mlock",
-        "numa",
-        "low_vram",
-        "vocab_only",
-        "f16_kv",
-        "logits_all",
-        "embedding_only",
-        "penalize_newline",
-        "mirostat_tau",
-        "mirostat_eta",
-    ],
-    unsupported: &[("mirostat", "0"), ("typical_p", "1"), ("tfs_z", "1"), ("draft_num_predict", "0")],
-};
-
 pub(super) const STREAM_OPTIONS: Policy =
     Policy { neutral: &["include_obfuscation", "continuous_usage_stats"], unsupported: &[] };
 

@@ -11,13 +11,14 @@ use super::api::{Dialect, Heading, Opened};
 use super::choices::Choices;
 use super::error::{ApiError, ApiResult};
 use super::gather::Gather;
-use super::media::VideoPlan;
 use super::settings::Settings;
 use super::state::{App, Shared};
 use super::{body, stream};
 use crate::error::Result;
 use crate::prompt::CallForm;
-use crate::request::{Defaults, Fields, Limits, Reference, Reply, Request as Asked, grammar_of_calls, json};
+use crate::request::{
+    Defaults, Fields, Limits, Reference, Reply, Request as Asked, VideoPlan, grammar_of_calls, json,
+};
 use crate::worker::protocol::Ready;
 
 /// # Errors
@@ -35,10 +36,10 @@ pub async fn answer(
     let Opened { requests, reply, tools, writer } = open(&app, scope, request, dialect, &ready).await?;
     // Only now: a place belongs to a request that can be answered.
     let place = app.admission.enter()?;
-    let film = VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames };
+    let plan = VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames };
     let count = u32::try_from(requests.len()).unwrap_or(u32::MAX).saturating_mul(reply.choices);
     let gather = Gather::new(count, reply, writer, tools.map(|_| CallForm::of(&ready.chat_template)));
-    let mut choices = Choices::start(&app, requests, reply.choices, film, start);
+    let mut choices = Choices::start(&app, requests, reply.choices, plan, start);
     if !reply.stream {
         let whole = gather.whole(&app, choices).await?;
         drop(place);

@@ -144,7 +144,8 @@ pub fn add_measurements(object: &mut Map<String, Value>, reply: Reply, answers: 
         add("trace", serde_json::to_value(&done.trace).unwrap_or_default());
     }
     if reply.kept {
-        let fates = done.trace.as_ref().map(crate::report::fates).unwrap_or_default();
+        let fates =
+            done.trace.as_ref().and_then(|trace| crate::report::fates(trace).ok()).unwrap_or_default();
         add("kept", serde_json::to_value(fates).unwrap_or_default());
     }
 }

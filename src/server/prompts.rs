@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::answering;
 use super::api::{Counted, Dialect, Opened};
 use super::error::{ApiError, ApiResult};
-use super::media::VideoPlan;
 use super::state::Shared;
+use crate::request::VideoPlan;
 
 /// # Errors
 /// As an answer to the same body, before it begins.
@@ -24,9 +24,9 @@ pub async fn prompt(
     let Opened { requests, .. } = answering::open(&app, scope, request, dialect, &ready).await?;
     let _place = app.admission.enter()?;
     let _prepared = app.admission.prepare().await;
-    let film = VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames };
+    let plan = VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames };
     let mut asked = requests.into_iter().next().ok_or_else(ApiError::stopping)?;
-    let shown = app.media.read(std::mem::take(&mut asked.media), film).await?;
+    let shown = app.media.read(std::mem::take(&mut asked.media), plan).await?;
     let prompt = app.client.describe(asked.showing(shown)).await.ok_or_else(ApiError::loading)??;
     Ok(Json(match told {
         Counted::Text => json!({ "prompt": prompt.text }),
