@@ -283,7 +283,7 @@ mod tests {
         assert_eq!((run.load.text, run.load.projector), ("again".into(), Some("p".into())));
         // The repository's name is looked at, so it is what counts.
         let error = settings(&["-hf", "nonsense"]).unwrap_err();
-        assert!(error.to_string().starts_with("-hf nonsense"), "{error}");
+        assert!(error.worded(words::flag).starts_with("-hf nonsense"), "{error}");
     }
 
     #[test]
