@@ -221,7 +221,7 @@ fn without_a_network_the_cache_does() {
     let online = settings(&hub, cache.path());
     let offline = Settings { offline: true, ..online.clone() };
     let line = fetch(&offline).unwrap_err().to_string();
-    assert!(line.contains("user/repo") && line.contains("run once without --offline"), "{line}");
+    assert!(line.contains("user/repo") && line.contains("run once online"), "{line}");
     assert!(hub.seen().is_empty());
     let found = fetch(&online).unwrap();
     assert_eq!(fetch(&offline).unwrap(), found);

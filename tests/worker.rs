@@ -445,7 +445,7 @@ fn what_cannot_be_loaded_is_said() {
     for (pair, args, kind, part) in [
         ("hf-llava-f32", vec!["-np", "4", "-c", "64"], Kind::Usage, "a picture of this pair takes 25"),
         (pair, vec!["-m", "/nowhere/text.gguf"], Kind::File, "text.gguf"),
-        (pair, vec!["-np", "4", "-c", "4"], Kind::Usage, "number of slots"),
+        (pair, vec!["-np", "4", "-c", "4"], Kind::Usage, "4 slots leave each 1 cells"),
         (pair, vec!["--llm-layers", "99", "--llm-keep", "0.5"], Kind::Schedule, "99"),
         (pair, vec!["--picture-folder", "/dev/null/x"], Kind::File, "/dev/null/x"),
     ] {
