@@ -154,6 +154,7 @@ impl Pair {
             use_gpu: false,
             flash_attention: setting.flash_attention,
             threads: 1,
+            min_tokens: None,
             max_tokens: None,
             repack: false,
         };

@@ -37,6 +37,7 @@ const VISION: VisionOptions = VisionOptions {
     use_gpu: false,
     flash_attention: FlashAttention::Auto,
     threads: 1,
+    min_tokens: None,
     max_tokens: None,
     repack: false,
 };

@@ -1,24 +1,13 @@
 //! Answers on the terminal: for one question, and for each turn of a chat.
 
-use std::path::Path;
-use std::time::Instant;
-
 use serde::Serialize;
 
 use super::progress::Progress;
 use super::{output, settings};
 use crate::answer::{Answer, Engine, Finish, Session, Token};
 use crate::error::Result;
-use crate::media::{self, policy};
 use crate::prompt::Message;
-use crate::report::{Report, milliseconds};
-
-/// A picture's pixels and the time they took.
-pub(super) fn open(path: &Path) -> Result<(media::Pixels, f64)> {
-    let start = Instant::now();
-    let pixels = media::open(path, &policy::Limits::default())?;
-    Ok((pixels, milliseconds(start)))
-}
+use crate::report::{self, Report};
 
 /// Answers on stdout as the text comes, with a spinner until it does.
 pub(super) fn stream<E: Engine>(
@@ -51,6 +40,9 @@ pub(super) fn stream<E: Engine>(
     let answer = answer?;
     for line in &answer.report.remarks {
         eprintln!("\nnote: {line}");
+    }
+    for line in report::summary(&answer.report) {
+        tracing::info!("{line}");
     }
     match answer.finish {
         Finish::ContextFull => eprintln!("\nnote: the context is full; give a larger one with -c"),

@@ -2,7 +2,7 @@
 
 use super::flags::BenchFlags;
 use super::progress::Progress;
-use super::{answering, interrupt, output, settings, subjects, video};
+use super::{images, interrupt, output, settings, subjects, video};
 use crate::answer::{LlamaEngine, Session, Sizing};
 use crate::bench::{self, Work};
 use crate::error::{Error, Result};
@@ -18,10 +18,9 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
     let plot = flags.plot.as_deref().map(|path| Ok((path, output::plot_format(path)?))).transpose()?;
     let wish = settings::frames(&flags.videos.frames)?;
     interrupt::install(load.stop)?;
-    let mut shown = flags
-        .image
+    let mut shown = images::listed(&flags.image)
         .iter()
-        .map(|path| Ok(VisualInput::Image(answering::open(path)?.0)))
+        .map(|name| Ok(VisualInput::Image(images::open(name)?.0)))
         .collect::<Result<Vec<_>>>()?;
     let videos = flags.videos.video.iter().map(|what| video::open(what)).collect::<Result<Vec<_>>>()?;
     if shown.is_empty() && videos.is_empty() {

@@ -1,12 +1,10 @@
 //! A conversation on the terminal.
 
-use std::path::Path;
-
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use super::progress::Progress;
-use super::{answering, output, settings, video, words};
+use super::{answering, images, output, settings, video, words};
 use crate::answer::{Engine, Finish, LlamaEngine, Session};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{Message, Part, Role};
@@ -105,7 +103,7 @@ impl Conversation {
         match read(line) {
             Line::Say(text) => self.say(session, settings, text)?,
             Line::Image(path) => {
-                let (pixels, decode_ms) = answering::open(Path::new(path))?;
+                let (pixels, decode_ms) = images::open(path.as_ref())?;
                 let progress = Progress::new();
                 progress.say("encoding the picture".into());
                 self.waiting.push(Part::Image(session.add_image(pixels, decode_ms)?));

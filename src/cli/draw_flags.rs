@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::text_flags::unescaped;
 use crate::error::{Error, Field, Result};
 use crate::request::{Limits, Sampling};
 
@@ -176,27 +177,6 @@ fn bias(text: &str) -> Result<(i32, f32)> {
     })
 }
 
-/// Escapes as llama.cpp reads them on its command line.
-fn unescaped(text: &str) -> String {
-    let mut out = String::new();
-    let mut letters = text.chars();
-    while let Some(letter) = letters.next() {
-        match (letter, letters.clone().next()) {
-            ('\\', Some(next @ ('n' | 'r' | 't' | '\\' | '"' | '\''))) => {
-                letters.next();
-                out.push(match next {
-                    'n' => '\n',
-                    'r' => '\r',
-                    't' => '\t',
-                    next => next,
-                });
-            }
-            _ => out.push(letter),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,13 +191,6 @@ mod tests {
                 bias(text).unwrap_err().worded(crate::cli::words::flag).contains("--logit-bias"),
                 "{text}"
             );
-        }
-    }
-
-    #[test]
-    fn escapes() {
-        for (text, expected) in [("a\\nb", "a\nb"), ("\\\\n", "\\n"), ("\\x", "\\x"), ("end\\", "end\\")] {
-            assert_eq!(unescaped(text), expected);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use image::RgbImage;
 
 use super::flags::ExplainFlags;
-use super::{answering, output, run, settings, video};
+use super::{images, output, run, settings, video};
 use crate::error::{Error, Kind, Result};
 use crate::explain::{self, PanelColours};
 use crate::file;
@@ -24,12 +24,13 @@ pub(super) fn explain(flags: &ExplainFlags) -> Result<()> {
         let trace = read(path)?;
         let fates = report::fates(&trace)?;
         let pictures = pictures_of(&fates, &trace, flags)?;
-        return write(flags, &fates, &pictures, None);
+        return write(flags, &fates, &pictures, flags.run.text.prompt()?.as_deref(), None);
     }
     let mut settings = settings::Run::new(&flags.run)?;
     if settings.images.is_empty() && settings.videos.is_empty() {
         return Err(Error::usage("nothing to explain: give a picture with --image, or --video"));
     }
+    let asked_nothing = settings.prompt.is_none();
     settings.prompt.get_or_insert_with(|| QUESTION.to_owned());
     let (answer, seen) = run::answered(&settings)?;
     let fates = report::fates(&answer.trace)?;
@@ -41,7 +42,8 @@ pub(super) fn explain(flags: &ExplainFlags) -> Result<()> {
             None => Vec::new(),
         })
         .collect();
-    write(flags, &fates, &pictures, Some(&answer.report))?;
+    let question = (!asked_nothing).then_some(settings.prompt.as_deref()).flatten();
+    write(flags, &fates, &pictures, question, Some(&answer.report))?;
     for (name, json) in [
         ("trace.json", serde_json::to_value(&answer.trace)),
         ("report.json", serde_json::to_value(&answer.report)),
@@ -68,13 +70,8 @@ fn read(path: &Path) -> Result<Trace> {
 /// What a trace is of: the pictures and videos given, in the order they had, else those it names itself as far as they
 /// are still there. Where there is none, cells are drawn on black.
 fn pictures_of(fates: &[Fate], trace: &Trace, flags: &ExplainFlags) -> Result<Vec<Vec<RgbImage>>> {
-    let given: Vec<OsString> = flags
-        .run
-        .image
-        .iter()
-        .map(|path| path.clone().into_os_string())
-        .chain(flags.run.videos.video.iter().cloned())
-        .collect();
+    let mut given = images::listed(&flags.run.image);
+    given.extend(flags.run.videos.video.iter().cloned());
     if given.len() > fates.len() {
         return Err(Error::usage(format!(
             "{} pictures and videos are given, the trace is of {}",
@@ -103,7 +100,7 @@ fn pictures_of(fates: &[Fate], trace: &Trace, flags: &ExplainFlags) -> Result<Ve
 /// The picture of `fate`, or the frames that it is of.
 fn open(what: &OsStr, fate: &Fate) -> Result<Vec<RgbImage>> {
     if !explain::is_video(fate) {
-        let (pixels, _) = answering::open(Path::new(what))?;
+        let (pixels, _) = images::open(what)?;
         if (pixels.width, pixels.height) != (fate.width, fate.height) {
             return Err(Error::new(
                 Kind::Media,
@@ -139,6 +136,7 @@ fn write(
     flags: &ExplainFlags,
     fates: &[Fate],
     pictures: &[Vec<RgbImage>],
+    question: Option<&str>,
     report: Option<&Report>,
 ) -> Result<()> {
     let folder = &flags.out;
@@ -163,7 +161,6 @@ fn write(
             say(&path)?;
         }
     }
-    let question = flags.run.prompt.as_deref();
     let look = explain::Look { fates: &fates, pictures: &pictures, question, report };
     let page = folder.join("explain.html");
     std::fs::write(&page, explain::page(&look)?)

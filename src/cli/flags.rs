@@ -1,10 +1,13 @@
 //! The command line as it is typed. What it means is worked out in `settings`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::device_flags::DeviceFlags;
 use super::draw_flags::{DrawFlags, PenaltyFlags, StopFlags};
+use super::text_flags::{FormFlags, PromptFlags, TemplateFlags};
 use super::video_flags::{FrameFlags, VideoFlags};
 use super::weight_flags::WeightFlags;
 
@@ -63,26 +66,15 @@ pub struct RunFlags {
     #[command(flatten)]
     pub sampling: SamplingFlags,
 
-    /// Picture to ask about; repeat it, or give a comma list
-    #[arg(long, value_name = "FILE", value_delimiter = ',', help_heading = "Prompt")]
-    pub image: Vec<PathBuf>,
+    /// Picture to ask about: a file, a data: URI or a file:// URL; several at once, in a comma list or with the flag again
+    #[arg(long, value_name = "FILE", num_args = 1.., help_heading = "Prompt")]
+    pub image: Vec<OsString>,
     #[command(flatten)]
     pub videos: VideoFlags,
-    /// Question or instruction
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
-    pub prompt: Option<String>,
-    /// System prompt, where the chat template takes one (short: -sys)
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
-    pub system_prompt: Option<String>,
-    /// Jinja chat template, or vicuna, mistral or chatml, instead of the model's own
-    #[arg(
-        long,
-        value_name = "TEMPLATE",
-        env = "LLAMA_ARG_CHAT_TEMPLATE",
-        hide_env_values = true,
-        help_heading = "Prompt"
-    )]
-    pub chat_template: Option<String>,
+    #[command(flatten)]
+    pub text: PromptFlags,
+    #[command(flatten)]
+    pub template: TemplateFlags,
 
     /// Write the report of the answer as JSON; - is stdout
     #[arg(long, value_name = "FILE", help_heading = "Output")]
@@ -116,9 +108,9 @@ pub struct BenchFlags {
     /// Another schedule to measure beside off and the one above: a preset, a share as in --keep, a strategy, or one with the other as paper/random; repeat it, or give a comma list
     #[arg(long, value_name = "PRESET|R[/STRATEGY]", value_delimiter = ',', help_heading = "Bench")]
     pub against: Vec<String>,
-    /// Picture to encode; repeat it, or give a comma list [default: a generated one]
-    #[arg(long, value_name = "FILE", value_delimiter = ',', help_heading = "Bench")]
-    pub image: Vec<PathBuf>,
+    /// Picture to encode; several at once, in a comma list or with the flag again [default: a generated one]
+    #[arg(long, value_name = "FILE", num_args = 1.., help_heading = "Bench")]
+    pub image: Vec<OsString>,
     #[command(flatten)]
     pub videos: VideoFlags,
     /// Words of the question
@@ -214,21 +206,21 @@ pub struct ModelFlags {
     /// Rows computed at once (short: -ub)
     #[arg(long, value_name = "N", default_value_t = 512, env = "LLAMA_ARG_UBATCH", help_heading = "Model")]
     pub ubatch_size: u32,
-    /// Threads; without it, one for each core
-    #[arg(short, long, value_name = "N", env = "LLAMA_ARG_THREADS", help_heading = "Model")]
-    pub threads: Option<u32>,
-    /// Threads for pictures and prompts; without it, as --threads (short: -tb)
-    #[arg(long, value_name = "N", help_heading = "Model")]
-    pub threads_batch: Option<u32>,
-    /// Layers on the GPU: a number, auto or all (short: -ngl)
+    /// Threads; -1, as without it, is one for each core
     #[arg(
+        short,
         long,
-        visible_alias = "n-gpu-layers",
         value_name = "N",
-        env = "LLAMA_ARG_N_GPU_LAYERS",
+        allow_negative_numbers = true,
+        env = "LLAMA_ARG_THREADS",
         help_heading = "Model"
     )]
-    pub gpu_layers: Option<String>,
+    pub threads: Option<i64>,
+    /// Threads for pictures and prompts; without it, as --threads (short: -tb)
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Model")]
+    pub threads_batch: Option<i64>,
+    #[command(flatten)]
+    pub devices: DeviceFlags,
     /// Flash attention: on, off or auto (short: -fa)
     #[arg(
         long,
@@ -256,14 +248,14 @@ pub struct ModelFlags {
         help_heading = "Model"
     )]
     pub cache_type_v: String,
-    /// Keep the image encoder off the GPU
-    #[arg(long, help_heading = "Model")]
-    pub no_mmproj_offload: bool,
     /// Lay a quantised image encoder out anew for the CPU's fastest kernels, as is done with text models
     #[arg(long, help_heading = "Model")]
     pub mmproj_repack: bool,
     #[command(flatten)]
     pub weights: WeightFlags,
+    /// Tokens of one picture at least, for models whose number follows its size: small pictures are enlarged
+    #[arg(long, value_name = "N", env = "LLAMA_ARG_IMAGE_MIN_TOKENS", help_heading = "Model")]
+    pub image_min_tokens: Option<u32>,
     /// Tokens of one picture at most, for models whose number follows its size: smaller, or fewer tiles
     #[arg(long, value_name = "N", env = "LLAMA_ARG_IMAGE_MAX_TOKENS", help_heading = "Model")]
     pub image_max_tokens: Option<u32>,
@@ -282,6 +274,9 @@ pub struct HubFlags {
     /// The text model's file in that repository, instead of QUANT [env: LLAMA_ARG_HF_FILE] (short: -hff)
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub hf_file: Option<String>,
+    /// Leave the repository's projector out: text alone
+    #[arg(long, env = "LLAMA_ARG_NO_MMPROJ", conflicts_with = "mmproj", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Model")]
+    pub no_mmproj: bool,
     /// Use only what has been downloaded before
     #[arg(long, env = "LLAMA_ARG_OFFLINE", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Model")]
     pub offline: bool,
@@ -292,9 +287,9 @@ pub struct MergeFlags {
     /// Preset: off, model, balanced, paper, image, video or qwen2vl; without it, model where the pair carries one, else balanced
     #[arg(long, value_name = "PRESET", help_heading = "Merging")]
     pub merge: Option<String>,
-    /// Share of visual tokens that reaches the upper decoder layers, 0 < R <= 1
-    #[arg(long, value_name = "R", help_heading = "Merging")]
-    pub keep: Option<f64>,
+    /// Share of visual tokens that reaches the upper decoder layers, as 0.35 or 35%
+    #[arg(long, value_name = "R", allow_negative_numbers = true, help_heading = "Merging")]
+    pub keep: Option<String>,
     /// Encoder layers that merge, for example 5,6,7,8
     #[arg(long, value_name = "LAYERS", requires = "vit_r", help_heading = "Merging")]
     pub vit_layers: Option<String>,
@@ -351,12 +346,8 @@ pub struct SamplingFlags {
     /// Report the log-probability of each token, with N alternatives
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     pub n_probs: Option<u32>,
-    /// GBNF grammar the answer obeys
-    #[arg(long, value_name = "GBNF", conflicts_with = "json_schema", help_heading = "Sampling")]
-    pub grammar: Option<String>,
-    /// JSON schema the answer obeys
-    #[arg(short, long, value_name = "SCHEMA", help_heading = "Sampling")]
-    pub json_schema: Option<String>,
+    #[command(flatten)]
+    pub form: FormFlags,
 }
 
 #[derive(Debug, Args)]
@@ -468,12 +459,13 @@ mod tests {
             "9",
             "-vv",
         ];
-        let cli = Cli::try_parse_from(super::super::argv::long(args.map(Into::into))).unwrap();
+        let args = super::super::argv::read(args.map(Into::into)).unwrap().args;
+        let cli = Cli::try_parse_from(args).unwrap();
         let Command::Run(run) = cli.command else { panic!("not run") };
-        assert_eq!(run.image, ["a.png", "b.png", "c.png"].map(PathBuf::from));
+        assert_eq!(run.image, ["a.png,b.png", "c.png"].map(OsString::from));
         assert_eq!((run.sampling.predict, run.sampling.draw.seed, run.model.verbose), (-1, 7, 2));
         assert_eq!((run.model.ubatch_size, run.model.cache_type_v.as_str()), (32, "q4_0"));
-        assert_eq!(run.model.gpu_layers.as_deref(), Some("99"));
-        assert!(run.model.no_mmproj_offload && run.model.mmproj_repack);
+        assert_eq!(run.model.devices.gpu_layers.as_deref(), Some("99"));
+        assert!(run.model.devices.no_mmproj_offload && run.model.mmproj_repack);
     }
 }

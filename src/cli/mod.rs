@@ -5,16 +5,19 @@ mod argv;
 mod batch;
 mod bench;
 mod chat;
+mod device_flags;
 mod draw_flags;
 mod eval;
 mod explain;
 mod flags;
 mod handed_on;
+mod images;
 mod inspect;
 mod interrupt;
 mod logging;
 mod model_files;
 mod output;
+mod place;
 mod progress;
 mod quantize;
 mod run;
@@ -26,6 +29,7 @@ mod shell;
 mod slot_flags;
 mod strategy_flags;
 mod subjects;
+mod text_flags;
 mod threads;
 mod video;
 mod video_flags;
@@ -45,12 +49,16 @@ use flags::{Cli, Command};
 #[must_use]
 pub fn main() -> ExitCode {
     threads::sleep_soon();
-    let cli = match Cli::try_parse_from(argv::long(std::env::args_os())) {
-        Ok(cli) => cli,
+    let read = argv::read(std::env::args_os());
+    let result = read.and_then(|read| {
         // Help and version leave by the same door, with status 0.
-        Err(error) => error.exit(),
-    };
-    match dispatch(cli) {
+        let cli = Cli::try_parse_from(read.args).unwrap_or_else(|error| error.exit());
+        for line in &read.notes {
+            eprintln!("note: {line}");
+        }
+        dispatch(cli)
+    });
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", error.worded(words::flag));

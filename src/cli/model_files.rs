@@ -30,9 +30,14 @@ pub(super) fn find(
     let named = named(model, mmproj, flags, &variable)?;
     let (repo, file) = match (named.model, named.mmproj, named.repo) {
         (Some(model), mmproj, None) => return Ok((model, mmproj)),
-        (_, given, Some(repo)) => {
-            (Request { repo: Repo::parse(&repo)?, file: named.file, mmproj: given.is_none() }, given)
-        }
+        (_, given, Some(repo)) => (
+            Request {
+                repo: Repo::parse(&repo)?,
+                file: named.file,
+                mmproj: given.is_none() && !flags.no_mmproj,
+            },
+            given,
+        ),
         (None, _, None) => {
             return Err(Error::usage(
                 "no model: give a GGUF file with -m (--model), or a repository with -hf user/repo",
@@ -85,6 +90,7 @@ mod tests {
         let flags = |repo: Option<&str>, file: Option<&str>| HubFlags {
             hf_repo: repo.map(Into::into),
             hf_file: file.map(Into::into),
+            no_mmproj: false,
             offline: false,
         };
         let cases = [

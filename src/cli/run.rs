@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use super::progress::Progress;
-use super::{answering, chat, interrupt, output, settings, video};
+use super::{answering, chat, images, interrupt, output, settings, text_flags, video};
 use crate::answer::{Answer, Engine, Finish, LlamaEngine, Session, Sizing};
 use crate::error::{Error, Result};
 use crate::prompt::{Message, Part, Role};
@@ -15,14 +15,15 @@ use crate::see::VisualInput;
 const CHAT_CELLS: u32 = 4096;
 
 pub(super) fn run(settings: &settings::Run) -> Result<()> {
-    let interactive = settings.prompt.is_none();
-    if interactive && !std::io::stdin().is_terminal() {
-        return Err(Error::usage("no prompt: give one with -p, or run on a terminal to chat"));
-    }
-    let (mut session, mut parts) = begin(settings, interactive, |_| ())?;
-    match &settings.prompt {
+    let prompt = match &settings.prompt {
+        Some(prompt) => Some(prompt.clone()),
+        None if std::io::stdin().is_terminal() => None,
+        None => Some(text_flags::piped()?),
+    };
+    let (mut session, mut parts) = begin(settings, prompt.is_none(), |_| ())?;
+    match prompt {
         Some(prompt) => {
-            parts.push(Part::Text(prompt.clone()));
+            parts.push(Part::Text(prompt));
             once(&mut session, settings, parts)
         }
         None => chat::chat(session, settings, parts),
@@ -57,7 +58,7 @@ fn begin(
             "no image projector: pictures and videos need one; give its GGUF file with -mm (--mmproj)",
         ));
     }
-    let pictures = settings.images.iter().map(|path| answering::open(path)).collect::<Result<Vec<_>>>()?;
+    let pictures = settings.images.iter().map(|name| images::open(name)).collect::<Result<Vec<_>>>()?;
     let videos = settings.videos.iter().map(|what| video::open(what)).collect::<Result<Vec<_>>>()?;
     let progress = Progress::new();
     let bar = progress.clone();
@@ -140,7 +141,7 @@ fn once(session: &mut Session<LlamaEngine>, settings: &settings::Run, parts: Vec
 
 /// Says in the trace what was shown, unless a video went in as many pictures.
 fn name_files(settings: &settings::Run, trace: &mut Trace) {
-    let images = settings.images.iter().map(|path| path.display().to_string());
+    let images = settings.images.iter().map(|name| images::shown(name));
     let videos = settings.videos.iter().map(|what| what.to_string_lossy().into_owned());
     let files: Vec<String> = images.chain(videos).collect();
     if trace.images.last().is_some_and(|tile| tile.index + 1 == files.len()) {

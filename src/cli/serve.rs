@@ -37,7 +37,7 @@ pub(super) fn serve(flags: &ServeFlags) -> Result<()> {
 /// The command line of the worker, from that of the server.
 fn worker_args(typed: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>> {
     let matches = Cli::command()
-        .try_get_matches_from(argv::long(typed))
+        .try_get_matches_from(argv::read(typed)?.args)
         .map_err(|error| Error::usage(error.to_string()))?;
     let serve = matches.subcommand_matches("serve").ok_or_else(|| Error::usage("not a server"))?;
     let mut args = vec![OsString::from("worker")];
@@ -168,8 +168,8 @@ mod tests {
     }
 
     fn read(args: &[&str]) -> Result<Settings> {
-        let cli =
-            Cli::try_parse_from(argv::long(typed(args))).map_err(|error| Error::usage(error.to_string()))?;
+        let cli = Cli::try_parse_from(argv::read(typed(args))?.args)
+            .map_err(|error| Error::usage(error.to_string()))?;
         let Command::Serve(flags) = cli.command else { panic!("not serve") };
         settings(&flags)
     }

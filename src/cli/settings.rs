@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use super::flags::{MergeFlags, ModelFlags, RunFlags, SamplingFlags};
 use super::video_flags::FrameFlags;
-use super::{model_files, weight_flags};
+use super::{images, model_files, weight_flags};
 use crate::answer::Generation;
 use crate::error::{Error, Field, Result};
 use crate::media::policy::VideoLimits;
 use crate::media::video::FrameChoice;
 use crate::pair::{FlashAttention, KvType, LoadSettings};
-use crate::request::{Defaults, Grammar, check_logprobs};
+use crate::request::{Defaults, check_logprobs};
 use crate::schedule::{
     Choice, Grid, Half, MergeFlag, Positions, parse_amounts, parse_keeps, parse_layers, parse_scores,
 };
@@ -24,7 +24,8 @@ pub struct Run {
     pub choice: Choice,
     pub how: Generation,
     pub cells: Option<u32>,
-    pub images: Vec<PathBuf>,
+    /// Files, data: URIs and file:// URLs.
+    pub images: Vec<OsString>,
     pub videos: Vec<OsString>,
     pub frames: FrameChoice,
     pub prompt: Option<String>,
@@ -43,16 +44,16 @@ impl Run {
             return Err(Error::usage("--n-probs: the numbers go into the report; give --report too"));
         }
         Ok(Self {
-            load: load(&flags.model, flags.chat_template.clone())?,
+            load: load(&flags.model, flags.template.template()?)?,
             choice,
             how,
             // llama.cpp takes 0 for the model's own size; here that is what fits.
             cells: flags.model.ctx_size.filter(|&n| n > 0),
-            images: flags.image.clone(),
+            images: images::listed(&flags.image),
             videos: flags.videos.video.clone(),
             frames,
-            prompt: flags.prompt.clone(),
-            system: flags.system_prompt.clone(),
+            prompt: flags.text.prompt()?,
+            system: flags.text.system()?,
             report: flags.report.clone(),
             trace: flags.trace.clone(),
         })
@@ -74,28 +75,25 @@ pub(super) fn frames(flags: &FrameFlags) -> Result<FrameChoice> {
 /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
 pub(super) fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<LoadSettings> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = match flags.threads {
-        None => u32::try_from(cores).unwrap_or(1),
-        Some(n) => positive("-t", n, 512)?,
-    };
+    let cores = u32::try_from(cores).unwrap_or(1);
+    let threads = flags.threads.map_or(Ok(cores), |n| threads("-t", n, cores))?;
     let settings = LoadSettings {
         text: PathBuf::new(),
         projector: None,
         threads,
-        threads_batch: flags.threads_batch.map_or(Ok(threads), |n| positive("-tb", n, 512))?,
+        threads_batch: flags.threads_batch.map_or(Ok(threads), |n| self::threads("-tb", n, cores))?,
         batch: positive("-b", flags.batch_size, 1 << 20)?,
         ubatch: positive("-ub", flags.ubatch_size, 1 << 20)?,
-        gpu_layers: gpu_layers(flags.gpu_layers.as_deref())?,
-        projector_offload: !flags.no_mmproj_offload,
+        gpu_layers: flags.devices.layers()?,
+        placement: flags.devices.placement()?,
+        projector_offload: flags.devices.encoder_may_go(),
         projector_repack: flags.mmproj_repack,
         weights: weight_flags::weights(&flags.weights)?,
         flash_attention: flash_attention(&flags.flash_attn)?,
         type_k: kv_type("-ctk", &flags.cache_type_k)?,
         type_v: kv_type("-ctv", &flags.cache_type_v)?,
-        image_max_tokens: flags
-            .image_max_tokens
-            .map(|n| positive("--image-max-tokens", n, 1 << 20))
-            .transpose()?,
+        image_min_tokens: picture_tokens("--image-min-tokens", flags.image_min_tokens)?,
+        image_max_tokens: picture_tokens("--image-max-tokens", flags.image_max_tokens)?,
         chat_template,
         stop: Stop::new(),
     };
@@ -104,24 +102,25 @@ pub(super) fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<
     Ok(LoadSettings { text, projector, ..settings })
 }
 
-fn positive(flag: &str, n: u32, most: u32) -> Result<u32> {
+/// A number of threads; -1 is one on each core, as in llama.cpp.
+fn threads(flag: &str, n: i64, cores: u32) -> Result<u32> {
+    match n {
+        -1 => Ok(cores),
+        n => positive(flag, u32::try_from(n).unwrap_or(0), 512).map_err(|_| {
+            Error::usage(format!("{flag} {n}: give a number from 1 to 512, or -1 for one on each core"))
+        }),
+    }
+}
+
+fn picture_tokens(flag: &str, n: Option<u32>) -> Result<Option<u32>> {
+    n.map(|n| positive(flag, n, 1 << 20)).transpose()
+}
+
+pub(super) fn positive(flag: &str, n: u32, most: u32) -> Result<u32> {
     if (1..=most).contains(&n) {
         Ok(n)
     } else {
         Err(Error::usage(format!("{flag} {n}: give a number from 1 to {most}")))
-    }
-}
-
-fn gpu_layers(text: Option<&str>) -> Result<Option<u32>> {
-    match text {
-        None | Some("auto" | "-1") => Ok(None),
-        Some("all") => Ok(Some(i32::MAX.unsigned_abs())),
-        Some(text) => text
-            .parse::<u32>()
-            .ok()
-            .filter(|n| i32::try_from(*n).is_ok())
-            .map(Some)
-            .ok_or_else(|| Error::usage(format!("-ngl {text}: give a number of layers, auto or all"))),
     }
 }
 
@@ -167,7 +166,15 @@ pub(super) fn choice(flags: &MergeFlags) -> Result<Choice> {
     let (vit_score, score) = parse_scores(&flags.score)?;
     Ok(Choice {
         merge: flags.merge.as_deref().map(MergeFlag::parse).transpose()?,
-        keep: flags.keep,
+        keep: flags
+            .keep
+            .as_deref()
+            .map(|text| {
+                share(text).ok_or_else(|| {
+                    Error::usage(format!("--keep {text}: give a share, for example 0.35 or 35%"))
+                })
+            })
+            .transpose()?,
         vit,
         llm,
         score,
@@ -180,6 +187,14 @@ pub(super) fn choice(flags: &MergeFlags) -> Result<Choice> {
     })
 }
 
+/// A share as people write it: `0.35` or `35%`.
+pub(super) fn share(text: &str) -> Option<f64> {
+    match text.trim().strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().ok().map(|percent| percent / 100.0),
+        None => text.trim().parse().ok(),
+    }
+}
+
 /// What requests get that say nothing else.
 ///
 /// # Errors
@@ -190,15 +205,10 @@ pub(super) fn defaults(flags: &SamplingFlags) -> Result<Defaults> {
         0 => return Err(Error::usage("-n 0: give at least 1, or -1 until the context is full")),
         n => Some(u32::try_from(n).map_err(|_| Error::usage(format!("-n {n}: give at most {}", u32::MAX)))?),
     };
-    let grammar = match (&flags.grammar, &flags.json_schema) {
-        (Some(gbnf), _) => Some(Grammar::Gbnf(gbnf.clone())),
-        (None, Some(schema)) => Some(Grammar::JsonSchema(schema.clone())),
-        (None, None) => None,
-    };
     Ok(Defaults {
         limits: flags.ends.limits(tokens)?,
         sampling: flags.draw.sampling()?,
-        grammar: grammar.map(Grammar::checked).transpose()?,
+        grammar: flags.form.form()?,
         logprobs: flags.n_probs.map(check_logprobs).transpose()?,
         ..Defaults::default()
     })
@@ -222,7 +232,8 @@ mod tests {
 
     fn settings(extra: &[&str]) -> Result<Run> {
         let args = ["illava", "run", "-m", "t", "-mm", "p"].iter().chain(extra).map(Into::into);
-        let cli = Cli::try_parse_from(argv::long(args)).map_err(|error| Error::usage(error.to_string()))?;
+        let cli =
+            Cli::try_parse_from(argv::read(args)?.args).map_err(|error| Error::usage(error.to_string()))?;
         let Command::Run(flags) = cli.command else { panic!("not run") };
         Run::new(&flags)
     }

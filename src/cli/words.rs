@@ -35,12 +35,14 @@ pub(super) fn flag(field: Field) -> &'static str {
         Field::Repository => "-hf",
         Field::TextModel => "-m",
         Field::Projector => "-mm",
+        Field::GpuLayers => "-ngl",
         Field::ContextSize => "-c",
         Field::Slots => "-np",
         Field::CacheTypeK => "-ctk",
         Field::CacheTypeV => "-ctv",
         Field::FlashAttention => "-fa",
         Field::ChatTemplate => "--chat-template",
+        Field::ImageMinTokens => "--image-min-tokens",
         Field::ImageMaxTokens => "--image-max-tokens",
         Field::MicroBatch => "-ub",
         Field::VideoFrames => "--video-frames",
@@ -67,6 +69,7 @@ pub(super) fn line(field: Field) -> &'static str {
         | Field::CacheTypeV
         | Field::FlashAttention
         | Field::ChatTemplate
+        | Field::ImageMinTokens
         | Field::ImageMaxTokens
         | Field::MicroBatch
         | Field::VideoFrames => flag(field),

@@ -9,7 +9,7 @@ use crate::worker::service::Options;
 /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
 pub(super) fn options(flags: &WorkerFlags) -> Result<Options> {
     Ok(Options {
-        load: settings::load(&flags.model, flags.chat_template.clone())?,
+        load: settings::load(&flags.model, flags.template.template()?)?,
         choice: settings::choice(&flags.merge)?,
         sizes: flags.slots.sizes(flags.model.ctx_size)?,
         picture_bytes: flags.slots.picture_bytes(),

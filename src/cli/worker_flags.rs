@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::flags::{MergeFlags, ModelFlags};
 use super::slot_flags::SlotFlags;
+use super::text_flags::TemplateFlags;
 
 #[derive(Debug, Args)]
 pub struct WorkerFlags {
@@ -13,14 +14,6 @@ pub struct WorkerFlags {
     pub merge: MergeFlags,
     #[command(flatten)]
     pub slots: SlotFlags,
-
-    /// Jinja chat template, or vicuna or chatml, instead of the model's own
-    #[arg(
-        long,
-        value_name = "TEMPLATE",
-        env = "LLAMA_ARG_CHAT_TEMPLATE",
-        hide_env_values = true,
-        help_heading = "Model"
-    )]
-    pub chat_template: Option<String>,
+    #[command(flatten)]
+    pub template: TemplateFlags,
 }

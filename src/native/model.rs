@@ -10,13 +10,15 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_sys_2 as sys;
 
 use super::gguf::Gguf;
+use super::placement::Placement;
 use crate::error::{Error, Kind, Result};
 
 /// How the weights are loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct LoadOptions {
-    /// Layers on the GPU; `None` for as many as fit a build with a GPU backend.
+    /// Layers on devices other than the CPU; `None` for as many as fit a build with a GPU backend.
     pub gpu_layers: Option<u32>,
+    pub placement: Placement,
     pub weights: Weights,
 }
 
@@ -91,11 +93,15 @@ impl TextModel {
         if let Some(layers) = options.gpu_layers {
             params.n_gpu_layers = i32::try_from(layers).unwrap_or(i32::MAX);
         }
+        // What the parameters point to lives until the model is loaded.
+        let _placed = options.placement.put(&mut params)?;
         params.use_extra_bufts = !weights.no_repack;
         params.load_mode = match weights.mode {
             LoadMode::Read => sys::LLAMA_LOAD_MODE_NONE,
             LoadMode::Map => sys::LLAMA_LOAD_MODE_MMAP,
-            LoadMode::Auto if !weights.no_repack && is_repacked(path)? => sys::LLAMA_LOAD_MODE_NONE,
+            LoadMode::Auto if !weights.no_repack && !options.computes_elsewhere() && is_repacked(path)? => {
+                sys::LLAMA_LOAD_MODE_NONE
+            }
             LoadMode::Auto => sys::LLAMA_LOAD_MODE_AUTO,
         };
         load(path, params, progress)
@@ -352,19 +358,18 @@ fn load<F: FnMut(f32) -> bool>(
     }
 }
 
-/// Whether layers of a text model that was loaded with this many on the GPU are on one.
-#[must_use]
-pub fn computes_elsewhere(gpu_layers: Option<u32>) -> bool {
-    // SAFETY: takes nothing.
-    gpu_layers != Some(0) && unsafe { sys::llama_supports_gpu_offload() }
+impl LoadOptions {
+    /// Whether layers of a text model that is loaded so are on another device than the CPU.
+    #[must_use]
+    pub fn computes_elsewhere(&self) -> bool {
+        let devices = self.placement.devices.as_ref().is_none_or(|devices| !devices.is_empty());
+        // SAFETY: takes nothing.
+        self.gpu_layers != Some(0) && devices && unsafe { sys::llama_supports_gpu_offload() }
+    }
 }
 
 /// Whether the CPU would lay most of the file's weights out anew.
 fn is_repacked(path: &Path) -> Result<bool> {
-    if computes_elsewhere(None) {
-        // Weights may go elsewhere; the library knows how they get there.
-        return Ok(false);
-    }
     let file = Gguf::open(path)?;
     let (mut repacked, mut all) = (0, 0);
     for (kind, bytes) in file.bytes_by_type() {

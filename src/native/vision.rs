@@ -18,6 +18,8 @@ pub struct VisionOptions {
     pub use_gpu: bool,
     pub flash_attention: FlashAttention,
     pub threads: u32,
+    /// Lower bound on a picture's tokens, for models whose number of tokens follows its size.
+    pub min_tokens: Option<u32>,
     /// Upper bound on a picture's tokens, for models whose number of tokens follows its size.
     pub max_tokens: Option<u32>,
     /// On a CPU: weights in the layout of its fastest kernels, which round otherwise than llama.cpp does.
@@ -154,6 +156,7 @@ impl Vision {
         params.use_gpu = options.use_gpu;
         params.flash_attn = options.flash_attention.raw();
         params.n_threads = number(options.threads);
+        params.image_min_tokens = number(options.min_tokens.unwrap_or(0));
         params.image_max_tokens = number(options.max_tokens.unwrap_or(0));
         params.repack = options.repack;
         params.progress = Some(told::<F>);

@@ -169,6 +169,7 @@ impl Inspection {
             use_gpu: false,
             flash_attention: FlashAttention::Auto,
             threads: 1,
+            min_tokens: None,
             max_tokens: image_max_tokens,
             repack,
         };

@@ -8,7 +8,7 @@ use super::facts::family;
 use super::{Facts, Pair, TextSide};
 use crate::error::{Error, Field, Result};
 use crate::native::{
-    ChatSetup, FlashAttention, KvType, LoadOptions, TextModel, VisionInfo, VisionOptions, Weights,
+    ChatSetup, FlashAttention, KvType, LoadOptions, Placement, TextModel, VisionInfo, VisionOptions, Weights,
 };
 use crate::prompt::{Detected, Template};
 use crate::report::milliseconds;
@@ -27,6 +27,8 @@ pub struct LoadSettings {
     pub batch: u32,
     pub ubatch: u32,
     pub gpu_layers: Option<u32>,
+    /// Devices for those layers.
+    pub placement: Placement,
     pub projector_offload: bool,
     /// Whether the image encoder's weights are laid out anew for the CPU's fastest kernels.
     pub projector_repack: bool,
@@ -35,10 +37,17 @@ pub struct LoadSettings {
     pub flash_attention: FlashAttention,
     pub type_k: KvType,
     pub type_v: KvType,
+    pub image_min_tokens: Option<u32>,
     pub image_max_tokens: Option<u32>,
     /// Jinja source or the name of a built-in template, instead of the model's own.
     pub chat_template: Option<String>,
     pub stop: Stop,
+}
+
+impl LoadSettings {
+    fn options(&self) -> LoadOptions {
+        LoadOptions { gpu_layers: self.gpu_layers, placement: self.placement.clone(), weights: self.weights }
+    }
 }
 
 /// What is being loaded, for a progress display; shares go from 0 to 1.
@@ -61,8 +70,8 @@ impl Loaded {
     /// Has pictures encoded in pieces from now on, and returns the lock that whoever computes beside this takes, too.
     /// `None` if a GPU computes, which shares itself out.
     pub fn share_processor(&mut self) -> Option<ComputeLock> {
-        let on_cpu = self.text.facts.vision.backend == "CPU"
-            && !crate::native::computes_elsewhere(self.text.settings.gpu_layers);
+        let on_cpu =
+            self.text.facts.vision.backend == "CPU" && !self.text.settings.options().computes_elsewhere();
         let lock = on_cpu.then(ComputeLock::default)?;
         self.encoder.as_mut()?.share(lock.clone());
         Some(lock)
@@ -89,6 +98,7 @@ pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Re
             use_gpu: settings.projector_offload,
             flash_attention: settings.flash_attention,
             threads: settings.threads_batch,
+            min_tokens: settings.image_min_tokens,
             max_tokens: settings.image_max_tokens,
             repack: settings.projector_repack,
         };
@@ -96,15 +106,19 @@ pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Re
         pair.check(loaded.info())?;
         tower = Some(loaded);
     }
-    let model = TextModel::load(
-        &settings.text,
-        &LoadOptions { gpu_layers: settings.gpu_layers, weights: settings.weights },
-        move |share| {
-            progress(Loading::Text(share));
-            !stop.is_asked()
-        },
-    )?;
+    let model = TextModel::load(&settings.text, &settings.options(), move |share| {
+        progress(Loading::Text(share));
+        !stop.is_asked()
+    })?;
     let mut remarks: Vec<String> = Vec::new();
+    let wants_devices = settings.gpu_layers.is_some_and(|layers| layers > 0)
+        && settings.placement.devices.as_ref().is_none_or(|devices| !devices.is_empty());
+    if wants_devices && !settings.options().computes_elsewhere() {
+        remarks.push(format!(
+            "{}: this build has no GPU backend, so every layer is on the CPU; build with --features cuda, metal or vulkan",
+            Field::GpuLayers
+        ));
+    }
     if let Some(tower) = &mut tower {
         tower.set_text(&model)?;
         remarks.extend(pair.merging_beside(tower.info(), model.can_merge()));

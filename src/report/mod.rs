@@ -5,12 +5,14 @@ mod compare;
 mod fate;
 mod memory;
 mod spread;
+mod summary;
 mod trace;
 
 pub use compare::{compare, quantity};
 pub use fate::{Cell, Fate, Stage, TileFate, fates};
 pub use memory::{peak_rss, rss};
 pub use spread::Spread;
+pub use summary::summary;
 pub use trace::{Half, ImageTile, PromptPart, Step, Trace};
 
 use std::time::Instant;

@@ -24,7 +24,7 @@ pub(super) fn of(file: &Path, options: &VisionOptions, backend: &str) -> Result<
         hash.update(text.as_bytes());
     }
     // Each option by name, so that a new one is thought of here. Threads share out rows and change no sum.
-    let &VisionOptions { use_gpu, flash_attention, threads: _, max_tokens, repack } = options;
+    let &VisionOptions { use_gpu, flash_attention, threads: _, min_tokens, max_tokens, repack } = options;
     let flash_attention = match flash_attention {
         FlashAttention::Off => 0,
         FlashAttention::On => 1,
@@ -32,6 +32,7 @@ pub(super) fn of(file: &Path, options: &VisionOptions, backend: &str) -> Result<
     };
     hash.update(&[u8::from(use_gpu), flash_attention, u8::from(repack), u8::from(max_tokens.is_some())]);
     hash.update(&max_tokens.unwrap_or(0).to_le_bytes());
+    hash.update(&min_tokens.unwrap_or(0).to_le_bytes());
     sample(file, &mut hash)
         .map_err(|error| Error::new(Kind::File, format!("{}: {error}", file.display())))?;
     Ok(*hash.finalize().as_bytes())
@@ -76,6 +77,7 @@ mod tests {
             use_gpu: false,
             flash_attention: FlashAttention::Auto,
             threads: 1,
+            min_tokens: None,
             max_tokens: None,
             repack: false,
         };
@@ -90,6 +92,7 @@ mod tests {
             of(VisionOptions { flash_attention: FlashAttention::Off, ..plain }, "CPU"),
             of(VisionOptions { max_tokens: Some(0), ..plain }, "CPU"),
             of(VisionOptions { max_tokens: Some(7), ..plain }, "CPU"),
+            of(VisionOptions { min_tokens: Some(7), ..plain }, "CPU"),
         ];
         for (i, key) in keys.iter().enumerate() {
             assert!(keys[..i].iter().all(|other| other != key), "{i}");

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::video_rule::{Treatment, VideoRule};
 use super::visual::Visual;
 use crate::assembly::{self, Arrangement, Survivors};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Field, Kind, Result};
 use crate::media::video::Sampling;
 use crate::media::{Filter, Pixels, views};
 use crate::native::{Gguf, VisionInfo};
@@ -72,7 +72,7 @@ pub(crate) struct Processor {
 }
 
 impl Processor {
-    /// Reads what `file` says; `max_tokens` bounds the rows of a picture. The second value is one line for each
+    /// Reads what `file` says; `tokens` bounds the rows of a picture, from below and above. The second value is one line for each
     /// thing the file lacks, with what that costs.
     ///
     /// # Errors
@@ -81,10 +81,10 @@ impl Processor {
         file: &Gguf,
         path: &Path,
         vision: &VisionInfo,
-        max_tokens: Option<u32>,
+        tokens: (Option<u32>, Option<u32>),
     ) -> Result<(Self, Vec<String>)> {
         if vision.by_library {
-            return Ok((Self::of_library(vision, max_tokens), Vec::new()));
+            return Ok((Self::of_library(vision, tokens.1), Vec::new()));
         }
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let bad = |text: String| Error::new(Kind::File, format!("{}: {text}", path.display()));
@@ -115,7 +115,13 @@ impl Processor {
             }
         };
         let mut remarks = Vec::new();
-        let cutting = cutting(file, vision, max_tokens, &bad)?;
+        let cutting = cutting(file, vision, tokens, &bad)?;
+        if tokens.0.is_some() && !matches!(cutting, Cutting::Dynamic { .. }) {
+            remarks.push(format!(
+                "{}: has no effect, since this model's number of tokens does not follow a picture's size",
+                Field::ImageMinTokens
+            ));
+        }
         if let Cutting::Anyres { pinpoints, max_tiles, unpad } = &cutting {
             // A file of ours that bounds its tiles and lists none means it: one view.
             if pinpoints.is_empty() && max_tiles.is_none() {
@@ -148,7 +154,7 @@ impl Processor {
                 std: colour("clip.vision.image_std")?,
                 side: vision.image_size,
                 cells: vision.image_size / vision.patch_size.max(1),
-                max_tokens,
+                max_tokens: tokens.1,
                 factor: vision.patch_size * vision.group.isqrt(),
                 newline,
             },
@@ -391,7 +397,7 @@ fn whole(picture: &Pixels) -> [f64; 4] {
 fn cutting(
     file: &Gguf,
     vision: &VisionInfo,
-    max_tokens: Option<u32>,
+    (min_tokens, max_tokens): (Option<u32>, Option<u32>),
     bad: &dyn Fn(String) -> Error,
 ) -> Result<Cutting> {
     if vision.mrope {
@@ -405,6 +411,7 @@ fn cutting(
         }
         let group = u64::from(vision.patch_size).pow(2) * u64::from(vision.group);
         let most = max_tokens.map_or(most, |tokens| most.min(u64::from(tokens) * group));
+        let least = min_tokens.map_or(least, |tokens| least.max(u64::from(tokens) * group));
         return Ok(Cutting::Dynamic { pixels: (least.min(most), most) });
     }
     let numbers = file.integers("clip.vision.image_grid_pinpoints").unwrap_or_default();

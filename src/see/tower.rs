@@ -34,8 +34,12 @@ impl Tower {
     /// [`crate::error::Kind::Interrupted`] if `progress` returned false.
     pub fn load(file: &Path, options: VisionOptions, progress: impl FnMut(f32) -> bool) -> Result<Self> {
         let vision = Vision::load_with_progress(file, &options, progress)?;
-        let (processor, missing) =
-            Processor::read(&Gguf::open(file)?, file, vision.info(), options.max_tokens)?;
+        let (processor, missing) = Processor::read(
+            &Gguf::open(file)?,
+            file,
+            vision.info(),
+            (options.min_tokens, options.max_tokens),
+        )?;
         Ok(Self { vision, processor, file: file.to_owned(), options, missing })
     }
 

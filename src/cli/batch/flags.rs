@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::flags::SamplingFlags;
+use crate::cli::text_flags::PromptFlags;
 use crate::cli::worker_flags::WorkerFlags;
 
 #[derive(Debug, Args)]
@@ -20,12 +21,9 @@ pub struct BatchFlags {
     #[command(flatten)]
     pub sampling: SamplingFlags,
 
-    /// Question or instruction for pictures that come without one
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
-    pub prompt: Option<String>,
-    /// System prompt of requests that have none, where the chat template takes one (short: -sys)
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
-    pub system_prompt: Option<String>,
+    // For pictures and requests that come without.
+    #[command(flatten)]
+    pub text: PromptFlags,
 
     /// Where the answers go, one JSON object a line; - is stdout
     #[arg(short, long, value_name = "FILE", default_value = "-", help_heading = "Output")]

@@ -30,8 +30,8 @@ const SCOPE: &[u8] = b"batch";
 pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
     let options = worker::options(&flags.worker)?;
     let defaults = Defaults {
-        prompt: flags.prompt.clone(),
-        system: flags.system_prompt.clone(),
+        prompt: flags.text.prompt()?,
+        system: flags.text.system()?,
         choice: options.choice.clone(),
         scope: Some(SCOPE.to_vec()),
         // Whoever writes the file also runs the program: only the model bounds what a line shows.

@@ -1,0 +1,139 @@
+//! Which devices a text model's layers go to.
+
+use std::ffi::CStr;
+
+use llama_cpp_sys_2 as sys;
+
+use crate::error::{Error, Result};
+
+/// How layers are placed that are not left on the CPU.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Placement {
+    /// Devices by llama.cpp's names (`CUDA0`), in order; empty is none, `None` all there are.
+    pub devices: Option<Vec<String>>,
+    pub split: Split,
+    /// Proportions of the devices; empty divides by free memory.
+    pub shares: Vec<f32>,
+    /// The device for everything with [`Split::None`], counted from 0.
+    pub main: u32,
+}
+
+/// How a model is divided among devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Split {
+    /// One device has all.
+    None,
+    /// Whole layers.
+    #[default]
+    Layer,
+    /// Rows of each matrix.
+    Row,
+}
+
+/// What llama.cpp's parameters point to; it must outlive the load.
+pub(super) struct Placed {
+    devices: Vec<sys::ggml_backend_dev_t>,
+    shares: Vec<f32>,
+}
+
+impl Placement {
+    /// Writes the placement into `params`, which points into the returned value.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Usage`] for a device that this build or machine has not, and for more shares than devices can be.
+    pub(super) fn put(&self, params: &mut sys::llama_model_params) -> Result<Placed> {
+        let mut placed = Placed { devices: Vec::new(), shares: self.shares.clone() };
+        if let Some(names) = &self.devices {
+            placed.devices = names.iter().map(|name| device(name)).collect::<Result<_>>()?;
+            placed.devices.push(std::ptr::null_mut());
+            params.devices = placed.devices.as_mut_ptr();
+        }
+        // SAFETY: takes nothing, returns a number.
+        let most = unsafe { sys::llama_max_devices() };
+        if placed.shares.len() > most {
+            return Err(Error::usage(format!(
+                "{} shares of devices: there can be {most}",
+                placed.shares.len()
+            )));
+        }
+        if !placed.shares.is_empty() {
+            // llama.cpp reads as many as there can be devices.
+            placed.shares.resize(most, 0.0);
+            params.tensor_split = placed.shares.as_ptr();
+        }
+        params.split_mode = match self.split {
+            Split::None => sys::LLAMA_SPLIT_MODE_NONE,
+            Split::Layer => sys::LLAMA_SPLIT_MODE_LAYER,
+            Split::Row => sys::LLAMA_SPLIT_MODE_ROW,
+        };
+        params.main_gpu = i32::try_from(self.main).unwrap_or(i32::MAX);
+        Ok(placed)
+    }
+}
+
+fn device(name: &str) -> Result<sys::ggml_backend_dev_t> {
+    let found = devices().into_iter().find(|(other, _)| other == name);
+    found.map(|(_, device)| device).ok_or_else(|| {
+        let names: Vec<String> = devices().into_iter().map(|(name, _)| name).collect();
+        Error::usage(format!("device {name}: this build and machine have {}", names.join(", ")))
+    })
+}
+
+/// The devices of this build and machine, with their names.
+fn devices() -> Vec<(String, sys::ggml_backend_dev_t)> {
+    // SAFETY: the registry answers any thread and keeps its devices; names are static and zero-terminated.
+    unsafe {
+        (0..sys::ggml_backend_dev_count())
+            .map(|i| sys::ggml_backend_dev_get(i))
+            .map(|device| {
+                let name = CStr::from_ptr(sys::ggml_backend_dev_name(device));
+                (name.to_string_lossy().into_owned(), device)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params() -> sys::llama_model_params {
+        // SAFETY: takes nothing, returns plain values.
+        unsafe { sys::llama_model_default_params() }
+    }
+
+    #[test]
+    fn parameters() {
+        super::super::backend().unwrap();
+        let mut plain = params();
+        Placement::default().put(&mut plain).unwrap();
+        assert_eq!((plain.main_gpu, plain.split_mode), (params().main_gpu, params().split_mode));
+        assert!(plain.devices.is_null() && plain.tensor_split.is_null());
+        let placement = Placement {
+            devices: Some(vec!["CPU".into()]),
+            split: Split::Row,
+            shares: vec![3.0, 1.0],
+            main: 2,
+        };
+        let mut params = params();
+        let placed = placement.put(&mut params).unwrap();
+        assert_eq!((params.main_gpu, params.split_mode), (2, sys::LLAMA_SPLIT_MODE_ROW));
+        assert_eq!(placed.devices.len(), 2);
+        assert!(placed.devices[1].is_null() && !params.devices.is_null());
+        // SAFETY: `put` filled as many shares as there can be devices.
+        assert_eq!(unsafe { (*params.tensor_split, *params.tensor_split.add(1)) }, (3.0, 1.0));
+    }
+
+    #[test]
+    fn a_device_that_is_not_there() {
+        super::super::backend().unwrap();
+        let placement = Placement { devices: Some(vec!["CUDA9".into()]), ..Placement::default() };
+        let error = placement.put(&mut params()).err().unwrap();
+        assert_eq!(error.kind(), crate::error::Kind::Usage);
+        assert!(
+            error.to_string().starts_with("device CUDA9: this build") && error.to_string().contains("CPU")
+        );
+        let shares = Placement { shares: vec![1.0; 1000], ..Placement::default() };
+        assert!(shares.put(&mut params()).err().unwrap().to_string().contains("1000 shares"));
+    }
+}
