@@ -166,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_can_be_killed() {
-        let mut running = sh("sleep 60").launch().unwrap();
+        let mut running = sh("exec sleep 60").launch().unwrap();
         running.life.kill();
         assert_eq!(running.life.ended().await.cause, "signal 9 (SIGKILL)");
     }
