@@ -85,6 +85,7 @@ fn chat(arguments: &[&str], lines: &str) -> String {
     let mut child = Command::new("script")
         .args(["--quiet", "--return", "--echo", "never", "--command", &quoted.join(" "), "/dev/null"])
         .env("TERM", "dumb")
+        .env("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -115,6 +116,31 @@ fn a_text_model_alone_chats() {
     let lines = format!("/image {picture}\nwhat is it\n/quit\n");
     let shown = chat(&[&run[..], &["-mm", &projector]].concat(), &lines);
     assert!(shown.contains(seen.trim()), "{seen:?} is not in {shown:?}");
+}
+
+/// What a person does in a chat, against what the commands say.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_chat_attaches_drops_repeats_and_saves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let named = folder.path().join("a b.png");
+    std::fs::copy(picture(folder.path()), &named).expect("a copy");
+    let (named, talk) = (named.display().to_string(), folder.path().join("talk.json"));
+    let demo = |name: &str| format!("{}/models/demo/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (text, projector) = (demo("text.gguf"), demo("mmproj.gguf"));
+    let lines = format!(
+        "/image {named}\n/drop\n'{named}'\n\"\"\"\nwhat is\nit\n\"\"\"\n/regen\n/merge 35%\n/save {}\n/merge most\n/quit\n",
+        talk.display()
+    );
+    let shown = chat(&["run", "-m", &text, "-mm", &projector, "--temp", "0", "-n", "8", "-v"], &lines);
+    assert_eq!(shown.matches(&format!("attached {named}: ")).count(), 2, "{shown}");
+    assert!(shown.contains("left out") && shown.contains("--merge most"), "{shown}");
+    assert_eq!(shown.matches("tokens: visual 196 > ").count(), 2, "{shown}");
+    let messages: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(talk).expect("a transcript")).expect("JSON");
+    assert_eq!(messages.as_array().map(Vec::len), Some(2), "{messages}");
+    assert_eq!(messages[0]["content"][0]["image_url"]["url"], named.as_str());
+    assert_eq!(messages[0]["content"][1]["text"], "what is\nit");
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::io::IsTerminal;
 
 use super::progress::Progress;
-use super::{answering, chat, images, interrupt, output, settings, text_flags, video};
+use super::{answering, chat, images, interrupt, output, settings, text_flags, video, words};
 use crate::answer::{Answer, Engine, Finish, LlamaEngine, Session, Sizing};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, worded};
 use crate::prompt::{Message, Part, Role};
 use crate::report::Trace;
 use crate::schedule::Grid;
@@ -75,7 +75,7 @@ fn begin(
     let merging =
         schedule.remark.as_ref().filter(|_| interactive || !pictures.is_empty() || !videos.is_empty());
     for line in remarks.iter().chain(merging) {
-        eprintln!("note: {line}");
+        eprintln!("note: {}", worded(line, words::flag));
     }
     let mut session = Session::new(engine, schedule, sizing, settings.load.stop);
     let mut parts = Vec::new();

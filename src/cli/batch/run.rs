@@ -17,7 +17,7 @@ use super::output::Output;
 use super::record::{Line, Record};
 use crate::cli::progress::Progress;
 use crate::cli::{interrupt, settings, words, worker};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, worded};
 use crate::request::{Bounds, Defaults, Reply, Request, VideoPlan};
 use crate::server::api::answer::Heading;
 use crate::stop::Stop;
@@ -56,7 +56,7 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
     let (service, ready) = Service::start(&options, inputs.clone(), move |stage| shown.loading(stage))?;
     loading.clear();
     for line in &ready.remarks {
-        eprintln!("note: {line}");
+        eprintln!("note: {}", worded(line, words::flag));
     }
     let bar = bar(requests.count, output.resumed());
     let mut driver = BatchDriver {
