@@ -39,11 +39,9 @@ def parse(arguments: list[str] | None) -> Job:
     parser.add_argument("--chat-template", type=Path, metavar="FILE", help="Jinja to store instead of the checkpoint's")
     parser.add_argument("--metadata", type=Path, metavar="FILE",
                         help="JSON with general.* keys that go before those of the folder")
-    parser.add_argument("--merge-vit", metavar="LAYERS:COUNTS", help="schedule to recommend, as 5,6,7,8:92,92,92,92")
-    parser.add_argument("--merge-llm", metavar="LAYERS:SHARES", help="the same for the language model, as 8:0.7")
-    parser.add_argument("--evaluated", metavar="SENTENCE", help="by what the recommended schedule was chosen")
+    Recommendation.add_arguments(parser)
     args = parser.parse_args(arguments)
-    recommendation = Recommendation.parse(args.merge_vit, args.merge_llm, args.evaluated)
+    recommendation = Recommendation.of(args)
     name = args.name or args.checkpoint.resolve().name
     return Job(args.checkpoint, args.out, name, args.type, args.tower_type, args.tower, args.only, args.quantizer,
                recommendation, tuple(args.lora), args.chat_template, args.metadata)

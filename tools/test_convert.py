@@ -17,6 +17,7 @@ from checkpoints.shapes import FAMILIES, Family
 from checkpoints.weights import values_of as checkpoint_values
 from convert.encode import encode
 from convert.problem import Problem
+from convert.recommend import main as recommend
 from convert.towers import named, tower_of
 from make_checkpoint import HF_ONLY, make_checkpoint
 from testmodels.tensors import decoder_tensors, tower_tensors
@@ -304,9 +305,29 @@ class Metadata(Folder):
         found = fields(mmproj)
         self.assertEqual(found["illava.merge.vit_layers"], [3, 4])
         self.assertEqual(found["illava.merge.llm_keep"], [0.5])
+        self.assertNotIn("illava.merge.strategy", found)
+        self.recommend_again(next(self.out.glob("*mmproj*")))
         for wrong in (("--merge-vit", "3:6,6"), ("--merge-llm", "2"), ("--merge-llm", "2:1.5"), ("--merge-vit", "3:6")):
             status, said = run(checkpoint, "--out", self.out, *wrong, "--evaluated", "" if "3:6" in wrong else "a test")
             self.assertEqual((status, said.count("\n")), (1, 1), said)
+
+    def recommend_again(self, path):
+        """Another recommendation changes the keys of the first, and no other key and no tensor."""
+        before = gguf.GGUFReader(path)
+        expected = {k: f.contents() for k, f in before.fields.items() if "merge." not in k and "GGUF." not in k}
+        tensors = [(t.name, t.tensor_type, list(t.shape), t.data.tobytes()) for t in before.tensors]
+        halves = ["--merge-vit", "4:9", "--merge-llm", "2:0.25"]
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            self.assertEqual(recommend([str(path), *halves, "--merge-strategy", "best", "--evaluated", "x"]), 1)
+        self.assertIn("choose merge, prune", said.getvalue())
+        self.assertEqual(recommend([str(path), *halves, "--merge-strategy", "bipartite", "--evaluated", "x"]), 0)
+        after = gguf.GGUFReader(path)
+        found = {k: f.contents() for k, f in after.fields.items() if "GGUF." not in k}
+        merge = {k: found.pop(k) for k in list(found) if k.startswith("illava.merge.")}
+        self.assertEqual(found, expected)
+        self.assertEqual([(t.name, t.tensor_type, list(t.shape), t.data.tobytes()) for t in after.tensors], tensors)
+        self.assertEqual(merge["illava.merge.strategy"], "bipartite")
+        self.assertEqual((merge["illava.merge.vit_r"], merge["illava.merge.llm_keep"]), ([9], [0.25]))
 
     def test_towers_known_by_name(self):
         siglip = tower_of(named("google/siglip-so400m-patch14-384"), 26)

@@ -129,11 +129,9 @@ def main():
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--type", choices=("f32", "f16"), default="f16", help="of both files")
-    parser.add_argument("--merge-vit", help="encoder: layers:tokens removed, as 2,3:12,12")
-    parser.add_argument("--merge-llm", help="decoder: layers:shares kept, as 2:0.7")
-    parser.add_argument("--evaluated", help="by what the schedule was chosen")
+    Recommendation.add_arguments(parser)
     a = parser.parse_args()
-    export(load(a.checkpoint)[0], a.folder, Recommendation.parse(a.merge_vit, a.merge_llm, a.evaluated), a.type)
+    export(load(a.checkpoint)[0], a.folder, Recommendation.of(a), a.type)
 
 
 if __name__ == "__main__":
