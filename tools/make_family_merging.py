@@ -37,7 +37,7 @@ SEEDS = 400
 QUESTION = "what is in the image"
 FAITHFUL, REFERENCE = "faithful", "reference"
 OWN, CLOSED = "own", "closed"
-MERGE, BIPARTITE = Rule(), Rule("bipartite")
+MERGE, BIPARTITE = Rule(), Rule("bipartite", sizes=True)
 SCHEDULE = {2: 4, 3: 3, 4: 3, 5: 3}  # 49 patches to 36, a square
 GROUPS = {2: 4, 3: 4, 4: 8}
 LAYER_KEEP = {2: 0.7}

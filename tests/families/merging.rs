@@ -18,8 +18,6 @@ pub fn case_is_as_the_reference(pair: &mut Pair, fixture: &Fixture, case: &Case,
         grid: if case.grid == "reference" { Grid::Reference } else { Grid::Faithful },
         positions: Some(Positions::parse(&case.positions).expect("own or closed")),
         strategy: Some(Strategy::parse(&case.strategy, 0).expect("a strategy")),
-        // The reference's encoder leaves sizes out of its attention.
-        vit_sizes: Some(false),
         ..Choice::default()
     };
     let schedule = select(&choice, &pair.engine.facts().shape, None).expect("a schedule this model takes");
