@@ -153,6 +153,8 @@ fields! {
     System "the system message",
     Merge "merge.preset",
     Keep "merge.keep",
+    KeepMin "merge.keep_min",
+    KeepMax "merge.keep_max",
     VitLayers "merge.vit_layers",
     VitR "merge.vit_r",
     LlmLayers "merge.llm_layers",

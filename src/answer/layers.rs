@@ -12,7 +12,7 @@ use crate::schedule::{Choice, MergeFlag, Plan, Preset, Recommended, Schedule, Sh
 /// rows, and text one more mask.
 #[must_use]
 pub fn servable_layers(default: &Schedule, shape: &Shape, recommended: Option<&Recommended>) -> Vec<u32> {
-    let presets = Preset::ALL.into_iter().map(MergeFlag::Preset).chain([MergeFlag::Model]);
+    let presets = Preset::ALL.into_iter().map(MergeFlag::Preset).chain([MergeFlag::Model, MergeFlag::Auto]);
     let schedules = presets.filter_map(|flag| {
         select(&Choice { merge: Some(flag), ..Choice::default() }, shape, recommended).ok()
     });

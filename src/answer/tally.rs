@@ -3,7 +3,7 @@
 use super::{Entry, MergeStep, SegmentInfo, count};
 use crate::pair::Facts;
 use crate::report::{self, Report, Trace};
-use crate::schedule::Schedule;
+use crate::schedule::{Amounts, Schedule, TilePlan, why};
 use crate::see::EncodedImage;
 
 /// Milliseconds that pictures took before the decoder.
@@ -136,6 +136,7 @@ impl Subject<'_> {
             vit_sizes: self.schedule.vit_sizes,
             grid: self.schedule.grid.name().into(),
             positions: self.schedule.positions.name().into(),
+            budgets: self.shown().filter_map(|(number, image)| budget(number, &image.plan.tiles)).collect(),
         }
     }
 
@@ -203,6 +204,7 @@ impl Subject<'_> {
                 grid: [tile.grid.0, tile.grid.1],
                 pixels: image.tile_area(i),
                 frame: (image.frames_per_tile > 0).then_some(i * image.frames_per_tile),
+                budget: image.plan.tiles.get(i..=i).and_then(|tile| budget(number, tile)),
             });
         }
         for (tile, s) in &image.steps {
@@ -235,6 +237,21 @@ impl Subject<'_> {
             sizes: s.sizes.clone(),
         }
     }
+}
+
+/// What content gave `tiles` of picture `image`; `None` if something else did.
+fn budget(image: usize, tiles: &[TilePlan]) -> Option<report::Budget> {
+    let amounts: Vec<Amounts> = tiles.iter().filter_map(|tile| tile.amounts).collect();
+    let sum = |part: fn(&Amounts) -> u32| amounts.iter().map(part).sum();
+    (!amounts.is_empty()).then(|| report::Budget {
+        image,
+        cells: sum(|a| a.content.cells),
+        edges: sum(|a| a.content.edges),
+        repeated: sum(|a| a.content.repeated),
+        encoder: sum(|a| a.encoder),
+        decoder: sum(|a| a.decoder),
+        why: why(&amounts),
+    })
 }
 
 fn per_second(n: u32, ms: f64) -> f64 {

@@ -290,6 +290,12 @@ pub struct MergeFlags {
     /// Share of visual tokens that reaches the upper decoder layers, as 0.35 or 35%
     #[arg(long, value_name = "R", allow_negative_numbers = true, help_heading = "Merging")]
     pub keep: Option<String>,
+    /// With --merge auto, the least share of its tokens that a picture keeps [default: 0.05]
+    #[arg(long, value_name = "R", allow_negative_numbers = true, help_heading = "Merging")]
+    pub keep_min: Option<String>,
+    /// With --merge auto, the most [default: 1]
+    #[arg(long, value_name = "R", allow_negative_numbers = true, help_heading = "Merging")]
+    pub keep_max: Option<String>,
     /// Encoder layers that merge, for example 5,6,7,8
     #[arg(long, value_name = "LAYERS", requires = "vit_r", help_heading = "Merging")]
     pub vit_layers: Option<String>,

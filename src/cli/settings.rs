@@ -166,15 +166,9 @@ pub(super) fn choice(flags: &MergeFlags) -> Result<Choice> {
     let (vit_score, score) = parse_scores(&flags.score)?;
     Ok(Choice {
         merge: flags.merge.as_deref().map(MergeFlag::parse).transpose()?,
-        keep: flags
-            .keep
-            .as_deref()
-            .map(|text| {
-                share(text).ok_or_else(|| {
-                    Error::usage(format!("--keep {text}: give a share, for example 0.35 or 35%"))
-                })
-            })
-            .transpose()?,
+        keep: given_share("--keep", flags.keep.as_deref())?,
+        keep_min: given_share("--keep-min", flags.keep_min.as_deref())?,
+        keep_max: given_share("--keep-max", flags.keep_max.as_deref())?,
         vit,
         llm,
         score,
@@ -185,6 +179,14 @@ pub(super) fn choice(flags: &MergeFlags) -> Result<Choice> {
         strategy_seed: flags.strategy.strategy_seed,
         vit_sizes: flags.strategy.vit_sizes()?,
     })
+}
+
+fn given_share(flag: &str, text: Option<&str>) -> Result<Option<f64>> {
+    let read = |text| {
+        share(text)
+            .ok_or_else(|| Error::usage(format!("{flag} {text}: give a share, for example 0.35 or 35%")))
+    };
+    text.map(read).transpose()
 }
 
 /// A share as people write it: `0.35` or `35%`.

@@ -9,6 +9,8 @@ pub(super) fn flag(field: Field) -> &'static str {
         Field::System => "-sys",
         Field::Merge => "--merge",
         Field::Keep => "--keep",
+        Field::KeepMin => "--keep-min",
+        Field::KeepMax => "--keep-max",
         Field::VitLayers => "--vit-layers",
         Field::VitR => "--vit-r",
         Field::LlmLayers => "--llm-layers",

@@ -372,6 +372,7 @@ fn presets(
 ) -> Result<Vec<PresetFacts>> {
     let own = pair.recommended.iter().map(|_| MergeFlag::Model);
     own.chain(Preset::ALL.into_iter().map(MergeFlag::Preset))
+        .chain([MergeFlag::Auto])
         .map(|flag| {
             let choice = Choice { merge: Some(flag), grid, strategy, ..Choice::default() };
             let mut facts = PresetFacts {
@@ -393,6 +394,9 @@ fn presets(
                 }
             };
             facts.label = schedule.label();
+            if flag == MergeFlag::Auto {
+                facts.label += ", at most";
+            }
             facts.strategy = schedule.strategy.name();
             facts.vit_layers = match schedule.strategy {
                 Strategy::Prumerge => vec![shape.vit_layers_run],

@@ -284,6 +284,7 @@ mod tests {
             grid,
             pixels: Some([0.0, 0.0, 60.0, 40.0]),
             frame: None,
+            budget: None,
         }
     }
 

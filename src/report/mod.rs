@@ -1,6 +1,7 @@
 //! What a run reports: counts, timings, memory, and the trace of every merge step. Pure data;
 //! the field names are the interface.
 
+mod budget;
 mod compare;
 mod fate;
 mod memory;
@@ -8,6 +9,7 @@ mod spread;
 mod summary;
 mod trace;
 
+pub use budget::Budget;
 pub use compare::{compare, quantity};
 pub use fate::{Cell, Fate, Stage, TileFate, fates};
 pub use memory::{peak_rss, rss};
@@ -77,6 +79,9 @@ pub struct Merge {
     /// `own` or `closed`: where the rows of a merged picture stand in the decoder.
     #[serde(default)]
     pub positions: String,
+    /// By `auto`, of each picture with its tiles; left out by others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<Budget>,
 }
 
 /// Tokens of one answer; visual ones over all its pictures.
@@ -170,6 +175,7 @@ pub(crate) mod tests {
                 score: "image".into(),
                 grid: "faithful".into(),
                 positions: "own".into(),
+                budgets: vec![Budget { cells: 729, why: "a page".into(), ..Budget::default() }],
             },
             tokens: Tokens {
                 text: 31,
@@ -216,6 +222,8 @@ pub(crate) mod tests {
             "/merge/score",
             "/merge/grid",
             "/merge/positions",
+            "/merge/budgets/0/cells",
+            "/merge/budgets/0/why",
             "/tokens/text",
             "/tokens/visual",
             "/tokens/visual_after_encoder",

@@ -58,6 +58,9 @@ pub struct ImageTile {
     /// Of a video: the frame it shows, the first of them where it takes several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<usize>,
+    /// By `auto`, what the tile keeps and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<super::Budget>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,6 +150,7 @@ mod tests {
                 grid: [27, 27],
                 pixels: Some([0.0, -80.0, 640.0, 560.0]),
                 frame: None,
+                budget: None,
             }],
             steps: vec![step],
             files: Vec::new(),

@@ -1,7 +1,7 @@
 //! The field `merge`: what the command line says in flags.
 //!
 //! `"off"`, `"paper"` ... alone is the preset, `false` is off, `true` the answerer's own. An object has `preset` (or
-//! `off`), `keep`, `vit_layers` with `vit_r`, `llm_layers` with `llm_r` or `llm_keep`, `score`, `grid`,
+//! `off`), `keep`, `keep_min` and `keep_max` (of `auto`), `vit_layers` with `vit_r`, `llm_layers` with `llm_r` or `llm_keep`, `score`, `grid`,
 //! `positions`, `strategy`, `strategy_seed` and `vit_sizes`.
 
 use serde_json::Value;
@@ -18,7 +18,16 @@ use crate::schedule::{
 /// # Errors
 /// Kind `Usage` that names the field and what it takes.
 pub(super) fn read(body: &mut Fields, base: &Choice) -> Result<Option<Choice>> {
-    let base = Choice { merge: None, keep: None, vit: None, llm: None, ..base.clone() };
+    let bounds = (base.keep_min, base.keep_max);
+    let base = Choice {
+        merge: None,
+        keep: None,
+        keep_min: None,
+        keep_max: None,
+        vit: None,
+        llm: None,
+        ..base.clone()
+    };
     // The short form of a line of `batch`.
     let keep = body.number("keep")?;
     let choice = match body.value("merge") {
@@ -29,6 +38,14 @@ pub(super) fn read(body: &mut Fields, base: &Choice) -> Result<Option<Choice>> {
         Some(Value::Object(fields)) => Some(object(Fields::new(fields, "merge."), base.clone())?),
         Some(other) => return Err(wrong("merge", &other, "a preset's name, an object, true or false")),
     };
+    // The answerer's own bounds are for auto alone.
+    let choice = choice.map(|choice| match choice.merge {
+        Some(MergeFlag::Auto) => {
+            let keep_min = choice.keep_min.or(bounds.0);
+            Choice { keep_min, keep_max: choice.keep_max.or(bounds.1), ..choice }
+        }
+        _ => choice,
+    });
     match (choice, keep) {
         (choice, None) => Ok(choice),
         (Some(choice), Some(_)) if choice.keep.is_some() => {
@@ -48,6 +65,7 @@ fn object(mut merge: Fields, base: Choice) -> Result<Choice> {
         (preset, _) => preset,
     };
     let mut choice = Choice { merge: preset, keep: merge.number("keep")?, ..base };
+    (choice.keep_min, choice.keep_max) = (merge.number("keep_min")?, merge.number("keep_max")?);
     let (layers, r) = (list(&mut merge, "vit_layers")?, list(&mut merge, "vit_r")?);
     choice.vit = half([Field::VitLayers, Field::VitR, Field::VitR], layers, r, None)?;
     let (layers, r) = (list(&mut merge, "llm_layers")?, list(&mut merge, "llm_r")?);
@@ -142,6 +160,16 @@ mod tests {
             (json!("off"), Some(off.clone())),
             (json!(false), Some(off.clone())),
             (json!({ "off": true }), Some(off)),
+            (json!("auto"), Some(Choice { merge: Some(MergeFlag::Auto), ..Choice::default() })),
+            (
+                json!({ "preset": "auto", "keep_min": 0.1, "keep_max": 0.5 }),
+                Some(Choice {
+                    merge: Some(MergeFlag::Auto),
+                    keep_min: Some(0.1),
+                    keep_max: Some(0.5),
+                    ..Choice::default()
+                }),
+            ),
             (json!({ "keep": 0.35 }), Some(Choice { keep: Some(0.35), ..Choice::default() })),
             (json!({ "preset": "paper", "keep": 0.5 }), Some(Choice { keep: Some(0.5), ..paper.clone() })),
             (
@@ -189,6 +217,19 @@ mod tests {
         assert_eq!(line(json!({ "keep": 0.5, "merge": "paper" })).unwrap(), Some(paper));
         assert_eq!(line(json!({})).unwrap(), None);
         assert!(line(json!({ "keep": 0.5, "merge": { "keep": 0.5 } })).is_err());
+    }
+
+    #[test]
+    fn the_answerers_bounds_hold_for_auto() {
+        let base = Choice { keep_min: Some(0.2), keep_max: Some(0.6), ..Choice::default() };
+        let of = |value: Value| {
+            let Value::Object(map) = json!({ "merge": value }) else { panic!() };
+            let choice = read(&mut Fields::new(map, ""), &base).unwrap().unwrap();
+            (choice.keep_min, choice.keep_max)
+        };
+        assert_eq!(of(json!("auto")), (Some(0.2), Some(0.6)));
+        assert_eq!(of(json!({ "preset": "auto", "keep_max": 0.9 })), (Some(0.2), Some(0.9)));
+        assert_eq!(of(json!("paper")), (None, None));
     }
 
     #[test]

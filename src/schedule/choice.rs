@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::auto::{self, Bounds};
 use super::preset::PresetHalf;
 use super::{
     Amount, Grid, HalfSchedule, Positions, Preset, Schedule, Score, Shape, Strategy, TowerScore, layers,
@@ -15,6 +16,8 @@ pub enum MergeFlag {
     Off,
     /// What the pair itself recommends.
     Model,
+    /// The layers of [`Preset::Balanced`], with amounts that follow from what each picture shows.
+    Auto,
     Preset(Preset),
 }
 
@@ -25,6 +28,7 @@ impl MergeFlag {
         match text {
             "off" => Ok(MergeFlag::Off),
             "model" => Ok(MergeFlag::Model),
+            "auto" => Ok(MergeFlag::Auto),
             _ => Preset::ALL
                 .into_iter()
                 .find(|preset| preset.name() == text)
@@ -37,7 +41,7 @@ impl MergeFlag {
     #[must_use]
     pub fn names() -> String {
         let [first @ .., last] = Preset::ALL.map(Preset::name);
-        format!("off, model, {} or {last}", first.join(", "))
+        format!("off, model, auto, {} or {last}", first.join(", "))
     }
 
     #[must_use]
@@ -45,6 +49,7 @@ impl MergeFlag {
         match self {
             MergeFlag::Off => "off",
             MergeFlag::Model => "model",
+            MergeFlag::Auto => "auto",
             MergeFlag::Preset(preset) => preset.name(),
         }
     }
@@ -76,6 +81,12 @@ pub struct Recommended {
 pub struct Choice {
     pub merge: Option<MergeFlag>,
     pub keep: Option<f64>,
+    /// Least share that a picture keeps where its content decides.
+    #[serde(default)]
+    pub keep_min: Option<f64>,
+    /// Most share.
+    #[serde(default)]
+    pub keep_max: Option<f64>,
     pub vit: Option<Half>,
     pub llm: Option<Half>,
     pub score: Score,
@@ -142,7 +153,8 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
             schedule.decoder = own_decoder(own)?;
             schedule.usual = own.strategy;
         }
-        MergeFlag::Preset(preset) => {
+        MergeFlag::Auto | MergeFlag::Preset(_) => {
+            let preset = if let MergeFlag::Preset(preset) = flag { preset } else { Preset::Balanced };
             schedule.remark = untested(preset, shape);
             schedule.usual = preset.strategy();
             if choice.vit.is_none() && shape.vit_can_merge {
@@ -167,6 +179,10 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
             }
         }
     }
+    if flag == MergeFlag::Auto {
+        schedule.auto = Some(Bounds::new(choice.keep_min, choice.keep_max)?);
+        auto::begin_early(&mut schedule, choice);
+    }
     if flag != MergeFlag::Off {
         leave_out(&mut schedule, choice, shape, asked)?;
     }
@@ -187,6 +203,7 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
 }
 
 fn check_flags(choice: &Choice) -> Result<()> {
+    auto::check(choice)?;
     let Some(keep) = choice.keep else { return Ok(()) };
     if !(keep > 0.0 && keep <= 1.0) {
         return Err(Error::usage(format!(

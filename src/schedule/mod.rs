@@ -6,6 +6,7 @@
 //! give a [`Plan`] (tokens removed, step by step).
 
 mod amount;
+mod auto;
 mod choice;
 mod layers;
 mod plan;
@@ -17,6 +18,7 @@ mod subject;
 pub use amount::{Amount, parse_amounts, parse_keeps, parse_layers};
 #[cfg(test)]
 pub(crate) use choice::tests::so400m;
+pub use auto::{Amounts, Bound, Bounds, Content, why};
 pub use choice::{Choice, Half, MergeFlag, Recommended, select};
 pub use plan::{Plan, Segment, Step, TilePlan, not_cut};
 pub use positions::Positions;
@@ -171,6 +173,8 @@ pub struct Schedule {
     /// A share of visual tokens that reaches the upper decoder layers; amounts then only give
     /// the proportion between steps.
     pub keep: Option<f64>,
+    /// Each picture's amounts follow from what it shows, within these; the steps then only name layers.
+    pub auto: Option<Bounds>,
     pub score: Score,
     pub vit_score: TowerScore,
     pub grid: Grid,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::amount::round;
-use super::{Amount, HalfSchedule, Schedule, Shape, Strategy};
+use super::{Amount, Amounts, HalfSchedule, Schedule, Shape, Strategy, auto};
 use crate::error::{Error, Field, Kind, Result};
 
 /// One merge step with its counts.
@@ -23,6 +23,9 @@ pub struct TilePlan {
     pub steps: Vec<Step>,
     /// Embeddings the projector gives.
     pub tokens: u32,
+    /// What its content decided, where that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amounts: Option<Amounts>,
 }
 
 /// Tokens that one stretch of decoder layers keeps of a picture.
@@ -78,6 +81,9 @@ impl Plan {
         if let Some(base) = &schedule.budget {
             return patches.iter().map(|&n| Self::at_once(schedule.strategy, base, shape, n)).collect();
         }
+        if schedule.auto.is_some() {
+            return Ok(Self::encoder_by_content(schedule, shape, patches, &[]));
+        }
         let budget = Budget::new(schedule);
         patches
             .iter()
@@ -87,7 +93,7 @@ impl Plan {
                     None => encoder_steps(&schedule.encoder, n, group)?,
                 };
                 let left = steps.last().map_or(n, |step| step.n_out);
-                Ok(TilePlan { patches: n, steps, tokens: left / group })
+                Ok(TilePlan { patches: n, steps, tokens: left / group, amounts: None })
             })
             .collect()
     }
@@ -102,7 +108,7 @@ impl Plan {
             Strategy::Downsample => Vec::new(),
             _ => vec![step(shape.vit_layers_run, patches - tokens * group, patches)],
         };
-        Ok(TilePlan { patches, steps, tokens })
+        Ok(TilePlan { patches, steps, tokens, amounts: None })
     }
 
     /// The whole plan, once it is known that `tokens` rows enter the decoder, where without merging
@@ -117,13 +123,8 @@ impl Plan {
         tokens_unmerged: u32,
         tokens: u32,
     ) -> Result<Self> {
-        let budget = Budget::new(schedule);
-        let decoder = match &budget {
-            Some(budget) => budget.decoder(&schedule.decoder, tokens, tokens_unmerged),
-            None => decoder_steps(&schedule.decoder, tokens)?,
-        };
-        let segments = segments(&decoder, tokens, shape.llm_layers);
-        Ok(Self { tiles, tokens_unmerged, tokens, decoder, segments })
+        let entering = Self { tiles, tokens_unmerged, tokens, ..Self::default() };
+        entering.decoded_by(schedule, shape.llm_layers)
     }
 
     /// Tokens removed at each decoder merge layer.
@@ -140,6 +141,7 @@ impl Plan {
     /// As [`Plan::new`].
     pub fn decoded_by(&self, schedule: &Schedule, n_layers: u32) -> Result<Self> {
         let decoder = match Budget::new(schedule) {
+            _ if schedule.auto.is_some() => auto::decoder(&schedule.decoder, &self.tiles, self.tokens),
             Some(budget) => budget.decoder(&schedule.decoder, self.tokens, self.tokens_unmerged),
             None => decoder_steps(&schedule.decoder, self.tokens)?,
         };

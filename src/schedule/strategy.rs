@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Choice, HalfSchedule, MergeFlag, Schedule, Score, Shape, TowerScore};
+use super::{Bounds, Choice, HalfSchedule, MergeFlag, Preset, Schedule, Score, Shape, TowerScore};
 use crate::error::{Error, Field, Kind, Result};
 
 /// A method by its name.
@@ -98,7 +98,7 @@ impl Strategy {
         matches!(self, Strategy::Bipartite | Strategy::Kmeans | Strategy::Greedy | Strategy::Assign)
     }
 
-    fn ranks_by_attention(self) -> bool {
+    pub(super) fn ranks_by_attention(self) -> bool {
         matches!(self, Strategy::Merge | Strategy::Prune | Strategy::Assign | Strategy::Prumerge)
     }
 }
@@ -119,6 +119,11 @@ impl Choice {
             None => (text, None),
         };
         Ok(match what.parse::<f64>() {
+            // Shares are spread over a preset; that of auto is balanced.
+            Ok(keep) if self.merge == Some(MergeFlag::Auto) => {
+                let balanced = self.by_name(MergeFlag::Preset(Preset::Balanced));
+                Choice { keep: Some(keep), strategy, ..balanced }
+            }
             Ok(keep) => Choice { keep: Some(keep), strategy, ..self.clone() },
             Err(_) => Choice { merge: Some(MergeFlag::parse(what)?), strategy, ..Choice::default() },
         })
@@ -130,12 +135,14 @@ impl Schedule {
     #[must_use]
     pub fn label(&self) -> String {
         let keep = self.keep.map(|keep| format!(" keep {keep}")).unwrap_or_default();
+        let bounds = self.auto.filter(|bounds| *bounds != Bounds::default());
+        let bounds = bounds.map(|b| format!(" {} to {}", b.least, b.most)).unwrap_or_default();
         let strategy = match self.strategy == self.usual {
             true => String::new(),
             false => format!("/{}", self.strategy.name()),
         };
         let sizes = if self.strategy.keeps_sizes() && !self.vit_sizes { ", sizes off" } else { "" };
-        format!("{}{keep}{strategy}{sizes}", self.name)
+        format!("{}{keep}{bounds}{strategy}{sizes}", self.name)
     }
 }
 
@@ -240,7 +247,7 @@ fn check_class_score(strategy: Strategy, choice: &Choice, shape: &Shape) -> Resu
 #[cfg(test)]
 mod tests {
     use super::super::choice::tests::so400m;
-    use super::super::{Amount, Half, Preset, parse_scores, select};
+    use super::super::{Amount, Half, parse_scores, select};
     use super::*;
 
     fn paper(strategy: Strategy) -> Choice {

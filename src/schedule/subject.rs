@@ -1,6 +1,6 @@
 //! Schedules that are compared.
 
-use super::Schedule;
+use super::{Choice, MergeFlag, Schedule};
 
 /// A schedule with the name it goes by in tables.
 #[derive(Debug, Clone)]
@@ -13,5 +13,17 @@ impl Subject {
     #[must_use]
     pub fn new(schedule: Schedule) -> Self {
         Self { name: schedule.label(), schedule }
+    }
+}
+
+impl Choice {
+    /// The same choice with another schedule by name, without what belongs to the one before.
+    #[must_use]
+    pub fn by_name(&self, flag: MergeFlag) -> Choice {
+        let (keep_min, keep_max) = match flag {
+            MergeFlag::Auto => (self.keep_min, self.keep_max),
+            _ => (None, None),
+        };
+        Choice { merge: Some(flag), keep: None, keep_min, keep_max, vit: None, llm: None, ..self.clone() }
     }
 }

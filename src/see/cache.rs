@@ -88,7 +88,8 @@ impl Digest {
 
     /// Every part of `schedule` that the encoder looks at. Fields stand here by name, so that a new one is thought of.
     fn encoder(&mut self, schedule: &Schedule) {
-        let Schedule { encoder, decoder, keep, grid, strategy, budget, vit_score, vit_sizes, .. } = schedule;
+        let Schedule { encoder, decoder, keep, auto, grid, strategy, budget, vit_score, vit_sizes, .. } =
+            schedule;
         let Schedule { name: _, usual: _, score: _, remark: _, positions: _, counts_sizes: _, .. } = schedule;
         self.half(encoder);
         self.bytes(grid.name().as_bytes());
@@ -96,6 +97,8 @@ impl Digest {
         self.bytes(vit_score.name().as_bytes());
         self.number((*vit_sizes).into());
         self.share(*keep);
+        self.share(auto.map(|bounds| bounds.least));
+        self.share(auto.map(|bounds| bounds.most));
         // A share to keep is spread over both halves, so that each depends on the other.
         if keep.is_some() {
             self.half(decoder);
@@ -109,9 +112,11 @@ impl Digest {
 
     /// The same for the decoder, beside what the encoder looks at.
     fn decoder(&mut self, schedule: &Schedule) {
-        let &Schedule { ref decoder, keep, score, strategy, positions, counts_sizes, .. } = schedule;
+        let &Schedule { ref decoder, keep, auto, score, strategy, positions, counts_sizes, .. } = schedule;
         self.half(decoder);
         self.share(keep);
+        self.share(auto.map(|bounds| bounds.least));
+        self.share(auto.map(|bounds| bounds.most));
         self.bytes(score.name().as_bytes());
         self.bytes(positions.name().as_bytes());
         self.number(counts_sizes.into());
@@ -188,7 +193,7 @@ impl PictureCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::{Grid, Score, TowerScore};
+    use crate::schedule::{Bounds, Grid, Score, TowerScore};
     use crate::see::picture;
 
     #[test]
@@ -224,6 +229,9 @@ mod tests {
             Schedule { encoder: half(3), ..base.clone() },
             Schedule { grid: Grid::Reference, ..base.clone() },
             Schedule { keep: Some(0.5), ..base.clone() },
+            Schedule { auto: Some(Bounds::default()), ..base.clone() },
+            Schedule { auto: Some(Bounds { least: 0.1, most: 1.0 }), ..base.clone() },
+            Schedule { auto: Some(Bounds { least: 0.05, most: 0.9 }), ..base.clone() },
             Schedule { strategy: Strategy::Random(1), ..base.clone() },
             Schedule { strategy: Strategy::Random(2), ..base.clone() },
             Schedule { vit_score: TowerScore::Class, ..base.clone() },

@@ -3,15 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::EncodedImage;
 use super::processor::Cut;
 use super::tower::TowerEncoder;
 use super::visual::Visual;
+use super::{EncodedImage, content};
 use crate::assembly::{self, Arrangement, Row, Survivors};
 use crate::error::{Error, Kind, Result};
 use crate::native::{EncodeOptions, Encoded, PreprocessedImage, Tile};
 use crate::report::milliseconds;
-use crate::schedule::{Grid, Plan, Schedule, Strategy, TowerScore};
+use crate::schedule::{Content, Grid, Plan, Schedule, Strategy, TowerScore};
 
 /// The encoder's inputs.
 pub(super) enum Inputs {
@@ -43,6 +43,10 @@ impl TowerEncoder {
         let patches: Vec<u32> = tiles.iter().map(|tile| tile.grid.0 * tile.grid.1).collect();
         let plans = match full {
             Some(_) => Plan::encoder(&Schedule::default(), &self.shape, &patches)?,
+            None if schedule.auto.is_some() => {
+                let contents = self.contents(visual, &inputs, &tiles)?;
+                Plan::encoder_by_content(schedule, &self.shape, &patches, &contents)
+            }
             None => Plan::encoder(schedule, &self.shape, &patches)?,
         };
         if self.n_pos > 1 && tiles.len() != 1 && !matches!(visual, Visual::Video(_)) {
@@ -145,6 +149,43 @@ impl TowerEncoder {
                     grid: (cut.first.width / patch, cut.first.height / patch),
                 })
                 .collect()),
+        }
+    }
+
+    /// What each input shows. Of a picture that the library cuts the whole is looked at, at the size of its inputs.
+    fn contents(&self, visual: &Visual<'_>, inputs: &Inputs, tiles: &[Tile]) -> Result<Vec<Content>> {
+        let side = self.tower.info().patch_size * self.shape.group.isqrt().max(1);
+        match (inputs, visual) {
+            (Inputs::Cuts(cuts), _) => Ok(cuts
+                .iter()
+                .map(|cut| {
+                    let first = content::of(&cut.first, side);
+                    match cut.second.as_ref().map(|second| content::of(second, side)) {
+                        // Two frames make one token: it has the edges of both.
+                        Some(second) => Content {
+                            edges: first.edges.max(second.edges),
+                            repeated: first
+                                .repeated
+                                .min(second.repeated)
+                                .min(first.cells - first.edges.max(second.edges)),
+                            ..first
+                        },
+                        None => first,
+                    }
+                })
+                .collect()),
+            (Inputs::Library(_), Visual::Image(picture) | Visual::OneOfSeveral(picture)) => tiles
+                .iter()
+                .map(|tile| {
+                    let (width, height) = tile.size;
+                    let shown = match width == height {
+                        true => self.tower.processor.padded(picture, width)?.0,
+                        false => crate::media::resize(picture, width, height, self.tower.processor.filter)?,
+                    };
+                    Ok(content::of(&shown, side))
+                })
+                .collect(),
+            (Inputs::Library(_), Visual::Video(_)) => Ok(Vec::new()),
         }
     }
 

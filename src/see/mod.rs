@@ -5,6 +5,7 @@
 
 mod cache;
 mod compute_lock;
+mod content;
 mod downsample;
 mod encode;
 mod encoded;

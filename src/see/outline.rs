@@ -46,7 +46,8 @@ impl Outline {
         // A strategy that acts once is held to the tokens of another schedule.
         let (schedule, sure) = match &schedule.budget {
             Some(budget) => (&**budget, false),
-            None => (schedule, true),
+            // What a picture shows is not known yet: here it counts whole.
+            None => (schedule, schedule.auto.is_none()),
         };
         let side = self.shape.group.isqrt().max(1) * self.patch.max(1);
         let patches =

@@ -267,6 +267,7 @@ mod tests {
                 grid: [2, 2],
                 pixels: None,
                 frame: None,
+                budget: None,
             }],
             steps: Vec::new(),
             files: Vec::new(),

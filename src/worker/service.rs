@@ -242,13 +242,12 @@ impl Service {
         let text = &self.resolver.text;
         let facts = &text.facts;
         let segments = self.scheduler.segments();
-        let flags = Preset::ALL.into_iter().map(MergeFlag::Preset).chain([MergeFlag::Model, MergeFlag::Off]);
+        let others = [MergeFlag::Auto, MergeFlag::Model, MergeFlag::Off];
+        let flags = Preset::ALL.into_iter().map(MergeFlag::Preset).chain(others);
         let presets = flags.map(|flag| protocol::Preset {
             name: flag.name().to_owned(),
             unusable: {
-                let choice = Choice { merge: Some(flag), ..self.resolver.choice.clone() };
-                let choice = Choice { keep: None, vit: None, llm: None, ..choice };
-                facts.schedule(&choice).err().map(|error| error.to_string())
+                facts.schedule(&self.resolver.choice.by_name(flag)).err().map(|error| error.to_string())
             },
         });
         Ready {

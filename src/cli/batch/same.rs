@@ -91,6 +91,8 @@ fn merge() -> impl Strategy<Value = Value> {
         "preset",
         "off",
         "keep",
+        "keep_min",
+        "keep_max",
         "vit_layers",
         "vit_r",
         "llm_layers",

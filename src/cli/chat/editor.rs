@@ -14,7 +14,7 @@ use super::line::COMMANDS;
 use crate::error::{Error, Kind, Result};
 
 const FENCE: &str = "\"\"\"";
-const MERGE: [&str; 7] = ["off", "model", "balanced", "paper", "image", "video", "qwen2vl"];
+const MERGE: [&str; 8] = ["off", "model", "balanced", "auto", "paper", "image", "video", "qwen2vl"];
 
 /// What was typed.
 pub(super) enum Typed {

@@ -6,7 +6,7 @@ pub(super) const HELP: &str = "\
 /image FILE ...   show pictures with the next message; a dropped file does the same
 /video FILE       show a video, a folder of frames or a comma list of them
 /drop             leave out the pictures that wait for the next message
-/merge PRESET     off, model, balanced, paper, image, video, qwen2vl, or a share as 0.5; pictures are encoded again
+/merge PRESET     off, model, balanced, auto, paper, image, video, qwen2vl, or a share as 0.5; pictures are encoded again
 /regen            answer the last message again
 /save FILE        write the conversation: Markdown, or JSON messages if the name ends in .json
 /clear            forget the conversation and its pictures

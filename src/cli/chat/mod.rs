@@ -193,13 +193,17 @@ impl Conversation {
 
 /// Another schedule, by its preset or by the share it keeps.
 fn merge(session: &mut Session<LlamaEngine>, settings: &settings::Run, preset: &str) -> Result<()> {
-    let keep = settings::share(preset);
-    let choice = Choice {
-        merge: if keep.is_some() { None } else { Some(MergeFlag::parse(preset)?) },
-        keep,
-        vit: None,
-        llm: None,
-        ..settings.choice.clone()
+    let choice = match settings::share(preset) {
+        Some(keep) => Choice {
+            merge: None,
+            keep: Some(keep),
+            keep_min: None,
+            keep_max: None,
+            vit: None,
+            llm: None,
+            ..settings.choice.clone()
+        },
+        None => settings.choice.by_name(MergeFlag::parse(preset)?),
     };
     let schedule = session.engine().facts().schedule(&choice)?;
     if let Some(line) = &schedule.remark {
