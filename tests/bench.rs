@@ -46,7 +46,7 @@ fn one_table_one_json_one_picture() {
         )
     };
     assert_eq!(tokens(0), (196, 196));
-    assert_eq!(tokens(1), (172, 86));
+    assert_eq!(tokens(1), (96, 48));
     let (encoder, deep) = tokens(2);
     assert!(encoder < 196 && deep < encoder);
     assert!(outcomes[1]["kv_bytes"].as_u64() < outcomes[0]["kv_bytes"].as_u64());

@@ -62,7 +62,7 @@ fn what_merging_costs_shows() {
     );
     assert!(number(&little, "/accuracy/low") < number(&little, "/accuracy/high"));
     assert_eq!(number(&off, "/visual_tokens_deepest"), 196.0);
-    assert_eq!(number(&own, "/visual_tokens_deepest"), 86.0);
+    assert_eq!(number(&own, "/visual_tokens_deepest"), 48.0);
     assert!(number(&own, "/kv_bytes") < number(&off, "/kv_bytes"));
     assert!(outcome.stdout.contains("scenes") || outcome.stdout.contains("all (60)"), "{}", outcome.stdout);
     assert!(fs::read_to_string(&csv).unwrap().lines().count() > 3);

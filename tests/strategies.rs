@@ -50,7 +50,7 @@ fn indices(value: &Value) -> Vec<i64> {
 #[test]
 fn all_leave_equally_many() {
     let file = scratch("strategies-bench.json");
-    let against = "prune,random,bipartite,kmeans,greedy,assign,prumerge,downsample,0.25/random,paper/prune";
+    let against = "prune,random,merge,kmeans,greedy,assign,prumerge,downsample,0.25/random,paper/prune";
     let rest = [
         "--rounds",
         "1",
@@ -80,12 +80,12 @@ fn all_leave_equally_many() {
             (outcome["name"].as_str().unwrap(), counts)
         })
         .collect();
-    assert_eq!(counts["model"], (172, 86));
-    for name in ["prune", "random", "bipartite", "kmeans", "greedy", "assign"] {
-        assert_eq!(counts[format!("model/{name}").as_str()], (172, 86), "{name}");
+    assert_eq!(counts["model"], (96, 48));
+    for name in ["prune", "random", "merge", "kmeans", "greedy", "assign"] {
+        assert_eq!(counts[format!("model/{name}").as_str()], (96, 48), "{name}");
     }
-    assert_eq!(counts["model/prumerge"], (86, 86), "once, by the whole budget");
-    assert_eq!(counts["model/downsample"], (81, 81), "9x9 is the square nearest to 86");
+    assert_eq!(counts["model/prumerge"], (48, 48), "once, by the whole budget");
+    assert_eq!(counts["model/downsample"], (49, 49), "7x7 is the square nearest to 48");
     assert_eq!(counts["model keep 0.25/random"].1, 49);
     assert_eq!(counts.len(), 12, "{counts:?}");
 }
@@ -189,7 +189,7 @@ fn explain_shows_where_each_cell_went() {
             serde_json::from_str(&fs::read_to_string(format!("{out}/trace.json")).unwrap()).unwrap();
         let fate = &illava::report::fates(&trace).unwrap()[0];
         let gone: Vec<_> = fate.tiles[0].cells.iter().filter(|cell| cell.gone > 0).collect();
-        assert_eq!(gone.len(), 196 - 86, "{name}");
+        assert_eq!(gone.len(), 196 - 48, "{name}");
         assert!(gone.iter().all(|cell| cell.into.is_some() == gone_into_something), "{name}");
     }
 }

@@ -61,9 +61,9 @@ async fn a_question_about_a_picture() {
         assert!(answer.contains("purple"), "{answer}");
         // Beside it: what was kept.
         browser.wait("!document.getElementById('kept').hidden").await;
-        assert!(browser.text("#step-name").await.contains("86 left"));
+        assert!(browser.text("#step-name").await.contains("48 left"));
         assert_eq!(figure(browser, "visual tokens").await[1], "196");
-        assert_eq!(figure(browser, "in layers 2 to 3").await[1], "86");
+        assert_eq!(figure(browser, "in layers 2 to 3").await[1], "48");
         assert_eq!(figure(browser, "KV cache").await.len(), 3, "and what it would be with merging off");
         browser.screenshot("answer").await;
         // Step by step.
@@ -134,7 +134,7 @@ async fn a_reload_loses_nothing_and_a_new_conversation_everything() {
         assert_eq!(browser.count(".user .thumbs img").await, 1);
         browser.click(".assistant").await;
         browser.wait("!document.getElementById('kept').hidden").await;
-        assert!(browser.text("#step-name").await.contains("86 left"), "the panel too");
+        assert!(browser.text("#step-name").await.contains("48 left"), "the panel too");
         // The conversation goes on.
         ask(browser, None, "What color is the diamond?").await;
         let answer = answered(browser, 2).await;
