@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .evaluate import Subject, collect, split_set
 from .page import page
-from .runs import runs
+from .runs import closed_runs, runs
 from .shape import shape_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +28,7 @@ def main(given=None):
     p.add_argument("--page", type=Path, help="Markdown to write")
     p.add_argument("--words", type=Path, help="Markdown put above and below the tables")
     p.add_argument("--only", action="append", metavar="TABLE", help="runs of this table only; repeat it")
+    p.add_argument("--closed", action="store_true", help="the paper's tables with closed positions and without sizes, as its authors' code computes")
     p.add_argument("--render", action="store_true", help="run nothing")
     p.add_argument("--illava", default=str(ROOT / "target/release/illava"))
     p.add_argument("--work", type=Path, help="folder for the logs of unfinished calls [default: beside RESULTS]")
@@ -41,7 +42,8 @@ def main(given=None):
         sets = split_set(a.set[0], a.dense, work) if a.dense else {path.stem: path for path in a.set}
         model = ("-m", a.model, "--mmproj", a.mmproj)
         subject = Subject(a.illava, model, tuple(a.rest), sets, work)
-        collect(subject, runs(shape_of(a.illava, model)), a.results, a.only)
+        listed = closed_runs if a.closed else runs
+        collect(subject, listed(shape_of(a.illava, model)), a.results, a.only)
     if a.page:
         results = json.loads(a.results.read_text())
         words = a.words.read_text() if a.words else ""

@@ -61,7 +61,7 @@ def evaluate(subject, run, strategies, say=print):
             raise SystemExit(f"evidence: {' '.join(command)}\n{done.stderr.strip()}")
         summary = json.loads(rows.read_text())
         # Kind by kind in one table; elsewhere that would bury the rest.
-        kept = [row for row in summary["rows"] if run.table == "schedules" or row["category"] == ""]
+        kept = [row for row in summary["rows"] if run.table in ("schedules", "presets") or row["category"] == ""]
         found[name] = {"metric": summary["metric"], "rows": [_short(row) for row in kept]}
     return found
 

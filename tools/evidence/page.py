@@ -4,6 +4,10 @@ import re
 
 # Heading, where the paper has it, and what the rows are.
 _TABLES = {
+    "presets": ("Presets", "`balanced`, kind by kind, and `auto` beside it."),
+    "cures": ("Positions and sizes", "The paper's budget (361 and then 253 of 729 tokens, or these shares of them), by `bipartite`."),
+    "rules": ("Who goes", "The paper's budget by other strategies, at own positions, sizes counted wherever the strategy keeps them."),
+    "shares": ("How much goes", "`balanced` and other strategies at its layers, by the share of the tokens that reaches the deepest layers; the first rows are `balanced`."),
     "schedules": ("Kinds of question", "Off against the schedule the pair recommends, kind by kind."),
     "budget": ("The paper's budget in both halves",
                "361 and then 253 of 729 tokens, or these shares of them, at the layers of the recommended schedule. "
@@ -63,15 +67,22 @@ def _sections(words):
 def _table(table, runs, name, several):
     metric, first = runs[0]["sets"][name]["metric"], _rows(runs[0], name)
     what = f"{name.capitalize()} questions, {first[0]['questions']}" if several else f"{first[0]['questions']} questions"
+    if table == "presets":
+        return _kinds(runs[0]["sets"][name]["rows"], f"{what}, {metric}") + _compared(runs, name, what, metric)
     if table == "schedules":
         return _kinds(runs[0]["sets"][name]["rows"], f"{what}, {metric}")
+    return _compared(runs, name, what, metric)
+
+
+def _compared(runs, name, what, metric):
+    first = _rows(runs[0], name)
     lines = [f"| {what}, {metric} | accuracy | against off | tokens | encoder faster | prefill faster | all faster | KV |",
              "|---|---|---|---|---|---|---|---|"]
     lines.append(_line("off", first[0], None))
     for run in runs:
         off, *others = _rows(run, name)
         for place, row in enumerate(others):
-            own = "merge" if len(runs) == 1 and len(others) > 1 else run["name"]
+            own = "merge" if run["table"].endswith("strategies") and len(others) > 1 else run["name"]
             label = own if place == 0 else run["strategies"][place - 1]
             lines.append(_line(label, row, off))
     failed = sum(row["failures"] for run in runs for row in _rows(run, name))

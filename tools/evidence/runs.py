@@ -4,7 +4,7 @@ A run is one call of `illava eval`, which answers every question without merging
 has a difference, and times to compare with, from its own call.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Questions of each set for tables whose rows differ by many points.
 PART = 500
@@ -50,8 +50,36 @@ def _four(first, count):
     return tuple(range(first, min(first + 4, count)))
 
 
+# The paper's shares: 361 and then 253 of 729 tokens.
+def _papers_budget(shape):
+    return _encoder(shape.vit, shape.tokens - round(shape.tokens * 361 / 729)) + _decoder((shape.llm,), 253 / 361)
+
+
+BUDGETS = ("0.5", "0.35", "0.25", "0.15")
+OTHERS = ("merge", "random", "kmeans")
+
+
 def runs(shape):
     """Every run, those first that say most."""
+    flags, bipartite = _papers_budget(shape), ("--strategy", "bipartite")
+    closed, unsized = ("--positions", "closed"), ("--vit-sizes", "off")
+    found = [Run("presets", "balanced", ("--merge", "balanced"), ("auto",))]
+    found += [Run("cures", "own positions, sizes", flags + bipartite, limit=PART),
+              Run("cures", "sizes not counted in the encoder", flags + bipartite + unsized, limit=PART),
+              Run("cures", "closed positions", flags + bipartite + closed, limit=PART),
+              Run("cures", "closed positions, no sizes", flags + bipartite + closed + unsized, limit=PART)]
+    found += [Run("rules", "bipartite", flags + bipartite, ("assign", "merge", "prune", "random", "kmeans", "greedy"), PART)]
+    beside = (*BUDGETS[1:], *(f"{keep}/{other}" for other in OTHERS for keep in BUDGETS))
+    found += [Run("shares", BUDGETS[0], ("--merge", "balanced", "--keep", BUDGETS[0]), beside, PART)]
+    return found
+
+
+def closed_runs(shape):
+    """The paper's tables as its authors' code computes: survivors close up, and nobody counts sizes."""
+    return [replace(run, flags=(*run.flags, "--positions", "closed", "--vit-sizes", "off")) for run in _tables(shape)]
+
+
+def _tables(shape):
     n, vit, llm = shape.tokens, shape.vit, shape.llm
     half = n - round(n * 361 / 729)
     found = [Run("schedules", "its own" if shape.own else "paper", ("--merge", "model" if shape.own else "paper"))]
