@@ -175,7 +175,8 @@ fn the_class_token_ranks_where_there_is_one() {
     let outcome = call("run", &model, &[&run[..], &["--score", "class"]].concat());
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert_eq!(json(&file)["merge"]["vit_score"], "class");
-    call("run", &DEMO, &["--image", SCENE, "-p", "x", "--score", "class"]).fails(1, "has no class token");
+    call("run", &DEMO, &["--image", SCENE, "-p", "x", "--merge", "paper", "--score", "class"])
+        .fails(1, "has no class token");
 }
 
 #[test]
