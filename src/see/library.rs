@@ -76,7 +76,12 @@ impl TowerEncoder {
             (0..rows).for_each(|cell| image.places[first + cell] = Some((i, cell)));
             image.encoder_ms += encoded.encoder_ms;
             image.projector_ms += encoded.projector_ms;
-            plans.push(TilePlan { patches: encoded.n_tokens, steps: Vec::new(), tokens: encoded.n_tokens });
+            plans.push(TilePlan {
+                patches: encoded.n_tokens,
+                steps: Vec::new(),
+                tokens: encoded.n_tokens,
+                amounts: None,
+            });
         }
         let rows = u32::try_from(layout.tokens.len()).unwrap_or(u32::MAX);
         image.plan = Plan::of_span(schedule, &self.shape, plans, rows, rows)?;
