@@ -16,9 +16,9 @@ mod strategy;
 mod subject;
 
 pub use amount::{Amount, parse_amounts, parse_keeps, parse_layers};
+pub use auto::{Amounts, Bound, Bounds, Content, why};
 #[cfg(test)]
 pub(crate) use choice::tests::so400m;
-pub use auto::{Amounts, Bound, Bounds, Content, why};
 pub use choice::{Choice, Half, MergeFlag, Recommended, select};
 pub use plan::{Plan, Segment, Step, TilePlan, not_cut};
 pub use positions::Positions;
