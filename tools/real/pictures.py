@@ -80,8 +80,13 @@ def with_article(name: str) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def paste(cut_out: CutOut, photograph: Image.Image, side: int, rng: random.Random) -> tuple[Image.Image, np.ndarray]:
-    """A square of the photograph with the cut-out at a random place; and its mask [side, side], 0 to 1."""
+def paste(
+    cut_out: CutOut, photograph: Image.Image, side: int, rng: random.Random, scales: tuple[float, float] = (0.4, 0.85)
+) -> tuple[Image.Image, np.ndarray]:
+    """A square of the photograph with the cut-out at a random place; and its mask [side, side], 0 to 1.
+
+    The longer side of the cut-out is `scales` of the square's.
+    """
     width, height = photograph.size
     part = rng.uniform(0.4, 1.0) * min(width, height)
     left, top = rng.uniform(0, width - part), rng.uniform(0, height - part)
@@ -90,7 +95,7 @@ def paste(cut_out: CutOut, photograph: Image.Image, side: int, rng: random.Rando
     thing = thing.crop(thing.getbbox())
     if rng.random() < 0.5:
         thing = thing.transpose(Image.FLIP_LEFT_RIGHT)
-    scale = rng.uniform(0.4, 0.85) * side / max(thing.size)
+    scale = rng.uniform(*scales) * side / max(thing.size)
     size = [max(1, round(scale * length)) for length in thing.size]
     thing = thing.resize(size, Image.LANCZOS)
     at = (rng.randint(0, side - size[0]), rng.randint(0, side - size[1]))

