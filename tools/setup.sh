@@ -1,6 +1,7 @@
 # Sourced by ./demo and ./test, in the checkout's folder: puts in place what a machine lacks to build illava, and sets
 # $target, the folder that cargo builds into. Installs only what is missing and names each command before it runs.
 # ./test sets setup_tests=1 first: Python, git, ffmpeg, a browser and Rust's formatter and linter come with the tests.
+# ./demo --real sets setup_python=1: Python alone.
 # tools/test_setup.py runs this file on simulated machines; ILLAVA_SETUP_ROOT is the root of their libraries.
 
 say() { echo "setup: $*" >&2; }
@@ -67,8 +68,10 @@ find_needed() {
     if [ -n "${setup_tests:-}" ] || ! rust_ok && ! command -v rustup >/dev/null; then
         command -v curl >/dev/null || needed="$needed curl"
     fi
+    if [ -n "${setup_tests:-}${setup_python:-}" ]; then
+        python3 -c 'import venv, ensurepip' 2>/dev/null || needed="$needed python"
+    fi
     [ -n "${setup_tests:-}" ] || return 0
-    python3 -c 'import venv, ensurepip' 2>/dev/null || needed="$needed python"
     command -v git >/dev/null || needed="$needed git"
     command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null || needed="$needed ffmpeg"
 }
