@@ -21,6 +21,8 @@
 // others but `error` and `file`. tests/architecture.rs holds these edges. They are public for the crate's own tests and programs, and hidden
 // because they may change in any version: what others use is named below them.
 #![deny(unsafe_code)]
+// Comments of flags are help texts, whose addresses stay plain.
+#![allow(rustdoc::bare_urls)]
 // Cases of a test are tuples; a named type for each table would say less than the table.
 #![cfg_attr(test, allow(clippy::type_complexity))]
 

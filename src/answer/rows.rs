@@ -45,7 +45,7 @@ pub struct Rows {
     pub two_ways: Vec<usize>,
     /// What they are removed by: that of the pictures.
     pub strategy: Strategy,
-    /// [rows] original tokens that each row stands for; empty: one each.
+    /// \[rows\] original tokens that each row stands for; empty: one each.
     pub sizes: Vec<f32>,
     /// Whether attention counts a row as often as its size.
     pub counts_sizes: bool,

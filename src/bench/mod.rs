@@ -64,7 +64,7 @@ pub struct Outcome {
     pub kv_bytes: u64,
     /// Encoder and decoder.
     pub compute_bytes: u64,
-    /// [rounds], warm-up left out.
+    /// \[rounds\], warm-up left out.
     pub samples: Vec<Sample>,
 }
 

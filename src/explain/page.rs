@@ -25,7 +25,7 @@ const VIEWER: &str = include_str!("../server/web/app/viewer.js");
 #[derive(Debug)]
 pub struct Look<'a> {
     pub fates: &'a [Fate],
-    /// [fates] the pictures, where they are at hand.
+    /// \[fates\] the pictures, where they are at hand.
     pub pictures: &'a [Option<RgbImage>],
     pub question: Option<&'a str>,
     pub report: Option<&'a Report>,

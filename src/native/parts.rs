@@ -16,7 +16,7 @@ pub struct PicturePart {
     pub extent: i32,
     /// Its rows attend to each other both ways.
     pub two_ways: bool,
-    /// [rows] positions from its first: time, height, width and the fourth, -1 if that is 0 wherever the part stands.
+    /// \[rows\] positions from its first: time, height, width and the fourth, -1 if that is 0 wherever the part stands.
     pub positions: Vec<[i32; 4]>,
 }
 

@@ -29,7 +29,7 @@ pub struct Prefill<'a> {
     pub last_token: bool,
     /// Not [`Strategy::Prumerge`].
     pub strategy: Strategy,
-    /// [rows] original tokens that each row stands for; empty: one each.
+    /// \[rows\] original tokens that each row stands for; empty: one each.
     pub sizes: &'a [f32],
     /// Attention counts a row as often as its size, which needs an architecture that merges.
     pub counts_sizes: bool,

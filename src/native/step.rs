@@ -12,17 +12,17 @@ pub struct MergeStep {
     pub layer: u32,
     pub n_in: u32,
     pub n_out: u32,
-    /// [n_in], in the order of the tokens that entered; empty where the strategy looks at no attention.
+    /// \[n_in\], in the order of the tokens that entered; empty where the strategy looks at no attention.
     pub scores: Vec<f32>,
-    /// [n_out], ascending.
+    /// \[n_out\], ascending.
     pub kept: Vec<i32>,
-    /// [r + 1], least attended first, the last being `into`; [r], the tokens that went, where nothing is.
+    /// [r + 1], least attended first, the last being `into`; \[r\], the tokens that went, where nothing is.
     pub merged: Vec<i32>,
     /// The survivor that took up all that went, with [`Strategy::Merge`].
     pub into: Option<i32>,
     /// Groups of two tokens and more: those that went, ascending, then the survivor.
     pub groups: Vec<Vec<i32>>,
-    /// [n_out] original tokens that each survivor stands for; empty where nobody counts.
+    /// \[n_out\] original tokens that each survivor stands for; empty where nobody counts.
     #[serde(default)]
     pub sizes: Vec<f32>,
 }

@@ -104,9 +104,9 @@ pub struct Encoded {
     pub n_tokens: u32,
     /// [n_tokens, n_embd].
     pub embeddings: Vec<f32>,
-    /// [n_tokens], ascending: the original output cell of each token, row * cells.0 + column.
+    /// \[n_tokens\], ascending: the original output cell of each token, row * cells.0 + column.
     pub kept: Vec<i32>,
-    /// [n_tokens] original tokens that each stands for; empty where the strategy keeps no count.
+    /// \[n_tokens\] original tokens that each stands for; empty where the strategy keeps no count.
     pub sizes: Vec<f32>,
     /// Output cells without merging, across and down.
     pub cells: (u32, u32),

@@ -26,15 +26,15 @@ pub enum PromptPart {
     Span {
         span: usize,
         n: u32,
-        /// [n] the tile and the cell of its output grid that each row shows, `null` for a row that
+        /// \[n\] the tile and the cell of its output grid that each row shows, `null` for a row that
         /// shows none (a newline); left out where the rows are one tile's survivors in order.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cells: Option<Vec<Option<(usize, usize)>>>,
-        /// [n] where each row stands in the decoder, from the span's first position on; left out if the rows stand one
+        /// \[n\] where each row stands in the decoder, from the span's first position on; left out if the rows stand one
         /// after another, and for (t, h, w) positions.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         positions: Option<Vec<i32>>,
-        /// [n] how often the decoder's attention counts each row; left out if it counts each once.
+        /// \[n\] how often the decoder's attention counts each row; left out if it counts each once.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sizes: Option<Vec<f32>>,
     },
@@ -84,18 +84,18 @@ pub struct Step {
     pub layer: u32,
     pub n_in: u32,
     pub n_out: u32,
-    /// [n_in] attention received; empty where the strategy looks at none.
+    /// \[n_in\] attention received; empty where the strategy looks at none.
     pub scores: Vec<f32>,
-    /// [n_out], ascending.
+    /// \[n_out\], ascending.
     pub kept: Vec<i32>,
-    /// By `merge`: [r + 1], least attended first, the last of which stays. By others: [r], those that went.
+    /// By `merge`: [r + 1], least attended first, the last of which stays. By others: \[r\], those that went.
     pub merged: Vec<i32>,
     /// By `merge`, the token that took up the others; `null` by others.
     pub into: Option<i32>,
     /// By strategies that merge by groups: those of two tokens and more, each with the survivor last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<Vec<Vec<i32>>>,
-    /// [n_out] original tokens that each survivor stands for, where the strategy counts them.
+    /// \[n_out\] original tokens that each survivor stands for, where the strategy counts them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<f32>,
 }

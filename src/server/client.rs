@@ -2,7 +2,7 @@
 //!
 //! What was being answered when a worker died gets [`Event::Died`] and is over; the next worker
 //! is started after a pause that grows while workers keep dying. A request that two workers died
-//! of is not given to a third ([`suspects`]).
+//! of is not given to a third (`suspects`).
 
 mod launch;
 mod supervisor;
