@@ -401,7 +401,7 @@ void in_a_decoder(checks & t, fixture::subject & subject) {
 } // namespace
 
 int main() {
-    return run_checks([](checks & t) {
+    return fixture::run_checks([](checks & t) {
         illava_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
 
         on_the_host(t);
