@@ -70,7 +70,7 @@ async fn a_question_about_a_picture() {
         browser.set_range("#step", 0).await;
         assert!(browser.text("#step-name").await.contains("196 left"));
         browser.set_range("#step", 1).await;
-        assert!(browser.text("#step-name").await.contains("190 left"));
+        assert!(browser.text("#step-name").await.contains("171 left"));
         // A merged cell is covered: the canvas changes from step to step.
         let drawn = "return document.querySelector('#pictures canvas').toDataURL()";
         let before = browser.run(drawn, vec![]).await;
