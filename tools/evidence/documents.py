@@ -3,8 +3,9 @@
     python -m evidence.documents -m text.gguf -mm mmproj.gguf --photographs FOLDER --page table.md
 
 Renders text pages, half blank and blank pages, tables, charts, forms and screenshots, asks `illava batch` about each with
-`--merge auto`, and writes a table of the shares that each kind keeps. The thresholds of src/see/content.rs were chosen on
-the pictures of even seeds; those of odd seeds show what they do. Needs Pillow and an `illava`.
+`--merge auto`, and writes a table of the shares that each kind keeps. All of these kinds
+were looked at when the thresholds of src/see/content.rs were chosen, so the table describes them and proves nothing about
+other documents. Needs Pillow and an `illava`.
 """
 
 import argparse
@@ -157,7 +158,7 @@ def budgets(illava, model, found, folder):
 
 def shown(found, kept):
     """The table, Markdown."""
-    lines = ["| kind | pictures | cells with edges | repeated | plain | kept, chosen on | kept, shown on |", "|---|---|---|---|---|---|---|"]
+    lines = ["| kind | pictures | cells with edges | repeated | plain | kept, even seeds | kept, odd seeds |", "|---|---|---|---|---|---|---|"]
     for kind, files in found.items():
         rows = [(seed % 2, kept[str(path)]) for seed, path in files]
         of = lambda part, odd=None: mean([part(b) / b["cells"] for o, b in rows if odd in (None, o)] or [0])
