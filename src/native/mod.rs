@@ -23,6 +23,7 @@ mod sampler;
 mod step;
 mod trace;
 mod vision;
+mod vision_info;
 
 use std::ffi::{CStr, CString, c_char};
 use std::path::Path;
@@ -43,7 +44,8 @@ pub use prefill::Prefill;
 pub use quantize::quantize;
 pub use sampler::{Penalties, Sampler, Sampling};
 pub use step::{MergeStep, Strategy};
-pub use vision::{EncodeOptions, Encoded, PreprocessedImage, Tile, Vision, VisionInfo, VisionOptions};
+pub use vision::{EncodeOptions, Encoded, PreprocessedImage, Tile, Vision, VisionOptions};
+pub use vision_info::VisionInfo;
 
 use crate::error::{Error, Kind, Result};
 

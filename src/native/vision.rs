@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::FlashAttention;
 use super::model::TextModel;
 use super::step::{self, MergeStep, Strategy};
+use super::vision_info::VisionInfo;
 use crate::error::{Error, Kind, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,39 +25,6 @@ pub struct VisionOptions {
     pub max_tokens: Option<u32>,
     /// On a CPU: weights in the layout of its fastest kernels, which round otherwise than llama.cpp does.
     pub repack: bool,
-}
-
-/// What a projector file holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VisionInfo {
-    /// As in the file: "mlp", "qwen2vl_merger".
-    pub projector: String,
-    /// Blocks stored.
-    pub layers: u32,
-    /// Blocks the graph runs.
-    pub layers_run: u32,
-    pub width: u32,
-    pub heads: u32,
-    /// Pixels per side; the largest where the size is dynamic.
-    pub image_size: u32,
-    pub patch_size: u32,
-    /// Width of the embeddings it gives.
-    pub n_embd_out: u32,
-    /// Patches that make one output token.
-    pub group: u32,
-    pub class_token: bool,
-    /// The number of tokens follows the picture's size.
-    pub dynamic_size: bool,
-    pub can_merge: bool,
-    pub mrope: bool,
-    pub weight_bytes: u64,
-    /// Of these, in the layout of the CPU's fastest kernels.
-    pub repacked_bytes: u64,
-    pub backend: String,
-    /// Of a fixed-size encoder: it takes smaller squares of whole patches, too.
-    pub takes_smaller: bool,
-    /// llama.cpp cuts and marks its pictures, and nothing merges in it.
-    pub by_library: bool,
 }
 
 /// How a tile is encoded.
@@ -169,38 +137,8 @@ impl Vision {
         let mut vision = vision.ok_or_else(|| {
             Error::new(Kind::Native, format!("{}: the library loaded no projector", path.display()))
         })?;
-        vision.info = vision.describe()?;
+        vision.info = VisionInfo::of(&vision)?;
         Ok(vision)
-    }
-
-    fn describe(&self) -> Result<VisionInfo> {
-        // SAFETY: a plain C struct of numbers and characters; the handle is alive.
-        let raw = unsafe {
-            let mut raw: sys::illava_vision_info = std::mem::zeroed();
-            raw.size = super::size_of::<sys::illava_vision_info>();
-            super::check(sys::illava_vision_describe(self.ptr.as_ptr(), &raw mut raw))?;
-            raw
-        };
-        Ok(VisionInfo {
-            projector: super::from_array(&raw.projector),
-            layers: raw.n_layer.unsigned_abs(),
-            layers_run: raw.n_layer_run.unsigned_abs(),
-            width: raw.n_embd.unsigned_abs(),
-            heads: raw.n_head.unsigned_abs(),
-            image_size: raw.image_size.unsigned_abs(),
-            patch_size: raw.patch_size.unsigned_abs(),
-            n_embd_out: raw.n_embd_out.unsigned_abs(),
-            group: raw.group.unsigned_abs().max(1),
-            class_token: raw.class_token,
-            dynamic_size: raw.dynamic_size,
-            can_merge: raw.can_merge,
-            mrope: raw.mrope,
-            weight_bytes: raw.weight_bytes,
-            repacked_bytes: raw.repacked_bytes,
-            backend: super::from_array(&raw.backend),
-            takes_smaller: raw.takes_smaller,
-            by_library: raw.by_library,
-        })
     }
 
     #[must_use]
@@ -401,33 +339,6 @@ unsafe extern "C" fn one_is_set(flags: *mut c_void) -> bool {
     // SAFETY: by the contract above.
     let flags = unsafe { *flags.cast::<&[&AtomicBool]>() };
     flags.iter().any(|flag| flag.load(Ordering::Relaxed))
-}
-
-impl VisionInfo {
-    /// The facts of a model without an image encoder: zeros and empty names.
-    #[must_use]
-    pub fn none() -> Self {
-        Self {
-            projector: String::new(),
-            layers: 0,
-            layers_run: 0,
-            width: 0,
-            heads: 0,
-            image_size: 0,
-            patch_size: 0,
-            n_embd_out: 0,
-            group: 1,
-            class_token: false,
-            dynamic_size: false,
-            can_merge: false,
-            mrope: false,
-            weight_bytes: 0,
-            repacked_bytes: 0,
-            backend: "CPU".to_owned(),
-            takes_smaller: false,
-            by_library: false,
-        }
-    }
 }
 
 /// Frees an encoded tile after its contents were copied.
