@@ -115,7 +115,7 @@ pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Re
         && settings.placement.devices.as_ref().is_none_or(|devices| !devices.is_empty());
     if wants_devices && !settings.options().computes_elsewhere() {
         remarks.push(format!(
-            "{}: this build has no GPU backend, so every layer is on the CPU; build with --features cuda, metal or vulkan",
+            "{}: this build has no GPU backend, so every layer is on the CPU; build it with the cargo feature cuda, metal or vulkan",
             Field::GpuLayers
         ));
     }
