@@ -80,19 +80,20 @@ fn without(name: &str, names: &[&str]) -> String {
 fn old_files_say_what_they_lack() {
     let convert = "convert the model again with tools/convert.py";
     let picture = picture("shapes.png", 96, 72);
+    let (token, act) = ("clip.vision.class_token", "clip.vision.projector.hidden_act");
     for (name, gone, lines) in [
         ("hf-llava_next-f32", &["v.image_newline"][..], &["no newline row"][..]),
         ("hf-llava_next-f32", &["clip.vision.image_grid_pinpoints"], &["names no resolutions"]),
-        ("hf-llava_next-f32", &["illava.vision.class_token"], &["class token in llama.cpp's order"]),
-        ("hf-llava_next-f32", &["illava.vision."], &["class token", "tanh approximation"]),
+        ("hf-llava_next-f32", &[token], &["class token in llama.cpp's order"]),
+        ("hf-llava_next-f32", &[token, act], &["class token", "tanh approximation"]),
         (
             "hf-llava_next-f32",
-            &["illava.vision.", "clip.vision.image_grid_pinpoints", "v.image_newline"],
+            &["illava.vision.", token, act, "clip.vision.image_grid_pinpoints", "v.image_newline"],
             &["class token", "cuts and resizes pictures by its own rules, and its projector"],
         ),
-        ("hf-llava-f32", &["illava.vision."], &["class token", "cuts and resizes pictures"]),
-        ("hf-llava_onevision-f32", &["illava."], &["tanh approximation"]),
-        ("hf-qwen2_vl-f32", &["illava."], &["so its projector takes the tanh approximation"]),
+        ("hf-llava-f32", &["illava.vision.", token], &["class token", "cuts and resizes pictures"]),
+        ("hf-llava_onevision-f32", &["illava.", act], &["tanh approximation"]),
+        ("hf-qwen2_vl-f32", &["illava.", act], &["so its projector takes the tanh approximation"]),
     ] {
         let projector = without(name, gone);
         let text = model(name, "text.gguf");
