@@ -14,6 +14,7 @@ use std::cell::RefCell;
 use std::io::{BufRead, Write};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use illava::answer::{
     CacheLayout, Decoder, Drawn, Engine, LlamaDecoder, LlamaEngine, Logits, MergeStep, Next, Rows,
@@ -112,8 +113,13 @@ struct Pair {
 }
 
 impl Encoder for Pair {
-    fn encode_span(&mut self, visual: &Visual<'_>, schedule: &Schedule) -> Result<EncodedImage> {
-        self.engine.encode_span(visual, schedule)
+    fn encode_until(
+        &mut self,
+        visual: &Visual<'_>,
+        schedule: &Schedule,
+        cancelled: &AtomicBool,
+    ) -> Result<EncodedImage> {
+        self.engine.encode_until(visual, schedule, cancelled)
     }
     fn encoder_bytes(&self) -> u64 {
         self.engine.encoder_bytes()
