@@ -31,6 +31,8 @@ pub struct CallParser {
     state: State,
     /// Text that is not told yet.
     held: String,
+    /// The mark that led into the head, if one did and it is text.
+    mark: &'static str,
     calls: u32,
     said: bool,
     ids: fn() -> String,
@@ -80,7 +82,7 @@ impl Scan {
 impl CallParser {
     #[must_use]
     pub fn new(form: CallForm) -> Self {
-        Self { form, state: State::Text, held: String::new(), calls: 0, said: false, ids: new_id }
+        Self { form, state: State::Text, held: String::new(), mark: "", calls: 0, said: false, ids: new_id }
     }
 
     /// More of the answer.
@@ -99,10 +101,8 @@ impl CallParser {
         match self.state {
             State::Text => self.say(rest, &mut news),
             // A head that came to nothing was text.
-            State::Head if !rest.trim().is_empty() && !matches!(rest.trim(), "]" | ",") => {
-                let opening = self.form.opening().filter(|_| self.calls == 0).unwrap_or_default();
-                self.say(format!("{opening}{rest}"), &mut news);
-            }
+            State::Head if self.calls == 0 => self.say(format!("{}{rest}", self.mark), &mut news),
+            State::Head if !matches!(rest.trim(), "" | "]" | ",") => self.say(rest, &mut news),
             State::Head | State::Arguments(_) | State::Tail => {}
         }
         self.state = State::Text;
@@ -131,14 +131,11 @@ impl CallParser {
             CallForm::Mistral => first == Some('['),
             CallForm::Hermes | CallForm::Told => false,
         };
-        let marks: &[&str] = match self.form {
-            CallForm::Llama => &["<|python_tag|>"],
-            CallForm::Mistral => &["[TOOL_CALLS]"],
-            CallForm::Hermes | CallForm::Told => &["<tool_call>"],
-        };
-        let found = marks.iter().filter_map(|mark| Some((self.held.find(mark)?, mark.len()))).min();
-        if let Some((at, length)) = found {
-            let rest = self.held.split_off(at + length);
+        let mark = self.form.opening().unwrap_or("<|python_tag|>");
+        if let Some(at) = self.held.find(mark) {
+            let rest = self.held.split_off(at + mark.len());
+            // Llama's is a token of the template, no text.
+            self.mark = self.form.opening().unwrap_or_default();
             let before = std::mem::replace(&mut self.held, rest);
             // White space before a call belongs to neither.
             self.say(before[..at].trim_end().to_owned(), news);
@@ -148,11 +145,9 @@ impl CallParser {
         if bare && first.is_none() {
             return false;
         }
-        let possible = |mark: &&str| {
-            (1..mark.len()).rev().find(|n| mark.is_char_boundary(*n) && self.held.ends_with(&mark[..*n]))
-        };
-        let kept = marks.iter().filter_map(possible).max().unwrap_or(0);
+        let kept = (1..mark.len()).rev().find(|&n| self.held.ends_with(&mark[..n])).unwrap_or(0);
         if bare && whole && kept != self.held.trim_start().len() {
+            self.mark = "";
             self.state = State::Head;
             return true;
         }
@@ -203,15 +198,7 @@ impl CallParser {
     fn end_of_calls(&mut self, news: &mut Vec<CallNews>) -> bool {
         let rest = std::mem::take(&mut self.held);
         let closing = rest.trim_start().trim_start_matches([']', ',']);
-        let text = if self.calls > 0 {
-            closing.to_owned()
-        } else {
-            let opening = self.form.opening().filter(|_| !matches!(self.form, CallForm::Llama));
-            let bare = rest.trim_start().starts_with(['{', '['])
-                && self.form != CallForm::Hermes
-                && self.form != CallForm::Told;
-            if bare { rest } else { format!("{}{rest}", opening.unwrap_or_default()) }
-        };
+        let text = if self.calls > 0 { closing.to_owned() } else { format!("{}{rest}", self.mark) };
         self.state = State::Text;
         self.say(text, news);
         false
@@ -415,6 +402,20 @@ mod tests {
         let (text, calls) =
             parse(CallForm::Hermes, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": \"ab", 3);
         assert_eq!((text.as_str(), calls), ("", vec![("f".into(), "{\"x\": \"ab".into())]));
+    }
+
+    #[test]
+    fn what_only_begins_like_a_call_is_text() {
+        for (form, text) in [
+            (CallForm::Mistral, "[\n"),
+            (CallForm::Mistral, "[TOOL_CALLS]["),
+            (CallForm::Hermes, "<tool_call>"),
+            (CallForm::Hermes, "<tool_call>]"),
+            (CallForm::Llama, "{ "),
+        ] {
+            let (found, calls) = parse(form, text, 3);
+            assert_eq!((found.trim(), calls.len()), (text.trim(), 0), "{form:?} {text:?}");
+        }
     }
 
     proptest::proptest! {
