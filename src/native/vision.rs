@@ -137,8 +137,19 @@ impl Vision {
         let mut vision = vision.ok_or_else(|| {
             Error::new(Kind::Native, format!("{}: the library loaded no projector", path.display()))
         })?;
-        vision.info = VisionInfo::of(&vision)?;
+        vision.info = vision.describe()?;
         Ok(vision)
+    }
+
+    fn describe(&self) -> Result<VisionInfo> {
+        // SAFETY: a plain C struct of numbers and characters; the handle is alive.
+        let raw = unsafe {
+            let mut raw: sys::illava_vision_info = std::mem::zeroed();
+            raw.size = super::size_of::<sys::illava_vision_info>();
+            super::check(sys::illava_vision_describe(self.ptr.as_ptr(), &raw mut raw))?;
+            raw
+        };
+        Ok(VisionInfo::read(&raw))
     }
 
     #[must_use]

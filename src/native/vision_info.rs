@@ -2,9 +2,6 @@
 
 use llama_cpp_sys_2 as sys;
 
-use super::vision::Vision;
-use crate::error::Result;
-
 /// What a projector file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VisionInfo {
@@ -64,16 +61,9 @@ impl VisionInfo {
         }
     }
 
-    /// What `vision` holds.
-    pub(super) fn of(vision: &Vision) -> Result<Self> {
-        // SAFETY: a plain C struct of numbers and characters; the handle is alive.
-        let raw = unsafe {
-            let mut raw: sys::illava_vision_info = std::mem::zeroed();
-            raw.size = super::size_of::<sys::illava_vision_info>();
-            super::check(sys::illava_vision_describe(vision.ptr.as_ptr(), &raw mut raw))?;
-            raw
-        };
-        Ok(Self {
+    /// The library's numbers and names.
+    pub(super) fn read(raw: &sys::illava_vision_info) -> Self {
+        Self {
             projector: super::from_array(&raw.projector),
             layers: raw.n_layer.unsigned_abs(),
             layers_run: raw.n_layer_run.unsigned_abs(),
@@ -92,6 +82,6 @@ impl VisionInfo {
             backend: super::from_array(&raw.backend),
             takes_smaller: raw.takes_smaller,
             by_library: raw.by_library,
-        })
+        }
     }
 }
