@@ -85,7 +85,7 @@ fn old_files_say_what_they_lack() {
         ("hf-llava_next-f32", &["v.image_newline"][..], &["no newline row"][..]),
         ("hf-llava_next-f32", &["clip.vision.image_grid_pinpoints"], &["names no resolutions"]),
         ("hf-llava_next-f32", &[token], &["class token in llama.cpp's order"]),
-        ("hf-llava_next-f32", &[token, act], &["class token", "tanh approximation"]),
+        ("hf-llava_next-f32", &["illava.vision.", token, act], &["class token", "tanh approximation"]),
         (
             "hf-llava_next-f32",
             &["illava.vision.", token, act, "clip.vision.image_grid_pinpoints", "v.image_newline"],
