@@ -66,7 +66,7 @@ bool is_stock(ggml_type type, int64_t rows) {
         case GGML_TYPE_Q6_K: return true;
         case GGML_TYPE_BF16: return rows < 48;
         case GGML_TYPE_Q5_0:
-        case GGML_TYPE_IQ4_NL: return rows < 128;
+        case GGML_TYPE_IQ4_NL: return rows < 64;
         default: return rows < 16;
     }
 }

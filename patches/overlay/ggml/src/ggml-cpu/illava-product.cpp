@@ -28,7 +28,7 @@ int64_t min_rows(ggml_type type) {
         case GGML_TYPE_Q4_K:
         case GGML_TYPE_Q8_0: return 16;
         case GGML_TYPE_BF16: return 48;
-        default:             return 128;
+        default:             return 64;
     }
 }
 
