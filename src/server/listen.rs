@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tower::ServiceExt;
 
-use super::notify;
+use super::notify::Systemd;
 use super::routes::router;
 use super::settings::Settings;
 use super::state::{App, Shared};
@@ -115,15 +115,16 @@ impl Server {
         let Self { listener, app } = self;
         let client = app.client.clone();
         let drain = app.settings.drain;
-        let following = tokio::spawn(notify::follow(client.clone()));
-        let watching = tokio::spawn(notify::watchdog());
+        let systemd = Systemd::start();
+        let following = tokio::spawn(systemd.clone().follow(client.clone()));
+        let watching = tokio::spawn(systemd.clone().watchdog());
         let graceful = GracefulShutdown::new();
         let failed = tokio::select! {
             () = accept(listener, Shared::clone(&app), &graceful) => None,
             _ = orders.wait_for(|order| *order == Order::Drain) => None,
             error = failure(client.clone()) => Some(error),
         };
-        notify::stopping();
+        systemd.stopping();
         app.stop.send_replace(true);
         if failed.is_none() && timeout(drain, graceful.shutdown()).await.is_err() {
             tracing::warn!("answers were cut off after {} s (--drain-timeout)", drain.as_secs());

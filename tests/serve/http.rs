@@ -93,10 +93,12 @@ impl Caller {
 pub struct Stream(BufReader<TcpStream>);
 
 impl Stream {
-    /// The next `data:` line; `None` at the end.
+    /// The next `data:` line; `None` at the end. Comments keep the connection alive, so the wait has its own bound.
     pub fn next(&mut self) -> Option<String> {
         let mut line = String::new();
+        let start = Instant::now();
         loop {
+            assert!(start.elapsed() < STUCK, "a stream of comments brings no data");
             line.clear();
             if self.0.read_line(&mut line).unwrap_or(0) == 0 {
                 return None;
