@@ -17,7 +17,7 @@
 //! `docs/library.md` says what a program that depends on illava has to put into its `Cargo.toml`.
 //
 // Parts: `cli` -> `server` -> `worker` -> `answer` -> `pair` -> `see` -> `native`, with `bench`, `eval` and `model`
-// beside the server; `assembly`, `schedule`, `media`, `prompt`, `report`, `plot`, `stop` and `hub` know nothing of the
+// beside the server, and `completion` below it; `assembly`, `schedule`, `media`, `prompt`, `report`, `plot`, `stop` and `hub` know nothing of the
 // others but `error` and `file`. tests/architecture.rs holds these edges. They are public for the crate's own tests and programs, and hidden
 // because they may change in any version: what others use is named below them.
 #![deny(unsafe_code)]
@@ -34,6 +34,8 @@ pub mod assembly;
 pub mod bench;
 #[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
+pub mod completion;
 #[doc(hidden)]
 pub mod error;
 #[doc(hidden)]

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command};
 
-use super::worker_flags::WorkerFlags;
+use super::flags::WorkerFlags;
 
 /// The worker's flags among those of `serve`, as a command line: what came from the environment
 /// comes from there again, and defaults are the same.

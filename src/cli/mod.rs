@@ -5,11 +5,10 @@ mod argv;
 mod batch;
 mod bench;
 mod chat;
-mod device_flags;
-mod draw_flags;
 mod eval;
 mod explain;
 mod flags;
+#[cfg(unix)]
 mod handed_on;
 mod images;
 mod inspect;
@@ -23,20 +22,13 @@ mod quantize;
 mod run;
 #[cfg(unix)]
 mod serve;
-mod serve_flags;
 mod settings;
 mod shell;
-mod slot_flags;
-mod strategy_flags;
 mod subjects;
-mod text_flags;
 mod threads;
 mod video;
-mod video_flags;
-mod weight_flags;
 mod words;
 mod worker;
-mod worker_flags;
 
 use std::process::ExitCode;
 

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use super::progress::Progress;
-use super::{answering, chat, images, interrupt, output, settings, text_flags, video, words};
+use super::{answering, chat, flags, images, interrupt, output, settings, video, words};
 use crate::answer::{Answer, Engine, Finish, LlamaEngine, Session, Sizing};
 use crate::error::{Error, Result, worded};
 use crate::prompt::{Message, Part, Role};
@@ -18,7 +18,7 @@ pub(super) fn run(settings: &settings::Run) -> Result<()> {
     let prompt = match &settings.prompt {
         Some(prompt) => Some(prompt.clone()),
         None if std::io::stdin().is_terminal() => None,
-        None => Some(text_flags::piped()?),
+        None => Some(flags::text::piped()?),
     };
     let (mut session, mut parts) = begin(settings, prompt.is_none(), |_| ())?;
     match prompt {

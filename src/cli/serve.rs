@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 
-use super::flags::Cli;
-use super::serve_flags::{LimitFlags, ServeFlags};
+use super::flags::{Cli, LimitFlags, ServeFlags};
 use super::{argv, handed_on};
 use crate::error::{Error, Kind, Result};
 use crate::file;

@@ -3,9 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::flags::{MergeFlags, ModelFlags, RunFlags, SamplingFlags};
-use super::video_flags::FrameFlags;
-use super::{images, model_files, weight_flags};
+use super::flags::{self, FrameFlags, MergeFlags, ModelFlags, RunFlags, SamplingFlags};
+use super::{images, model_files};
 use crate::answer::Generation;
 use crate::error::{Error, Field, Result};
 use crate::media::policy::VideoLimits;
@@ -88,7 +87,7 @@ pub(super) fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<
         placement: flags.devices.placement()?,
         projector_offload: flags.devices.encoder_may_go(),
         projector_repack: flags.mmproj_repack,
-        weights: weight_flags::weights(&flags.weights)?,
+        weights: flags::weights(&flags.weights)?,
         flash_attention: flash_attention(&flags.flash_attn)?,
         type_k: kv_type("-ctk", &flags.cache_type_k)?,
         type_v: kv_type("-ctv", &flags.cache_type_v)?,

@@ -1,7 +1,7 @@
 //! `illava worker`: what `serve` starts to do the computing.
 
+use super::flags::WorkerFlags;
 use super::settings;
-use super::worker_flags::WorkerFlags;
 use crate::error::Result;
 use crate::worker::service::Options;
 

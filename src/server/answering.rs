@@ -13,7 +13,7 @@ use super::error::{ApiError, ApiResult};
 use super::gather::Gather;
 use super::settings::Settings;
 use super::state::{App, Shared};
-use super::{body, stream};
+use super::stream;
 use crate::error::Result;
 use crate::prompt::CallForm;
 use crate::request::{
@@ -58,7 +58,7 @@ pub async fn answer(
 /// Reads and understands a body, and holds it against the model.
 ///
 /// # Errors
-/// As [`body::read`]; 400 for what the dialect or the model does not know.
+/// As [`App::body`]; 400 for what the dialect or the model does not know.
 pub async fn open(
     app: &App,
     scope: Vec<u8>,
@@ -66,7 +66,7 @@ pub async fn open(
     dialect: &Dialect,
     ready: &Ready,
 ) -> ApiResult<Opened> {
-    let body = body::read(app, request).await?;
+    let body = app.body(request).await?;
     let settings = &app.settings;
     let heading = Heading {
         id: format!("{}{}", dialect.prefix, uuid::Uuid::new_v4().simple()),

@@ -1,7 +1,6 @@
 //! Dialects of the API. Each translates a body into the one [`Request`], and writes the one stream of [`News`] in its
 //! own words. None of them has bounds or a policy of its own: those are `request`'s.
 
-pub mod answer;
 mod chat;
 mod completion;
 mod completions;
@@ -14,15 +13,14 @@ mod shape;
 
 use serde_json::{Map, Value};
 
-pub use answer::Heading;
-pub use chat::completion;
 pub use shape::reshape;
 
 use super::error::ApiError;
+pub use crate::completion::{self as answer, Answer, Call, Heading};
 use crate::error::{Field, Result};
 use crate::prompt::CallNews;
 use crate::request::{Defaults, Fields, Reference, Reply, Request, Tools};
-use crate::worker::protocol::{Delta, Done, Started, Token};
+use crate::worker::protocol::{Delta, Started};
 
 /// One way to ask and to be answered.
 pub struct Dialect {
@@ -75,26 +73,6 @@ pub enum News<'a> {
     /// More of a call of a tool.
     Call(&'a CallNews),
     Done(&'a Answer),
-}
-
-/// A call of a tool.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Call {
-    pub id: String,
-    pub name: String,
-    /// JSON.
-    pub arguments: String,
-}
-
-/// One choice as far as it has come.
-#[derive(Debug, Default)]
-pub struct Answer {
-    pub text: String,
-    pub tokens: Vec<Token>,
-    pub ids: Vec<i32>,
-    pub calls: Vec<Call>,
-    pub started: Option<Started>,
-    pub done: Option<Box<Done>>,
 }
 
 /// A piece of a stream: an event's name, if the dialect names its events, and its text.

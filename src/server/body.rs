@@ -12,7 +12,6 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::{ApiError, ApiResult, Type};
 use super::settings::Bounds;
-use super::state::App;
 
 /// Bytes of one permit.
 const UNIT: usize = 1 << 10;
@@ -43,13 +42,18 @@ impl Bodies {
     }
 }
 
-/// Reads the whole body.
+/// Reads the whole body, unless `stopping` ends first.
 ///
 /// # Errors
 /// 413 for more than the limit, 415 for a compressed one, 408 for one that takes too long or pauses for too long, 400
 /// for one that breaks off, 429 if all bodies together are too large, 503 if the server is told to stop.
-pub async fn read(app: &App, request: Request) -> ApiResult<Body> {
-    let bounds = &app.settings.bounds;
+pub async fn read(
+    bodies: &Bodies,
+    bounds: &Bounds,
+    stopping: impl Future<Output = ()>,
+    request: Request,
+) -> ApiResult<Body> {
+    tokio::pin!(stopping);
     check_head(&request, bounds.body_bytes)?;
     let mut body = request.into_body();
     let mut bytes = Vec::new();
@@ -59,7 +63,7 @@ pub async fn read(app: &App, request: Request) -> ApiResult<Body> {
         let pause = Instant::now() + bounds.read_time;
         let frame = tokio::select! {
             biased;
-            () = app.stopping() => return Err(ApiError::stopping()),
+            () = &mut stopping => return Err(ApiError::stopping()),
             frame = timeout_at(end.min(pause), body.frame()) => frame,
         };
         let frame = match frame {
@@ -78,7 +82,7 @@ pub async fn read(app: &App, request: Request) -> ApiResult<Body> {
         // One permit a unit and not one a piece: pieces may be of one byte.
         let (had, has) = (bytes.len().div_ceil(UNIT), (bytes.len() + data.len()).div_ceil(UNIT));
         if has > had {
-            held.push(app.bodies.take((has - had) * UNIT)?);
+            held.push(bodies.take((has - had) * UNIT)?);
         }
         bytes.extend_from_slice(&data);
     }

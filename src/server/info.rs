@@ -98,7 +98,7 @@ pub async fn props(State(app): State<Shared>) -> ApiResult<Json<Value>> {
         "chat_template": ready.chat_template,
         "bos_token": ready.bos_text,
         "eos_token": ready.eos_text,
-        "build_info": super::BUILD,
+        "build_info": crate::completion::BUILD,
         "illava": {
             "model": ready.model,
             "can_merge": ready.encoder_can_merge || ready.decoder_can_merge,

@@ -35,6 +35,3 @@ mod web;
 pub use answering::read as read_request;
 pub use listen::{Order, Server, serve};
 pub use settings::Settings;
-
-/// What answers name as the program behind them.
-const BUILD: &str = concat!("illava-", env!("CARGO_PKG_VERSION"));

@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::{Request, State};
 use serde_json::{Map, Value, json};
 
-use super::body;
 use super::error::ApiResult;
 use super::state::Shared;
 use crate::request::{Fields, json as parse};
@@ -40,7 +39,7 @@ pub async fn ps(State(app): State<Shared>) -> ApiResult<Json<Value>> {
 /// As [`tags`]; 400 for a body that is none.
 pub async fn show(State(app): State<Shared>, request: Request) -> ApiResult<Json<Value>> {
     let ready = app.ready().await?;
-    let body = body::read(&app, request).await?;
+    let body = app.body(request).await?;
     let mut body = Fields::new(parse::object(&body.bytes, app.settings.bounds.request.json_depth)?, "");
     for name in ["model", "name"] {
         body.text(name)?;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use axum::extract::Request;
 use tokio::sync::watch;
 
 use super::admission::Admission;
-use super::body::Bodies;
+use super::body::{self, Bodies, Body};
 use super::error::{ApiError, ApiResult};
 use super::grammar::Grammars;
 use super::keys::Keys;
@@ -55,6 +56,14 @@ impl App {
     pub fn model_name(&self) -> String {
         let file = || self.settings.model_path.file_name().map(|name| name.to_string_lossy().into_owned());
         self.settings.alias.clone().or_else(file).unwrap_or_else(|| "illava".to_owned())
+    }
+
+    /// Reads a request's whole body within the server's bounds.
+    ///
+    /// # Errors
+    /// As [`body::read`].
+    pub async fn body(&self, request: Request) -> ApiResult<Body> {
+        body::read(&self.bodies, &self.settings.bounds, self.stopping(), request).await
     }
 
     /// Resolves once the server is told to stop: what has not begun by then is refused, the same for all.

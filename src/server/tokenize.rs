@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::{Request, State};
 use serde_json::{Value, json as object};
 
-use super::body;
 use super::error::{ApiError, ApiResult};
 use super::state::Shared;
 use crate::request::{Fields, json};
@@ -16,7 +15,7 @@ pub async fn tokenize(State(app): State<Shared>, request: Request) -> ApiResult<
     app.admission.check()?;
     app.ready().await?;
     let bounds = &app.settings.bounds;
-    let body = body::read(&app, request).await?;
+    let body = app.body(request).await?;
     // It takes memory and the worker's time as well.
     let _place = app.admission.enter()?;
     let mut body = Fields::new(json::object(&body.bytes, bounds.request.json_depth)?, "");
@@ -43,7 +42,7 @@ pub async fn detokenize(State(app): State<Shared>, request: Request) -> ApiResul
     app.admission.check()?;
     let ready = app.ready().await?;
     let bounds = &app.settings.bounds;
-    let body = body::read(&app, request).await?;
+    let body = app.body(request).await?;
     let _place = app.admission.enter()?;
     let mut body = Fields::new(json::object(&body.bytes, bounds.request.json_depth)?, "");
     let tokens = body.wholes("tokens")?.unwrap_or_default();

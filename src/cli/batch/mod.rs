@@ -1,6 +1,5 @@
 //! `illava batch`: many requests from a file or a folder, their answers to a file, in order.
 
-mod flags;
 mod input;
 mod media;
 mod outcome;
@@ -11,5 +10,4 @@ mod run;
 #[cfg(test)]
 mod same;
 
-pub use flags::BatchFlags;
 pub(super) use run::batch;

@@ -4,11 +4,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cli::words;
+use crate::completion::{self, Heading, finish_reason};
 use crate::error::{Error, Kind};
 use crate::report::{Fate, Report, Trace, fates};
 use crate::request::Reply;
-use crate::server::api::answer::{self, finish_reason};
-use crate::server::api::{self, Heading};
 use crate::worker::protocol::{Done, Finish, Started, Token};
 
 /// A line of output.
@@ -65,18 +64,18 @@ impl Waiting {
     pub(super) fn answer(self, number: u64, done: Done, heading: &Heading) -> Outcome {
         if self.openai {
             let heading = Heading { id: format!("chatcmpl-{number}"), ..heading.clone() };
-            let answer = api::Answer {
+            let answer = completion::Answer {
                 text: done.report.text.clone(),
                 tokens: self.tokens,
                 started: self.started,
                 done: Some(Box::new(done)),
-                ..api::Answer::default()
+                ..completion::Answer::default()
             };
-            let body = api::completion(&heading, self.reply, &[answer]);
+            let body = completion::completion(&heading, self.reply, &[answer]);
             let response = json!({ "status_code": 200, "request_id": heading.id, "body": body });
             return openai(number, self.id, Some(response), None);
         }
-        let logprobs = self.reply.logprobs.then(|| answer::logprobs(&self.tokens));
+        let logprobs = self.reply.logprobs.then(|| completion::logprobs(&self.tokens));
         Outcome::Answer(Box::new(Answer {
             id: self.id,
             text: done.report.text.clone(),

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::answer::{self, Heading};
-use super::{Answer, Dialect, Frame, News, Opened, Wire, Writer, add_measurements};
+use super::{Answer, Dialect, Frame, News, Opened, Wire, Writer, add_measurements, shape};
+use crate::completion::completion;
 use crate::prompt::CallNews;
 use crate::request::{Reply, json as body};
 use crate::server::error::ApiError;
@@ -19,6 +20,8 @@ pub const DIALECT: Dialect = Dialect {
     name: |_| None,
 };
 
+const CHUNK: &str = "chat.completion.chunk";
+
 struct Chat {
     heading: Heading,
     reply: Reply,
@@ -26,7 +29,7 @@ struct Chat {
 
 impl Chat {
     fn chunk(&self, index: u32, delta: Value, finish: Option<&str>) -> Map<String, Value> {
-        let mut chunk = self.heading.object("chat.completion.chunk");
+        let mut chunk = self.heading.object(CHUNK);
         chunk.insert("choices".into(), json!([{ "index": index, "delta": delta, "finish_reason": finish }]));
         chunk
     }
@@ -71,19 +74,7 @@ impl Writer for Chat {
     }
 
     fn end(&mut self, answers: &[Answer], out: &mut Vec<Frame>) {
-        if self.reply.include_usage {
-            let mut chunk = self.heading.object("chat.completion.chunk");
-            chunk.insert("choices".into(), json!([]));
-            chunk.insert("usage".into(), answer::usage(answers));
-            add_measurements(&mut chunk, self.reply, answers);
-            out.push(Frame::data(chunk));
-        } else if let Some(last) = out.last_mut()
-            && let Ok(Value::Object(mut chunk)) = serde_json::from_str(&last.data)
-        {
-            // The chunk with the last finish reason carries them.
-            add_measurements(&mut chunk, self.reply, answers);
-            *last = Frame::data(chunk);
-        }
+        shape::end(&self.heading, CHUNK, self.reply, answers, out);
         out.push(Frame { name: None, data: "[DONE]".into() });
     }
 
@@ -96,28 +87,4 @@ impl Writer for Chat {
     fn failed(&mut self, error: &ApiError, out: &mut Vec<Frame>) {
         out.push(Frame::data(json!({ "error": error.body() })));
     }
-}
-
-/// Whole answers as OpenAI's object, without measurements of our own.
-#[must_use]
-pub fn completion(heading: &Heading, reply: Reply, answers: &[Answer]) -> Map<String, Value> {
-    let mut whole = heading.object("chat.completion");
-    let choices = answers.iter().enumerate().map(|(index, answer)| {
-        let mut message = json!({ "role": "assistant", "content": answer.text });
-        if !answer.calls.is_empty() {
-            let calls = answer.calls.iter().map(|call| {
-                json!({ "id": call.id, "type": "function",
-                        "function": { "name": call.name, "arguments": call.arguments } })
-            });
-            message["tool_calls"] = calls.collect();
-            if answer.text.is_empty() {
-                message["content"] = Value::Null;
-            }
-        }
-        let logprobs = reply.logprobs.then(|| answer::logprobs(&answer.tokens));
-        json!({ "index": index, "message": message, "logprobs": logprobs, "finish_reason": answer::reason(answer) })
-    });
-    whole.insert("choices".into(), choices.collect());
-    whole.insert("usage".into(), answer::usage(answers));
-    whole
 }

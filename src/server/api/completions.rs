@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::answer::{self, Heading};
-use super::{Answer, Dialect, Frame, News, Opened, Wire, Writer, add_measurements};
+use super::{Answer, Dialect, Frame, News, Opened, Wire, Writer, add_measurements, shape};
 use crate::error::{Error, Result};
 use crate::request::{Defaults, Fields, Reply, raw};
 use crate::server::error::ApiError;
@@ -26,6 +26,9 @@ fn open(mut fields: Fields, defaults: &Defaults, heading: Heading) -> Result<Ope
     let writer = Completions { heading, reply };
     Ok(Opened { requests, reply, tools: None, writer: Box::new(writer) })
 }
+
+/// The kind of a whole answer, and of each piece of one.
+const OBJECT: &str = "text_completion";
 
 struct Completions {
     heading: Heading,
@@ -53,7 +56,7 @@ fn logprobs(answer: &[crate::worker::protocol::Token], mut offset: usize) -> Val
 
 impl Writer for Completions {
     fn news(&mut self, index: u32, news: News<'_>, out: &mut Vec<Frame>) {
-        let mut chunk = self.heading.object("text_completion");
+        let mut chunk = self.heading.object(OBJECT);
         let choice = |text: &str, logprobs: Option<Value>, finish: Option<&str>| json!([{ "text": text, "index": index, "logprobs": logprobs, "finish_reason": finish }]);
         let choices = match news {
             News::Text { text, delta, timings } => {
@@ -74,23 +77,12 @@ impl Writer for Completions {
     }
 
     fn end(&mut self, answers: &[Answer], out: &mut Vec<Frame>) {
-        let mut chunk = self.heading.object("text_completion");
-        chunk.insert("choices".into(), json!([]));
-        if self.reply.include_usage {
-            chunk.insert("usage".into(), answer::usage(answers));
-            add_measurements(&mut chunk, self.reply, answers);
-            out.push(Frame::data(chunk));
-        } else if let Some(last) = out.last_mut()
-            && let Ok(Value::Object(mut chunk)) = serde_json::from_str(&last.data)
-        {
-            add_measurements(&mut chunk, self.reply, answers);
-            *last = Frame::data(chunk);
-        }
+        shape::end(&self.heading, OBJECT, self.reply, answers, out);
         out.push(Frame { name: None, data: "[DONE]".into() });
     }
 
     fn whole(&mut self, answers: &[Answer]) -> Value {
-        let mut whole = self.heading.object("text_completion");
+        let mut whole = self.heading.object(OBJECT);
         let choices = answers.iter().enumerate().map(|(index, answer)| {
             json!({ "text": answer.text, "index": index,
                     "logprobs": self.reply.logprobs.then(|| logprobs(&answer.tokens, 0)),

@@ -1,4 +1,4 @@
-//! Errors as each dialect's clients read them.
+//! Errors as each dialect's clients read them, and the end of OpenAI's streams.
 
 use axum::Json;
 use axum::extract::Request;
@@ -6,7 +6,27 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::answer::{self, Heading};
+use super::{Answer, Frame, add_measurements};
+use crate::request::Reply;
 use crate::server::error::ApiError;
+
+/// Ends a stream of OpenAI's chunks of `kind` with what the answers cost: in a chunk of its own if `usage` was asked
+/// for, else in the chunk that has the last finish reason.
+pub fn end(heading: &Heading, kind: &str, reply: Reply, answers: &[Answer], out: &mut Vec<Frame>) {
+    if reply.include_usage {
+        let mut chunk = heading.object(kind);
+        chunk.insert("choices".into(), json!([]));
+        chunk.insert("usage".into(), answer::usage(answers));
+        add_measurements(&mut chunk, reply, answers);
+        out.push(Frame::data(chunk));
+    } else if let Some(last) = out.last_mut()
+        && let Ok(Value::Object(mut chunk)) = serde_json::from_str(&last.data)
+    {
+        add_measurements(&mut chunk, reply, answers);
+        *last = Frame::data(chunk);
+    }
+}
 
 /// Gives an error the shape of the dialect that the path belongs to, whoever found it: a guard, a route or a handler.
 pub async fn reshape(request: Request, next: Next) -> Response {

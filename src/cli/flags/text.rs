@@ -124,7 +124,7 @@ impl FormFlags {
 ///
 /// # Errors
 /// [`Kind::File`] for what cannot be read, is no UTF-8 or is larger than 16 MiB.
-pub(super) fn of_file(flag: &str, path: &Path) -> Result<String> {
+pub(in crate::cli) fn of_file(flag: &str, path: &Path) -> Result<String> {
     let bad = |why: String| Error::new(Kind::File, format!("{flag} {}: {why}", path.display()));
     let file = std::fs::File::open(path).map_err(|error| bad(error.to_string()))?;
     read(file).map_err(bad)
@@ -134,7 +134,7 @@ pub(super) fn of_file(flag: &str, path: &Path) -> Result<String> {
 ///
 /// # Errors
 /// [`Kind::File`] for what cannot be read, [`Kind::Usage`] if there is no text.
-pub(super) fn piped() -> Result<String> {
+pub(in crate::cli) fn piped() -> Result<String> {
     written(std::io::stdin().lock())
 }
 
@@ -161,7 +161,7 @@ fn read(source: impl Read) -> std::result::Result<String, String> {
 }
 
 /// Escapes as llama.cpp reads them on its command line.
-pub(super) fn unescaped(text: &str) -> String {
+pub(in crate::cli) fn unescaped(text: &str) -> String {
     let mut out = String::new();
     let mut letters = text.chars();
     while let Some(letter) = letters.next() {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::draw_flags::DrawFlags;
-use super::worker_flags::WorkerFlags;
+use super::draw::DrawFlags;
+use super::worker::WorkerFlags;
 
 #[derive(Debug, Args)]
 pub struct ServeFlags {

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::flags::{MergeFlags, ModelFlags};
-use super::slot_flags::SlotFlags;
-use super::text_flags::TemplateFlags;
+use super::commands::{MergeFlags, ModelFlags};
+use super::slot::SlotFlags;
+use super::text::TemplateFlags;
 
 #[derive(Debug, Args)]
 pub struct WorkerFlags {

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::flags::SamplingFlags;
-use crate::cli::text_flags::PromptFlags;
-use crate::cli::worker_flags::WorkerFlags;
+use super::commands::SamplingFlags;
+use super::text::PromptFlags;
+use super::worker::WorkerFlags;
 
 #[derive(Debug, Args)]
 pub struct BatchFlags {

@@ -1,9 +1,32 @@
-//! Answers as OpenAI's clients read them, whole and in chunks, with llama.cpp's `timings`.
+//! Answers as OpenAI's clients read them, over HTTP and in a batch's lines, with llama.cpp's `timings`.
 
 use serde_json::{Map, Value, json};
 
-use super::Answer;
-use crate::worker::protocol::{Alternative, Done, Finish, Token};
+use crate::request::Reply;
+use crate::worker::protocol::{Alternative, Done, Finish, Started, Token};
+
+/// The program that answers name behind them.
+pub const BUILD: &str = concat!("illava-", env!("CARGO_PKG_VERSION"));
+
+/// A call of a tool.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Call {
+    pub id: String,
+    pub name: String,
+    /// JSON.
+    pub arguments: String,
+}
+
+/// One choice as far as it has come.
+#[derive(Debug, Default)]
+pub struct Answer {
+    pub text: String,
+    pub tokens: Vec<Token>,
+    pub ids: Vec<i32>,
+    pub calls: Vec<Call>,
+    pub started: Option<Started>,
+    pub done: Option<Box<Done>>,
+}
 
 /// What all objects of one answer have in common.
 #[derive(Debug, Clone)]
@@ -23,7 +46,7 @@ impl Heading {
         object.insert("object".into(), kind.into());
         object.insert("created".into(), self.created.into());
         object.insert("model".into(), self.model.clone().into());
-        object.insert("system_fingerprint".into(), super::super::BUILD.into());
+        object.insert("system_fingerprint".into(), BUILD.into());
         object
     }
 }
@@ -69,8 +92,33 @@ pub fn logprobs(tokens: &[Token]) -> Value {
     json!({ "content": content })
 }
 
+/// Whole answers as OpenAI's object, without measurements of our own.
+#[must_use]
+pub fn completion(heading: &Heading, reply: Reply, answers: &[Answer]) -> Map<String, Value> {
+    let mut whole = heading.object("chat.completion");
+    let choices = answers.iter().enumerate().map(|(index, answer)| {
+        let mut message = json!({ "role": "assistant", "content": answer.text });
+        if !answer.calls.is_empty() {
+            let calls = answer.calls.iter().map(|call| {
+                json!({ "id": call.id, "type": "function",
+                        "function": { "name": call.name, "arguments": call.arguments } })
+            });
+            message["tool_calls"] = calls.collect();
+            if answer.text.is_empty() {
+                message["content"] = Value::Null;
+            }
+        }
+        let logprobs = reply.logprobs.then(|| logprobs(&answer.tokens));
+        json!({ "index": index, "message": message, "logprobs": logprobs, "finish_reason": reason(answer) })
+    });
+    whole.insert("choices".into(), choices.collect());
+    whole.insert("usage".into(), usage(answers));
+    whole
+}
+
 /// JSON has no infinity; OpenAI's stand-in for it is -9999.
-pub(super) fn finite(logprob: f32) -> f32 {
+#[must_use]
+pub fn finite(logprob: f32) -> f32 {
     if logprob.is_finite() { logprob } else { -9999.0 }
 }
 
@@ -137,7 +185,6 @@ fn ratio(a: f64, b: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::report;
-    use crate::worker::protocol::Started;
 
     fn done() -> Box<Done> {
         Box::new(Done {

@@ -29,7 +29,7 @@ pub struct SlotFlags {
 impl SlotFlags {
     /// # Errors
     /// [`crate::error::Kind::Usage`] for a number of slots that llama.cpp does not take.
-    pub(super) fn sizes(&self, cells: Option<u32>) -> Result<Sizes> {
+    pub(in crate::cli) fn sizes(&self, cells: Option<u32>) -> Result<Sizes> {
         if !(1..=MAX_SEQUENCES).contains(&self.parallel) {
             return Err(Error::usage(format!(
                 "-np {}: give a number from 1 to {MAX_SEQUENCES}",
@@ -44,11 +44,11 @@ impl SlotFlags {
         })
     }
 
-    pub(super) fn picture_bytes(&self) -> u64 {
+    pub(in crate::cli) fn picture_bytes(&self) -> u64 {
         u64::from(self.picture_cache) << 20
     }
 
-    pub(super) fn picture_folder(&self) -> Option<(PathBuf, u64)> {
+    pub(in crate::cli) fn picture_folder(&self) -> Option<(PathBuf, u64)> {
         self.picture_folder.clone().map(|folder| (folder, u64::from(self.picture_folder_size) << 20))
     }
 }

@@ -43,13 +43,13 @@ pub struct DeviceFlags {
 impl DeviceFlags {
     /// # Errors
     /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
-    pub(super) fn layers(&self) -> Result<Option<u32>> {
+    pub(in crate::cli) fn layers(&self) -> Result<Option<u32>> {
         layers(self.gpu_layers.as_deref())
     }
 
     /// # Errors
     /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
-    pub(super) fn placement(&self) -> Result<Placement> {
+    pub(in crate::cli) fn placement(&self) -> Result<Placement> {
         Ok(Placement {
             devices: self.device.as_deref().map(devices),
             split: split(&self.split_mode)?,
@@ -59,7 +59,7 @@ impl DeviceFlags {
     }
 
     /// Whether the image encoder may go to a GPU.
-    pub(super) fn encoder_may_go(&self) -> bool {
+    pub(in crate::cli) fn encoder_may_go(&self) -> bool {
         !self.no_mmproj_offload && self.device.as_deref() != Some("none")
     }
 }

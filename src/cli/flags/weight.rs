@@ -26,7 +26,7 @@ pub struct WeightFlags {
 
 /// # Errors
 /// [`crate::error::Kind::Usage`] with the modes there are.
-pub(super) fn weights(flags: &WeightFlags) -> Result<Weights> {
+pub(in crate::cli) fn weights(flags: &WeightFlags) -> Result<Weights> {
     let mode = match flags.load_mode.as_str() {
         "auto" => LoadMode::Auto,
         "none" => LoadMode::Read,

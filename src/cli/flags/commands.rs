@@ -1,61 +1,17 @@
-//! The command line as it is typed. What it means is worked out in `settings`.
+//! What `run`, `explain`, `bench`, `eval` and `inspect` are told, and the flags of model, merging and sampling that
+//! commands share.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Args;
 
-use super::device_flags::DeviceFlags;
-use super::draw_flags::{DrawFlags, PenaltyFlags, StopFlags};
-use super::text_flags::{FormFlags, PromptFlags, TemplateFlags};
-use super::video_flags::{FrameFlags, VideoFlags};
-use super::weight_flags::WeightFlags;
-
-#[derive(Debug, Parser)]
-#[command(name = "illava", version, long_version = VERSION, about, arg_required_else_help = true)]
-// As in llama.cpp: of a flag given twice, the last one counts.
-#[command(args_override_self = true)]
-pub struct Cli {
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-const VERSION: &str = concat!(
-    env!("CARGO_PKG_VERSION"),
-    "\nllama.cpp ",
-    env!("ILLAVA_LLAMA_CPP_VERSION"),
-    " (",
-    env!("ILLAVA_LLAMA_CPP_CRATE"),
-    ")\npatches ",
-    env!("ILLAVA_PATCHES_SHA256")
-);
-
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Answer a prompt about pictures; without -p on a terminal, chat about them
-    Run(Box<RunFlags>),
-    /// Show which visual tokens were kept: pictures, one HTML page, and the numbers behind them
-    Explain(Box<ExplainFlags>),
-    /// Time merging off against on, part by part, alternated
-    Bench(Box<BenchFlags>),
-    /// Mark answers to a question set under several schedules: accuracy, speed and memory side by side
-    Eval(Box<EvalFlags>),
-    /// Answer over HTTP, as OpenAI's and llama.cpp's clients ask
-    Serve(Box<super::serve_flags::ServeFlags>),
-    /// Say what a pair of GGUF files is and what merging would do to it
-    Inspect(Box<InspectFlags>),
-    /// Answer many requests from a file, or about a folder of pictures, into a file
-    Batch(Box<super::batch::BatchFlags>),
-    /// Write a text model in a smaller type
-    Quantize(super::quantize::QuantizeFlags),
-    /// Answer what `serve` passes on
-    #[command(hide = true)]
-    Worker(Box<super::worker_flags::WorkerFlags>),
-    /// Print shell completions
-    Completions { shell: clap_complete::Shell },
-    /// Print the manual page, or write the pages of all commands to a folder
-    Man { folder: Option<PathBuf> },
-}
+use super::device::DeviceFlags;
+use super::draw::{DrawFlags, PenaltyFlags, StopFlags};
+use super::strategy::StrategyFlags;
+use super::text::{FormFlags, PromptFlags, TemplateFlags};
+use super::video::{FrameFlags, VideoFlags};
+use super::weight::WeightFlags;
 
 #[derive(Debug, Args)]
 pub struct RunFlags {
@@ -328,7 +284,7 @@ pub struct MergeFlags {
     #[arg(long, value_name = "POSITIONS", help_heading = "Merging")]
     pub positions: Option<String>,
     #[command(flatten)]
-    pub strategy: super::strategy_flags::StrategyFlags,
+    pub strategy: StrategyFlags,
 }
 
 #[derive(Debug, Args)]
@@ -385,7 +341,7 @@ pub struct InspectFlags {
     #[arg(long, value_name = "GRID", default_value = "faithful")]
     pub grid: String,
     #[command(flatten)]
-    pub strategy: super::strategy_flags::StrategyFlags,
+    pub strategy: StrategyFlags,
     /// Print JSON instead of tables
     #[arg(long)]
     pub json: bool,
@@ -395,83 +351,4 @@ pub struct InspectFlags {
     /// Say more on stderr; repeat it for more
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn clap_finds_no_contradiction() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn llama_cpp_names() {
-        let args = [
-            "illava",
-            "run",
-            "-m",
-            "t",
-            "-mm",
-            "p",
-            "-p",
-            "hi",
-            "-sys",
-            "s",
-            "-n",
-            "-1",
-            "-c",
-            "4096",
-            "-b",
-            "64",
-            "-ub",
-            "32",
-            "-t",
-            "2",
-            "-tb",
-            "1",
-            "-ngl",
-            "99",
-            "-fa",
-            "on",
-            "-ctk",
-            "q8_0",
-            "-ctv",
-            "q4_0",
-            "--image",
-            "a.png,b.png",
-            "--image",
-            "c.png",
-            "--temp",
-            "0",
-            "--top-k",
-            "0",
-            "--top-p",
-            "1",
-            "--min-p",
-            "0",
-            "-s",
-            "7",
-            "-j",
-            "{}",
-            "--chat-template",
-            "vicuna",
-            "--no-mmproj-offload",
-            "--mmproj-repack",
-            "--image-max-tokens",
-            "9",
-            "-vv",
-        ];
-        let args = super::super::argv::read(args.map(Into::into)).unwrap().args;
-        let cli = Cli::try_parse_from(args).unwrap();
-        let Command::Run(run) = cli.command else { panic!("not run") };
-        assert_eq!(run.image, ["a.png,b.png", "c.png"].map(OsString::from));
-        assert_eq!((run.sampling.predict, run.sampling.draw.seed, run.model.verbose), (-1, 7, 2));
-        assert_eq!((run.model.ubatch_size, run.model.cache_type_v.as_str()), (32, "q4_0"));
-        assert_eq!(run.model.devices.gpu_layers.as_deref(), Some("99"));
-        assert!(run.model.devices.no_mmproj_offload && run.model.mmproj_repack);
-    }
 }

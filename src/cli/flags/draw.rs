@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::text_flags::unescaped;
+use super::text::unescaped;
 use crate::error::{Error, Field, Result};
 use crate::request::{Limits, Sampling};
 
