@@ -51,7 +51,7 @@ pub(super) struct Subject<'a> {
     pub schedule: &'a Schedule,
     pub prompt: &'a [Entry],
     pub images: &'a [EncodedImage],
-    /// [images] decoder steps of each picture.
+    /// \[images\] decoder steps of each picture.
     pub decoder_steps: &'a [Vec<MergeStep>],
     pub segments: &'a [SegmentInfo],
 }

@@ -6,7 +6,7 @@ use crate::native::{Gguf, KvType};
 /// Elements of K and V that one token has in each layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KvShape {
-    /// [n_layer] heads of K and V.
+    /// \[n_layer\] heads of K and V.
     heads: Vec<u64>,
     key_length: u64,
     value_length: u64,

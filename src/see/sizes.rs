@@ -2,7 +2,7 @@
 
 use crate::native::Encoded;
 
-/// [tokens] the encoder's own count if it keeps one, else the sum over all that its steps folded into each
+/// \[tokens\] the encoder's own count if it keeps one, else the sum over all that its steps folded into each
 /// survivor. Empty if nothing was folded into anything: one each.
 pub(super) fn of_tile(tile: &Encoded) -> Vec<f32> {
     if !tile.sizes.is_empty() {

@@ -4,7 +4,7 @@
 //! links against the patched library.
 
 #![allow(non_upper_case_globals, non_camel_case_types, non_snake_case)]
-// Generated code: llama-cpp-2 asks for PartialEq on structs that hold callbacks.
-#![allow(unpredictable_function_pointer_comparisons, unsafe_op_in_unsafe_fn, clippy::all)]
+// Generated code, with the comments of upstream's headers: llama-cpp-2 asks for PartialEq on structs that hold callbacks.
+#![allow(unpredictable_function_pointer_comparisons, unsafe_op_in_unsafe_fn, clippy::all, rustdoc::all)]
 
 include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
