@@ -203,6 +203,25 @@ fn a_client_that_leaves_frees_its_slot_and_the_order_to_stop_drains() {
 }
 
 #[test]
+fn a_picture_whose_client_leaves_is_not_encoded_to_its_end() {
+    // One tile of 12,544 patches: seconds of attention, and a client that goes in the middle of it.
+    let served =
+        Served::start("qwen2vl-f32", &["--metrics", "-np", "1", "-c", "4096", "-t", "1", "--merge", "off"]);
+    let server = &served.caller;
+    let leaving = server.stream(&short(about(&[&png(896, 896)], "leaving")));
+    server.wait("the slot to wait for its picture", || {
+        let slot = &server.get("/slots").json()[0];
+        slot["state"] == "encoding"
+    });
+    drop(leaving);
+    // The encoder takes one picture after another: behind the second answer the first picture is done with.
+    let next = server.chat(&short(about(&[&png(40, 30)], "staying")));
+    assert_eq!(next.status, 200, "{next:?}");
+    let metrics = server.get("/metrics").body;
+    assert!(metrics.contains("illava_picture_cache_misses_total 1\n"), "both were encoded: {metrics}");
+}
+
+#[test]
 fn what_keeps_a_server_from_starting() {
     let pair = binary::pair("siglip-qwen2-f32");
     let start = |args: &[&str]| {
