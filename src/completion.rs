@@ -28,7 +28,7 @@ pub struct Answer {
     pub done: Option<Box<Done>>,
 }
 
-/// What all objects of one answer have in common.
+/// Fields that all objects of one answer have in common.
 #[derive(Debug, Clone)]
 pub struct Heading {
     pub id: String,

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What went wrong, coarse enough to stay stable: exit codes and, later, HTTP statuses hang on it.
+/// Kind of an error, coarse enough to stay stable: exit codes and HTTP statuses hang on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// The command line or an environment variable cannot be understood.
@@ -148,7 +148,7 @@ macro_rules! fields {
 }
 
 fields! {
-    // Of a request.
+    // Settings of a request.
     Prompt "messages",
     System "the system message",
     Merge "merge.preset",
@@ -178,7 +178,7 @@ fields! {
     Grammar "grammar",
     JsonSchema "json_schema",
     TopLogprobs "top_logprobs",
-    // Of the program that answers.
+    // Settings of the program that answers.
     Repository "repository",
     TextModel "text model",
     Projector "projector",
@@ -199,7 +199,7 @@ fields! {
     MaxGrammar "size of a grammar",
     MaxDepth "depth of a body",
     MaxChoices "choices of a request",
-    // Of an evaluation.
+    // Settings of an evaluation.
     Metric "metric",
     Log "log",
 }

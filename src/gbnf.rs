@@ -62,7 +62,7 @@ fn too_large(what: String) -> Error {
 #[derive(Default)]
 struct Group {
     size: u64,
-    /// What a repetition that follows would repeat.
+    /// Size of the item that a repetition behind it would repeat.
     last: u64,
 }
 

@@ -1,4 +1,4 @@
-//! A wish to stop, shared with the signal handler and the native library.
+//! A request to stop, shared with the signal handler and the native library.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

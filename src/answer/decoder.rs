@@ -1,4 +1,4 @@
-//! What the scheduler needs of a text model: a context with one sequence for each slot.
+//! The text model as the scheduler needs it: a context with one sequence for each slot.
 
 use super::{Generation, MergeStep, Next, Rows, SegmentInfo};
 use crate::error::Result;

@@ -164,7 +164,7 @@ impl Encodings {
         let at = self.tickets.iter().position(|ticket| ticket.number == encoded.ticket)?;
         let ticket = self.tickets.remove(at);
         self.compute_bytes = encoded.compute_bytes;
-        // Whoever came to wait for it since then has it encoded again.
+        // A task that came to wait for it since then has it encoded again.
         if encoded.image.is_err() && ticket.is_cancelled() {
             return None;
         }

@@ -10,9 +10,9 @@ use crate::report::{Report, Trace};
 pub struct Started {
     pub id: u64,
     pub slot: u32,
-    /// What the model was given, before the decoder merges: text and embeddings.
+    /// Tokens of the prompt before the decoder merges: text and embeddings.
     pub prompt_tokens: u32,
-    /// Of these, what was in the cache already.
+    /// Tokens among these that were in the cache already.
     pub cached_tokens: u32,
     /// Cells the prompt takes in each segment of the cache.
     pub kv_tokens: Vec<u32>,
@@ -59,7 +59,7 @@ pub struct Done {
     /// Text tokens and embeddings that were computed for this request.
     pub computed_tokens: u32,
     pub generated_tokens: u32,
-    /// Of this request's pictures, those that were encoded before.
+    /// Pictures of this request that were encoded before.
     pub cached_pictures: u32,
     /// Waiting for a slot, milliseconds.
     pub queued_ms: f64,

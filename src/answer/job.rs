@@ -64,7 +64,7 @@ pub struct Job {
     pub trace: bool,
     /// When the request came; the time to the first token counts from here.
     pub arrived: Instant,
-    /// What its pictures took before that.
+    /// Milliseconds that decoding its pictures took before that.
     pub spent: Spent,
 }
 

@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        // Of e^0, e^1, e^1, e^-inf: the sum is 1 + 2e.
+        // The sum of e^0, e^1, e^1 and e^-inf is 1 + 2e.
         let logits = [0.0, 1.0, 1.0, f32::NEG_INFINITY];
         let sum = (1.0 + 2.0 * 1f64.exp()).ln();
         let (own, top) = of(&logits, 0, 2);

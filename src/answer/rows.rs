@@ -30,7 +30,7 @@ impl Entry {
     }
 }
 
-/// What [`super::Decoder::begin`] takes.
+/// Rows as [`super::Decoder::begin`] takes them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rows {
     /// Below 0 where the row is an embedding.
@@ -43,7 +43,7 @@ pub struct Rows {
     pub spans: Vec<(usize, usize, Vec<u32>)>,
     /// Numbers of the spans whose rows attend to each other both ways.
     pub two_ways: Vec<usize>,
-    /// What they are removed by: that of the pictures.
+    /// Strategy that removes them: that of the pictures.
     pub strategy: Strategy,
     /// \[rows\] original tokens that each row stands for; empty: one each.
     pub sizes: Vec<f32>,

@@ -18,7 +18,7 @@ use crate::pair::Facts;
 use crate::schedule::Score;
 use crate::see::{EncodeJob, Encoded, EncodedImage, PictureCacheView};
 
-/// What the slots have to share.
+/// Numbers and bounds that the slots share.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub slots: usize,
@@ -35,7 +35,7 @@ pub struct Settings {
     pub sole: Option<u32>,
 }
 
-/// What a scheduler hands out.
+/// Orders and events that a scheduler hands out.
 #[derive(Debug)]
 pub enum Output {
     /// To be encoded, and given back with [`Scheduler::encoded`].
@@ -161,7 +161,7 @@ impl<D: Decoder> Scheduler<D> {
         self.gather();
         self.decode();
         self.prefill();
-        // What this turn freed goes to the next at once, so that the encoder is not kept waiting.
+        // A slot that this turn freed goes to the next task at once: the encoder is not kept waiting.
         self.assign();
         self.gather();
         self.is_computing()
@@ -308,7 +308,7 @@ impl<D: Decoder> Scheduler<D> {
             if self.encodings.is_full() {
                 return;
             }
-            // What a slot's cache begins with is not needed again.
+            // Pictures that a slot's cache begins with are not encoded again.
             let kept = self.slots.iter().map(|slot| slot.common(task)).max().unwrap_or(0);
             self.out.extend(self.encodings.look_ahead(task, kept).map(Output::Encode));
         }
@@ -378,7 +378,7 @@ impl<D: Decoder> Scheduler<D> {
         self.fail(id, error, context);
     }
 
-    /// Lets go of a slot. What it holds stays for whoever may use it.
+    /// Lets go of a slot. Its entries stay for the next task of the same scope.
     fn free(&mut self, i: usize) {
         self.decoder.cancel(i);
         self.slots[i].work = None;

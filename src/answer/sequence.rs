@@ -17,7 +17,7 @@ pub(super) struct CachedPicture {
     pub key: Key,
     /// Without embeddings.
     pub image: EncodedImage,
-    /// What the decoder did to it.
+    /// Merge steps of the decoder.
     pub steps: Vec<MergeStep>,
 }
 

@@ -21,7 +21,7 @@ use crate::stop::Stop;
 pub trait Engine: Encoder {
     type Decoder: Decoder;
 
-    /// What was loaded.
+    /// The loaded pair's facts.
     fn facts(&self) -> &Arc<Facts>;
 
     /// Messages to token ids and the places of pictures.
@@ -49,11 +49,11 @@ pub struct Answer {
 }
 
 /// A picture or video of the conversation.
-struct Shown {
+struct HeldPicture {
     /// Kept so that another schedule can encode it again.
     input: VisualInput,
     image: Arc<EncodedImage>,
-    /// What the cache knows it by: another one each time it is encoded.
+    /// Key in the cache: another one each time it is encoded.
     key: Key,
 }
 
@@ -63,7 +63,7 @@ pub struct Session<E: Engine> {
     schedule: Schedule,
     sizing: Sizing,
     stop: Stop,
-    shown: Vec<Shown>,
+    shown: Vec<HeldPicture>,
     /// Spans encoded so far.
     encoded: u64,
     /// Pictures that are still to come with the ones there are.
@@ -153,7 +153,7 @@ impl<E: Engine> Session<E> {
         self.spent.media_ms += decode_ms;
         self.spent.add(&image);
         let key = self.next_key();
-        self.shown.push(Shown { input, image: Arc::new(image), key });
+        self.shown.push(HeldPicture { input, image: Arc::new(image), key });
         Ok(self.shown.len() - 1)
     }
 
@@ -209,7 +209,7 @@ impl<E: Engine> Session<E> {
         let pictures: Vec<PromptPicture> = numbers
             .iter()
             .map(|&number| {
-                let Shown { image, key, .. } = &self.shown[number];
+                let HeldPicture { image, key, .. } = &self.shown[number];
                 PromptPicture {
                     key: *key,
                     source: PictureSource::Encoded(Arc::clone(image)),

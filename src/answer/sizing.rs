@@ -33,7 +33,7 @@ pub(super) fn closed_up(last: i32, most: u32) -> String {
     )
 }
 
-/// What has to fit.
+/// Rows that have to fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {
     pub text: u32,
@@ -61,7 +61,7 @@ impl CacheLayout {
     }
 }
 
-/// What llama.cpp rounds a context up to. The deeper segments it rounds by the device's needs.
+/// Cells that llama.cpp rounds a context up to. It rounds deeper segments by the device's needs.
 const STEP: u32 = 256;
 
 impl Demand {

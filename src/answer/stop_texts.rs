@@ -1,6 +1,6 @@
 //! Where an answer has to end: strings looked for across the borders of tokens.
 
-/// What may be shown, and whether a stop string has come.
+/// Text that may be shown, and whether a stop text has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Released {
     pub text: String,
@@ -20,7 +20,7 @@ impl StopTexts {
         Self { strings: strings.into_iter().filter(|s| !s.is_empty()).collect(), held: String::new() }
     }
 
-    /// What can be shown now that `text` has come.
+    /// Returns the text that can be shown once `text` has come.
     pub(super) fn push(&mut self, text: &str) -> Released {
         self.held.push_str(text);
         // The earliest one counts; of two that begin at the same place, the one given first.
@@ -39,7 +39,7 @@ impl StopTexts {
         Released { text: std::mem::replace(&mut self.held, rest), stopped_by: None }
     }
 
-    /// What was held back and became no stop string.
+    /// Returns the text that was held back and became no stop text.
     pub(super) fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }

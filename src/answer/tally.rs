@@ -1,4 +1,4 @@
-//! What was measured on the way to an answer, made into its report and trace.
+//! Measurements on the way to an answer, and the report and trace made of them.
 
 use super::{Entry, MergeStep, SegmentInfo, count};
 use crate::pair::Facts;
@@ -123,7 +123,7 @@ impl Subject<'_> {
             strategy: self.strategy(),
             schedule: self.schedule.name.clone(),
             vit_layers: match self.schedule.budget {
-                // What acts once has its layer from the plan.
+                // A strategy that acts once has its layer from the plan.
                 Some(_) => vit.iter().map(|step| step.layer).collect(),
                 None => self.schedule.encoder.steps.iter().map(|(layer, _)| *layer).collect(),
             },
@@ -239,7 +239,7 @@ impl Subject<'_> {
     }
 }
 
-/// What content gave `tiles` of picture `image`; `None` if something else did.
+/// Content that gave `tiles` of picture `image` their budget; `None` if something else did.
 fn budget(image: usize, tiles: &[TilePlan]) -> Option<report::Budget> {
     let amounts: Vec<Amounts> = tiles.iter().filter_map(|tile| tile.amounts).collect();
     let sum = |part: fn(&Amounts) -> u32| amounts.iter().map(part).sum();

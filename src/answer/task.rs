@@ -23,12 +23,12 @@ pub(super) struct Task {
     pub how: Generation,
     pub trace: bool,
     arrived: Instant,
-    /// What its pictures took before it arrived.
+    /// Milliseconds that decoding its pictures took before it arrived.
     spent: Spent,
     pub queued_ms: f64,
     pub tally: Tally,
     pub cached_pictures: u32,
-    /// Of the prompt, what the cache held: text tokens and embeddings.
+    /// Tokens of the prompt that the cache held: text and embeddings.
     pub cached_tokens: u32,
 }
 
@@ -38,14 +38,14 @@ pub(super) struct TaskPicture {
     pub pixels: Option<(Arc<VisualInput>, bool)>,
     /// As it was given, if it came encoded.
     pub given: Option<Arc<EncodedImage>>,
-    /// What its encoding is known by, and what it leaves in the decoder's cache.
+    /// Keys of its encoding, and of the entry that it leaves in the decoder's cache.
     pub encoded: Key,
     pub decoded: Key,
     /// Tokens it will bring, until it is encoded.
     pub expected: Expected,
     /// Its plan cut at the context's merge layers. Without embeddings where the cache has them.
     pub image: Option<EncodedImage>,
-    /// What the decoder did to it.
+    /// Merge steps of the decoder.
     pub steps: Vec<MergeStep>,
 }
 
@@ -212,8 +212,8 @@ impl Task {
         scope.is_some() && scope == self.scope.as_ref()
     }
 
-    /// Of `common` entries, those that another question may use: a picture ranked by the prompt's last token is ranked
-    /// for that one question.
+    /// Counts those of `common` entries that another question may use: a picture ranked by the prompt's last token is
+    /// ranked for that one question.
     fn usable(&self, common: usize) -> usize {
         if self.schedule.score != Score::LastToken || self.schedule.merge_layers().is_empty() {
             return common;

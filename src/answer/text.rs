@@ -7,7 +7,7 @@ use super::event::Token;
 use super::stop_texts::StopTexts;
 use super::utf8_stream::Utf8Stream;
 
-/// What a token adds to what is shown.
+/// Text that a token adds to the answer.
 #[derive(Debug, PartialEq)]
 pub(super) struct Growth {
     pub text: String,
@@ -19,7 +19,7 @@ pub(super) struct Growth {
 pub(super) struct AnswerText {
     letters: Utf8Stream,
     stop: StopTexts,
-    /// What was shown.
+    /// Text shown so far.
     pub text: String,
     /// Tokens not yet shown, with the length of the answer at which their own text ends.
     waiting: VecDeque<(usize, Token)>,
@@ -58,7 +58,7 @@ impl AnswerText {
         Growth { text: shown.text, tokens, stopped_by: shown.stopped_by }
     }
 
-    /// What was held back, at an end that no stop string brought.
+    /// Returns the text held back, at an end that no stop text brought.
     pub(super) fn finish(&mut self) -> Growth {
         let mut text = self.stop.finish();
         let half = self.letters.finish();

@@ -7,7 +7,7 @@ pub(super) struct Utf8Stream {
 }
 
 impl Utf8Stream {
-    /// What can be shown after `bytes` arrived. Bytes that can never become a letter show as U+FFFD.
+    /// Returns the text that is complete once `bytes` have come. Bytes that can never become a character show as U+FFFD.
     pub(super) fn push(&mut self, bytes: &[u8]) -> String {
         self.pending.extend_from_slice(bytes);
         let mut out = String::new();
@@ -36,7 +36,7 @@ impl Utf8Stream {
         }
     }
 
-    /// What is left at the end: half a letter, if anything.
+    /// Returns the rest at the end: half a character, if anything.
     pub(super) fn finish(&mut self) -> String {
         let rest = String::from_utf8_lossy(&self.pending).into_owned();
         self.pending.clear();

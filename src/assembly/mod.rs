@@ -10,7 +10,7 @@ mod pool;
 
 use crate::error::{Error, Field, Kind, Result};
 
-/// What a family does with the tiles of one span.
+/// Arrangement of the tiles of one span in a family.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Arrangement {
     /// All tokens of all tiles in order.
@@ -225,7 +225,7 @@ mod tests {
         let count = |stride| rows(Arrangement::Video { stride }, &vec![full.clone(); 3], true).len();
         assert_eq!(count(2), 3 * 14 * 14 + 1, "OneVision's 196 tokens a frame and one newline");
         assert_eq!((count(3), count(1)), (3 * 9 * 9 + 1, 3 * 729 + 1));
-        // Of a 4 x 4 frame two cells of the first and one of the last pooling cell are left.
+        // Two cells of the first and one of the last pooling cell are left of a 4 x 4 frame.
         let sparse = Survivors { cells: (4, 4), kept: vec![0, 5, 15] };
         let share = |token| Share { tile: 0, token, weight: 0.25 };
         let slots = slots(Arrangement::Video { stride: 2 }, &[sparse], true);

@@ -16,7 +16,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
     let load = settings::load(&flags.model, None)?;
     let choice = settings::choice(&flags.merge)?;
     let plot = flags.plot.as_deref().map(|path| Ok((path, output::plot_format(path)?))).transpose()?;
-    let wish = settings::frames(&flags.videos.frames)?;
+    let frames = settings::frames(&flags.videos.frames)?;
     interrupt::install(load.stop)?;
     let mut shown = images::listed(&flags.image)
         .iter()
@@ -30,7 +30,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
     let bar = progress.clone();
     let (engine, _) = LlamaEngine::load(&load, move |stage| bar.loading(stage))?;
     for source in &videos {
-        shown.extend(video::read(source, wish, &engine, load.stop)?.0);
+        shown.extend(video::read(source, frames, &engine, load.stop)?.0);
     }
     let choice = video::choice(&choice, !videos.is_empty(), &engine);
     let subjects = subjects::subjects(&engine, &choice, &flags.against)?;

@@ -106,12 +106,12 @@ fn run_name(
     let schedules: Vec<String> =
         subjects.iter().map(|subject| format!("{}={:?}", subject.name, subject.schedule)).collect();
     // Only if it says something: logs of sets without videos, and of plain greedy answers, stay what they were.
-    let mut wish = match (flags.frames.video_fps, flags.frames.video_frames) {
+    let mut frames = match (flags.frames.video_fps, flags.frames.video_frames) {
         (None, None) => String::new(),
         asked => format!(" {asked:?}"),
     };
     if *how != Generation::greedy(Some(flags.predict)) {
-        wish.push_str(&format!(" {how:?}"));
+        frames.push_str(&format!(" {how:?}"));
     }
     let text = format!(
         "{:?} {} {:?} {} {} {:?} {} {instruction:?} {} {}",
@@ -123,7 +123,7 @@ fn run_name(
         set.metric,
         set.items.len(),
         flags.predict,
-        schedules.join(" ") + &wish,
+        schedules.join(" ") + &frames,
     );
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }

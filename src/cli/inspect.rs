@@ -9,7 +9,7 @@ use super::{model_files, output, settings};
 use crate::error::{Error, Kind, Result};
 use crate::file;
 use crate::media::policy::Limits;
-use crate::pair::{Asked, Inspection, PictureFacts, PresetFacts, ProjectorFacts, TypeShare};
+use crate::pair::{InspectOptions, Inspection, PictureFacts, PresetFacts, ProjectorFacts, TypeShare};
 use crate::report::{self, Report};
 
 pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
@@ -21,7 +21,7 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
     let grid = crate::schedule::Grid::parse(&flags.grid)?;
     let sizes = flags.size.iter().map(|text| size(text)).collect::<Result<Vec<_>>>()?;
     let (text, projector) = model_files::find(flags.model.as_ref(), flags.mmproj.as_ref(), &flags.hub)?;
-    let asked = Asked {
+    let asked = InspectOptions {
         type_k,
         type_v,
         image_max_tokens: flags.image_max_tokens,

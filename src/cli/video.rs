@@ -30,18 +30,18 @@ pub(super) fn choice(asked: &Choice, videos: bool, engine: &LlamaEngine) -> Choi
     }
 }
 
-/// The frames that the model's authors take, or that `wish` names: one span, or for a model without videos a picture
+/// The frames that the model's authors take, or that `choice` names: one span, or for a model without videos a picture
 /// each; and the milliseconds they took.
 pub(super) fn read(
     source: &Source,
-    wish: FrameChoice,
+    choice: FrameChoice,
     engine: &LlamaEngine,
     stop: Stop,
 ) -> Result<(Vec<VisualInput>, f64)> {
     let progress = Progress::new();
     progress.say(format!("reading {}", source.name()));
     let begin = Instant::now();
-    let read = source.read(&wish.over(engine.facts().video_sampling));
+    let read = source.read(&choice.over(engine.facts().video_sampling));
     // Ctrl-C ends ffmpeg too, which then has only half a story to tell.
     if stop.is_asked() {
         return Err(Error::interrupted());

@@ -1,4 +1,4 @@
-//! What a picture or a video may cost before it is refused. One place, so that every way in obeys it.
+//! Limits of a picture or a video. They stand in one place, so that every way in obeys them.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl Default for Limits {
 /// Bounds on one video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VideoLimits {
-    /// Of each frame; `max_bytes` counts for frames given as files of their own.
+    /// Limits of each frame; `max_bytes` counts for frames given as files of their own.
     pub frame: Limits,
     /// Frames taken from one video.
     pub max_frames: u32,

@@ -57,7 +57,7 @@ pub struct Video {
     pub frames: Vec<Frame>,
     /// Frames a second of `frames`, not of the file.
     pub fps: f64,
-    /// What a person should know: one line or none.
+    /// Remark for a person: one line or none.
     pub remark: Option<String>,
 }
 
@@ -125,7 +125,7 @@ impl Source {
         Ok(Self { name, form: Form::File { path: path.to_owned(), probe }, limits, programs })
     }
 
-    /// What the video was opened by.
+    /// The name that the video was opened by.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -153,7 +153,7 @@ impl Source {
                 (stills::read(paths, &wanted, rate, &self.limits)?, rate, None)
             }
         };
-        // Whoever pairs frames needs a whole number of pairs.
+        // A model that pairs frames needs a whole number of pairs.
         while let Some(last) = frames.last().filter(|_| !frames.len().is_multiple_of(sampling.multiple())) {
             let again = Frame { pixels: last.pixels.clone(), seconds: last.seconds };
             frames.push(again);

@@ -1,4 +1,4 @@
-//! What an answer must look like: a grammar or a JSON schema, asked which tokens it allows next.
+//! The form of an answer: a grammar or a JSON schema, asked which tokens it allows next.
 
 use std::thread;
 
@@ -13,7 +13,7 @@ use crate::error::{Error, Field, Kind, Result};
 /// Bytes of stack for the check of a grammar, which recurses with its rules: the library takes 100,000 of them.
 const STACK: usize = 64 << 20;
 
-/// What an answer must look like.
+/// The form of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grammar {
     /// llama.cpp's GBNF, with a rule named `root`.
@@ -26,8 +26,8 @@ pub enum Grammar {
     Calls(String),
 }
 
-/// What schemas and regular expressions are understood with: the vocabulary of a model as a tree, made once and again
-/// for another model.
+/// Reader of schemas and regular expressions: holds the vocabulary of a model as a tree, made once and again for
+/// another model.
 #[derive(Default)]
 pub struct Schemas(Option<(TextModel, ParserFactory)>);
 

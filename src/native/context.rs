@@ -14,7 +14,7 @@ use crate::error::{Error, Field, Kind, Result};
 /// Sequences that llama.cpp's tables hold (`LLAMA_MAX_SEQ`, which its public header does not show).
 pub const MAX_SEQUENCES: u32 = 256;
 
-/// What a context is made of.
+/// Settings of a context.
 #[derive(Debug, Clone)]
 pub struct ContextOptions {
     /// Cells of the first segment.

@@ -28,7 +28,7 @@ pub struct Weights {
     /// As they are stored, instead of in the layout of the CPU's fastest kernels.
     pub no_repack: bool,
     pub mode: LoadMode,
-    /// Of the process: the pair that is loaded last decides.
+    /// Holds for the process: the pair that is loaded last decides.
     pub kernels: super::Kernels,
 }
 
@@ -62,7 +62,7 @@ pub struct TextModel {
 #[derive(Debug)]
 pub struct TextOutline(pub(super) TextModel);
 
-/// What a load reports to, and whether that asked it to stop.
+/// Callback that a load reports to, and whether it asked the load to stop.
 struct Progress<F> {
     report: F,
     stopped: bool,
@@ -93,7 +93,7 @@ impl TextModel {
         if let Some(layers) = options.gpu_layers {
             params.n_gpu_layers = i32::try_from(layers).unwrap_or(i32::MAX);
         }
-        // What the parameters point to lives until the model is loaded.
+        // The parameters point to values that live until the model is loaded.
         let _placed = options.placement.put(&mut params)?;
         params.use_extra_bufts = !weights.no_repack;
         params.load_mode = match weights.mode {
@@ -265,7 +265,7 @@ impl TextModel {
     }
 }
 
-/// What a model's file says about conversations.
+/// Facts in a model's file about conversations.
 #[derive(Debug, Clone)]
 pub struct ChatSetup {
     /// Jinja.
@@ -309,7 +309,7 @@ impl TextOutline {
         let mut params = unsafe { sys::llama_model_default_params() };
         params.n_gpu_layers = 0;
         params.no_alloc = true;
-        // What is not allocated cannot be mapped.
+        // Weights without memory cannot be mapped.
         params.load_mode = sys::LLAMA_LOAD_MODE_NONE;
         load(path, params, |_| true).map(Self)
     }

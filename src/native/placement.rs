@@ -30,7 +30,7 @@ pub enum Split {
     Row,
 }
 
-/// What llama.cpp's parameters point to; it must outlive the load.
+/// Values that llama.cpp's parameters point to; they must outlive the load.
 pub(super) struct Placed {
     devices: Vec<sys::ggml_backend_dev_t>,
     shares: Vec<f32>,

@@ -21,7 +21,7 @@ pub struct Sampling {
     pub seed: u32,
 }
 
-/// What changes the logits before a token is drawn.
+/// Changes to the logits before a token is drawn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Penalties {
     /// Tokens they look back on.

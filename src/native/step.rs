@@ -27,7 +27,7 @@ pub struct MergeStep {
     pub sizes: Vec<f32>,
 }
 
-/// What becomes of the tokens that go. The numbers are those of `illava-strategy.h`.
+/// The rule for the tokens that go. The numbers are those of `illava-strategy.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strategy {
     #[default]

@@ -1,8 +1,8 @@
-//! What a projector file holds, as the library tells it.
+//! Facts of a projector file, as the library tells them.
 
 use llama_cpp_sys_2 as sys;
 
-/// What a projector file holds.
+/// Facts of a projector file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VisionInfo {
     /// As in the file: "mlp", "qwen2vl_merger".
@@ -26,10 +26,10 @@ pub struct VisionInfo {
     pub can_merge: bool,
     pub mrope: bool,
     pub weight_bytes: u64,
-    /// Of these, in the layout of the CPU's fastest kernels.
+    /// Bytes among these in the layout of the CPU's fastest kernels.
     pub repacked_bytes: u64,
     pub backend: String,
-    /// Of a fixed-size encoder: it takes smaller squares of whole patches, too.
+    /// Whether a fixed-size encoder takes smaller squares of whole patches, too.
     pub takes_smaller: bool,
     /// llama.cpp cuts and marks its pictures, and nothing merges in it.
     pub by_library: bool,

@@ -1,4 +1,4 @@
-//! What a pair of files is: the facts that plans, reports and `inspect` are made of.
+//! Facts of a pair of files, of which plans, reports and `inspect` are made.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::prompt::Family;
 use crate::report;
 use crate::schedule::{Choice, MergeFlag, Preset, Recommended, Schedule, Shape, Strategy, select};
 
-/// What the two headers say, before any weight is loaded.
+/// Facts in the two headers, before any weight is loaded.
 #[derive(Debug)]
 pub struct Pair {
     pub arch: String,

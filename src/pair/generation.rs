@@ -62,7 +62,7 @@ impl Generation {
 }
 
 impl Told {
-    /// What `file`, the text model, says.
+    /// Reads `file`, the text model.
     pub(super) fn read(file: &Gguf) -> Self {
         let keys = [
             "general.basename",

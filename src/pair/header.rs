@@ -7,7 +7,7 @@ use crate::native::Gguf;
 /// Layers that llama.cpp's tables hold.
 const MAX_LAYERS: u32 = 512;
 
-/// What is wrong with a text model's header, if anything; `length` is that of an attention head.
+/// Finds a fault in a text model's header; `length` is that of an attention head.
 pub(super) fn text_fault(file: &Gguf, arch: &str, n_layer: u32, length: u64) -> Option<String> {
     if !(1..=MAX_LAYERS).contains(&n_layer) {
         return Some(format!("{arch}.block_count is {n_layer}, not 1 to {MAX_LAYERS}"));
@@ -25,7 +25,7 @@ pub(super) fn text_fault(file: &Gguf, arch: &str, n_layer: u32, length: u64) -> 
     })
 }
 
-/// What is wrong with a projector's header, if anything.
+/// Finds a fault in a projector's header.
 pub(super) fn projector_fault(file: &Gguf) -> Option<String> {
     let key = "clip.vision.attention.layer_norm_epsilon";
     epsilon_fault(key, file.f32(key)?)

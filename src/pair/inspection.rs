@@ -1,4 +1,4 @@
-//! What a pair is and what merging would do to it, without answering anything.
+//! Facts of a pair and the effect of merging on it, without answering anything.
 
 use std::path::Path;
 
@@ -39,7 +39,7 @@ pub struct TextFacts {
     pub n_embd: u32,
     pub context_trained: u32,
     pub types: Vec<TypeShare>,
-    /// Of the weights, those that the CPU makes a copy of for its fastest kernels (without `--no-repack`).
+    /// Bytes of the weights that the CPU copies for its fastest kernels unless repacking is off.
     pub repacked_bytes: u64,
     pub has_chat_template: bool,
     /// Why the chat template cannot run, if it cannot.
@@ -64,7 +64,7 @@ pub struct ProjectorFacts {
     pub dynamic_size: bool,
     pub can_merge: bool,
     pub bytes: u64,
-    /// Of these, with `--mmproj-repack` in the layout of the CPU's fastest kernels.
+    /// Bytes among these in the layout of the CPU's fastest kernels, if the projector is repacked.
     pub repacked_bytes: u64,
     pub types: Vec<TypeShare>,
     /// How pictures are cut before the encoder.
@@ -108,13 +108,13 @@ pub struct PictureFacts {
     arrangement: Arrangement,
 }
 
-/// What a preset does to this pair.
+/// Effect of a preset on this pair.
 #[derive(Debug, Serialize)]
 pub struct PresetFacts {
     pub name: &'static str,
     /// The name, with the strategy where it is not the preset's own.
     pub label: String,
-    /// What becomes of the tokens that go.
+    /// The rule for the tokens that go.
     pub strategy: &'static str,
     pub vit_layers: Vec<u32>,
     pub llm_layers: Vec<u32>,
@@ -143,15 +143,15 @@ pub struct MergedFacts {
 /// Sizes that pictures commonly have; a fixed-size encoder shows the first only.
 const SIZES: [(u32, u32); 5] = [(336, 336), (640, 480), (1024, 768), (1280, 720), (1920, 1080)];
 
-/// What is to be known of a pair.
+/// Settings of an inspection.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct InspectOptions<'a> {
     pub type_k: KvType,
     pub type_v: KvType,
     pub image_max_tokens: Option<u32>,
     /// Whether the image encoder is loaded repacked.
     pub repack: bool,
-    /// Of pictures, in pixels; without any, common ones.
+    /// Sizes of pictures in pixels; without any, common ones.
     pub sizes: &'a [(u32, u32)],
     pub grid: Grid,
     /// `None`: each preset with its own.
@@ -161,8 +161,8 @@ pub struct Asked<'a> {
 impl Inspection {
     /// # Errors
     /// Files that are missing, damaged or of the other kind; a KV type the heads cannot take.
-    pub fn new(text: &Path, projector: Option<&Path>, asked: &Asked<'_>) -> Result<Self> {
-        let Asked { type_k, type_v, image_max_tokens, repack, sizes, grid, strategy } = *asked;
+    pub fn new(text: &Path, projector: Option<&Path>, asked: &InspectOptions<'_>) -> Result<Self> {
+        let InspectOptions { type_k, type_v, image_max_tokens, repack, sizes, grid, strategy } = *asked;
         let pair = Pair::open(text, projector)?;
         let bytes_per_token = pair.kv.bytes(0, pair.n_layer, type_k, type_v)?;
         let options = VisionOptions {

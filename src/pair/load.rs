@@ -50,7 +50,7 @@ impl LoadSettings {
     }
 }
 
-/// What is being loaded, for a progress display; shares go from 0 to 1.
+/// The part that is being loaded, for a progress display; shares go from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Loading {
     Projector,

@@ -1,5 +1,5 @@
-//! What a pair of files is: its facts, read from both headers and checked before the library sees weights; and the one
-//! way to load it.
+//! A pair of files: its facts, read from both headers and checked before the library sees weights; and the one way to
+//! load it.
 
 mod facts;
 mod generation;
@@ -13,7 +13,7 @@ mod text_side;
 #[cfg(test)]
 pub(crate) use facts::tests::facts;
 pub use facts::{Facts, Pair, TypeShare, usual_choice};
-pub use inspection::{Asked, Inspection, MergedFacts, PictureFacts, PresetFacts, ProjectorFacts};
+pub use inspection::{InspectOptions, Inspection, MergedFacts, PictureFacts, PresetFacts, ProjectorFacts};
 pub use kv_shape::KvShape;
 pub use load::{LoadSettings, Loaded, Loading, load};
 pub use quantize::quantize;

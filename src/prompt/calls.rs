@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::tools::CallForm;
 
-/// What an answer's text turns out to be.
+/// Piece of an answer: text, or part of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CallNews {
+pub enum CallUpdate {
     Text(String),
     /// Call number `index` of the answer begins.
     Begin {
@@ -86,40 +86,40 @@ impl CallParser {
     }
 
     /// More of the answer.
-    pub fn push(&mut self, text: &str) -> Vec<CallNews> {
+    pub fn push(&mut self, text: &str) -> Vec<CallUpdate> {
         self.held.push_str(text);
-        let mut news = Vec::new();
-        while self.step(&mut news, false) {}
-        news
+        let mut updates = Vec::new();
+        while self.step(&mut updates, false) {}
+        updates
     }
 
     /// The answer is over: what was held back is text, or the rest of a call that was cut.
-    pub fn finish(&mut self) -> Vec<CallNews> {
-        let mut news = Vec::new();
-        while self.step(&mut news, true) {}
+    pub fn finish(&mut self) -> Vec<CallUpdate> {
+        let mut updates = Vec::new();
+        while self.step(&mut updates, true) {}
         let rest = std::mem::take(&mut self.held);
         match self.state {
-            State::Text => self.say(rest, &mut news),
+            State::Text => self.say(rest, &mut updates),
             // A head that came to nothing was text.
-            State::Head if self.calls == 0 => self.say(format!("{}{rest}", self.mark), &mut news),
-            State::Head if !matches!(rest.trim(), "" | "]" | ",") => self.say(rest, &mut news),
+            State::Head if self.calls == 0 => self.say(format!("{}{rest}", self.mark), &mut updates),
+            State::Head if !matches!(rest.trim(), "" | "]" | ",") => self.say(rest, &mut updates),
             State::Head | State::Arguments(_) | State::Tail => {}
         }
         self.state = State::Text;
-        news
+        updates
     }
 
     /// One step on; false if more text is needed.
-    fn step(&mut self, news: &mut Vec<CallNews>, over: bool) -> bool {
+    fn step(&mut self, updates: &mut Vec<CallUpdate>, over: bool) -> bool {
         match self.state {
-            State::Text => self.text(news),
-            State::Head => self.head(news, over),
-            State::Arguments(scan) => self.arguments(scan, news),
+            State::Text => self.text(updates),
+            State::Head => self.head(updates, over),
+            State::Arguments(scan) => self.arguments(scan, updates),
             State::Tail => self.tail(),
         }
     }
 
-    fn text(&mut self, news: &mut Vec<CallNews>) -> bool {
+    fn text(&mut self, updates: &mut Vec<CallUpdate>) -> bool {
         if self.held.is_empty() {
             return false;
         }
@@ -138,7 +138,7 @@ impl CallParser {
             self.mark = self.form.opening().unwrap_or_default();
             let before = std::mem::replace(&mut self.held, rest);
             // White space before a call belongs to neither.
-            self.say(before[..at].trim_end().to_owned(), news);
+            self.say(before[..at].trim_end().to_owned(), updates);
             self.state = State::Head;
             return true;
         }
@@ -153,36 +153,36 @@ impl CallParser {
         }
         let end = self.held[..self.held.len() - kept].trim_end().len();
         let told: String = self.held.drain(..end).collect();
-        self.say(told, news);
+        self.say(told, updates);
         false
     }
 
-    fn say(&mut self, text: String, news: &mut Vec<CallNews>) {
+    fn say(&mut self, text: String, updates: &mut Vec<CallUpdate>) {
         if !text.is_empty() {
             self.said = true;
-            news.push(CallNews::Text(text));
+            updates.push(CallUpdate::Text(text));
         }
     }
 
-    fn head(&mut self, news: &mut Vec<CallNews>, over: bool) -> bool {
+    fn head(&mut self, updates: &mut Vec<CallUpdate>, over: bool) -> bool {
         let start = self.held.find('{');
         let skipped = |text: &str| text.chars().all(|c| c.is_whitespace() || matches!(c, '[' | ',' | ';'));
         let before = &self.held[..start.unwrap_or(self.held.len())];
         if !skipped(before) {
-            return self.end_of_calls(news);
+            return self.end_of_calls(updates);
         }
         let Some(start) = start else { return false };
         let object = &self.held[start..];
         match head(object, self.form.arguments()) {
             Head::Streams { name, at } => {
-                self.begin(name, news);
+                self.begin(name, updates);
                 self.held.drain(..start + at);
                 self.state = State::Arguments(Scan::default());
                 true
             }
             Head::Whole { name, arguments, end } => {
-                let index = self.begin(name, news);
-                news.push(CallNews::Arguments { index, text: arguments });
+                let index = self.begin(name, updates);
+                updates.push(CallUpdate::Arguments { index, text: arguments });
                 self.held.drain(..start + end);
                 // As if its last brace were still to come.
                 self.held.insert(0, '}');
@@ -190,28 +190,28 @@ impl CallParser {
                 true
             }
             Head::More if object.len() <= LONGEST_HEAD && !over => false,
-            Head::More | Head::None => self.end_of_calls(news),
+            Head::More | Head::None => self.end_of_calls(updates),
         }
     }
 
-    /// What looked like a call is text, and so is the rest.
-    fn end_of_calls(&mut self, news: &mut Vec<CallNews>) -> bool {
+    /// A failed call is text, and so is the rest.
+    fn end_of_calls(&mut self, updates: &mut Vec<CallUpdate>) -> bool {
         let rest = std::mem::take(&mut self.held);
         let closing = rest.trim_start().trim_start_matches([']', ',']);
         let text = if self.calls > 0 { closing.to_owned() } else { format!("{}{rest}", self.mark) };
         self.state = State::Text;
-        self.say(text, news);
+        self.say(text, updates);
         false
     }
 
-    fn begin(&mut self, name: String, news: &mut Vec<CallNews>) -> u32 {
+    fn begin(&mut self, name: String, updates: &mut Vec<CallUpdate>) -> u32 {
         let index = self.calls;
         self.calls += 1;
-        news.push(CallNews::Begin { index, id: (self.ids)(), name });
+        updates.push(CallUpdate::Begin { index, id: (self.ids)(), name });
         index
     }
 
-    fn arguments(&mut self, mut scan: Scan, news: &mut Vec<CallNews>) -> bool {
+    fn arguments(&mut self, mut scan: Scan, updates: &mut Vec<CallUpdate>) -> bool {
         if self.held.is_empty() {
             return false;
         }
@@ -223,7 +223,7 @@ impl CallParser {
             }
             None => std::mem::take(&mut self.held),
         };
-        news.push(CallNews::Arguments { index: self.calls - 1, text });
+        updates.push(CallUpdate::Arguments { index: self.calls - 1, text });
         self.state = if end.is_some() { State::Tail } else { State::Arguments(scan) };
         end.is_some()
     }
@@ -321,17 +321,17 @@ mod tests {
         let mut parser = CallParser::new(form);
         let letters: Vec<char> = answer.chars().collect();
         let pieces = letters.chunks(size).flat_map(|piece| parser.push(&piece.iter().collect::<String>()));
-        let mut news: Vec<CallNews> = pieces.collect();
-        news.extend(parser.finish());
+        let mut updates: Vec<CallUpdate> = pieces.collect();
+        updates.extend(parser.finish());
         let (mut text, mut calls) = (String::new(), Vec::<(String, String)>::new());
-        for one in news {
+        for one in updates {
             match one {
-                CallNews::Text(more) => text.push_str(&more),
-                CallNews::Begin { index, name, id } => {
+                CallUpdate::Text(more) => text.push_str(&more),
+                CallUpdate::Begin { index, name, id } => {
                     assert_eq!((index as usize, id.len()), (calls.len(), 9));
                     calls.push((name, String::new()));
                 }
-                CallNews::Arguments { index, text } => calls[index as usize].1.push_str(&text),
+                CallUpdate::Arguments { index, text } => calls[index as usize].1.push_str(&text),
             }
         }
         (text, calls)

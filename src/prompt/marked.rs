@@ -1,4 +1,4 @@
-//! What a template gets in place of words and pictures, so that none of them is taken for the template's own.
+//! Marks that a template gets in place of words and pictures: none of them is taken for the template's own text.
 
 use minijinja::value::Serde;
 use minijinja::{Value, context};

@@ -16,8 +16,8 @@ pub(super) fn image(number: usize) -> String {
 /// Where the last message ends, for an answer that continues it.
 pub(super) const END: &str = "\u{F8E0}e\u{F8E1}";
 
-/// Cuts rendered text at the marks; `texts[n]` is what mark n stands for. What only looks like a
-/// mark stays template text.
+/// Cuts rendered text at the marks; mark n stands for `texts[n]`. Text that only looks like a mark
+/// stays template text.
 pub(super) fn cut(rendered: &str, texts: &[String]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut plain = String::new();

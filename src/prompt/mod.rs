@@ -17,7 +17,7 @@ mod tokens;
 mod tools;
 
 pub use builtin::Detected;
-pub use calls::{CallNews, CallParser};
+pub use calls::{CallParser, CallUpdate};
 pub use template::{Conversation, Template};
 pub use tokens::{Chunk, Tokenizer, tokenize};
 pub use tools::{CallForm, Called, Tool, ToolChoice, Tools};
@@ -30,7 +30,7 @@ pub enum Role {
     System,
     User,
     Assistant,
-    /// What a tool gave back.
+    /// Result of a tool.
     Tool,
 }
 
@@ -52,9 +52,9 @@ pub enum Part {
     Text(String),
     /// A picture, by its number in the request.
     Image(usize),
-    /// Of an assistant's message: a tool that it called.
+    /// Call of a tool in an assistant's message.
     Call(Called),
-    /// Of a tool's message: the id of the call that it answers.
+    /// Id of the call that a tool's message answers.
     CallId(String),
 }
 

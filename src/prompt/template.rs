@@ -27,7 +27,7 @@ pub struct Template {
     eos: String,
 }
 
-/// What a template is given.
+/// Variables of a template.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Conversation<'a> {
     pub messages: &'a [Message],

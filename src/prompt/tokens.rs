@@ -3,7 +3,7 @@
 use super::Piece;
 use crate::error::{Error, Field, Kind, Result};
 
-/// What this module needs of a vocabulary.
+/// A vocabulary as this module needs it.
 pub trait Tokenizer {
     /// Token ids of `text`; with `special`, the texts of special tokens become those tokens.
     fn tokenize(&self, text: &str, special: bool) -> Vec<i32>;

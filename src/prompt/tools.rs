@@ -67,7 +67,7 @@ impl CallForm {
         }
     }
 
-    /// What a call begins with; none for a form whose calls are the whole answer.
+    /// Text that a call begins with; none for a form whose calls are the whole answer.
     #[must_use]
     pub fn opening(self) -> Option<&'static str> {
         match self {
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(text(&turns[3]).matches("seen").count(), 2);
     }
 
-    /// What published templates do with tools, in the fewest words: Qwen's, Llama 3.1's, Mistral's.
+    /// Tools in published templates, in the fewest words: Qwen's, Llama 3.1's, Mistral's.
     const QWEN: &str = "{%- if tools %}{{ '<|im_start|>system\n' + (messages[0].content if messages[0].role == 'system' else 'You help.') }}\n<tools>{%- for tool in tools %}{{ '\n' + (tool | tojson) }}{%- endfor %}{{ '\n</tools><|im_end|>\n' }}{%- endif %}{%- for m in messages %}{%- if m.role == 'user' %}{{ '<|im_start|>user\n' + m.content + '<|im_end|>\n' }}{%- elif m.role == 'assistant' %}{{ '<|im_start|>assistant' }}{%- if m.content %}{{ '\n' + m.content }}{%- endif %}{%- for call in m.tool_calls %}{%- if call.function is defined %}{%- set call = call.function %}{%- endif %}{{ '\n<tool_call>\n{\"name\": \"' + call.name + '\", \"arguments\": ' + (call.arguments | tojson) + '}\n</tool_call>' }}{%- endfor %}{{ '<|im_end|>\n' }}{%- elif m.role == 'tool' %}{{ '<|im_start|>user\n<tool_response>\n' + m.content + '\n</tool_response><|im_end|>\n' }}{%- endif %}{%- endfor %}{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{%- endif %}";
     const LLAMA: &str = "{%- if tools is not none %}{{ 'Environment: ipython' }}{%- for t in tools %}{{ '\n' + (t | tojson(indent=4)) }}{%- endfor %}{%- endif %}{%- for m in messages %}{%- if 'tool_calls' in m %}{%- if not m.tool_calls | length == 1 %}{{ raise_exception('one call at once') }}{%- endif %}{%- set call = m.tool_calls[0].function %}{{ '<a>{\"name\": \"' + call.name + '\", \"parameters\": ' + (call.arguments | tojson) + '}<|eot_id|>' }}{%- elif m.role == 'tool' %}{{ '<ipython>' }}{%- if m.content is mapping or m.content is iterable %}{{ m.content | tojson }}{%- else %}{{ m.content }}{%- endif %}{{ '<|eot_id|>' }}{%- else %}{{ '<' + m.role + '>' + m.content + '<|eot_id|>' }}{%- endif %}{%- endfor %}";
     const MISTRAL: &str = "{%- for m in messages %}{%- if m.role == 'user' %}{%- if tools is not none and m == messages[-1] %}{{ '[AVAILABLE_TOOLS] ' + (tools | tojson) + '[/AVAILABLE_TOOLS]' }}{%- endif %}{{ '[INST] ' + m.content + '[/INST]' }}{%- elif m.tool_calls is defined and m.tool_calls is not none %}{{ '[TOOL_CALLS] [' }}{%- for call in m.tool_calls %}{%- set out = call.function | tojson %}{{ out[:-1] }}{%- if call.id | length != 9 %}{{ raise_exception('ids have nine letters') }}{%- endif %}{{ ', \"id\": \"' + call.id + '\"}' }}{%- endfor %}{{ ']</s>' }}{%- elif m.role == 'tool' %}{{ '[TOOL_RESULTS] {\"content\": ' + m.content|string + ', \"call_id\": \"' + m.tool_call_id + '\"}[/TOOL_RESULTS]' }}{%- endif %}{%- endfor %}";

@@ -23,7 +23,7 @@ pub(super) struct Policy {
     pub unsupported: &'static [(&'static str, &'static str)],
 }
 
-/// Of Ollama's `options`: how the model is loaded, which it is already, and samplers that there are not.
+/// Ollama's `options`: how the model is loaded, which it is already, and samplers that there are not.
 const OPTIONS: Policy = Policy {
     neutral: &[
         "num_ctx",

@@ -4,7 +4,7 @@
 
 use super::fields::Policy;
 
-/// Of a body or a line.
+/// Fields of a body or a line.
 pub(super) const BODY: Policy = Policy {
     neutral: &[
         // Batch lines and tracing.
@@ -70,7 +70,7 @@ pub(super) const BODY: Policy = Policy {
         ("reasoning_effort", "\"none\""),
         ("verbosity", "\"medium\""),
         ("web_search_options", "null"),
-        // Of its responses: what its servers keep.
+        // OpenAI's responses: what its servers keep.
         ("previous_response_id", "null"),
         ("conversation", "null"),
         ("background", "false"),
@@ -154,26 +154,26 @@ pub(super) const BODY: Policy = Policy {
     ],
 };
 
-/// Of a message. Clients send answers back as they got them.
+/// Fields of a message. Clients send answers back as they got them.
 pub(super) const MESSAGE: Policy = Policy {
     neutral: &["name", "refusal", "annotations", "reasoning", "reasoning_content", "id", "cache_control"],
     unsupported: &[("audio", "null"), ("function_call", "null"), ("tool_call_id", "\"\"")],
 };
 
-/// Of a part of a message and of what it refers to.
+/// Fields of a part of a message and of its reference.
 pub(super) const PART: Policy = Policy {
     neutral: &["detail", "cache_control", "uuid", "id", "format", "annotations", "mime_type"],
     unsupported: &[],
 };
 
-/// Of a tool and its function.
+/// Fields of a tool and its function.
 pub(super) const TOOL: Policy =
     Policy { neutral: &["strict", "cache_control", "id", "defer_loading"], unsupported: &[] };
 
 pub(super) const STREAM_OPTIONS: Policy =
     Policy { neutral: &["include_obfuscation", "continuous_usage_stats"], unsupported: &[] };
 
-/// Of `response_format`, its `json_schema` and `structured_outputs`.
+/// Fields of `response_format`, its `json_schema` and `structured_outputs`.
 pub(super) const FORMAT: Policy = Policy {
     neutral: &[
         "name",

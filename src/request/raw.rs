@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// Prompts in one body.
 const MOST_PROMPTS: usize = 8;
-/// What stands for a picture in a prompt's text, as in llama.cpp.
+/// Mark of a picture in a prompt's text, as in llama.cpp.
 pub const MEDIA: &str = "<__media__>";
 
 /// A stretch of a prompt.

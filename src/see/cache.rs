@@ -132,7 +132,7 @@ pub struct PictureCacheView {
     pub limit: u64,
     pub hits: u64,
     pub misses: u64,
-    /// Of the hits, those read from disk.
+    /// Hits that were read from disk.
     pub disk_hits: u64,
 }
 

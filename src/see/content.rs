@@ -1,4 +1,4 @@
-//! What the cells of an encoder input show: edges, one colour again, or neither.
+//! Content of the cells of an encoder input: edges, one colour again, or neither.
 
 use crate::media::Pixels;
 use crate::schedule::Content;

@@ -152,7 +152,7 @@ impl TowerEncoder {
         }
     }
 
-    /// What each input shows. Of a picture that the library cuts the whole is looked at, at the size of its inputs.
+    /// Returns the content of each input. If the library cuts a picture, the whole is looked at, at the size of its inputs.
     fn contents(&self, visual: &Visual<'_>, inputs: &Inputs, tiles: &[Tile]) -> Result<Vec<Content>> {
         let side = self.tower.info().patch_size * self.shape.group.isqrt().max(1);
         match (inputs, visual) {

@@ -1,4 +1,4 @@
-//! What stands in a prompt as one visual span: a picture or a video after the encoder, the projector
+//! One visual span of a prompt: a picture or a video after the encoder, the projector
 //! and the assembly.
 
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,7 @@ pub struct EncodedImage {
     pub positions: Positions,
     /// Whether the decoder's attention counts the sizes.
     pub counts_sizes: bool,
-    /// What its tokens were taken away by, and will be in the decoder.
+    /// Strategy by which its tokens were removed, and will be in the decoder.
     pub strategy: Strategy,
     /// Positions the span takes up.
     pub extent: i32,

@@ -18,13 +18,13 @@ pub struct EncodeJob {
     /// Shown among other pictures, to a model that then shows it otherwise.
     pub several: bool,
     pub schedule: Schedule,
-    /// What it is kept under on disk, where it may be kept.
+    /// Key on disk, if it may be kept.
     pub key: Option<Key>,
     /// Becomes true when nobody waits for it any more.
     pub cancelled: Arc<AtomicBool>,
 }
 
-/// What became of it.
+/// Result of an [`EncodeJob`].
 #[derive(Debug)]
 pub struct Encoded {
     pub ticket: u64,

@@ -71,7 +71,7 @@ impl Layout {
             let mut all: u64 = left.iter().map(|&rows| u64::from(rows.saturating_sub(1))).sum();
             for (span, rows) in spans.iter_mut().zip(&mut left) {
                 let spare = u64::from(rows.saturating_sub(1));
-                // What is shared out so far never lags behind a whole row, so that nothing is over at the end.
+                // The share so far never lags behind a whole row, so that nothing is over at the end.
                 let taken = if all == 0 { 0 } else { (rest * spare).div_ceil(all).min(spare) };
                 (rest, all) = (rest.saturating_sub(taken), all - spare);
                 let taken = u32::try_from(taken).unwrap_or(u32::MAX);

@@ -46,7 +46,7 @@ impl Outline {
         // A strategy that acts once is held to the tokens of another schedule.
         let (schedule, sure) = match &schedule.budget {
             Some(budget) => (&**budget, false),
-            // What a picture shows is not known yet: here it counts whole.
+            // The picture's content is not known yet: here it counts whole.
             None => (schedule, schedule.auto.is_none()),
         };
         let side = self.shape.group.isqrt().max(1) * self.patch.max(1);
@@ -152,7 +152,7 @@ mod tests {
         Processor::of_parts(cutting, rule, 28, 14)
     }
 
-    /// What is cut from the pixels has the sizes that are foretold without them.
+    /// Inputs cut from the pixels have the sizes that are foretold without them.
     #[test]
     fn sizes_are_those_of_the_cuts() {
         let pinpoints = vec![(28, 56), (56, 28), (56, 56), (84, 28)];

@@ -1,5 +1,5 @@
-//! What a model's own processor does with a picture or a video before the encoder, and how the
-//! encoder's tokens are put together after it: read from the projector file.
+//! A model's own processor: how a picture or a video is cut before the encoder, and how the
+//! encoder's tokens are put together after it. It is read from the projector file.
 
 use std::path::Path;
 
@@ -205,7 +205,7 @@ impl Processor {
         self.video_rule.as_ref().map(|video_rule| video_rule.sampling)
     }
 
-    /// What `inspect` says of videos.
+    /// Words of `inspect` on videos.
     pub(crate) fn describe_videos(&self) -> Option<String> {
         self.video_rule.as_ref().map(VideoRule::describe)
     }
@@ -215,7 +215,7 @@ impl Processor {
         self.video_sampling().map(|sampling| sampling.frames_of(8.0))
     }
 
-    /// What `inspect` calls the way pictures are cut.
+    /// Name in `inspect` of the way pictures are cut.
     pub(crate) fn describe(&self) -> String {
         match &self.cutting {
             Cutting::Library => "as llama.cpp does".to_owned(),
@@ -370,7 +370,7 @@ fn named(file: &Gguf, key: &str, older: &str) -> Option<String> {
     file.string(key).or_else(|| file.string(older))
 }
 
-/// What other converters leave unsaid; a schedule that was evaluated with the pair was so with the pair as it is.
+/// Remarks on settings that other converters leave out; a recommended schedule was evaluated with the pair as it is.
 fn unsaid(file: &Gguf, name: &str, library_cuts: bool) -> Option<String> {
     if file.string("illava.vision.family").is_some() || file.string("illava.merge.evaluated").is_some() {
         return None;

@@ -19,7 +19,7 @@ const ENDING: &str = "illava";
 /// A folder of encoded pictures, bounded by its bytes.
 pub struct Store {
     folder: PathBuf,
-    /// What encodes: other weights or other settings give other embeddings.
+    /// Identity of the encoder: other weights or other settings give other embeddings.
     encoder: Key,
     limit: u64,
     /// Bytes there, as far as this process knows.
@@ -53,7 +53,7 @@ impl Store {
             tracing::warn!("{}: damaged; removed, and the picture is encoded again", path.display());
             self.remove(&path, bytes.len() as u64);
         } else if let Ok(file) = fs::File::options().append(true).open(&path) {
-            // What is used last goes last.
+            // The file used last goes last.
             let _ = file.set_modified(std::time::SystemTime::now());
         }
         image

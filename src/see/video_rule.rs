@@ -97,7 +97,7 @@ impl VideoRule {
         Ok(Self { sampling, treatment: Treatment::Frames { stride } })
     }
 
-    /// What a pooling family's file asks for that is not known here, as one clause.
+    /// Names in one clause a setting of a pooling family's file that is not known here.
     pub(super) fn unknown(file: &Gguf) -> Option<String> {
         unknown(file)
     }

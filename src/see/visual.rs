@@ -32,7 +32,7 @@ pub enum VisualInput {
 }
 
 impl VisualInput {
-    /// What the encoder is given; `several` says whether the conversation shows more than one picture.
+    /// Returns the encoder's input; `several` says whether the conversation shows more than one picture.
     #[must_use]
     pub fn visual(&self, several: bool) -> Visual<'_> {
         match self {

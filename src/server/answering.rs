@@ -45,11 +45,11 @@ pub async fn answer(
         drop(place);
         return Ok(Json(whole).into_response());
     }
-    // News that come soon decide the status. A client that has to wait longer gets the head, and comments while it
+    // Update that come soon decide the status. A client that has to wait longer gets the head, and comments while it
     // waits, or a proxy takes the connection for dead; an error is then told inside the stream.
     let first = match timeout(stream::HEAD, choices.next()).await {
         Ok(None) => return Err(ApiError::stopping()),
-        Ok(Some((index, news))) => Some((index, news?)),
+        Ok(Some((index, update))) => Some((index, update?)),
         Err(_) => None,
     };
     Ok(stream::respond(app, gather, choices, first, place, dialect.wire))

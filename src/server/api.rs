@@ -1,4 +1,4 @@
-//! Dialects of the API. Each translates a body into the one [`Request`], and writes the one stream of [`News`] in its
+//! Dialects of the API. Each translates a body into the one [`Request`], and writes the one stream of [`Update`] in its
 //! own words. None of them has bounds or a policy of its own: those are `request`'s.
 
 mod chat;
@@ -18,7 +18,7 @@ pub use shape::reshape;
 use super::error::ApiError;
 pub use crate::completion::{self as answer, Answer, Call, Heading};
 use crate::error::{Field, Result};
-use crate::prompt::CallNews;
+use crate::prompt::CallUpdate;
 use crate::request::{Defaults, Fields, Reference, Reply, Request, Tools};
 use crate::worker::protocol::{Delta, Started};
 
@@ -59,7 +59,7 @@ impl Opened {
 }
 
 /// What happens to one choice.
-pub enum News<'a> {
+pub enum Update<'a> {
     /// The prompt is known.
     Started(&'a Started),
     /// How much of the prompt is done: llama.cpp's `prompt_progress`, if asked for.
@@ -71,7 +71,7 @@ pub enum News<'a> {
         timings: Option<Value>,
     },
     /// More of a call of a tool.
-    Call(&'a CallNews),
+    Call(&'a CallUpdate),
     Done(&'a Answer),
 }
 
@@ -95,8 +95,8 @@ impl Frame {
 
 /// Writes the answers to one body.
 pub trait Writer: Send {
-    /// One choice's news, in a stream.
-    fn news(&mut self, index: u32, news: News<'_>, out: &mut Vec<Frame>);
+    /// An update of one choice, in a stream.
+    fn update(&mut self, index: u32, update: Update<'_>, out: &mut Vec<Frame>);
 
     /// All choices are done: what ends the stream.
     fn end(&mut self, answers: &[Answer], out: &mut Vec<Frame>);

@@ -21,13 +21,13 @@ pub enum ChoiceEvent {
     Done(Box<Done>),
 }
 
-type News = (u32, Result<ChoiceEvent, ApiError>);
+type Update = (u32, Result<ChoiceEvent, ApiError>);
 
 /// All choices of a body. Dropping them cancels what is not done.
 pub struct Choices {
-    events: mpsc::Receiver<News>,
+    events: mpsc::Receiver<Update>,
     app: Shared,
-    /// When the body came; `None` after the first news.
+    /// When the body came; `None` after the first update.
     since: Option<Instant>,
     _task: JoinSet<()>,
 }
@@ -56,19 +56,19 @@ impl Choices {
     }
 
     /// The next events of any choice; an error is the end of them all.
-    pub async fn next(&mut self) -> Option<News> {
-        let news = self.events.recv().await;
-        if let Some(since) = self.since.take_if(|_| matches!(news, Some((_, Ok(_))))) {
-            self.app.metrics.first_news(since.elapsed());
+    pub async fn next(&mut self) -> Option<Update> {
+        let update = self.events.recv().await;
+        if let Some(since) = self.since.take_if(|_| matches!(update, Some((_, Ok(_))))) {
+            self.app.metrics.first_update(since.elapsed());
         }
-        news
+        update
     }
 }
 
 #[derive(Clone)]
 struct All {
     app: Shared,
-    sender: mpsc::Sender<News>,
+    sender: mpsc::Sender<Update>,
     /// Whether an answer has its slot: from then on the body's other answers are under way as well.
     begun: Arc<AtomicBool>,
 }

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::api::{Answer, Call, Frame, News, Writer, answer};
+use super::api::{Answer, Call, Frame, Update, Writer, answer};
 use super::choices::{ChoiceEvent, Choices};
 use super::error::{ApiError, ApiResult};
 use super::state::App;
-use crate::prompt::{CallForm, CallNews, CallParser};
+use crate::prompt::{CallForm, CallParser, CallUpdate};
 use crate::report::milliseconds;
 use crate::request::Reply;
 use crate::worker::protocol::Delta;
@@ -48,18 +48,18 @@ impl Gather {
         match event {
             ChoiceEvent::Started(started) => {
                 choice.began = Some(Instant::now());
-                tell.news(index, News::Started(&started));
+                tell.update(index, Update::Started(&started));
                 let cached = started.cached_tokens;
                 choice.answer.started = Some(started);
                 if reply.progress {
-                    tell.news(index, News::Progress(choice.progress(cached)));
+                    tell.update(index, Update::Progress(choice.progress(cached)));
                 }
             }
             ChoiceEvent::Delta(delta) => {
                 if choice.first.is_none() {
                     choice.first = Some(Instant::now());
                     if let Some(started) = choice.answer.started.as_ref().filter(|_| reply.progress) {
-                        tell.news(index, News::Progress(choice.progress(started.prompt_tokens)));
+                        tell.update(index, Update::Progress(choice.progress(started.prompt_tokens)));
                     }
                 }
                 choice.answer.ids.extend(&delta.ids);
@@ -76,7 +76,7 @@ impl Gather {
                 }
                 app.metrics.done(&done, choice.answer.started.as_ref());
                 choice.answer.done = Some(done);
-                tell.news(index, News::Done(&choice.answer));
+                tell.update(index, Update::Done(&choice.answer));
                 *left -= 1;
                 if *left == 0 && reply.stream {
                     let answers = self.answers();
@@ -103,7 +103,7 @@ impl Gather {
                 return Ok(self.writer.whole(&answers));
             }
         }
-        // Choices end with news or an error, unless the runtime is being torn down.
+        // Choices end with an update or an error, unless the runtime is being torn down.
         Err(ApiError::stopping())
     }
 
@@ -118,34 +118,34 @@ impl Choice {
         &mut self,
         index: u32,
         delta: &Delta,
-        found: Option<Vec<CallNews>>,
+        found: Option<Vec<CallUpdate>>,
         timings: Option<Value>,
         tell: &mut Tell<'_>,
     ) {
         let Some(found) = found else {
             self.answer.text.push_str(&delta.text);
-            tell.news(index, News::Text { text: &delta.text, delta, timings });
+            tell.update(index, Update::Text { text: &delta.text, delta, timings });
             return;
         };
-        for news in found {
-            match &news {
-                CallNews::Text(text) => {
+        for update in found {
+            match &update {
+                CallUpdate::Text(text) => {
                     self.answer.text.push_str(text);
-                    tell.news(index, News::Text { text, delta, timings: timings.clone() });
+                    tell.update(index, Update::Text { text, delta, timings: timings.clone() });
                 }
-                CallNews::Begin { id, name, .. } => {
+                CallUpdate::Begin { id, name, .. } => {
                     self.answer.calls.push(Call {
                         id: id.clone(),
                         name: name.clone(),
                         arguments: String::new(),
                     });
-                    tell.news(index, News::Call(&news));
+                    tell.update(index, Update::Call(&update));
                 }
-                CallNews::Arguments { text, .. } => {
+                CallUpdate::Arguments { text, .. } => {
                     if let Some(call) = self.answer.calls.last_mut() {
                         call.arguments.push_str(text);
                     }
-                    tell.news(index, News::Call(&news));
+                    tell.update(index, Update::Call(&update));
                 }
             }
         }
@@ -181,16 +181,16 @@ fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// The writer of a stream, or of a whole answer, which has no news.
+/// The writer of a stream, or of a whole answer, which has no updates.
 struct Tell<'a> {
     writer: Option<&'a mut dyn Writer>,
     out: &'a mut Vec<Frame>,
 }
 
 impl Tell<'_> {
-    fn news(&mut self, index: u32, news: News<'_>) {
+    fn update(&mut self, index: u32, update: Update<'_>) {
         if let Some(writer) = &mut self.writer {
-            writer.news(index, news, self.out);
+            writer.update(index, update, self.out);
         }
     }
 }

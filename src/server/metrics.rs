@@ -42,7 +42,7 @@ pub struct Metrics {
     kept_tokens: IntCounter,
     cached_tokens: IntCounter,
     restarts: Gauge,
-    first_news: Histogram,
+    first_update: Histogram,
     first_token: Histogram,
     cache_bytes: Gauge,
     cache_hits: IntCounter,
@@ -169,7 +169,7 @@ impl Metrics {
                     )?,
                 )?,
                 restarts: own(r, Gauge::new("illava_worker_restarts", "Workers started after the first.")?)?,
-                first_news: own(
+                first_update: own(
                     r,
                     Histogram::with_opts(histogram(
                         "illava_first_news_seconds",
@@ -226,8 +226,8 @@ impl Metrics {
         }
     }
 
-    pub fn first_news(&self, after: Duration) {
-        self.first_news.observe(after.as_secs_f64());
+    pub fn first_update(&self, after: Duration) {
+        self.first_update.observe(after.as_secs_f64());
     }
 
     pub fn answered(&self, status: u16) {

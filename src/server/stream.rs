@@ -26,7 +26,7 @@ struct State {
     app: Shared,
     gather: Gather,
     choices: Choices,
-    /// Frames that are due before the next news; `None` is a comment.
+    /// Frames that are due before the next update; `None` is a comment.
     due: VecDeque<Option<Frame>>,
     over: bool,
     _place: Place,
@@ -43,7 +43,7 @@ pub fn respond(
 ) -> Response {
     let mut state = State { app, gather, choices, due: VecDeque::new(), over: false, _place: place };
     match first {
-        Some((index, news)) => state.take(index, Ok(news)),
+        Some((index, update)) => state.take(index, Ok(update)),
         // The body begins with the head.
         None => state.due.push_back(None),
     }
@@ -56,7 +56,7 @@ pub fn respond(
                 return None;
             }
             match state.choices.next().await {
-                Some((index, news)) => state.take(index, news),
+                Some((index, update)) => state.take(index, update),
                 // The choices ended without a word: only where the runtime is being torn down.
                 None => state.take(0, Err(ApiError::stopping())),
             }
@@ -90,9 +90,9 @@ fn event(frame: Option<Frame>) -> Event {
 }
 
 impl State {
-    fn take(&mut self, index: u32, news: Result<ChoiceEvent, ApiError>) {
+    fn take(&mut self, index: u32, update: Result<ChoiceEvent, ApiError>) {
         let mut out = Vec::new();
-        match news {
+        match update {
             Ok(event) => {
                 self.gather.take(&self.app, index, event, &mut out);
                 self.over = self.gather.is_over();

@@ -17,7 +17,7 @@ use crate::stop::Stop;
 /// Serves the other end of the socket that is this process's standard input.
 ///
 /// # Errors
-/// What keeps it from starting; the other end is told too.
+/// A fault that keeps it from starting; the other end is told too.
 pub fn run(options: &Options) -> Result<()> {
     let socket = socket()?;
     ignore_signals()?;
@@ -85,7 +85,7 @@ fn read(mut socket: UnixStream, inputs: &Sender<Input>, stop: Stop) {
         };
         let closed = matches!(input, Input::Closed);
         if closed {
-            // What is being computed is for nobody.
+            // Nobody waits for the answers any more.
             stop.ask();
         }
         if inputs.send(input).is_err() || closed {

@@ -1,4 +1,4 @@
-//! What is said to a worker ([`Command`]) and by it ([`Event`]), one message a frame.
+//! Messages to a worker ([`Command`]) and from it ([`Event`]), one a frame.
 //!
 //! Ids are the caller's: unique among the requests that are not over. Every `Generate` is
 //! answered by exactly one `Done` or `Failed`, after which its id is free; nothing is sent for
@@ -97,7 +97,7 @@ pub struct Prompt {
     pub tokens: u32,
 }
 
-/// What was loaded, for `/props` and `/v1/models`.
+/// Facts of the loaded pair, for `/props` and `/v1/models`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ready {
     pub model: report::Model,

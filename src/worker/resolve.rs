@@ -17,12 +17,12 @@ use crate::see::{Expected, Outline, Visual, VisualInput};
 /// times this need not be tokenised to be refused.
 const TOKEN_BYTES: usize = 1024;
 
-/// What a worker holds requests against.
+/// Facts of a worker that requests are held against.
 pub(super) struct Resolver {
     pub text: TextSide,
     /// The rules for the tokens of pictures; `None` without an image encoder.
     pub outline: Option<Outline>,
-    /// What was asked of the worker when it was started.
+    /// The choice given to the worker when it was started.
     pub choice: Choice,
     pub default: Schedule,
     pub merge_layers: Vec<u32>,
@@ -31,7 +31,7 @@ pub(super) struct Resolver {
 
 impl Resolver {
     /// # Errors
-    /// What the requester can mend; with the tokens of the prompt and of a slot where it is too long.
+    /// Faults that the sender can mend; with the tokens of the prompt and of a slot if it is too long.
     pub(super) fn job(&self, request: Request) -> Result<Job> {
         let arrived = Instant::now();
         let facts = &self.text.facts;
@@ -69,7 +69,7 @@ impl Resolver {
         })
     }
 
-    /// What was asked for, or is usual: with a video as in [`usual_choice`].
+    /// The choice asked for, or the usual one: with a video that of [`usual_choice`].
     fn schedule(&self, asked: Option<&Choice>, video: bool) -> Result<Schedule> {
         let facts = &self.text.facts;
         let select = |choice: &Choice| facts.schedule(choice);

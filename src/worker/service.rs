@@ -17,7 +17,7 @@ use crate::report;
 use crate::schedule::{Choice, MergeFlag, Preset};
 use crate::see::{EncodeJob, Encoded, EncoderThread, Store, TowerEncoder, VisualInput};
 
-/// What a service is made of.
+/// Settings of a service.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub load: LoadSettings,
@@ -30,7 +30,7 @@ pub struct Options {
     pub picture_folder: Option<(PathBuf, u64)>,
 }
 
-/// What reaches a running service.
+/// Input of a running service.
 #[derive(Debug)]
 pub enum Input {
     Command(Command),

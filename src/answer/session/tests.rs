@@ -19,7 +19,7 @@ struct Fake {
     state: Arc<Mutex<State>>,
 }
 
-/// What the engine and its decoders share.
+/// State that the engine and its decoders share.
 struct State {
     /// Tokens to come, the next one last.
     script: Vec<i32>,

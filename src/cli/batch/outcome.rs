@@ -14,7 +14,7 @@ use crate::worker::protocol::{Done, Finish, Started, Token};
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Outcome {
-    Answer(Box<Answer>),
+    Answer(Box<AnswerLine>),
     Failure {
         id: Value,
         error: Failure,
@@ -29,7 +29,7 @@ pub(super) enum Outcome {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Answer {
+pub(super) struct AnswerLine {
     id: Value,
     text: String,
     finish: &'static str,
@@ -76,7 +76,7 @@ impl Waiting {
             return openai(number, self.id, Some(response), None);
         }
         let logprobs = self.reply.logprobs.then(|| completion::logprobs(&self.tokens));
-        Outcome::Answer(Box::new(Answer {
+        Outcome::Answer(Box::new(AnswerLine {
             id: self.id,
             text: done.report.text.clone(),
             finish: finish_reason(&done.finish),

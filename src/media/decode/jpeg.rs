@@ -111,7 +111,7 @@ pub(super) fn check(tables: &[u8], bytes: &[u8]) -> Outcome<bool> {
     }
 }
 
-/// What is known of a component's coefficients.
+/// Bits known of a component's coefficients.
 #[derive(Debug, Clone)]
 struct Coded {
     /// Bits still missing below each coefficient, in zigzag order; `None` before its first scan.

@@ -30,7 +30,7 @@ pub struct Pixels {
     pub height: u32,
     /// Interleaved, [height, width, 3].
     pub rgb: Vec<u8>,
-    /// What the file holds and the pixels do not (transparency, bits below the eighth, more frames): one line or none.
+    /// Remark on parts of the file that the pixels lack (transparency, bits below the eighth, more frames): one line or none.
     pub remark: Option<String>,
 }
 

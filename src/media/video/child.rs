@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 
-/// Of what a program complains, this much is kept.
+/// Bytes kept of a program's complaints.
 const COMPLAINT_BYTES: u64 = 16 << 10;
 
 /// A running program; reading gives its standard output.

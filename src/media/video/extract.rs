@@ -129,7 +129,7 @@ impl Pass<'_> {
         child::start(&self.call.programs.ffmpeg, &args, self.deadline)
     }
 
-    /// What the program writes, up to `most` pictures, and what it complained of.
+    /// Returns the program's output, up to `most` pictures, and its complaints.
     fn pictures(&self, running: Running, most: usize) -> Result<(Vec<Pixels>, String)> {
         let failed = |text: String| Error::new(Kind::Media, format!("{}: {text}", self.call.name));
         let mut pipe = BufReader::new(running);

@@ -1,4 +1,4 @@
-//! What a video file holds, by ffprobe: size, rate, and the time of every frame.
+//! Facts of a video file, by ffprobe: size, rate, and the time of every frame.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -50,7 +50,7 @@ struct Format {
     start_time: Option<String>,
 }
 
-/// What every call of either program is bound by, up to the file's name.
+/// Arguments that bound every call of either program, up to the file's name.
 pub(super) fn bounds(path: &Path, limits: &VideoLimits) -> Vec<OsString> {
     // A plane of the widest pixel format.
     let block = limits.frame.max_pixels.saturating_mul(8);

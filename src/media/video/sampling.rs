@@ -8,12 +8,12 @@ pub enum Sampling {
     /// At even distances from the first frame to the last, positions cut to whole ones: LLaVA-OneVision's. A video
     /// with fewer frames gives each of them once.
     Uniform { frames: u32, multiple: u32 },
-    /// So many a second, but between `min` and `max`, a multiple of `multiple`; at even distances, positions
+    /// This many a second, but between `min` and `max`, a multiple of `multiple`; at even distances, positions
     /// rounded half to even: `smart_nframes` of Qwen2-VL's `qwen_vl_utils`.
     Rate { fps: f64, min: u32, max: u32, multiple: u32 },
 }
 
-/// What a person asks for, where not what the model's authors take.
+/// A person's choice of frames; a field that is `None` is as the model's authors have it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct FrameChoice {
     /// Frames a second.
@@ -31,7 +31,7 @@ impl FrameChoice {
 }
 
 impl Sampling {
-    /// What a model gets that was not trained on videos: few frames, since each costs a picture.
+    /// Frames for a model that was not trained on videos: few, since each costs a picture.
     pub const AS_PICTURES: Self = Self::Uniform { frames: 8, multiple: 1 };
     pub const ONEVISION: Self = Self::Uniform { frames: 32, multiple: 1 };
     pub const QWEN2VL: Self = Self::Rate { fps: 2.0, min: 4, max: 768, multiple: 2 };
@@ -62,7 +62,7 @@ impl Sampling {
         }
     }
 
-    /// What the number of frames is a multiple of, where the video has that many.
+    /// The number of frames is a multiple of this, if the video has that many.
     #[must_use]
     pub fn multiple(&self) -> usize {
         let (Self::Uniform { multiple, .. } | Self::Rate { multiple, .. }) = self;
@@ -133,7 +133,7 @@ fn spread(total: usize, n: usize, whole: fn(f64) -> f64) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    /// Of `np.linspace(0, total - 1, n, dtype=int)` and of `smart_nframes` with
+    /// Values of `np.linspace(0, total - 1, n, dtype=int)` and of `smart_nframes` with
     /// `torch.linspace(0, total - 1, n).round().long()`.
     #[test]
     fn as_the_authors() {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn wishes() {
+    fn choices() {
         let rate = |fps, min, max, multiple| Sampling::Rate { fps, min, max, multiple };
         for (base, fps, frames, expected) in [
             (Sampling::QWEN2VL, None, None, Sampling::QWEN2VL),

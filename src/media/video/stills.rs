@@ -62,7 +62,7 @@ fn few(count: usize, name: &OsStr, limits: &VideoLimits) -> Result<()> {
 /// Decodes those at the positions `wanted`; `fps` gives them their times.
 ///
 /// # Errors
-/// What [`crate::media::open`] says of the first that cannot be decoded; [`Kind::Media`] over a limit.
+/// As [`crate::media::open`] for the first that cannot be decoded; [`Kind::Media`] over a limit.
 pub(super) fn read(
     paths: &[PathBuf],
     wanted: &[usize],

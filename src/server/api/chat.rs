@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::answer::{self, Heading};
-use super::{Answer, Dialect, Frame, News, Opened, Wire, Writer, add_measurements, shape};
+use super::{Answer, Dialect, Frame, Opened, Update, Wire, Writer, add_measurements, shape};
 use crate::completion::completion;
-use crate::prompt::CallNews;
+use crate::prompt::CallUpdate;
 use crate::request::{Reply, json as body};
 use crate::server::error::ApiError;
 
@@ -36,15 +36,15 @@ impl Chat {
 }
 
 impl Writer for Chat {
-    fn news(&mut self, index: u32, news: News<'_>, out: &mut Vec<Frame>) {
+    fn update(&mut self, index: u32, update: Update<'_>, out: &mut Vec<Frame>) {
         let mut extra = None;
-        let mut chunk = match news {
-            News::Started(_) => self.chunk(index, json!({ "role": "assistant", "content": "" }), None),
-            News::Progress(progress) => {
+        let mut chunk = match update {
+            Update::Started(_) => self.chunk(index, json!({ "role": "assistant", "content": "" }), None),
+            Update::Progress(progress) => {
                 extra = Some(("prompt_progress", progress));
                 self.chunk(index, json!({ "role": "assistant", "content": null }), None)
             }
-            News::Text { text, delta, timings } => {
+            Update::Text { text, delta, timings } => {
                 extra = timings.map(|timings| ("timings", timings));
                 let mut chunk = self.chunk(index, json!({ "content": text }), None);
                 if self.reply.logprobs {
@@ -52,20 +52,20 @@ impl Writer for Chat {
                 }
                 chunk
             }
-            News::Call(call) => {
+            Update::Call(call) => {
                 let call = match call {
-                    CallNews::Begin { index, id, name } => {
+                    CallUpdate::Begin { index, id, name } => {
                         json!({ "index": index, "id": id, "type": "function",
                                 "function": { "name": name, "arguments": "" } })
                     }
-                    CallNews::Arguments { index, text } => {
+                    CallUpdate::Arguments { index, text } => {
                         json!({ "index": index, "function": { "arguments": text } })
                     }
-                    CallNews::Text(_) => return,
+                    CallUpdate::Text(_) => return,
                 };
                 self.chunk(index, json!({ "tool_calls": [call] }), None)
             }
-            News::Done(answer) => self.chunk(index, json!({}), Some(answer::reason(answer))),
+            Update::Done(answer) => self.chunk(index, json!({}), Some(answer::reason(answer))),
         };
         if let Some((name, value)) = extra {
             chunk.insert(name.into(), value);

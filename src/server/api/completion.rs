@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::answer::{self, Heading};
-use super::{Answer, Dialect, Frame, News, Opened, Wire, Writer, add_measurements};
+use super::{Answer, Dialect, Frame, Opened, Update, Wire, Writer, add_measurements};
 use crate::error::Result;
 use crate::request::{Defaults, Fields, Limits, Reply, Sampling, raw};
 use crate::server::error::ApiError;
@@ -101,21 +101,21 @@ impl Completion {
 }
 
 impl Writer for Completion {
-    fn news(&mut self, index: u32, news: News<'_>, out: &mut Vec<Frame>) {
+    fn update(&mut self, index: u32, update: Update<'_>, out: &mut Vec<Frame>) {
         let known = self.started.iter_mut().find(|(known, ..)| *known == index);
         let mut chunk = json!({ "index": index, "content": "", "tokens": [], "stop": false });
         if let Some((_, started, predicted)) = known {
-            if let News::Text { delta, .. } = &news {
+            if let Update::Text { delta, .. } = &update {
                 *predicted += u32::try_from(delta.ids.len()).unwrap_or(0);
             }
             chunk["id_slot"] = started.slot.into();
             chunk["tokens_predicted"] = (*predicted).into();
             chunk["tokens_evaluated"] = started.prompt_tokens.into();
         }
-        match news {
-            News::Started(started) => return self.started.push((index, started.clone(), 0)),
-            News::Progress(progress) => chunk["prompt_progress"] = progress,
-            News::Text { text, delta, timings } => {
+        match update {
+            Update::Started(started) => return self.started.push((index, started.clone(), 0)),
+            Update::Progress(progress) => chunk["prompt_progress"] = progress,
+            Update::Text { text, delta, timings } => {
                 chunk["content"] = text.into();
                 chunk["tokens"] = json!(delta.ids);
                 if let Some(timings) = timings {
@@ -125,8 +125,8 @@ impl Writer for Completion {
                     chunk["completion_probabilities"] = self.probabilities(&delta.tokens);
                 }
             }
-            News::Done(answer) => chunk = self.object(index as usize, answer),
-            News::Call(_) => return,
+            Update::Done(answer) => chunk = self.object(index as usize, answer),
+            Update::Call(_) => return,
         }
         out.push(Frame::data(chunk));
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::answer::{self, Heading};
-use super::{Answer, Dialect, Frame, News, Opened, Wire, Writer, add_measurements, shape};
+use super::{Answer, Dialect, Frame, Opened, Update, Wire, Writer, add_measurements, shape};
 use crate::error::{Error, Result};
 use crate::request::{Defaults, Fields, Reply, raw};
 use crate::server::error::ApiError;
@@ -55,22 +55,22 @@ fn logprobs(answer: &[crate::worker::protocol::Token], mut offset: usize) -> Val
 }
 
 impl Writer for Completions {
-    fn news(&mut self, index: u32, news: News<'_>, out: &mut Vec<Frame>) {
+    fn update(&mut self, index: u32, update: Update<'_>, out: &mut Vec<Frame>) {
         let mut chunk = self.heading.object(OBJECT);
         let choice = |text: &str, logprobs: Option<Value>, finish: Option<&str>| json!([{ "text": text, "index": index, "logprobs": logprobs, "finish_reason": finish }]);
-        let choices = match news {
-            News::Text { text, delta, timings } => {
+        let choices = match update {
+            Update::Text { text, delta, timings } => {
                 if let Some(timings) = timings {
                     chunk.insert("timings".into(), timings);
                 }
                 choice(text, self.reply.logprobs.then(|| logprobs(&delta.tokens, 0)), None)
             }
-            News::Progress(progress) => {
+            Update::Progress(progress) => {
                 chunk.insert("prompt_progress".into(), progress);
                 choice("", None, None)
             }
-            News::Done(answer) => choice("", None, Some(answer::reason(answer))),
-            News::Started(_) | News::Call(_) => return,
+            Update::Done(answer) => choice("", None, Some(answer::reason(answer))),
+            Update::Started(_) | Update::Call(_) => return,
         };
         chunk.insert("choices".into(), choices);
         out.push(Frame::data(chunk));

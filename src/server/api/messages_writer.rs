@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::answer::Heading;
 use super::shape::anthropic;
-use super::{Answer, Frame, News, Writer};
-use crate::prompt::CallNews;
+use super::{Answer, Frame, Update, Writer};
+use crate::prompt::CallUpdate;
 use crate::server::error::ApiError;
 use crate::worker::protocol::{Done, Finish, Started};
 
@@ -71,28 +71,28 @@ fn stop(answer: &Answer, done: &Done) -> (Value, Value) {
 }
 
 impl Writer for Messages {
-    fn news(&mut self, _: u32, news: News<'_>, out: &mut Vec<Frame>) {
-        match news {
-            News::Started(Started { prompt_tokens, cached_tokens, .. }) => {
+    fn update(&mut self, _: u32, update: Update<'_>, out: &mut Vec<Frame>) {
+        match update {
+            Update::Started(Started { prompt_tokens, cached_tokens, .. }) => {
                 let usage = usage(*prompt_tokens, *cached_tokens, 0);
                 let message = self.message(json!([]), (Value::Null, Value::Null), usage);
                 out.push(Frame::typed(json!({ "type": "message_start", "message": message })));
                 out.push(Frame::typed(json!({ "type": "ping" })));
             }
-            News::Text { text, .. } if !text.is_empty() => {
+            Update::Text { text, .. } if !text.is_empty() => {
                 if self.open != Some(Block::Text) {
                     self.begin(Block::Text, json!({ "type": "text", "text": "" }), out);
                 }
                 self.delta(json!({ "type": "text_delta", "text": text }), out);
             }
-            News::Call(CallNews::Begin { index, id, name }) => {
+            Update::Call(CallUpdate::Begin { index, id, name }) => {
                 let block = json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
                 self.begin(Block::Call(*index), block, out);
             }
-            News::Call(CallNews::Arguments { text, .. }) => {
+            Update::Call(CallUpdate::Arguments { text, .. }) => {
                 self.delta(json!({ "type": "input_json_delta", "partial_json": text }), out);
             }
-            News::Text { .. } | News::Call(_) | News::Progress(_) | News::Done(_) => {}
+            Update::Text { .. } | Update::Call(_) | Update::Progress(_) | Update::Done(_) => {}
         }
     }
 

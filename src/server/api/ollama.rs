@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::answer::{self, Heading};
-use super::{Answer, Call, Dialect, Frame, News, Opened, Wire, Writer};
+use super::{Answer, Call, Dialect, Frame, Opened, Update, Wire, Writer};
 use crate::error::{Error, Field, Result};
-use crate::prompt::CallNews;
+use crate::prompt::CallUpdate;
 use crate::request::{Defaults, Fields, Reply, json as body, raw};
 use crate::server::error::ApiError;
 use crate::worker::protocol::Finish;
@@ -142,9 +142,9 @@ impl Ollama {
 }
 
 impl Writer for Ollama {
-    fn news(&mut self, _: u32, news: News<'_>, out: &mut Vec<Frame>) {
-        match news {
-            News::Text { text, delta, .. } => {
+    fn update(&mut self, _: u32, update: Update<'_>, out: &mut Vec<Frame>) {
+        match update {
+            Update::Text { text, delta, .. } => {
                 let mut object = self.object(text, &[], false);
                 if self.reply.logprobs {
                     object["logprobs"] = answer::logprobs(&delta.tokens)["content"].take();
@@ -153,18 +153,18 @@ impl Writer for Ollama {
                 }
                 out.push(Frame::data(object));
             }
-            News::Call(CallNews::Begin { id, name, .. }) => {
+            Update::Call(CallUpdate::Begin { id, name, .. }) => {
                 self.calls.push(Call { id: id.clone(), name: name.clone(), arguments: String::new() });
             }
-            News::Call(CallNews::Arguments { text, .. }) => {
+            Update::Call(CallUpdate::Arguments { text, .. }) => {
                 if let Some(call) = self.calls.last_mut() {
                     call.arguments.push_str(text);
                 }
             }
-            News::Done(_) if !self.calls.is_empty() => {
+            Update::Done(_) if !self.calls.is_empty() => {
                 out.push(Frame::data(self.object("", &self.calls, false)));
             }
-            News::Started(_) | News::Progress(_) | News::Call(_) | News::Done(_) => {}
+            Update::Started(_) | Update::Progress(_) | Update::Call(_) | Update::Done(_) => {}
         }
     }
 

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::answer::Heading;
-use super::{Answer, Frame, News, Writer, add_measurements};
-use crate::prompt::CallNews;
+use super::{Answer, Frame, Update, Writer, add_measurements};
+use crate::prompt::CallUpdate;
 use crate::request::Reply;
 use crate::server::error::ApiError;
 use crate::worker::protocol::Finish;
@@ -151,21 +151,21 @@ impl Responses {
 }
 
 impl Writer for Responses {
-    fn news(&mut self, _: u32, news: News<'_>, out: &mut Vec<Frame>) {
-        match news {
-            News::Started(_) => {
+    fn update(&mut self, _: u32, update: Update<'_>, out: &mut Vec<Frame>) {
+        match update {
+            Update::Started(_) => {
                 let response = self.response(None);
                 self.event(json!({ "type": "response.created", "response": response }), out);
                 let response = self.response(None);
                 self.event(json!({ "type": "response.in_progress", "response": response }), out);
             }
-            News::Progress(progress) => {
+            Update::Progress(progress) => {
                 let response = self.response(None);
                 let event = json!({ "type": "response.in_progress", "response": response,
                                     "prompt_progress": progress });
                 self.event(event, out);
             }
-            News::Text { text, timings, .. } if !text.is_empty() => {
+            Update::Text { text, timings, .. } if !text.is_empty() => {
                 if !matches!(self.items.last(), Some(Item::Message { .. })) {
                     let id = self.own_id("msg");
                     self.begin(Item::Message { id, text: String::new() }, out);
@@ -180,12 +180,12 @@ impl Writer for Responses {
                 }
                 self.event(event, out);
             }
-            News::Call(CallNews::Begin { id: call, name, .. }) => {
+            Update::Call(CallUpdate::Begin { id: call, name, .. }) => {
                 let id = self.own_id("fc");
                 let (call, name) = (call.clone(), name.clone());
                 self.begin(Item::Call { id, call, name, arguments: String::new() }, out);
             }
-            News::Call(CallNews::Arguments { text, .. }) => {
+            Update::Call(CallUpdate::Arguments { text, .. }) => {
                 let index = self.items.len().saturating_sub(1);
                 let Some(Item::Call { id, arguments, .. }) = self.items.last_mut() else { return };
                 arguments.push_str(text);
@@ -193,7 +193,7 @@ impl Writer for Responses {
                                     "output_index": index, "delta": text });
                 self.event(event, out);
             }
-            News::Text { .. } | News::Call(_) | News::Done(_) => {}
+            Update::Text { .. } | Update::Call(_) | Update::Done(_) => {}
         }
     }
 

@@ -280,7 +280,7 @@ impl Bench {
         panic!("it does not end");
     }
 
-    /// What the decoder did since the last call.
+    /// Returns the decoder's calls since the last time.
     pub fn log(&mut self) -> Vec<String> {
         std::mem::take(&mut self.slots.decoder.log)
     }
@@ -335,7 +335,7 @@ impl Bench {
         ids.collect()
     }
 
-    /// What the slots believe to be cached is what the decoder holds.
+    /// Checks that the decoder holds the entries that the slots list as cached.
     pub fn is_consistent(&self) {
         for (i, view) in self.slots.view().iter().enumerate() {
             assert_eq!(view.kv_tokens[0] as usize, self.slots.decoder.held[i].len(), "slot {i}");

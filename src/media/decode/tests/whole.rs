@@ -23,7 +23,7 @@ fn no_part_of_a_file_is_another_picture() {
                 Err(error) => assert!(error.starts_with("x: "), "{name}: {error}"),
             }
         }
-        // What may be missing: end markers, second frames, later pages, other sizes of an icon.
+        // These may be missing: end markers, second frames, later pages, other sizes of an icon.
         let spare = bytes.len() - enough;
         let bound = if name.starts_with("two.") || name.ends_with(".ico") { bytes.len() } else { 300 };
         assert!(spare <= bound, "{name}: {spare} bytes may be missing");
