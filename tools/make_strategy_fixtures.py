@@ -29,7 +29,7 @@ from reference_model.merge import Step
 from reference_model.strategies import Inputs, Rule, decide
 
 DRAWS = 6
-NUDGE = 1e-5
+NUDGE = 5e-5
 SEEDS = 1000
 PLAIN = [Rule(name) for name in ("prune", "kmeans", "greedy")] + [Rule("random", 7)]
 SIZED = [Rule(name, sizes=True) for name in ("bipartite", "assign")]

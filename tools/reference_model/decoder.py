@@ -1,7 +1,8 @@
 """Language models with merging inside one visual span, float64.
 
 The step at layer K takes its scores from the attention of layer K - 1 and acts
-on the residual stream that enters layer K. `image`:
+on the residual stream that enters layer K; tokens are alike by the keys of layer
+K - 1 before rotation, averaged over the heads. `image`:
 s_i = (1 / (H N)) sum_h sum_j A[h, j, i] over the N rows j of the span, with A
 normalised over all keys a row sees. `last-token`: s_i = (1 / H) sum_h
 A[h, last, i]. Layers from K on see text and survivors only; nobody's position
@@ -88,6 +89,7 @@ class Decoder:
         q = heads(self._linear(x, f"{name}.attn_q"), self.heads)
         k = heads(self._linear(x, f"{name}.attn_k"), self.kv_heads)
         v = heads(self._linear(x, f"{name}.attn_v"), self.kv_heads)
+        features = k.mean(dim=0)
         q = rotate(q, angles, self.interleaved)
         k = rotate(k, angles, self.interleaved)
         share = self.heads // self.kv_heads
@@ -95,7 +97,7 @@ class Decoder:
         # Rows are in the order of the prompt, so causal means lower-triangular.
         visible = torch.ones(len(x), len(x), dtype=torch.bool).tril()
         out, weights = self.math.attention(q, k, v, visible, counts)
-        return self._linear(out, f"{name}.attn_output"), weights
+        return self._linear(out, f"{name}.attn_output"), weights, features
 
     def prefill(
         self, prompt: Prompt, schedule: dict[int, int], score: str = "image", rule: Rule = Rule()
@@ -107,7 +109,7 @@ class Decoder:
         x = torch.cat([table[prompt.before], prompt.span.double(), table[prompt.after + prompt.generated]])
         angles = self._angles(prompt.positions)
         first, alive = len(prompt.before), list(range(len(prompt.span)))
-        steps, weights = [], None
+        steps, weights, keys = [], None, None
         for layer in range(self.layers):
             r = schedule.get(layer, 0)
             if r > 0:
@@ -118,7 +120,7 @@ class Decoder:
                     span, kept, chosen = merge(x[first:end], scores, r)
                     step.into = alive[chosen[-1]]
                 else:
-                    step.inputs = Inputs(x[first:end], scores, sizes, r, 1, layer)
+                    step.inputs = Inputs(keys[first:end], scores, sizes, r, 1, layer)
                     span, kept, chosen, groups, sizes = reduce(rule, x[first:end], step.inputs)
                     step.groups = [[alive[i] for i in group] for group in groups]
                 x = torch.cat([x[:first], span, x[end:]])
@@ -129,7 +131,7 @@ class Decoder:
                 step.residual = span
                 steps.append(step)
                 alive = step.kept
-            out, weights = self._attention(self._norm(x, f"blk.{layer}.attn_norm"), layer, angles)
+            out, weights, keys = self._attention(self._norm(x, f"blk.{layer}.attn_norm"), layer, angles)
             x = x + out
             normed = self._norm(x, f"blk.{layer}.ffn_norm")
             gate = self._linear(normed, f"blk.{layer}.ffn_gate")
@@ -184,7 +186,7 @@ class Decoder:
                 span[:] = [first, original]
                 shift += r
             normed = self._norm(x, f"blk.{layer}.attn_norm")
-            out, weights = self._attention(normed, layer, angles, counts if sizes is not None else None)
+            out, weights, _ = self._attention(normed, layer, angles, counts if sizes is not None else None)
             x = x + out
             normed = self._norm(x, f"blk.{layer}.ffn_norm")
             gate = self._linear(normed, f"blk.{layer}.ffn_gate")

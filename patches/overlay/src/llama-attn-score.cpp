@@ -38,3 +38,11 @@ ggml_tensor * llama_build_attn_score(
         ggml_attn_score_composed(ctx, q, k, kq_mask, kq_scale) :
         ggml_attn_score         (ctx, q, k, kq_mask, kq_scale);
 }
+
+ggml_tensor * llama_build_key_features(ggml_context * ctx, ggml_tensor * k) {
+    if (k->op == GGML_OP_ROPE) {
+        k = k->src[0];
+    }
+    ggml_tensor * sum = ggml_sum_rows(ctx, ggml_cont(ctx, ggml_permute(ctx, k, 1, 0, 2, 3)));
+    return ggml_reshape_2d(ctx, sum, k->ne[0], k->ne[2]);
+}

@@ -26,3 +26,10 @@ ggml_tensor * llama_build_attn_score(
         float kq_scale,
         llama_score_rows rows,
         bool composed);
+
+// Features by which tokens are alike: the layer's keys before their positions turn them, summed over the heads. Only
+// directions count, so the sum serves as well as the mean.
+//
+//   k       [n_embd_head, n_head_kv, n_tokens]        f32, as attention takes them
+//   result  [n_embd_head, n_tokens]                   f32
+ggml_tensor * llama_build_key_features(ggml_context * ctx, ggml_tensor * k);

@@ -235,8 +235,10 @@ llama_kv_segments_context::llama_kv_segments_context(
         size_t i,
         slot_info_vec_t sinfos,
         std::vector<llama_ubatch> ubatches_in,
-        std::vector<llama_score_rows> score) :
+        std::vector<llama_score_rows> score,
+        bool keys) :
     range(kv->layers(i)),
+    wants_keys(keys),
     ubatches(std::move(ubatches_in)),
     score_rows(std::move(score)),
     status(LLAMA_MEMORY_STATUS_SUCCESS) {
@@ -287,7 +289,7 @@ llama_score_rows llama_kv_segments_context::score() const {
 
 llm_graph_input_attn_kv_segments::llm_graph_input_attn_kv_segments(
         const llama_hparams & hparams, const llama_cparams & cparams, const llama_kv_segments_context * mctx) :
-    llm_graph_input_attn_kv(hparams, cparams, nullptr), range(mctx->layers()), score(mctx->score()) {
+    llm_graph_input_attn_kv(hparams, cparams, nullptr), range(mctx->layers()), score(mctx->score()), keys(mctx->keys()) {
     for (size_t i = 0; i < mctx->size(); ++i) {
         ranges.push_back(mctx->layers(i));
     }
@@ -303,7 +305,7 @@ bool llm_graph_input_attn_kv_segments::can_reuse(const llm_graph_params & params
     const auto * mctx = static_cast<const llama_kv_segments_context *>(params.mctx);
 
     const auto now = mctx->layers();
-    if (now.begin != range.begin || now.end != range.end || mctx->score() != score) {
+    if (now.begin != range.begin || now.end != range.end || mctx->score() != score || mctx->keys() != keys) {
         return false;
     }
 
@@ -325,6 +327,10 @@ llm_graph_input_attn_kv * llm_graph_input_attn_kv_segments::at_layer(int il) {
 
 llama_score_rows llm_graph_input_attn_kv_segments::score_at(int il) const {
     return il == range.end - 1 ? score : LLAMA_SCORE_ROWS_NONE;
+}
+
+bool llm_graph_input_attn_kv_segments::keys_at(int il) const {
+    return keys && il == range.end - 1;
 }
 
 llama_layer_range llama_graph_layers(const llama_cparams & cparams, const llama_memory_context_i * mctx, int n_layer) {

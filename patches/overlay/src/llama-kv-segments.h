@@ -72,13 +72,14 @@ public:
     llama_kv_segments_context(llama_kv_segments * kv, llama_context * lctx, bool optimize);
     llama_kv_segments_context(llama_kv_segments * kv, std::vector<slot_info_vec_t> sinfos, std::vector<llama_ubatch> ubatches);
 
-    // segment i alone, with what to score in each ubatch
+    // segment i alone, with what to score in each ubatch and whether to hand out the last layer's keys
     llama_kv_segments_context(
             llama_kv_segments * kv,
             size_t i,
             slot_info_vec_t sinfos,
             std::vector<llama_ubatch> ubatches,
-            std::vector<llama_score_rows> score);
+            std::vector<llama_score_rows> score,
+            bool keys);
 
     bool next()  override;
     bool apply() override;
@@ -94,9 +95,11 @@ public:
     llama_layer_range              layers(size_t i) const { return ranges[i]; }
 
     llama_score_rows score() const;
+    bool             keys()  const { return wants_keys; }
 
 private:
     llama_layer_range range = {0, 0, true};
+    bool              wants_keys = false;
 
     std::vector<llama_layer_range>        ranges;
     std::vector<llama_memory_context_ptr> ctxs;
@@ -126,12 +129,16 @@ public:
     // what to score at layer il of this graph
     llama_score_rows score_at(int il) const override;
 
+    // whether the keys of layer il are handed out
+    bool keys_at(int il) const override;
+
 private:
     std::vector<std::unique_ptr<llm_graph_input_attn_kv>> inputs;
     std::vector<llama_layer_range> ranges;
 
     llama_layer_range range;
     llama_score_rows  score;
+    bool              keys;
 };
 
 // the layers the graph under construction runs: all of them unless a merging call runs one segment

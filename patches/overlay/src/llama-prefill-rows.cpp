@@ -142,7 +142,8 @@ llama_ubatch llama_prefill_rows::ubatch(
     return res;
 }
 
-std::vector<int32_t> llama_prefill_rows::reduce(row * of, float * x, int32_t n, int32_t r, llama_merge_step & step) const {
+std::vector<int32_t> llama_prefill_rows::reduce(
+        row * of, float * x, const float * keys, size_t d, int32_t n, int32_t r, llama_merge_step & step) const {
     std::vector<int32_t> names(n);
     for (int32_t i = 0; i < n; ++i) {
         names[i] = of[i].index - spans[of[i].span].first;
@@ -173,7 +174,7 @@ std::vector<int32_t> llama_prefill_rows::reduce(row * of, float * x, int32_t n, 
         for (int32_t i = 0; i < n; ++i) {
             sizes[i] = of[i].size;
         }
-        illava_tokens tokens = { size_t(n), size_t(n_embd), x };
+        illava_tokens tokens = { size_t(n), d, keys };
         tokens.sizes  = sizes.data();
         tokens.scores = wants_scores() ? step.scores.data() : nullptr;
 
@@ -206,8 +207,9 @@ std::vector<int32_t> llama_prefill_rows::reduce(row * of, float * x, int32_t n, 
 
 void llama_prefill_rows::merge(
         size_t cut, int32_t layer, int32_t n_head, illava_score score, const std::vector<double> & sums,
-        bool keep_residual, std::vector<llama_merge_step> & steps) {
+        const std::vector<float> & keys, bool keep_residual, std::vector<llama_merge_step> & steps) {
     std::vector<bool> alive(rows.size(), true);
+    const size_t d = keys.size()/rows.size();
 
     for (size_t first = 0; first < rows.size(); ) {
         const int32_t span = rows[first].span;
@@ -231,7 +233,7 @@ void llama_prefill_rows::merge(
             }
 
             float *    x    = residual.data() + first*n_embd;
-            const auto kept = reduce(rows.data() + first, x, n, r, step);
+            const auto kept = reduce(rows.data() + first, x, keys.data() + first*d, d, n, r, step);
 
             std::fill(alive.begin() + first, alive.begin() + last, false);
             for (int32_t i : kept) {

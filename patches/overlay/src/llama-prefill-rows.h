@@ -57,14 +57,17 @@ public:
     // whether the strategy ranks by attention
     bool wants_scores() const { return illava_strategy_scores(strategy); }
 
+    // whether the strategy matches tokens that are alike
+    bool wants_features() const { return illava_strategy_groups(strategy); }
+
     // the residual stream after a segment becomes the input of the next
     void enter_next(std::vector<float> residual_next) { residual = std::move(residual_next); }
 
     // Takes what goes from every span at merge layer number `cut`, by the call's strategy. sums: attention received by
-    // each row, where the strategy ranks by it.
+    // each row, where the strategy ranks by it; keys: [rows, d] features of each row, where it matches by likeness.
     void merge(
             size_t cut, int32_t layer, int32_t n_head, illava_score score, const std::vector<double> & sums,
-            bool keep_residual, std::vector<llama_merge_step> & steps);
+            const std::vector<float> & keys, bool keep_residual, std::vector<llama_merge_step> & steps);
 
 private:
     struct row {
@@ -73,8 +76,10 @@ private:
         float   size;  // original tokens it stands for
     };
 
-    // What becomes of n rows x of one span; returns the rows that stay, ascending, and sets their values and sizes.
-    std::vector<int32_t> reduce(row * of, float * x, int32_t n, int32_t r, llama_merge_step & step) const;
+    // What becomes of n rows x of one span, alike by keys [n, d]; returns the rows that stay, ascending, and sets their
+    // values and sizes.
+    std::vector<int32_t> reduce(
+            row * of, float * x, const float * keys, size_t d, int32_t n, int32_t r, llama_merge_step & step) const;
 
     const int32_t n_rows;
     const int32_t n_pos;

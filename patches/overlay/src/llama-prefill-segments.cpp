@@ -166,9 +166,11 @@ void illava_prefill_run::enter_segment() {
 
     merges = !layers.last && rows.merges_at(i_segment);
     scored = merges && rows.wants_scores();
+    matched = merges && rows.wants_features();
     chunks = rows.cut(ctx.cparams().n_ubatch, scored, score);
 
     out .assign(layers.last ? 0 : rows.size()*ctx.model().hparams.n_embd, 0.0f);
+    keys.clear();
     sums.assign(scored ? rows.size() : 0, 0.0);
     row_of_cell.assign(scored ? kv.at(i_segment)->get_size() : 0, -1);
 }
@@ -197,7 +199,7 @@ void illava_prefill_run::compute() {
         row_of_cell[sinfos[0].idxs[0][i]] = chunk.first + i;
     }
 
-    llama_kv_segments_context mctx(&kv, i_segment, std::move(sinfos), std::move(ubatches), { chunk.score });
+    llama_kv_segments_context mctx(&kv, i_segment, std::move(sinfos), std::move(ubatches), { chunk.score }, matched && rows.span(chunk.first) >= 0);
 
     ggml_status status;
     auto * res = ctx.compute(mctx, output, status);
@@ -214,6 +216,11 @@ void illava_prefill_run::compute() {
         ggml_backend_tensor_get(res->get_logits(), ctx.logits(), 0, ggml_nbytes(res->get_logits()));
     }
 
+    if (mctx.keys()) {
+        const size_t n = ggml_nelements(res->t_attn_keys);
+        keys.resize(rows.size()*n/chunk.n);
+        ggml_backend_tensor_get(res->t_attn_keys, keys.data() + chunk.first*n/chunk.n, 0, n*sizeof(float));
+    }
     if (chunk.score != LLAMA_SCORE_ROWS_NONE) {
         std::vector<float> received(res->t_attn_score->ne[0]);
         ggml_backend_tensor_get(res->t_attn_score, received.data(), 0, received.size()*sizeof(float));
@@ -250,7 +257,7 @@ void illava_prefill_run::leave_segment() {
     }
     rows.enter_next(std::move(out));
     if (merges) {
-        rows.merge(i_segment, layers.end, ctx.model().hparams.n_head(layers.end - 1), score, sums, keep_residual, steps);
+        rows.merge(i_segment, layers.end, ctx.model().hparams.n_head(layers.end - 1), score, sums, keys, keep_residual, steps);
     }
     i_segment++;
 }

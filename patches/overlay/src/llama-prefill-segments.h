@@ -46,10 +46,12 @@ private:
     size_t                           i_chunk   = 0;
     bool                             merges    = false; // at its end
     bool                             scored    = false; // for that
+    bool                             matched   = false; // by likeness
     std::vector<llama_prefill_chunk> chunks;
     std::vector<int32_t>             row_of_cell; // scores come back by cell
     std::vector<float>               out;         // [rows, n_embd] the residual stream after it
     std::vector<double>              sums;        // [rows] attention received
+    std::vector<float>               keys;        // [rows, n_embd_head] what likeness is taken from; of text nothing
 
     bool is_segmented() const;
 
