@@ -19,6 +19,7 @@ mod output;
 mod place;
 mod progress;
 mod quantize;
+mod rpc;
 mod run;
 #[cfg(unix)]
 mod serve;
@@ -101,6 +102,10 @@ fn dispatch(cli: Cli) -> Result<()> {
         Command::Quantize(flags) => {
             logging::start(0);
             quantize::quantize(&flags)
+        }
+        Command::Rpc(flags) => {
+            logging::start(flags.verbose);
+            rpc::rpc(&flags)
         }
         Command::Completions { shell } => shell::completions(shell),
         Command::Man { folder } => shell::man(folder.as_deref()),

@@ -73,9 +73,8 @@ pub(super) fn frames(flags: &FrameFlags) -> Result<FrameChoice> {
 /// # Errors
 /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
 pub(super) fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<LoadSettings> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let cores = u32::try_from(cores).unwrap_or(1);
-    let threads = flags.threads.map_or(Ok(cores), |n| threads("-t", n, cores))?;
+    let cores = cores();
+    let threads = all_threads(flags.threads)?;
     let settings = LoadSettings {
         text: PathBuf::new(),
         projector: None,
@@ -99,6 +98,20 @@ pub(super) fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<
     // Last: a wrong value should not cost a download.
     let (text, projector) = model_files::find(flags.model.as_ref(), flags.mmproj.as_ref(), &flags.hub)?;
     Ok(LoadSettings { text, projector, ..settings })
+}
+
+/// Processors that this process may use.
+fn cores() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cores).unwrap_or(1)
+}
+
+/// `-t`; without it, one thread on each core.
+///
+/// # Errors
+/// [`crate::error::Kind::Usage`] naming the flag and what it takes.
+pub(super) fn all_threads(given: Option<i64>) -> Result<u32> {
+    given.map_or_else(|| Ok(cores()), |n| threads("-t", n, cores()))
 }
 
 /// A number of threads; -1 is one on each core, as in llama.cpp.

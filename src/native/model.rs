@@ -83,7 +83,7 @@ impl TextModel {
     /// Loads the weights at `path`. `progress` is given 0 to 1 and returns whether to go on.
     ///
     /// # Errors
-    /// [`Kind::File`] with the library's reason, [`Kind::Interrupted`] if `progress` returned false.
+    /// [`Kind::File`] with the library's reason, [`Kind::Usage`] for a server that does not answer, [`Kind::Interrupted`] if `progress` returned false.
     pub fn load<F: FnMut(f32) -> bool>(path: &Path, options: &LoadOptions, progress: F) -> Result<Self> {
         super::file::regular(path)?;
         super::backend()?;
@@ -93,6 +93,7 @@ impl TextModel {
         if let Some(layers) = options.gpu_layers {
             params.n_gpu_layers = i32::try_from(layers).unwrap_or(i32::MAX);
         }
+        options.placement.rpc.iter().try_for_each(|server| super::rpc::connect(server))?;
         // The parameters point to values that live until the model is loaded.
         let _placed = options.placement.put(&mut params)?;
         params.use_extra_bufts = !weights.no_repack;
@@ -363,8 +364,7 @@ impl LoadOptions {
     #[must_use]
     pub fn computes_elsewhere(&self) -> bool {
         let devices = self.placement.devices.as_ref().is_none_or(|devices| !devices.is_empty());
-        // SAFETY: takes nothing.
-        self.gpu_layers != Some(0) && devices && unsafe { sys::llama_supports_gpu_offload() }
+        self.gpu_layers != Some(0) && devices && super::placement::has_gpu()
     }
 }
 

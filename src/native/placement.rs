@@ -16,6 +16,8 @@ pub struct Placement {
     pub shares: Vec<f32>,
     /// The device for everything with [`Split::None`], counted from 0.
     pub main: u32,
+    /// RPC servers, as `host:port`, whose devices come before those of this machine.
+    pub rpc: Vec<String>,
 }
 
 /// How a model is divided among devices.
@@ -79,6 +81,38 @@ fn device(name: &str) -> Result<sys::ggml_backend_dev_t> {
     })
 }
 
+/// The devices to compute on for others: those named, else the machine's GPUs, else its CPU.
+pub(super) fn to_serve(names: &[String]) -> Result<Vec<sys::ggml_backend_dev_t>> {
+    if !names.is_empty() {
+        return names.iter().map(|name| device(name)).collect();
+    }
+    let all = || devices().into_iter().map(|(_, device)| device);
+    let gpus: Vec<_> = all().filter(|device| is_gpu(*device)).collect();
+    Ok(if gpus.is_empty() { all().filter(|device| !is_remote(*device)).take(1).collect() } else { gpus })
+}
+
+/// Whether there is a device beside the CPU, here or at an RPC server.
+pub(super) fn has_gpu() -> bool {
+    devices().into_iter().any(|(_, device)| is_gpu(device))
+}
+
+/// Whether this machine has such a device itself.
+#[must_use]
+pub fn has_own_gpu() -> bool {
+    devices().into_iter().any(|(_, device)| is_gpu(device) && !is_remote(device))
+}
+
+fn is_gpu(device: sys::ggml_backend_dev_t) -> bool {
+    // SAFETY: the registry's devices live as long as the process.
+    let kind = unsafe { sys::ggml_backend_dev_type(device) };
+    matches!(kind, sys::GGML_BACKEND_DEVICE_TYPE_GPU | sys::GGML_BACKEND_DEVICE_TYPE_IGPU)
+}
+
+fn is_remote(device: sys::ggml_backend_dev_t) -> bool {
+    // SAFETY: as above; a device knows its backend, whose name is a constant that ends in a zero byte.
+    unsafe { CStr::from_ptr(sys::ggml_backend_reg_name(sys::ggml_backend_dev_backend_reg(device))) == c"RPC" }
+}
+
 /// The devices of this build and machine, with their names.
 fn devices() -> Vec<(String, sys::ggml_backend_dev_t)> {
     // SAFETY: the registry answers any thread and keeps its devices; names are static and zero-terminated.
@@ -114,6 +148,7 @@ mod tests {
             split: Split::Row,
             shares: vec![3.0, 1.0],
             main: 2,
+            ..Placement::default()
         };
         let mut params = params();
         let placed = placement.put(&mut params).unwrap();

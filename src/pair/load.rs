@@ -9,6 +9,7 @@ use super::{Facts, Pair, TextSide};
 use crate::error::{Error, Field, Result};
 use crate::native::{
     ChatSetup, FlashAttention, KvType, LoadOptions, Placement, TextModel, VisionInfo, VisionOptions, Weights,
+    has_own_gpu,
 };
 use crate::prompt::{Detected, Template};
 use crate::report::milliseconds;
@@ -95,7 +96,8 @@ pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Re
     if let Some(file) = &settings.projector {
         progress(Loading::Projector);
         let options = VisionOptions {
-            use_gpu: settings.projector_offload,
+            // Encoding stays here: what it computes with cannot be sent to another machine.
+            use_gpu: settings.projector_offload && (settings.placement.rpc.is_empty() || has_own_gpu()),
             flash_attention: settings.flash_attention,
             threads: settings.threads_batch,
             min_tokens: settings.image_min_tokens,

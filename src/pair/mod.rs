@@ -19,4 +19,4 @@ pub use load::{LoadSettings, Loaded, Loading, load};
 pub use quantize::quantize;
 pub use text_side::{TextSide, Vocabulary};
 
-pub use crate::native::{FlashAttention, Kernels, KvType, LoadMode, Placement, Split, Weights};
+pub use crate::native::{FlashAttention, Kernels, KvType, LoadMode, Placement, Split, Weights, serve_rpc};

@@ -254,6 +254,17 @@ struct suite {
         }
     }
 
+    void machines() {
+        ggml_backend_dev_t device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+        refused("illava_rpc_connect", illava_rpc_connect(nullptr), "endpoint");
+        t.expect(illava_rpc_connect("no address") == ILLAVA_INTERNAL, "an address without a port is an error");
+        t.expect(illava_rpc_connect("127.0.0.1:1") == ILLAVA_INTERNAL, "nobody there is an error");
+        refused("illava_rpc_serve", illava_rpc_serve(nullptr, nullptr, 1, &device, 1), "endpoint");
+        refused("illava_rpc_serve", illava_rpc_serve("127.0.0.1:0", nullptr, 1, nullptr, 1), "devices");
+        t.expect(illava_rpc_serve("127.0.0.1:0", nullptr, 0, &device, 1) == ILLAVA_BAD_ARG, "no threads");
+        t.expect(illava_rpc_serve("nowhere:1", nullptr, 1, &device, 1) == ILLAVA_BAD_ARG, "an address of no machine");
+    }
+
     void sizes(const vision_ptr & loaded) {
         auto params = illava_encode_default_params();
         params.strategy = ILLAVA_STRATEGY_PRUNE;
@@ -312,6 +323,7 @@ int main() {
     suite s{ t, {} };
     s.vision();
     s.decoder();
+    s.machines();
     s.sizes(load_vision(clip_file().path));
     s.every_function_was_called();
     llama_backend_free();

@@ -19,6 +19,7 @@
 #ifndef ILLAVA_H
 #define ILLAVA_H
 
+#include "ggml-backend.h"
 #include "illava-strategy.h"
 #include "llama.h"
 
@@ -254,6 +255,25 @@ LLAMA_API struct illava_context_params illava_context_default_params(void);
 
 LLAMA_API enum illava_status illava_context_new(
         struct llama_model * model, const struct illava_context_params * params, struct llama_context ** out);
+
+//
+// Layers on other machines. Neither side knows who the other is, and nothing is encrypted: for trusted networks only.
+//
+
+// Makes the devices of the RPC server at `endpoint`, host:port, devices of this process (ggml_backend_dev_get()), for
+// its whole life. Ask first whether somebody answers there, since this
+// waits as long as it takes. A server that leaves later ends the
+// process with status 1 and one line on stderr, since ggml-rpc has no status for that.
+LLAMA_API enum illava_status illava_rpc_connect(const char * endpoint);
+// Computes on these devices for one client after another, and returns only if it cannot listen at `endpoint`, an IPv4
+// address and a port. `cache_dir` may be NULL; otherwise tensors of 10 MiB and more are kept there for the next load.
+LLAMA_API enum illava_status illava_rpc_serve(
+        const char * endpoint, const char * cache_dir, int32_t n_threads, const ggml_backend_dev_t * devices,
+        size_t n_devices);
+
+//
+// Text models
+//
 
 // Whether this architecture's graph can be cut at merge layers.
 LLAMA_API bool illava_model_can_merge(const struct llama_model * model);

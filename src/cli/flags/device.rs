@@ -35,6 +35,9 @@ pub struct DeviceFlags {
     /// The GPU that has the whole model with --split-mode none, from 0 (short: -mg)
     #[arg(long, value_name = "N", default_value_t = 0, env = "LLAMA_ARG_MAIN_GPU", help_heading = "Model")]
     pub main_gpu: u32,
+    /// Machines that compute layers, as host:port,...: `illava rpc` runs there; nothing is encrypted, so trust the network
+    #[arg(long, value_name = "ADDRESSES", env = "LLAMA_ARG_RPC", help_heading = "Model")]
+    pub rpc: Option<String>,
     /// Leave the image encoder on the CPU
     #[arg(long, env = "LLAMA_ARG_NO_MMPROJ_OFFLOAD", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Model")]
     pub no_mmproj_offload: bool,
@@ -55,6 +58,7 @@ impl DeviceFlags {
             split: split(&self.split_mode)?,
             shares: self.tensor_split.as_deref().map_or(Ok(Vec::new()), shares)?,
             main: self.main_gpu,
+            rpc: self.rpc.as_deref().map_or(Ok(Vec::new()), servers)?,
         })
     }
 
@@ -80,6 +84,21 @@ fn layers(text: Option<&str>) -> Result<Option<u32>> {
 fn devices(text: &str) -> Vec<String> {
     let names = text.split(',').map(str::trim).filter(|name| !name.is_empty() && *name != "none");
     names.map(str::to_owned).collect()
+}
+
+fn servers(text: &str) -> Result<Vec<String>> {
+    let servers: Vec<String> = text.split(',').map(|server| server.trim().to_owned()).collect();
+    let has_port = |server: &String| {
+        server
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|n| n > 0))
+    };
+    match servers.iter().find(|server| !has_port(server)) {
+        None => Ok(servers),
+        Some(server) => Err(Error::usage(format!(
+            "--rpc {server}: give addresses as host:port, such as 192.168.0.2:50052"
+        ))),
+    }
 }
 
 fn split(text: &str) -> Result<Split> {
@@ -115,6 +134,10 @@ mod tests {
         assert_eq!(shares("3,1").unwrap(), [3.0, 1.0]);
         assert_eq!(shares("3/1").unwrap(), [3.0, 1.0]);
         assert_eq!(split("none").unwrap(), Split::None);
+        assert_eq!(servers("a:1, 10.0.0.2:50052").unwrap(), ["a:1", "10.0.0.2:50052"]);
+        for bad in ["a", "a:", ":1", "a:0", "a:1,"] {
+            assert!(servers(bad).unwrap_err().to_string().starts_with("--rpc "), "{bad}");
+        }
         for error in [shares("3,x").unwrap_err(), shares("-1").unwrap_err(), split("tensor").unwrap_err()] {
             assert!(error.to_string().contains("-ts") || error.to_string().contains("-sm"), "{error}");
         }

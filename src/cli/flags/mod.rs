@@ -4,6 +4,7 @@ mod batch;
 mod commands;
 mod device;
 mod draw;
+mod rpc;
 mod serve;
 mod slot;
 mod strategy;
@@ -21,11 +22,12 @@ pub use commands::{
     BenchFlags, EvalFlags, ExplainFlags, HubFlags, InspectFlags, MergeFlags, ModelFlags, RunFlags,
     SamplingFlags,
 };
+pub use rpc::RpcFlags;
 #[cfg(unix)]
 pub use serve::LimitFlags;
 pub use serve::ServeFlags;
 pub use video::FrameFlags;
-pub(super) use weight::weights;
+pub(super) use weight::{kernels, weights};
 pub use worker::WorkerFlags;
 
 #[derive(Debug, Parser)]
@@ -65,6 +67,8 @@ pub enum Command {
     Batch(Box<BatchFlags>),
     /// Write a text model in a smaller type
     Quantize(super::quantize::QuantizeFlags),
+    /// Compute layers of a text model for another machine
+    Rpc(RpcFlags),
     /// Answer what `serve` passes on
     #[command(hide = true)]
     Worker(Box<WorkerFlags>),

@@ -33,10 +33,15 @@ pub(in crate::cli) fn weights(flags: &WeightFlags) -> Result<Weights> {
         "mmap" => LoadMode::Map,
         other => return Err(Error::usage(format!("--load-mode {other}: choose auto, none or mmap"))),
     };
-    let kernels = match flags.kernels.as_str() {
-        "auto" => Kernels::Auto,
-        "stock" => Kernels::Stock,
-        other => return Err(Error::usage(format!("--kernels {other}: choose auto or stock"))),
-    };
-    Ok(Weights { no_repack: flags.no_repack, mode, kernels })
+    Ok(Weights { no_repack: flags.no_repack, mode, kernels: kernels(&flags.kernels)? })
+}
+
+/// # Errors
+/// [`crate::error::Kind::Usage`] with the kernels there are.
+pub(in crate::cli) fn kernels(whose: &str) -> Result<Kernels> {
+    match whose {
+        "auto" => Ok(Kernels::Auto),
+        "stock" => Ok(Kernels::Stock),
+        other => Err(Error::usage(format!("--kernels {other}: choose auto or stock"))),
+    }
 }

@@ -36,7 +36,7 @@ pub fn emit(config: &Config, libraries: &Path) -> Result<(), Failure> {
 
 /// Our archives, users before what they use, as linkers of one pass need them.
 fn archives(config: &Config) -> Vec<&'static str> {
-    let mut archives = vec!["mtmd", "vendor-hash", "llama", "ggml"];
+    let mut archives = vec!["mtmd", "vendor-hash", "llama", "ggml", "ggml-rpc"];
     let backends = config.backends;
     for (on, name) in
         [(backends.cuda, "ggml-cuda"), (backends.metal, "ggml-metal"), (backends.vulkan, "ggml-vulkan")]
@@ -76,7 +76,7 @@ fn system_libraries(config: &Config) -> Vec<&'static str> {
                 libraries.extend(["framework=Metal", "framework=MetalKit"]);
             }
         }
-        "windows" => libraries.push("dylib=advapi32"),
+        "windows" => libraries.extend(["dylib=advapi32", "dylib=ws2_32"]),
         _ => libraries.extend(["dylib=stdc++", "dylib=pthread", "dylib=dl", "dylib=m"]),
     }
     libraries

@@ -1,0 +1,127 @@
+"""What a picture sends between machines, with merging off and on: layers in `illava rpc` processes, behind relays that count.
+
+    python3 benches/machines.py -m TEXT.gguf -mm MMPROJ.gguf --image PICTURE --machines 2 [--schedule balanced ...] [flags of illava run]
+
+One process of this machine is a machine; their link is the loopback, so bytes are the result and times are not.
+"""
+
+import argparse
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Relay:
+    """A port of this machine before another one; counts the bytes of both directions."""
+
+    def __init__(self, port):
+        self.to = ("127.0.0.1", port)
+        self.sent = 0
+        self.came = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            client, _ = self.listener.accept()
+            server = socket.create_connection(self.to)
+            for one, other, name in ((client, server, "sent"), (server, client, "came")):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=self.carry, args=(one, other, name), daemon=True).start()
+
+    def carry(self, one, other, name):
+        try:
+            while piece := one.recv(1 << 16):
+                setattr(self, name, getattr(self, name) + len(piece))
+                other.sendall(piece)
+        except OSError:
+            pass
+        for end in (one, other):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+def start(program, threads, cache):
+    """A server and its relay."""
+    arguments = [program, "rpc", "--port", "0", "-t", str(threads), "--cache", cache]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if found := re.match(r"listening on 127\.0\.0\.1:(\d+);", line):
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            return process, Relay(int(found[1]))
+    sys.exit("machines.py: illava rpc ended before it listened")
+
+
+def run(program, given, extra, relays):
+    """The report of one answer, and the bytes that it sent and got."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        before = [(relay.sent, relay.came) for relay in relays]
+        arguments = [program, "run", *given, *extra, "--report", str(report)]
+        if relays:
+            arguments += ["--rpc", ",".join(relay.address for relay in relays)]
+        subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
+        sent = sum(relay.sent - old[0] for relay, old in zip(relays, before))
+        came = sum(relay.came - old[1] for relay, old in zip(relays, before))
+        return json.loads(report.read_text()), sent, came
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-m", required=True)
+    parser.add_argument("-mm", required=True)
+    parser.add_argument("--image", required=True)
+    parser.add_argument("--machines", type=int, default=2)
+    parser.add_argument("--schedule", nargs="+", default=["balanced", "paper"], help="presets to compare with off")
+    parser.add_argument("-t", type=int, default=1, help="threads of each process")
+    parser.add_argument("-n", type=int, default=2, help="tokens to generate")
+    args, rest = parser.parse_known_args()
+    program = os.environ.get("ILLAVA", str(Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/illava"))
+    given = ["-m", args.m, "-mm", args.mm, "--image", args.image, "-p", "What is this?", "--temp", "0", "--no-repack",
+             "-t", str(args.t), "-n", str(args.n), *rest]
+    text = [*given[:2], *given[6:]]
+
+    with tempfile.TemporaryDirectory() as cache:
+        machines = [start(program, args.t, cache) for _ in range(args.machines)]
+        relays = [relay for _, relay in machines]
+        try:
+            # The first load sends the weights, later ones find the large tensors at the servers; what a load and a
+            # question without a picture send is taken off every row.
+            run(program, text, [], relays)
+            _, sent_base, came_base = run(program, text, [], relays)
+            print(f"{args.machines} machines; bytes beyond those of the same question without a picture")
+            print("| schedule | tokens | sent, KiB | got, KiB | of off | answer as on one machine |")
+            print("|---|---|--:|--:|--:|---|")
+            whole = None
+            for schedule in ["off", *args.schedule]:
+                extra = ["--merge", schedule]
+                alone, _, _ = run(program, given, extra, [])
+                report, sent, came = run(program, given, extra, relays)
+                sent, came = sent - sent_base, came - came_base
+                whole = whole or sent + came
+                tokens = report["tokens"]
+                counts = [tokens["visual"], *(part["tokens"] for part in tokens["visual_kv"])]
+                same = report["text"] == alone["text"] and tokens == alone["tokens"]
+                print(
+                    f"| {schedule} | {' > '.join(map(str, counts))} | {sent / 1024:.0f} | {came / 1024:.0f} "
+                    f"| {(sent + came) / whole:.2f} | {'yes' if same else 'no'} |", flush=True,
+                )
+        finally:
+            for process, _ in machines:
+                process.kill()
+                process.wait()
+
+
+if __name__ == "__main__":
+    main()
