@@ -230,6 +230,54 @@ fn sequences_refuse_what_would_end_the_process() {
     assert!(made.share(0, 3, 2).is_err() && made.step(2).is_err() && made.logits(7).is_err());
 }
 
+/// The library keeps an output for each sequence, and asserted that a batch has as many rows.
+#[test]
+fn a_batch_has_a_row_for_each_sequence() {
+    let model = model("clip-llama-f32");
+    let mut made = Context::new(&model, &ContextOptions { batch: 1, ubatch: 1, ..context() }, 9).unwrap();
+    let next: Vec<Next> = (0..9).map(|sequence| Next { sequence, token: 1, position: 0 }).collect();
+    made.decode(&next).unwrap();
+    assert_eq!(made.logits(8).unwrap().len(), usize::try_from(model.n_vocab()).unwrap());
+    assert_eq!(kind(Context::new(&model, &ContextOptions { cells: 8, ..context() }, 9)), Kind::Native);
+}
+
+/// Words of this vocabulary are split by `std::regex`, which recurses with every letter: 4,000 overflowed this thread.
+#[test]
+fn a_long_word_needs_no_deep_stack_of_its_caller() {
+    let mut bytes = std::fs::read(file("siglip-qwen2-f32", "text.gguf")).unwrap();
+    let key = b"tokenizer.ggml.pre";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 12;
+    assert_eq!(&bytes[at..at + 5], b"qwen2");
+    bytes[at..at + 5].copy_from_slice(b"bloom");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bloom.gguf");
+    std::fs::write(&path, bytes).unwrap();
+    let options = LoadOptions { gpu_layers: Some(0), ..LoadOptions::default() };
+    let model = TextModel::load(&path, &options, |_| true).unwrap();
+    let word = "x".repeat(50_000);
+    let pieces: Vec<u8> =
+        model.tokenize(&word, true).into_iter().flat_map(|token| model.piece(token)).collect();
+    assert_eq!(String::from_utf8(pieces).unwrap(), word);
+    assert_eq!(model.tokenize(&"x".repeat(1000), true).len(), 1000);
+}
+
+/// The library maps the input: a file cut short under it is a bus error.
+#[test]
+fn a_model_is_not_quantised_into_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, link) = (folder.path().join("model.gguf"), folder.path().join("link.gguf"));
+    std::fs::copy(file("clip-llama-f32", "text.gguf"), &model).unwrap();
+    std::fs::hard_link(&model, &link).unwrap();
+    for output in [&model, &link] {
+        assert_eq!(kind(quantize(&model, output, 2, 1)), Kind::Usage);
+    }
+    // The program writes beside the name that was asked for, and gives the file its name at the end.
+    let part = folder.path().join("new.gguf.part");
+    std::fs::rename(&link, &part).unwrap();
+    assert_eq!(kind(illava::pair::quantize(&part, &folder.path().join("new.gguf"), "Q8_0", 1)), Kind::Usage);
+    Gguf::open(&part).unwrap();
+}
+
 #[test]
 fn a_panic_in_a_callback_goes_on_in_rust() {
     let path = file("clip-llama-f32", "text.gguf");
@@ -316,6 +364,24 @@ fn a_picture_of_another_encoder_is_an_error() {
     let large = qwen.picture_from_pixels(&vec![0.1; 160 * 64 * 3], 160, 64).unwrap();
     assert!(clip.encode(&large, 0, &options).is_err());
     assert!(clip.encode(&large, 1, &options).is_err());
+
+    // Pictures that the library cuts have inputs and marks for one encoder alone.
+    let mut gemma = [vision("projector-gemma3"), vision("projector-gemma3")];
+    for one in &mut gemma {
+        one.set_text(&model("projector-gemma3")).unwrap();
+    }
+    let picture = grey(&mut gemma[0]);
+    assert!(!gemma[0].parts(&picture).unwrap().is_empty());
+    let [own, other] = &mut gemma;
+    own.encode(&picture, 0, &options).unwrap();
+    for stranger in [&mut qwen, &mut clip, other] {
+        assert_eq!(kind(stranger.parts(&picture)), Kind::Native);
+        assert_eq!(kind(stranger.tiles(&picture)), Kind::Native);
+        assert_eq!(kind(stranger.encode(&picture, 0, &options)), Kind::Native);
+    }
+    let side = own.info().image_size;
+    let cut_here = own.picture_from_pixels(&vec![0.1; (side * side * 3) as usize], side, side);
+    assert!(cut_here.and_then(|picture| own.encode(&picture, 0, &options)).is_err());
 }
 
 /// Opening a pipe waits for its other end, so a test of this once hung.

@@ -5,6 +5,21 @@ use std::path::Path;
 
 use crate::error::{Error, Kind, Result};
 
+/// Whether both names lead to one file, by links of either kind too.
+#[must_use]
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |path: &Path| path.metadata().map(|file| (file.dev(), file.ino()));
+        matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
+    }
+    #[cfg(not(unix))]
+    {
+        matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+    }
+}
+
 /// The metadata of a regular file, looked at before it is opened: opening a pipe waits for its other end.
 ///
 /// # Errors

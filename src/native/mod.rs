@@ -22,6 +22,7 @@ mod quantize;
 mod rpc;
 mod sampler;
 mod step;
+mod tokenize;
 mod trace;
 mod vision;
 mod vision_info;
@@ -35,6 +36,7 @@ use llama_cpp_sys_2 as sys;
 
 pub use constraint::{Grammar, Schemas};
 pub use context::{Context, ContextOptions, MAX_SEQUENCES, Next, SegmentInfo};
+pub use file::is_same as is_same_file;
 pub use gguf::{Gguf, TypeBytes};
 pub use kernels::{Kernels, kernels_used};
 pub use kv_type::KvType;

@@ -201,21 +201,6 @@ impl TextModel {
         self.inner.meta_val_str(key).ok()
     }
 
-    /// Token ids of `text`, without BOS or EOS.
-    #[must_use]
-    pub fn tokenize(&self, text: &str, special: bool) -> Vec<i32> {
-        // The library counts bytes and tokens in i32.
-        if text.is_empty() || i32::try_from(text.len()).is_err() {
-            return Vec::new();
-        }
-        self.inner
-            .vocab()
-            .tokenize(text.as_bytes(), false, special)
-            .into_iter()
-            .map(|token| token.0)
-            .collect()
-    }
-
     #[must_use]
     pub fn n_vocab(&self) -> i32 {
         self.inner.n_vocab()

@@ -14,9 +14,16 @@ const BUFFER: usize = 256 << 20;
 /// `threads` of 0 takes one for each processor.
 ///
 /// # Errors
-/// [`Kind::File`] with the library's reason; a file at `output` is then not whole.
+/// [`Kind::File`] with the library's reason; a file at `output` is then not whole. [`Kind::Usage`] if it is the input,
+/// which the library maps while it writes.
 pub fn quantize(input: &Path, output: &Path, file_type: u32, threads: u32) -> Result<()> {
     super::file::regular(input)?;
+    if super::file::is_same(input, output) {
+        return Err(Error::usage(format!(
+            "{} is both the file to read and the file to write; give another name for the second",
+            input.display()
+        )));
+    }
     super::backend()?;
     let (from, to) = (super::c_path(input)?, super::c_path(output)?);
     // SAFETY: takes nothing, returns plain values.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
-use crate::native::{Gguf, quantize as by_library};
+use crate::native::{Gguf, is_same_file, quantize as by_library};
 
 /// Names of the mixes, and what `general.file_type` says for each.
 const TYPES: [(&str, u32); 19] = [
@@ -39,15 +39,17 @@ pub fn quantize(input: &Path, output: &Path, mix: &str, threads: u32) -> Result<
         return Err(Error::usage(format!("type {} is not known; {} are", mix, known.join(", "))));
     };
     check(input)?;
-    if same_file(input, output) {
-        return Err(Error::usage(format!(
-            "{} is both the file to read and the file to write; give another name for the second",
-            input.display()
-        )));
-    }
     let mut part = output.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
+    for written in [output, &part] {
+        if is_same_file(input, written) {
+            return Err(Error::usage(format!(
+                "{} is both the file to read and the file to write; give another name for the second",
+                input.display()
+            )));
+        }
+    }
     // The library's own error for a place that cannot be written names no cause.
     std::fs::File::create(&part).map_err(|error| {
         Error::new(Kind::File, format!("{}: cannot be written ({error})", output.display()))
@@ -85,10 +87,6 @@ fn check(input: &Path) -> Result<()> {
 /// whose error is a fraction of every other's.
 fn is_fine(name: &str) -> bool {
     ["f32", "f16", "bf16", "q8_0"].iter().any(|fine| name.eq_ignore_ascii_case(fine))
-}
-
-fn same_file(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 #[cfg(test)]

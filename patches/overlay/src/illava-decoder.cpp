@@ -70,6 +70,9 @@ static void check_context_params(const illava_context_params & p, const llama_mo
     if (p.n_seq_max > LLAMA_MAX_SEQ) {
         illava_fail(ILLAVA_BAD_ARG, "n_seq_max %u: at most %d", p.n_seq_max, LLAMA_MAX_SEQ);
     }
+    if (p.n_seq_max > p.n_ctx) {
+        illava_fail(ILLAVA_BAD_ARG, "n_seq_max %u: n_ctx is %u, and each sequence needs a cell", p.n_seq_max, p.n_ctx);
+    }
     check_threads("n_threads",       p.n_threads);
     check_threads("n_threads_batch", p.n_threads_batch);
     check_kv_type("type_k", (ggml_type) number_of(p.type_k), model.hparams.n_embd_head_k());
@@ -111,7 +114,8 @@ illava_status illava_context_new(llama_model * model, const illava_context_param
 
         llama_context_params params = llama_context_default_params();
         params.n_ctx           = p.n_ctx;
-        params.n_batch         = std::max(p.n_batch, p.n_ubatch);
+        // a batch has room for a row of each sequence: the library keeps that many outputs, and aborts without
+        params.n_batch         = std::max({ p.n_batch, p.n_ubatch, p.n_seq_max });
         params.n_ubatch        = p.n_ubatch;
         params.n_seq_max       = p.n_seq_max;
         params.n_threads       = p.n_threads;

@@ -7,8 +7,17 @@
 #include "illava-projector-file.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
+
+static uint64_t next_number() {
+    static std::atomic<uint64_t> last = 0;
+    return ++last;
+}
+
+illava_vision::illava_vision() : number(next_number()) {
+}
 
 bool illava_vision::is_qwen() const {
     return !mtmd && (model().proj_type == PROJECTOR_TYPE_QWEN2VL || model().proj_type == PROJECTOR_TYPE_QWEN25VL);

@@ -75,6 +75,7 @@ std::unique_ptr<illava_image> illava_mtmd_cut(const illava_vision & vision, cons
 
     auto image = std::make_unique<illava_image>();
     image->chunks.reset(mtmd_input_chunks_init());
+    image->cut_by = vision.number;
     if (mtmd_tokenize(vision.mtmd.get(), image->chunks.get(), &text, pictures, 1) != 0) {
         const std::string & line = illava_log_first_error();
         illava_fail(ILLAVA_BAD_ARG, "an image of %u x %u pixels cannot be cut: %s", nx, ny, line.empty() ? "no reason given" : line.c_str());
@@ -120,6 +121,7 @@ illava_status illava_image_part(const illava_vision * vision, const illava_image
         illava_require(vision, "vision");
         illava_require(out, "out");
         const mtmd_input_chunk * chunk = part_at(image, i);
+        illava_require_own(*vision, *image);
         illava_part part = {};
         size_t n_tokens = 0;
         part.tokens   = mtmd_input_chunk_get_tokens_text(chunk, &n_tokens);

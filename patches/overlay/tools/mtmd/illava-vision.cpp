@@ -141,11 +141,18 @@ static const clip_image_f32 & tile_at(const illava_image & image, size_t tile) {
     return image.tiles[tile];
 }
 
+void illava_require_own(const illava_vision & vision, const illava_image & image) {
+    if (image.cut_by != (vision.mtmd ? vision.number : 0)) {
+        illava_fail(ILLAVA_BAD_ARG, "the image was cut for another image encoder than this one (%s): cut it for this one", vision.projector.c_str());
+    }
+}
+
 illava_status illava_image_tile(
         const illava_vision * vision, const illava_image * image, size_t tile, illava_tile * out) {
     return illava_guard([&] {
         illava_require(vision, "vision");
         illava_require(image, "image");
+        illava_require_own(*vision, *image);
         const clip_image_f32 & pixels = tile_at(*image, tile);
         illava_tile shown = {};
         shown.nx     = pixels.nx();
@@ -334,6 +341,7 @@ illava_status illava_encode(
             illava_fail(ILLAVA_BAD_ARG, "n_threads = %d: 1 to %d", params.n_threads, max_threads);
         }
 
+        illava_require_own(*vision, *image);
         if (vision->mtmd) {
             tile_at(*image, tile);
             if (std::any_of(params.steps, params.steps + params.n_steps, [](const illava_merge_step & step) { return step.r != 0; })) {

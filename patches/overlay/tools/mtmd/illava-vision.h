@@ -28,10 +28,13 @@ struct illava_vision {
     std::string                                projector; // as in the file
     std::unique_ptr<mtmd_context, mtmd_context_deleter> mtmd; // null for the families that are cut here
     bool                                       has_text           = false; // mtmd knows its text model
+    const uint64_t                             number; // no other encoder of this process has it; above 0
     std::unique_ptr<clip_ctx, clip_ctx_deleter> clip;
     illava_clip_parts                          parts;     // of clip
     std::unique_ptr<mtmd_image_preprocessor>   preprocessor;
     std::mutex                                 encoding;  // one graph at a time: the scheduler is shared
+
+    illava_vision();
 
     const clip_model   & model()   const { return *parts.model; }
     const clip_hparams & hparams() const { return parts.model->hparams; }
@@ -52,9 +55,13 @@ struct illava_image {
     clip_image_f32              second; // the second frame of a temporal patch; empty for a still picture
 
     // of a picture that mtmd cut, whose tiles have their sizes only
+    uint64_t                                                cut_by = 0; // the encoder's number; 0: not by mtmd
     std::unique_ptr<mtmd_input_chunks, mtmd_chunks_deleter> chunks;
     std::vector<const mtmd_input_chunk *>                   tile_chunks; // [tiles], of chunks
 };
+
+// Fails for a picture that mtmd cut for another encoder, and for one that it did not cut for an encoder of its own.
+void illava_require_own(const illava_vision & vision, const illava_image & image);
 
 struct illava_encoded {
     uint32_t                       n_tokens, n_embd;
