@@ -89,6 +89,14 @@ impl Decoder for Watched {
     fn share(&mut self, from: usize, to: usize, position: i32) -> Result<()> {
         self.inner.share(from, to, position)
     }
+    fn save(&mut self, slot: usize) -> Result<Vec<u8>> {
+        self.inner.save(slot)
+    }
+
+    fn restore(&mut self, slot: usize, cells: &[u8]) -> Result<()> {
+        self.inner.restore(slot, cells)
+    }
+
     fn piece(&self, token: i32) -> Vec<u8> {
         self.inner.piece(token)
     }

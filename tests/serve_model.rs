@@ -9,6 +9,8 @@ mod curl;
 mod http;
 #[path = "serve/served.rs"]
 mod served;
+#[path = "serve/slots.rs"]
+mod slots;
 #[path = "serve/systemd.rs"]
 mod systemd;
 #[path = "serve/visuals.rs"]

@@ -51,6 +51,18 @@ pub trait Decoder {
     /// The library's own.
     fn share(&mut self, from: usize, to: usize, position: i32) -> Result<()>;
 
+    /// What the sequence holds, as bytes for [`Decoder::restore`].
+    ///
+    /// # Errors
+    /// The library's own.
+    fn save(&mut self, slot: usize) -> Result<Vec<u8>>;
+
+    /// Puts saved cells into a sequence that is empty; after an error it is still.
+    ///
+    /// # Errors
+    /// No room, or cells of another model, cache type or merge layers.
+    fn restore(&mut self, slot: usize, cells: &[u8]) -> Result<()>;
+
     /// The token's bytes in an answer; they may be part of a letter.
     fn piece(&self, token: i32) -> Vec<u8>;
 

@@ -119,6 +119,14 @@ impl Decoder for LlamaDecoder {
         self.context.share(from, to, position)
     }
 
+    fn save(&mut self, slot: usize) -> Result<Vec<u8>> {
+        self.context.save(slot)
+    }
+
+    fn restore(&mut self, slot: usize, cells: &[u8]) -> Result<()> {
+        self.context.restore(slot, cells)
+    }
+
     fn piece(&self, token: i32) -> Vec<u8> {
         self.model.piece(token)
     }

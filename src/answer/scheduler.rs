@@ -3,10 +3,13 @@
 //! One turn is one batch of generated tokens, one for each running answer, and then one ubatch of the oldest prompt: a
 //! running answer never waits for more than that.
 
+mod files;
 mod generate;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+pub use files::SlotFile;
 
 use super::encodings::Encodings;
 use super::sizing::closed_up;
@@ -16,7 +19,7 @@ use super::{Decoder, Delta, Done, Entry, Failed, Finish, Job, Rows, SegmentInfo,
 use crate::error::{Error, Field, Kind};
 use crate::pair::Facts;
 use crate::schedule::Score;
-use crate::see::{EncodeJob, Encoded, EncodedImage, PictureCacheView};
+use crate::see::{EncodeJob, Encoded, EncodedImage, Key, PictureCacheView};
 
 /// Numbers and bounds that the slots share.
 #[derive(Debug, Clone)]
@@ -30,6 +33,8 @@ pub struct Settings {
     pub picture_bytes: u64,
     /// Positions that a prompt and its answer may take; see [`super::Sizing::positions`].
     pub positions: u32,
+    /// Hash of the files and settings that cells of the cache depend on; `None` where slots are not saved.
+    pub pair: Option<Key>,
     /// For a cache that was made for one conversation, the cells it would have without merging: reports then tell the
     /// whole cache, else what a request used of it.
     pub sole: Option<u32>,

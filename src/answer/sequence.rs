@@ -2,17 +2,39 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::MergeStep;
 use crate::see::{EncodedImage, Key};
 
 /// One item of a sequence.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) enum CachedEntry {
     Token(i32),
+    #[serde(with = "shared")]
     Picture(Arc<CachedPicture>),
 }
 
+/// A shared picture as the picture: serde's own support for `Arc` is a feature that every crate would be built with.
+mod shared {
+    use super::{Arc, CachedPicture, Deserialize, Serialize};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        picture: &Arc<CachedPicture>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        picture.as_ref().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        from: D,
+    ) -> Result<Arc<CachedPicture>, D::Error> {
+        CachedPicture::deserialize(from).map(Arc::new)
+    }
+}
+
 /// A picture in the decoder's cache.
+#[derive(Serialize, Deserialize)]
 pub(super) struct CachedPicture {
     pub key: Key,
     /// Without embeddings.
@@ -47,7 +69,7 @@ impl CachedEntry {
 }
 
 /// Text tokens and pictures, in order.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Sequence(Vec<CachedEntry>);
 
 impl Sequence {

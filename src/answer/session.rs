@@ -325,6 +325,7 @@ impl<E: Engine> Session<E> {
             merge_layers: layout.merge_layers.clone(),
             picture_bytes: 0,
             positions: self.sizing.positions(facts.pair.n_ctx_train),
+            pair: None,
             sole: Some(layout.cells_unmerged),
         };
         self.open = Some((layout, Scheduler::new(decoder, facts, settings)));

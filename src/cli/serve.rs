@@ -57,6 +57,7 @@ fn settings(flags: &ServeFlags) -> Result<Settings> {
         queue: limits.queue,
         metrics: flags.metrics,
         slots: flags.slots || !flags.no_slots,
+        saves_slots: flags.worker.slot_save_path.is_some(),
         share_cache: flags.share_cache,
         access: Access { hosts: flags.allowed_hosts.clone(), origins: flags.cors_origins.clone() },
         media: MediaAccess {

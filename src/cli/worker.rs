@@ -14,6 +14,7 @@ pub(super) fn options(flags: &WorkerFlags) -> Result<Options> {
         sizes: flags.slots.sizes(flags.model.ctx_size)?,
         picture_bytes: flags.slots.picture_bytes(),
         picture_folder: flags.slots.picture_folder(),
+        slot_folder: flags.slot_save_path.clone(),
     })
 }
 

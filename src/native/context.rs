@@ -261,6 +261,44 @@ impl Context {
         Ok(())
     }
 
+    /// Cells of `sequence` in every segment, for [`Context::restore`].
+    ///
+    /// # Errors
+    /// [`Kind::Native`] for a sequence there is not, and if the library cannot write it.
+    pub fn save(&mut self, sequence: usize) -> Result<Vec<u8>> {
+        let id = self.id(sequence)?;
+        // SAFETY: the context is alive; the id is below its number of sequences.
+        let length = unsafe { sys::llama_state_seq_get_size(self.handle.as_ptr(), id) };
+        let mut cells = vec![0; length];
+        // SAFETY: as above; the library writes at most `length` bytes.
+        let written =
+            unsafe { sys::llama_state_seq_get_data(self.handle.as_ptr(), cells.as_mut_ptr(), length, id) };
+        if written == 0 || written > length {
+            return Err(Error::new(Kind::Native, format!("sequence {sequence}: its cells cannot be copied")));
+        }
+        cells.truncate(written);
+        Ok(cells)
+    }
+
+    /// Puts the cells of [`Context::save`] into `sequence`, which is empty then as before if they cannot be taken.
+    ///
+    /// # Errors
+    /// [`Kind::Context`] without room, or for cells of another cache; [`Kind::Native`] for a sequence there is not.
+    pub fn restore(&mut self, sequence: usize, cells: &[u8]) -> Result<()> {
+        let id = self.id(sequence)?;
+        let (read, reason) = super::log::listening(|| {
+            // SAFETY: the context is alive, the id is below its number of sequences, and the library reads at most
+            // the slice.
+            unsafe { sys::llama_state_seq_set_data(self.handle.as_ptr(), cells.as_ptr(), cells.len(), id) }
+        });
+        if read == cells.len() {
+            return Ok(());
+        }
+        self.forget_from(sequence, 0);
+        let reason = reason.unwrap_or_else(|| "they are of another cache, or there is no room".into());
+        Err(Error::new(Kind::Context, format!("the saved cells cannot be taken ({reason})")))
+    }
+
     pub(super) fn id(&self, sequence: usize) -> Result<i32> {
         let known = sequence < self.runs.len();
         i32::try_from(sequence).ok().filter(|_| known).ok_or_else(|| {

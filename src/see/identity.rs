@@ -38,6 +38,23 @@ pub(super) fn of(file: &Path, options: &VisionOptions, backend: &str) -> Result<
     Ok(*hash.finalize().as_bytes())
 }
 
+/// Hash of what a decoder's cache depends on: this program, the text model at `file`, and what encodes its pictures.
+///
+/// # Errors
+/// [`Kind::File`] for a model that cannot be read.
+pub fn pair_identity(file: &Path, encoder: Option<Key>) -> Result<Key> {
+    let mut hash = blake3::Hasher::new();
+    for text in [env!("CARGO_PKG_VERSION"), env!("ILLAVA_PATCHES_SHA256"), kernels_used()] {
+        hash.update(&(text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    }
+    hash.update(&[u8::from(encoder.is_some())]);
+    hash.update(&encoder.unwrap_or_default());
+    sample(file, &mut hash)
+        .map_err(|error| Error::new(Kind::File, format!("{}: {error}", file.display())))?;
+    Ok(*hash.finalize().as_bytes())
+}
+
 /// The same for a projector whose pictures are marked with tokens of `text`.
 pub(super) fn with_vocabulary(tower: &Key, text: &TextModel) -> Key {
     let mut hash = blake3::Hasher::new();

@@ -28,6 +28,7 @@ pub use encoded::EncodedImage;
 #[cfg(test)]
 pub(crate) use encoded::tests::picture;
 pub use encoder_thread::{EncodeJob, Encoded, EncoderThread};
+pub use identity::pair_identity;
 pub use layout::Layout;
 pub(crate) use outline::rows as expected_rows;
 pub use outline::{Expected, Outline};

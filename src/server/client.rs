@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use crate::request::Request;
 use crate::worker::frame;
 use crate::worker::protocol::{
-    self, Command, Delta, Done, Failed, Prompt, Ready, Started, Status, TokenText,
+    self, Command, Delta, Done, Failed, Prompt, Ready, SlotFile, SlotOrder, Started, Status, TokenText,
 };
 pub use launch::{Death, Launch, Life, Program, Running};
 use suspects::{Fingerprint, Suspects};
@@ -113,6 +113,7 @@ enum Pending {
     Text(oneshot::Sender<Vec<u8>>),
     Prompt(oneshot::Sender<Result<Prompt, Failed>>),
     Erased(oneshot::Sender<Option<u32>>),
+    Moved(oneshot::Sender<Result<SlotFile, Failed>>),
     Status(oneshot::Sender<Status>),
 }
 
@@ -230,6 +231,11 @@ impl Client {
     /// Empties a slot; the inner `None` if it is answering, the outer where no worker answers.
     pub async fn erase(&self, slot: u32) -> Option<Option<u32>> {
         self.ask(Pending::Erased, |id| Command::Erase { id, slot }).await
+    }
+
+    /// Saves or restores a slot; `None` where no worker answers.
+    pub async fn move_slot(&self, order: SlotOrder) -> Option<Result<SlotFile, Failed>> {
+        self.ask(Pending::Moved, |id| Command::File(SlotOrder { id, ..order })).await
     }
 
     /// How its slots stand; `None` where no worker answers.
@@ -355,6 +361,18 @@ fn deliver(inner: &Inner, event: protocol::Event) {
         protocol::Event::Erased { id, tokens } => {
             if let Some(Pending::Erased(sender)) = table.remove(&id) {
                 let _ = sender.send(tokens);
+            }
+            return;
+        }
+        protocol::Event::Moved { id, file } => {
+            if let Some(Pending::Moved(sender)) = table.remove(&id) {
+                let _ = sender.send(Ok(file));
+            }
+            return;
+        }
+        protocol::Event::Failed(failed) if matches!(table.get(&failed.id), Some(Pending::Moved(_))) => {
+            if let Some(Pending::Moved(sender)) = table.remove(&failed.id) {
+                let _ = sender.send(Err(failed));
             }
             return;
         }

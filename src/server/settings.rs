@@ -25,6 +25,8 @@ pub struct Settings {
     pub queue: u32,
     pub metrics: bool,
     pub slots: bool,
+    /// Whether slots can be saved and restored.
+    pub saves_slots: bool,
     /// Whether requests of different keys may share encoded pictures and cached prompts.
     pub share_cache: bool,
     pub access: Access,
@@ -122,6 +124,7 @@ impl Default for Settings {
             queue: 64,
             metrics: false,
             slots: true,
+            saves_slots: false,
             share_cache: false,
             access: Access::default(),
             media: MediaAccess::default(),

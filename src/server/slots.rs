@@ -1,14 +1,18 @@
 //! The worker's slots: how they stand, and what can be done to one.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
-use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::error::{ApiError, ApiResult, Type};
+use super::guard::Scope;
 use super::state::Shared;
-use crate::worker::protocol::SlotState;
+use crate::request::Fields;
+use crate::request::json::object;
+use crate::worker::protocol::{SlotFile, SlotOrder, SlotState};
 
 /// # Errors
 /// 501 where it is off; 503 while no worker is ready, and, if asked for, while no slot is free.
@@ -48,14 +52,16 @@ pub async fn slots(
     Ok(Json(slots.into()))
 }
 
-/// `?action=erase` empties a slot's cache.
+/// `?action=erase` empties a slot's cache, `save` and `restore` move it to a file and back.
 ///
 /// # Errors
-/// 501 for the other actions, and where slots are off; 400 for a slot that there is not, or that is busy.
+/// 501 where slots are off, or are not saved; 400 for a slot or file that there is not; 503 for a slot that is busy.
 pub async fn act(
     State(app): State<Shared>,
     Path(id): Path<String>,
     Query(query): Query<HashMap<String, String>>,
+    Extension(Scope(scope)): Extension<Scope>,
+    request: Request,
 ) -> ApiResult<Json<Value>> {
     if !app.settings.slots {
         return Err(ApiError::new(Type::NotSupported, "the slots endpoint is off (--no-slots)"));
@@ -64,15 +70,49 @@ pub async fn act(
     let slot = id.parse::<u32>().ok().filter(|slot| *slot < ready.slots).ok_or_else(|| {
         ApiError::invalid(format!("the slots are numbered from 0 to {}", ready.slots.saturating_sub(1)))
     })?;
-    match query.get("action").map(String::as_str) {
-        Some("erase") => match app.client.erase(slot).await.ok_or_else(ApiError::loading)? {
-            Some(tokens) => Ok(Json(json!({ "id_slot": slot, "n_erased": tokens }))),
-            None => Err(ApiError::new(Type::Unavailable, format!("slot {slot} is answering")).retry_after(1)),
-        },
-        Some("save" | "restore") => Err(ApiError::new(
+    let restore = match query.get("action").map(String::as_str) {
+        Some("erase") => {
+            return match app.client.erase(slot).await.ok_or_else(ApiError::loading)? {
+                Some(tokens) => Ok(Json(json!({ "id_slot": slot, "n_erased": tokens }))),
+                None => {
+                    Err(ApiError::new(Type::Unavailable, format!("slot {slot} is answering")).retry_after(1))
+                }
+            };
+        }
+        Some("save") => false,
+        Some("restore") => true,
+        _ => return Err(ApiError::invalid("action: use save, restore or erase")),
+    };
+    if !app.settings.saves_slots {
+        return Err(ApiError::new(
             Type::NotSupported,
-            "a slot's cache is held in segments with pictures in them, which no file format here keeps; encoded pictures survive in --picture-folder, and a prompt that comes again is computed from them",
-        )),
-        _ => Err(ApiError::invalid("action: use erase")),
+            "slots are not saved: start the server with --slot-save-path",
+        ));
     }
+    let body = app.body(request).await?;
+    let mut body = Fields::new(object(&body.bytes, app.settings.bounds.request.json_depth)?, "");
+    let name = body.text("filename")?.unwrap_or_default();
+    if !names_a_file(&name) {
+        return Err(ApiError::invalid(
+            "filename: give a name of 1 to 200 letters, digits, dots, dashes, underscores and spaces that begins and ends with a letter or digit",
+        ));
+    }
+    let begun = Instant::now();
+    let order = SlotOrder { id: 0, slot, restore, name: name.clone(), scope };
+    let SlotFile { tokens, bytes } = app.client.move_slot(order).await.ok_or_else(ApiError::loading)??;
+    let ms = begun.elapsed().as_secs_f64() * 1e3;
+    Ok(Json(if restore {
+        json!({ "id_slot": slot, "filename": name, "n_restored": tokens, "n_read": bytes, "timings": { "restore_ms": ms } })
+    } else {
+        json!({ "id_slot": slot, "filename": name, "n_saved": tokens, "n_written": bytes, "timings": { "save_ms": ms } })
+    }))
+}
+
+/// Whether `name` is a file's on every system, without a folder.
+fn names_a_file(name: &str) -> bool {
+    let ends = |letter: char| letter.is_alphanumeric();
+    name.len() <= 200
+        && name.starts_with(ends)
+        && name.ends_with(ends)
+        && name.chars().all(|letter| letter.is_alphanumeric() || "._- ".contains(letter))
 }

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 pub use crate::answer::{
-    Alternative, Delta, Done, Failed, Finish, SlotState, SlotView as Slot, Started, Token,
+    Alternative, Delta, Done, Failed, Finish, SlotFile, SlotState, SlotView as Slot, Started, Token,
 };
 use crate::error::Kind;
 use crate::media::video::Sampling as FrameSampling;
@@ -43,12 +43,26 @@ pub enum Command {
         id: u64,
         slot: u32,
     },
+    /// Saves or restores an idle slot; `Moved` or `Failed` follows.
+    File(SlotOrder),
     /// `Status` follows.
     Status {
         id: u64,
     },
     /// Cancels everything and ends the process. To drain, stop sending and wait for `Done`s first.
     Shutdown,
+}
+
+/// A slot to be saved to a file of the worker's folder, or restored from one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotOrder {
+    pub id: u64,
+    pub slot: u32,
+    pub restore: bool,
+    /// Name of a file, without a folder.
+    pub name: String,
+    /// Whose conversation it is.
+    pub scope: Vec<u8>,
 }
 
 /// From the worker.
@@ -83,6 +97,11 @@ pub enum Event {
     Erased {
         id: u64,
         tokens: Option<u32>,
+    },
+    /// A slot was saved or restored.
+    Moved {
+        id: u64,
+        file: SlotFile,
     },
     Status(Box<Status>),
 }
@@ -234,6 +253,8 @@ mod tests {
         passes(&Command::Detokenize { id: 1, tokens: vec![1, -1] });
         passes(&Command::Describe(Box::new(generate())));
         passes(&Command::Erase { id: 3, slot: 1 });
+        let order = SlotOrder { id: 3, slot: 1, restore: true, name: "a".into(), scope: vec![0, 255] };
+        passes(&Command::File(order));
         passes(&Command::Status { id: 4 });
         passes(&Command::Shutdown);
     }
@@ -241,6 +262,7 @@ mod tests {
     #[test]
     fn events_pass() {
         passes(&Event::Loading { share: 0.5 });
+        passes(&Event::Moved { id: 1, file: SlotFile { tokens: 2, bytes: 3 } });
         passes(&Event::LoadFailed { kind: Kind::File, message: "no".into() });
         passes(&Event::Delta(Delta {
             id: 1,

@@ -2,11 +2,11 @@
 //! and back. Runs in a worker process, or inside a program that answers its own requests.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
-use super::protocol::{self, Command, Event, Ready, Status, TokenText};
+use super::protocol::{self, Command, Event, Ready, SlotFile, SlotOrder, Status, TokenText};
 use super::resolve::Resolver;
 use crate::answer::{LlamaDecoder, Output, Scheduler, Settings, Sizes, Sizing, shared_layout};
 use crate::error::{Error, Field, Kind, Result};
@@ -15,7 +15,7 @@ use crate::media::video::FrameChoice;
 use crate::pair::{self, LoadSettings, Loading};
 use crate::report;
 use crate::schedule::{Choice, MergeFlag, Preset};
-use crate::see::{EncodeJob, Encoded, EncoderThread, Store, TowerEncoder, VisualInput};
+use crate::see::{EncodeJob, Encoded, EncoderThread, Store, TowerEncoder, VisualInput, pair_identity};
 
 /// Settings of a service.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Options {
     pub picture_bytes: u64,
     /// A folder where encoded pictures are kept, and its bytes at most.
     pub picture_folder: Option<(PathBuf, u64)>,
+    /// The folder where slots are saved.
+    pub slot_folder: Option<PathBuf>,
 }
 
 /// Input of a running service.
@@ -59,12 +61,21 @@ fn check_slot(resolver: &Resolver, sizes: Sizes) -> Result<()> {
     )))
 }
 
+/// Makes the folder where slots are saved.
+fn open_slots(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|error| {
+        let text = format!("{}: {error}; give a folder that can be written", folder.display());
+        Error::new(Kind::File, text)
+    })
+}
+
 /// A loaded pair, ready to answer.
 pub struct Service {
     resolver: Resolver,
     scheduler: Scheduler<LlamaDecoder>,
     encode: Sender<EncodeJob>,
     encoder: JoinHandle<()>,
+    slot_folder: Option<PathBuf>,
     /// Lines about the pictures of requests under way, for their reports.
     remarks: HashMap<u64, Vec<String>>,
 }
@@ -92,6 +103,14 @@ impl Service {
             (Some((folder, limit)), Some(encoder)) => Some(Store::open(folder, encoder.identity()?, *limit)?),
             _ => None,
         };
+        let pair = match &options.slot_folder {
+            Some(folder) => {
+                open_slots(folder)?;
+                let tower = encoder.as_ref().map(TowerEncoder::identity).transpose()?;
+                Some(pair_identity(&options.load.text, tower)?)
+            }
+            None => None,
+        };
         let outline = encoder.as_ref().map(TowerEncoder::outline);
         let encoder = EncoderThread::new(encoder, store);
         let (encode, jobs) = channel();
@@ -110,6 +129,7 @@ impl Service {
             merge_layers: layout.merge_layers.clone(),
             picture_bytes: options.picture_bytes,
             positions: Sizing::Cells(cells[0]).positions(facts.pair.n_ctx_train),
+            pair,
             sole: None,
         };
         let scheduler = Scheduler::new(decoder, facts, settings);
@@ -122,7 +142,8 @@ impl Service {
             slot_cells: cells.first().copied().unwrap_or(0),
         };
         check_slot(&resolver, options.sizes)?;
-        let service = Self { resolver, scheduler, encode, encoder, remarks: HashMap::new() };
+        let slot_folder = options.slot_folder.clone();
+        let service = Self { resolver, scheduler, encode, encoder, slot_folder, remarks: HashMap::new() };
         let ready = service.describe(options, remarks);
         Ok((service, ready))
     }
@@ -191,6 +212,13 @@ impl Service {
             Input::Command(Command::Erase { id, slot }) => {
                 say(Event::Erased { id, tokens: self.scheduler.erase(slot as usize) });
             }
+            Input::Command(Command::File(order)) => {
+                let id = order.id;
+                match self.move_slot(&order) {
+                    Ok(file) => say(Event::Moved { id, file }),
+                    Err(error) => self.scheduler.fail(id, &error, None),
+                }
+            }
             Input::Command(Command::Describe(request)) => {
                 let id = request.id;
                 match self.resolver.describe(*request) {
@@ -201,6 +229,17 @@ impl Service {
             Input::Command(Command::Status { id }) => say(Event::Status(Box::new(self.status(id)))),
         }
         true
+    }
+
+    /// Saves or restores a slot.
+    fn move_slot(&mut self, order: &SlotOrder) -> Result<SlotFile> {
+        let folder = self.slot_folder.as_ref().ok_or_else(|| Error::usage("slots are not saved here"))?;
+        let (path, slot) = (folder.join(&order.name), order.slot as usize);
+        if order.restore {
+            self.scheduler.restore(slot, &order.scope, &path)
+        } else {
+            self.scheduler.save(slot, &order.scope, &path)
+        }
     }
 
     fn hand_out(&mut self, say: &mut impl FnMut(Event)) {

@@ -196,6 +196,14 @@ impl Worker {
                 Command::Erase { id, slot } => {
                     let _ = say.send(Event::Erased { id, tokens: (slot == 0).then_some(12) });
                 }
+                Command::File(order) => {
+                    let _ = say.send(if order.name == "missing" {
+                        let message = "missing: no such file".to_owned();
+                        Event::Failed(Failed { id: order.id, kind: Kind::File, message, context: None })
+                    } else {
+                        Event::Moved { id: order.id, file: SlotFile { tokens: 12, bytes: 345 } }
+                    });
+                }
                 Command::Status { id } => {
                     let _ = say.send(Event::Status(Box::new(status(id))));
                 }

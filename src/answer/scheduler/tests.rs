@@ -1,6 +1,7 @@
 //! Who is served when, on a decoder without a model.
 
 mod fake;
+mod files;
 
 use super::*;
 use crate::answer::{Generation, SlotState};

@@ -166,6 +166,14 @@ impl Decoder for Context {
         Ok(())
     }
 
+    fn save(&mut self, _: usize) -> Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    fn restore(&mut self, _: usize, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
     fn piece(&self, token: i32) -> Vec<u8> {
         u8::try_from(token).map_or_else(|_| Vec::new(), |byte| vec![byte])
     }

@@ -1,5 +1,7 @@
 //! What a worker is told.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::commands::{MergeFlags, ModelFlags};
@@ -14,6 +16,9 @@ pub struct WorkerFlags {
     pub merge: MergeFlags,
     #[command(flatten)]
     pub slots: SlotFlags,
+    /// Folder where POST /slots/N?action=save keeps a slot's cache; without it, none is kept
+    #[arg(long, value_name = "FOLDER", env = "LLAMA_ARG_SLOT_SAVE_PATH", help_heading = "Slots")]
+    pub slot_save_path: Option<PathBuf>,
     #[command(flatten)]
     pub template: TemplateFlags,
 }

@@ -88,6 +88,7 @@ fn bury(inner: &Inner, death: &Death) {
             | Pending::Text(_)
             | Pending::Prompt(_)
             | Pending::Erased(_)
+            | Pending::Moved(_)
             | Pending::Status(_) => None,
         })
         .collect();

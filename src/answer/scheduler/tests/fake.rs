@@ -165,6 +165,17 @@ impl Decoder for Fake {
         Ok(())
     }
 
+    fn save(&mut self, slot: usize) -> Result<Vec<u8>> {
+        Ok(self.held[slot].iter().flat_map(|position| position.to_le_bytes()).collect())
+    }
+
+    fn restore(&mut self, slot: usize, cells: &[u8]) -> Result<()> {
+        assert!(self.held[slot].is_empty());
+        let position = |bytes: &[u8]| i32::from_le_bytes(bytes.try_into().unwrap());
+        self.held[slot] = cells.chunks(4).map(position).collect();
+        if self.broken { Err(Error::new(Kind::Context, "broken")) } else { Ok(()) }
+    }
+
     fn piece(&self, token: i32) -> Vec<u8> {
         vec![u8::try_from(token).unwrap()]
     }
@@ -207,6 +218,7 @@ impl Bench {
             merge_layers: vec![2],
             picture_bytes: 1 << 20,
             positions: Sizing::Cells(CELLS).positions(256),
+            pair: Some([7; 32]),
             sole: None,
         };
         Self {
