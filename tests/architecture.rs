@@ -22,7 +22,11 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
     ("explain", &["report"], &[]),
     ("see", &["assembly", "media", "native", "report", "schedule", "stop"], &[]),
     ("pair", &["assembly", "media", "native", "prompt", "report", "schedule", "see", "stop"], &[]),
-    ("answer", &["file", "media", "native", "pair", "prompt", "report", "request", "schedule", "see", "stop"], &[]),
+    (
+        "answer",
+        &["file", "media", "native", "pair", "prompt", "report", "request", "schedule", "see", "stop"],
+        &[],
+    ),
     ("model.rs", &["answer", "media", "pair", "prompt", "report", "request", "schedule", "stop"], &[]),
     ("bench", &["answer", "media", "plot", "prompt", "report", "schedule", "see"], &[]),
     ("eval", &["answer", "file", "media", "plot", "prompt", "report", "schedule", "see"], &[]),

@@ -67,7 +67,10 @@ pub(super) fn read(path: &Path, owner: &Owner) -> Result<(Sequence, Vec<u8>, u64
     let (account, cells) = parts(&bytes).ok_or_else(damaged)?;
     let account: Account = rmp_serde::from_slice(account).map_err(|_| damaged())?;
     if account.owner.pair != owner.pair {
-        return Err(failed(path, "was saved with another model, version or setting; answer its prompt again"));
+        return Err(failed(
+            path,
+            "was saved with another model, version or setting; answer its prompt again",
+        ));
     }
     if account.owner.scope != owner.scope {
         return Err(failed(path, "was saved with another API key; restore it with that one"));
@@ -119,7 +122,10 @@ mod tests {
         let (sequence, cells, bytes) = read(&path, &owner).unwrap();
         assert_eq!((sequence.entries().len(), cells.as_slice(), bytes), (1, b"cells".as_slice(), written));
         let refused = |owner: &Owner| read(&path, owner).err().unwrap().message().to_owned();
-        assert!(refused(&Owner { pair: [3; 32], ..owner.clone() }).contains("one.bin: was saved with another model"));
+        assert!(
+            refused(&Owner { pair: [3; 32], ..owner.clone() })
+                .contains("one.bin: was saved with another model")
+        );
         assert!(refused(&Owner { scope: [3; 32], ..owner.clone() }).contains("another API key"));
         // Every byte counts, and every length.
         let whole = fs::read(&path).unwrap();

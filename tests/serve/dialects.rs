@@ -487,7 +487,20 @@ fn prompts_tokens_and_slots() {
     assert_eq!((&restored["n_restored"], &restored["n_read"]), (&json!(12), &json!(345)));
     saving.post("/slots/0?action=restore", &json!({ "filename": "missing" })).fails(400, "no such file");
     saving.post("/slots/0?action=save", &json!({})).fails(400, "filename");
-    for name in ["", ".", "..", "../a", "/etc/passwd", "a/b", "a\\b", ".hidden", "a\nb", "a:b", "a ", &"a".repeat(201)] {
+    for name in [
+        "",
+        ".",
+        "..",
+        "../a",
+        "/etc/passwd",
+        "a/b",
+        "a\\b",
+        ".hidden",
+        "a\nb",
+        "a:b",
+        "a ",
+        &"a".repeat(201),
+    ] {
         saving.post("/slots/0?action=save", &json!({ "filename": name })).fails(400, "filename");
     }
     server.post("/slots/0", &json!({})).fails(400, "action");

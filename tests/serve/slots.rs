@@ -68,7 +68,9 @@ fn a_conversation_with_a_picture_goes_on_in_another_server() {
             server.post(&format!("/slots/{slot}?action=erase"), &json!({})).json();
         }
         assert_eq!(answer(server, &second), (expected.0, 0), "{name}, {merge}");
-        server.post("/slots/0?action=restore", &json!({ "filename": "none" })).fails(400, "none: no such file");
+        server
+            .post("/slots/0?action=restore", &json!({ "filename": "none" }))
+            .fails(400, "none: no such file");
     }
     // A file of one pair is none of another.
     let folder = scratch("slots-siglip-qwen2-f32-paper");

@@ -51,7 +51,9 @@ impl<D: Decoder> Scheduler<D> {
             if needed > most {
                 return Err(Error::new(
                     Kind::Context,
-                    format!("the saved slot has {needed} tokens, a slot takes {most}; serve with a larger context"),
+                    format!(
+                        "the saved slot has {needed} tokens, a slot takes {most}; serve with a larger context"
+                    ),
                 ));
             }
         }
@@ -70,10 +72,13 @@ impl<D: Decoder> Scheduler<D> {
 
     fn idle(&self, i: usize) -> Result<()> {
         match self.slots.get(i) {
-            None => Err(Error::usage(format!("there are slots from 0 to {}", self.slots.len().saturating_sub(1)))),
-            Some(slot) if slot.work.is_some() => {
-                Err(Error::new(Kind::Interrupted, format!("slot {i} is answering; ask again when it is idle")))
+            None => {
+                Err(Error::usage(format!("there are slots from 0 to {}", self.slots.len().saturating_sub(1))))
             }
+            Some(slot) if slot.work.is_some() => Err(Error::new(
+                Kind::Interrupted,
+                format!("slot {i} is answering; ask again when it is idle"),
+            )),
             Some(_) => Ok(()),
         }
     }
