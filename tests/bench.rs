@@ -58,7 +58,21 @@ fn one_table_one_json_one_picture() {
 }
 
 #[test]
+fn the_names_of_llama_bench() {
+    let printed = |format: &str| {
+        let outcome = bench(&["--merge", "off", "-r", "1", "-p", "8", "-o", format]);
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        outcome.stdout
+    };
+    let value: Value = serde_json::from_str(&printed("json")).unwrap();
+    assert_eq!(value["outcomes"][0]["samples"].as_array().unwrap().len(), 1);
+    let csv = printed("csv");
+    assert!(csv.starts_with("model,threads,schedule,") && csv.contains(",prefill,"), "{csv}");
+}
+
+#[test]
 fn what_it_cannot_do_is_said_before_the_model_loads() {
+    bench(&["-o", "xml"]).fails(2, "-o xml: choose md, csv or json");
     bench(&["--plot", "bars.bmp"]).fails(2, "--plot bars.bmp: give a file that ends in .png or .svg");
     bench(&["--image", "no-such.png"]).fails(1, "no-such.png");
     bench(&["--video", "no-such.mp4"]).fails(1, "no-such.mp4");

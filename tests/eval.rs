@@ -135,9 +135,57 @@ fn failures_are_listed_and_count_in_no_accuracy() {
     )
     .unwrap();
     let outcome = eval(&DEMO, &["--set", &set]);
-    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    outcome.exits(1, "error: 2 of 4 answers failed");
     assert!(outcome.stdout.contains("2 failed and count in no accuracy"), "{}", outcome.stdout);
     assert!(outcome.stdout.contains("no-such.png"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("all (1 of 2)"), "{}", outcome.stdout);
+}
+
+#[test]
+fn nothing_marked_is_no_accuracy() {
+    let set = scratch("eval-none.jsonl");
+    let line =
+        |i: usize| format!("{{\"image\": \"no-such-{i}.png\", \"question\": \"a\", \"answer\": \"b\"}}\n");
+    fs::write(&set, (0..3).map(line).collect::<String>()).unwrap();
+    let outcome = eval(&DEMO, &["--set", &set]);
+    outcome.exits(1, "6 of 6 answers failed");
+    assert!(outcome.stdout.contains("all (0 of 3)") && !outcome.stdout.contains("0.0"), "{}", outcome.stdout);
+    // Of many, the first ten are enough.
+    fs::write(&set, (0..50).map(line).collect::<String>()).unwrap();
+    let outcome = eval(&DEMO, &["--set", &set]);
+    outcome.exits(1, "the first 10 answers failed alike, the last one: ");
+    assert!(outcome.stderr.contains("no-such-4.png"), "{}", outcome.stderr);
+    assert!(
+        outcome.stdout.contains("all (0 of 50)") && outcome.stdout.contains("10 failed"),
+        "{}",
+        outcome.stdout
+    );
+}
+
+#[test]
+fn an_interrupted_run_shows_what_it_has() {
+    use std::io::{BufRead, BufReader, Read};
+
+    let log = scratch("eval-interrupted.jsonl");
+    let _ = fs::remove_file(&log);
+    let args = ["eval", "--set", "models/demo/questions.jsonl", "--merge", "off", "-t", "1", "--log", &log];
+    let args: Vec<String> = args.iter().chain(&DEMO).map(ToString::to_string).collect();
+    let mut process = binary::spawn(&args);
+    let answered = || fs::read_to_string(&log).is_ok_and(|text| text.lines().count() > 3);
+    while !answered() {
+        assert!(process.try_wait().unwrap().is_none(), "it ended before three answers");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let signalled = std::process::Command::new("kill").args(["-INT", &process.id().to_string()]).status();
+    assert!(signalled.unwrap().success());
+    let (mut table, mut said) = (String::new(), String::new());
+    process.stdout.take().unwrap().read_to_string(&mut table).unwrap();
+    for line in BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok) {
+        said += &(line + "\n");
+    }
+    assert_eq!(process.wait().unwrap().code(), Some(130), "{said}");
+    assert!(said.contains(&format!("the same command goes on from {log}")), "{said}");
+    assert!(table.contains(" of 1795)"), "{table}");
 }
 
 #[test]
@@ -205,7 +253,7 @@ fn videos_of_a_set_are_shown() {
         let model = pair("hf-llava_onevision-f32");
         let model: Vec<&str> = model.iter().map(String::as_str).collect();
         let outcome = eval(&model, &[&["--set", &set, "--log", &log, "-n", "2"], extra].concat());
-        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        outcome.exits(1, "answers failed");
         fs::read_to_string(&log)
             .unwrap()
             .lines()

@@ -34,6 +34,8 @@ fn a_bright_square_is_kept() {
     let out = scratch("explain-square");
     // Attention ranks here; the pair's own recommendation merges what is alike, in the square too.
     let said = explain(&picture, &out, &["--merge", "paper"]);
+    let page = fs::read_to_string(Path::new(&out).join("explain.html")).unwrap();
+    assert!(page.contains("text.gguf with mmproj.gguf") && page.contains("strategy "), "{page}");
     for name in ["kept-1.png", "heat-1.png", "explain.html", "trace.json", "report.json"] {
         let path = Path::new(&out).join(name);
         assert!(path.is_file(), "{name}");
@@ -144,7 +146,10 @@ fn a_trace_is_drawn_without_a_model() {
         let found = covered(&Path::new(&out).join("kept-1.png"), ground, (4, 3), (80, 60));
         assert_eq!(found, of(&[&[], &[0, 5], &[0, 4, 5]]));
         let page = fs::read_to_string(Path::new(&out).join("explain.html")).unwrap();
-        assert!(page.contains("data:image/png;base64,"));
+        let name = Path::new(&picture).file_name().unwrap().to_str().unwrap();
+        for part in ["data:image/png;base64,", name, ">Play<", "least attention"] {
+            assert!(page.contains(part), "{part}");
+        }
     }
     // Without it, the cells stand on black.
     fs::write(&trace, hand_made(None).to_string()).unwrap();

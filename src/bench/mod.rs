@@ -7,7 +7,7 @@ mod table;
 
 pub use chart::chart;
 pub use measure::{Work, measure};
-pub use table::table;
+pub use table::{csv, table};
 
 use serde::Serialize;
 

@@ -46,6 +46,32 @@ pub fn table(measured: &Measured) -> String {
     )
 }
 
+/// A line for each schedule and part: milliseconds as median and range, and how many times as fast the first is.
+#[must_use]
+pub fn csv(measured: &Measured) -> String {
+    let mut text = "model,threads,schedule,visual_tokens,visual_tokens_deepest,kv_bytes,part,ms,ms_min,ms_max,times_as_fast\n".to_owned();
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let Some(base) = measured.outcomes.first() else { return text };
+    for outcome in &measured.outcomes {
+        let deepest = outcome.visual_kv.last().map_or(0, |kv| kv.tokens);
+        for (name, part) in PARTS.iter().chain(&SUMS) {
+            let (ms, ratio) = (outcome.spread(*part), outcome.against(base, *part).median);
+            text.push_str(&format!(
+                "{},{},{},{},{deepest},{},{name},{:.3},{:.3},{:.3},{ratio:.3}\n",
+                quoted(&measured.model.text),
+                measured.threads,
+                quoted(&outcome.name),
+                outcome.visual_after_encoder,
+                outcome.kv_bytes,
+                ms.median,
+                ms.min,
+                ms.max
+            ));
+        }
+    }
+    text
+}
+
 fn times((name, part): &Part, base: &Outcome, others: &[Outcome]) -> Vec<String> {
     let ms = |spread: Spread| format!("{:.1} ms ({:.1} to {:.1})", spread.median, spread.min, spread.max);
     let mut row = vec![(*name).to_owned(), ms(base.spread(*part))];
@@ -92,5 +118,12 @@ mod tests {
         assert!(line("visual tokens in the deepest layers").contains("253"), "{text}");
         assert!(!text.contains("projector"), "a part that takes no time has no row: {text}");
         assert!(text.contains("Median of 3 rounds"));
+    }
+
+    #[test]
+    fn lines_for_spreadsheets() {
+        let text = csv(&measured());
+        assert_eq!(text.lines().count(), 1 + 2 * (PARTS.len() + SUMS.len()));
+        assert!(text.contains(",\"paper\",253,253,360,encoder,50.000,50.000,50.000,2.000\n"), "{text}");
     }
 }

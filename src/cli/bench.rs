@@ -1,5 +1,7 @@
 //! `illava bench`: merging off against on, part by part.
 
+use std::path::Path;
+
 use super::flags::BenchFlags;
 use super::progress::Progress;
 use super::{images, interrupt, output, settings, subjects, video};
@@ -15,6 +17,7 @@ const GENERATED: u32 = 1024;
 pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
     let load = settings::load(&flags.model, None)?;
     let choice = settings::choice(&flags.merge)?;
+    let printed = Printed::named(&flags.output)?;
     let plot = flags.plot.as_deref().map(|path| Ok((path, output::plot_format(path)?))).transpose()?;
     let frames = settings::frames(&flags.videos.frames)?;
     interrupt::install(load.stop)?;
@@ -51,7 +54,11 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
         Ok(())
     })?;
     progress.clear();
-    output::say(&bench::table(&measured))?;
+    match printed {
+        Printed::Table => output::say(&bench::table(&measured))?,
+        Printed::Csv => output::say(&bench::csv(&measured))?,
+        Printed::Json => output::write_json(Path::new("-"), &measured)?,
+    }
     if let Some(path) = &flags.json {
         output::write_json(path, &measured)?;
     }
@@ -59,6 +66,24 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
         output::write(path, bench::chart(&measured, format))?;
     }
     Ok(())
+}
+
+/// What goes to stdout, by llama-bench's names.
+enum Printed {
+    Table,
+    Csv,
+    Json,
+}
+
+impl Printed {
+    fn named(name: &str) -> Result<Self> {
+        match name {
+            "md" => Ok(Self::Table),
+            "csv" => Ok(Self::Csv),
+            "json" => Ok(Self::Json),
+            other => Err(Error::usage(format!("-o {other}: choose md, csv or json"))),
+        }
+    }
 }
 
 /// A picture with something in every tile: times do not depend on what is seen, only on how much.

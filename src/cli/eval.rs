@@ -62,14 +62,28 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
         }
     });
     bar.finish_and_clear();
-    if let (Err(error), Some(path)) = (&ran, &flags.log)
-        && error.kind() == Kind::Interrupted
-    {
-        eprintln!("note: the same command goes on from {}", path.display());
+    let model = load.text.file_name().unwrap_or_default().to_string_lossy();
+    let asked = eval::Asked { model: &model, set: &set, subjects: &subjects };
+    let summary = eval::summarise(&asked, log.records());
+    // What there is, even if the run did not come to its end.
+    if !log.records().is_empty() {
+        show(flags, plot, &summary)?;
+    }
+    if ran.as_ref().is_err_and(|error| error.kind() == Kind::Interrupted) {
+        match &flags.log {
+            Some(path) => eprintln!("note: the same command goes on from {}", path.display()),
+            None => eprintln!("note: a run with --log FILE would go on from here; this one begins again"),
+        }
     }
     ran?;
-    let names: Vec<String> = subjects.into_iter().map(|subject| subject.name).collect();
-    show(flags, plot, &eval::summarise(&set.name, set.metric, &names, log.records()))
+    let answers: usize = summary.rows.iter().filter(|row| row.category.is_empty()).map(|row| row.asked).sum();
+    match summary.failures.len() {
+        0 => Ok(()),
+        failed => Err(Error::new(
+            Kind::Media,
+            format!("{failed} of {answers} answers failed; they count in no accuracy"),
+        )),
+    }
 }
 
 fn show(flags: &EvalFlags, plot: Option<(&Path, Format)>, summary: &eval::Summary) -> Result<()> {

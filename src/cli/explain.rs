@@ -24,7 +24,8 @@ pub(super) fn explain(flags: &ExplainFlags) -> Result<()> {
         let trace = read(path)?;
         let fates = report::fates(&trace)?;
         let pictures = pictures_of(&fates, &trace, flags)?;
-        return write(flags, &fates, &pictures, flags.run.text.prompt()?.as_deref(), None);
+        let names = names(flags, &fates, &trace);
+        return write(flags, &fates, &pictures, &names, flags.run.text.prompt()?.as_deref(), None);
     }
     let mut settings = settings::Run::new(&flags.run)?;
     if settings.images.is_empty() && settings.videos.is_empty() {
@@ -43,7 +44,8 @@ pub(super) fn explain(flags: &ExplainFlags) -> Result<()> {
         })
         .collect();
     let question = (!asked_nothing).then_some(settings.prompt.as_deref()).flatten();
-    write(flags, &fates, &pictures, question, Some(&answer.report))?;
+    let names = names(flags, &fates, &answer.trace);
+    write(flags, &fates, &pictures, &names, question, Some(&answer.report))?;
     for (name, json) in [
         ("trace.json", serde_json::to_value(&answer.trace)),
         ("report.json", serde_json::to_value(&answer.report)),
@@ -131,11 +133,25 @@ fn picture(pixels: &Pixels) -> Option<RgbImage> {
     RgbImage::from_raw(pixels.width, pixels.height, pixels.rgb.clone())
 }
 
+/// What was given for each fate, or what its trace names: a file's name without its folder.
+fn names(flags: &ExplainFlags, fates: &[Fate], trace: &Trace) -> Vec<Option<String>> {
+    let mut given = images::listed(&flags.run.image);
+    given.extend(flags.run.videos.video.iter().cloned());
+    let name = |(i, fate): (usize, &Fate)| {
+        let what = given.get(i).cloned().or_else(|| trace.files.get(fate.index).map(OsString::from))?;
+        // The text of a data: URI is no name.
+        let short = Path::new(&what).file_name().filter(|_| !what.to_string_lossy().starts_with("data:"));
+        Some(short?.to_string_lossy().into_owned())
+    };
+    fates.iter().enumerate().map(name).collect()
+}
+
 /// Strips, heat maps and the page; `pictures` are those of each fate, one or the frames of a video, or none.
 fn write(
     flags: &ExplainFlags,
     fates: &[Fate],
     pictures: &[Vec<RgbImage>],
+    names: &[Option<String>],
     question: Option<&str>,
     report: Option<&Report>,
 ) -> Result<()> {
@@ -161,7 +177,7 @@ fn write(
             say(&path)?;
         }
     }
-    let look = explain::Look { fates: &fates, pictures: &pictures, question, report };
+    let look = explain::Look { fates: &fates, pictures: &pictures, names, question, report };
     let page = folder.join("explain.html");
     std::fs::write(&page, explain::page(&look)?)
         .map_err(|error| Error::new(Kind::File, format!("{}: {error}", page.display())))?;

@@ -1,16 +1,18 @@
-//! Accuracy against throughput, one point for each schedule.
+//! Accuracy against throughput: a point for each schedule, a line for each strategy.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::Summary;
-use crate::plot::{self, Drawing, Format};
+use super::{Row, Summary};
+use crate::plot::{self, Drawing, Format, OKABE_ITO};
 
-const SIZE: (u32, u32) = (900, 560);
-const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
-const ORANGE: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
+const SIZE: (u32, u32) = (900, 600);
+/// Pixels of the letters that name points.
+const LETTERS: i32 = 15;
+const BASE: RGBColor = BLACK;
 
-/// Questions a second (from the median total) across, accuracy with its interval up; the first schedule stands out.
+/// Questions a second (from the median total) across, accuracy with its interval up. Each strategy's points are joined,
+/// beginning at the first schedule, which all are compared with.
 ///
 /// # Errors
 /// The drawing library's own words.
@@ -30,33 +32,44 @@ impl Drawing for Curve<'_> {
     }
 }
 
+/// A schedule's place in the plot.
+struct Point<'a> {
+    speed: f64,
+    /// Mean and interval, %.
+    accuracy: [f64; 3],
+    row: &'a Row,
+}
+
+impl Point<'_> {
+    fn at(&self) -> (f64, f64) {
+        (self.speed, self.accuracy[0])
+    }
+}
+
 fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, summary: &Summary) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| error.to_string();
-    let points: Vec<(f64, f64, f64, f64, &str)> = summary
-        .rows
-        .iter()
-        .filter(|row| row.category.is_empty() && row.total_ms > 0.0)
+    let whole = summary.rows.iter().filter(|row| row.category.is_empty());
+    let points: Vec<Point> = whole
+        .clone()
+        .filter(|row| row.marked() > 0 && row.total_ms > 0.0)
         .map(|row| {
-            let of = |share: f64| 100.0 * share;
-            let accuracy = row.accuracy;
-            (
-                1000.0 / row.total_ms,
-                of(accuracy.mean),
-                of(accuracy.low),
-                of(accuracy.high),
-                row.schedule.as_str(),
-            )
+            let accuracy =
+                [row.accuracy.mean, row.accuracy.low, row.accuracy.high].map(|share| 100.0 * share);
+            Point { speed: 1000.0 / row.total_ms, accuracy, row }
         })
         .collect();
-    let fastest = points.iter().map(|point| point.0).fold(1e-9, f64::max);
-    let low = points.iter().map(|point| point.2).fold(100.0, f64::min);
-    let high = points.iter().map(|point| point.3).fold(0.0, f64::max);
+    let fastest = points.iter().map(|point| point.speed).fold(1e-9, f64::max);
+    let low = points.iter().map(|point| point.accuracy[1]).fold(100.0, f64::min);
+    let high = points.iter().map(|point| point.accuracy[2]).fold(0.0, f64::max);
     let room = ((high - low) * 0.1).max(1.0);
+    let marked = whole.map(Row::marked).min().unwrap_or(0);
+    let title = format!("{}: {marked} questions of {}", summary.model, summary.set);
     let mut chart = ChartBuilder::on(area)
         .margin(16)
+        .caption(title, ("sans-serif", 20))
         .x_label_area_size(44)
         .y_label_area_size(56)
-        .build_cartesian_2d(0.0..fastest * 1.2, (low - room).max(0.0)..(high + room).min(100.5))
+        .build_cartesian_2d(0.0..fastest * 1.25, (low - room).max(0.0)..(high + room).min(100.5))
         .map_err(|error| failed(&error))?;
     chart
         .configure_mesh()
@@ -66,42 +79,120 @@ fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, summary: &Summary) -> R
         .light_line_style(WHITE)
         .draw()
         .map_err(|error| failed(&error))?;
-    let mut ordered = points.clone();
-    ordered.sort_by(|a, b| a.0.total_cmp(&b.0));
-    chart
-        .draw_series(LineSeries::new(ordered.iter().map(|point| (point.0, point.1)), BLUE.mix(0.4)))
-        .map_err(|error| failed(&error))?;
-    for (i, &(speed, mean, low, high, name)) in points.iter().enumerate() {
-        let colour = if i == 0 { ORANGE } else { BLUE };
+
+    let strategies = strategies(&points);
+    let colour = |row: &Row| match strategies.iter().position(|name| *name == row.strategy) {
+        Some(i) => OKABE_ITO[i % OKABE_ITO.len()],
+        None => BASE,
+    };
+    for (i, strategy) in strategies.iter().enumerate() {
+        let colour = OKABE_ITO[i % OKABE_ITO.len()];
+        let mut line: Vec<&Point> = points.iter().filter(|point| point.row.strategy == *strategy).collect();
+        line.sort_by(|a, b| a.speed.total_cmp(&b.speed));
+        let start = points.iter().take(1).filter(|point| point.row.strategy.is_empty());
+        let series = LineSeries::new(start.chain(line).map(Point::at), colour.mix(0.5));
+        let drawn = chart.draw_series(series).map_err(|error| failed(&error))?;
+        drawn.label(*strategy).legend(move |(x, y)| {
+            let half = LETTERS / 2;
+            PathElement::new([(x, y), (x + half * 2, y)], colour.stroke_width(2))
+        });
+    }
+    let mut labels = Labels::default();
+    for point in &points {
+        let colour = colour(point.row);
+        let interval = [(point.speed, point.accuracy[1]), (point.speed, point.accuracy[2])];
+        chart.draw_series([PathElement::new(interval, colour.mix(0.6))]).map_err(|error| failed(&error))?;
+        chart.draw_series([Circle::new(point.at(), 5, colour.filled())]).map_err(|error| failed(&error))?;
+        let (x, y) = chart.backend_coord(&point.at());
+        labels.taken.push([x - 6, y - 6, x + 6, y + 6]);
+    }
+    for point in &points {
+        let place = labels.place(chart.backend_coord(&point.at()), &point.row.schedule);
+        let text = Text::new(point.row.schedule.clone(), place, ("sans-serif", LETTERS));
+        area.draw(&text).map_err(|error| failed(&error))?;
+    }
+    if !strategies.is_empty() {
         chart
-            .draw_series([PathElement::new([(speed, low), (speed, high)], colour.mix(0.6))])
-            .map_err(|error| failed(&error))?;
-        chart
-            .draw_series([Circle::new((speed, mean), 5, colour.filled())])
-            .map_err(|error| failed(&error))?;
-        chart
-            .draw_series([Text::new(name.to_owned(), (speed + fastest * 0.012, mean), ("sans-serif", 15))])
+            .configure_series_labels()
+            .position(SeriesLabelPosition::LowerLeft)
+            .background_style(WHITE.mix(0.8))
+            .label_font(("sans-serif", LETTERS))
+            .draw()
             .map_err(|error| failed(&error))?;
     }
     Ok(())
 }
 
+/// The names there are, in the order of the table.
+fn strategies<'a>(points: &[Point<'a>]) -> Vec<&'a str> {
+    let mut names: Vec<&str> = Vec::new();
+    for point in points {
+        let name = point.row.strategy.as_str();
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// What the letters of points may not cover, in pixels: left, top, right, bottom.
+#[derive(Default)]
+struct Labels {
+    taken: Vec<[i32; 4]>,
+}
+
+impl Labels {
+    /// The upper left corner for the name of the point at `(x, y)`: the nearest of some places that covers nothing.
+    fn place(&mut self, (x, y): (i32, i32), name: &str) -> (i32, i32) {
+        // Letters of this font are about half as wide as high.
+        let width = i32::try_from(name.chars().count()).unwrap_or(i32::MAX / 100) * (LETTERS * 11 / 20);
+        let (left, right) = (x - 10 - width, x + 10);
+        let rows = (0..12).flat_map(|i| [i, -i]).map(|i| y - LETTERS / 2 + i * (LETTERS + 2) / 2);
+        let boxes = rows.flat_map(|top| [right, left].map(|left| [left, top, left + width, top + LETTERS]));
+        let inside = |place: &[i32; 4]| place[0] >= 60 && place[2] < SIZE.0 as i32 && place[1] >= 40;
+        let free = |place: &[i32; 4]| self.taken.iter().all(|other| !overlap(place, other));
+        let found =
+            boxes.filter(inside).find(free).unwrap_or([right, y - LETTERS / 2, right + width, y + LETTERS]);
+        self.taken.push(found);
+        (found[0], found[1])
+    }
+}
+
+fn overlap(a: &[i32; 4], b: &[i32; 4]) -> bool {
+    a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3]
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Metric;
-    use super::super::summary::{summarise, tests::record};
+    use super::super::summary::tests::{record, summary};
     use super::*;
 
     #[test]
     fn every_schedule_has_its_point() {
         let records = [record("off", "1", "", Some(1.0)), record("keep 0.5", "1", "", Some(0.0))];
-        let summary = summarise("set", Metric::Exact, &["off".into(), "keep 0.5".into()], &records);
+        let summary = summary(Metric::Exact, &["off", "keep 0.5"], &records);
         let svg = String::from_utf8(curve(&summary, Format::Svg).unwrap()).unwrap();
         assert_eq!(svg.matches("<circle").count(), 2);
-        assert!(svg.contains("keep 0.5") && svg.contains("questions a second"));
+        for text in ["keep 0.5", "questions a second", "a model: 1 questions of set", "merge"] {
+            assert!(svg.contains(text), "{text}");
+        }
         let png = curve(&summary, Format::Png).unwrap();
         let picture = image::load_from_memory(&png).unwrap().to_rgb8();
         let has = |colour: RGBColor| picture.pixels().any(|pixel| pixel.0 == [colour.0, colour.1, colour.2]);
-        assert!(has(ORANGE) && has(BLUE));
+        assert!(has(BASE) && has(OKABE_ITO[0]));
+    }
+
+    #[test]
+    fn names_do_not_cover_one_another() {
+        let mut labels = Labels::default();
+        for i in 0..10 {
+            labels.place((400 + i, 300 + i % 3), "balanced keep 0.25");
+        }
+        for (i, a) in labels.taken.iter().enumerate() {
+            assert!(labels.taken[i + 1..].iter().all(|b| !overlap(a, b)), "{:?}", labels.taken);
+        }
+        let (left, _) = Labels::default().place((880, 300), "paper/random");
+        assert!(left < 800, "a name stays inside");
     }
 }

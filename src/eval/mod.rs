@@ -16,5 +16,5 @@ pub use log::{Log, Record};
 pub use metric::{Metric, instruction, prompt};
 pub use runner::Runner;
 pub use set::{Item, PictureSource, Set, read};
-pub use summary::{Row, Summary, summarise};
+pub use summary::{Asked, Row, Summary, summarise};
 pub use table::{csv, table};

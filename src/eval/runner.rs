@@ -13,6 +13,9 @@ use crate::report::milliseconds;
 use crate::schedule::Subject;
 use crate::see::VisualInput;
 
+/// Answers in a row that may fail for one kind of reason, from the first one on, before the run is given up.
+const ALIKE: usize = 10;
+
 /// What stays the same for every question.
 #[derive(Debug)]
 pub struct Runner<'a> {
@@ -30,7 +33,8 @@ impl Runner<'_> {
     /// them alike. `told` hears of every question done, with its place in all of them.
     ///
     /// # Errors
-    /// Interruption, a log that cannot be written. What goes wrong with one question goes into the log.
+    /// Interruption, a log that cannot be written, and the first [`ALIKE`] answers all failing for one kind of reason.
+    /// What goes wrong with one question goes into the log.
     pub fn run<E: Engine>(
         &self,
         session: &mut Session<E>,
@@ -38,6 +42,7 @@ impl Runner<'_> {
         mut told: impl FnMut(u64, &Record),
     ) -> Result<()> {
         let mut done = 0;
+        let mut alike: Option<(Kind, usize)> = None;
         for (number, item) in self.set.items.iter().enumerate() {
             let mut order: Vec<&Subject> = self.subjects.iter().collect();
             if number % 2 == 1 {
@@ -47,9 +52,18 @@ impl Runner<'_> {
                 done += 1;
                 if let Some(known) = log.find(&subject.name, &item.id) {
                     told(done, known);
+                    alike = None;
                     continue;
                 }
-                let record = match self.answer(session, subject, item) {
+                let answered = self.answer(session, subject, item);
+                alike = match &answered {
+                    Err(error) if done == 1 => Some((error.kind(), 1)),
+                    Err(error) => {
+                        alike.filter(|(kind, _)| *kind == error.kind()).map(|(kind, n)| (kind, n + 1))
+                    }
+                    Ok(_) => None,
+                };
+                let record = match answered {
                     Ok(record) => record,
                     Err(error) if error.kind() == Kind::Interrupted => return Err(error),
                     Err(error) => Record {
@@ -64,7 +78,14 @@ impl Runner<'_> {
                     },
                 };
                 told(done, &record);
+                let failure = record.failure.clone();
                 log.add(record)?;
+                if let (Some((kind, ALIKE)), Some(failure)) = (alike, failure) {
+                    return Err(Error::new(
+                        kind,
+                        format!("the first {ALIKE} answers failed alike, the last one: {failure}"),
+                    ));
+                }
             }
         }
         Ok(())

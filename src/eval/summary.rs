@@ -5,21 +5,38 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::log::{Cost, Record};
-use super::{Interval, Metric};
+use super::{Interval, Metric, Set};
 use crate::report::Spread;
+use crate::schedule::Subject;
+
+/// What is asked of whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub model: &'a str,
+    pub set: &'a Set,
+    /// In the order of the table; the first is what the others are compared with.
+    pub subjects: &'a [Subject],
+}
 
 /// One schedule over the whole set, or over one of its categories.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     pub schedule: String,
+    /// The schedule's way of merging; empty if it merges nothing.
+    pub strategy: String,
     /// Empty for the whole set.
     pub category: String,
+    /// Questions of the set, or of the category.
+    pub asked: usize,
+    /// Those that were tried: all of them, unless the run was interrupted.
     pub questions: usize,
     pub failures: usize,
     /// Mean mark of the questions that were answered, 0 to 1.
     pub accuracy: Interval,
     /// Against the first schedule, over the questions that both answered.
     pub difference: Interval,
+    /// Those questions.
+    pub compared: usize,
     /// Medians over the questions.
     pub visual_tokens: f64,
     pub visual_tokens_deepest: f64,
@@ -29,9 +46,18 @@ pub struct Row {
     pub kv_bytes: f64,
 }
 
-/// A finished evaluation.
+impl Row {
+    /// Questions that have a mark.
+    #[must_use]
+    pub fn marked(&self) -> usize {
+        self.questions - self.failures
+    }
+}
+
+/// A finished evaluation, or one as far as it came.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
+    pub model: String,
     pub set: String,
     pub metric: Metric,
     /// Whole set first, schedule by schedule; then category by category.
@@ -43,54 +69,63 @@ pub struct Summary {
     pub failures: Vec<(String, String, String)>,
 }
 
-/// `schedules` in the order of the table; the first is what the others are compared with.
+/// The rows of what has been answered.
 #[must_use]
-pub fn summarise(set: &str, metric: Metric, schedules: &[String], records: &[Record]) -> Summary {
-    let categories: BTreeSet<&str> = records.iter().map(|record| record.category.as_str()).collect();
+pub fn summarise(asked: &Asked, records: &[Record]) -> Summary {
+    let Asked { model, set, subjects } = *asked;
+    let categories: BTreeSet<&str> = set.items.iter().map(|item| item.category.as_str()).collect();
     let mut rows = Vec::new();
     let mut parts: Vec<Option<&str>> = vec![None];
     if categories.len() > 1 {
         parts.extend(categories.iter().copied().map(Some));
     }
     for part in parts {
-        let of = |schedule: &String| -> BTreeMap<&str, &Record> {
+        let is_of = |category: &str| part.is_none_or(|part| part == category);
+        let of = |subject: &Subject| -> BTreeMap<&str, &Record> {
             records
                 .iter()
-                .filter(|r| r.schedule == *schedule && part.is_none_or(|category| r.category == category))
+                .filter(|r| r.schedule == subject.name && is_of(&r.category))
                 .map(|r| (r.item.as_str(), r))
                 .collect()
         };
-        let base = schedules.first().map(of).unwrap_or_default();
-        rows.extend(
-            schedules.iter().map(|schedule| row(schedule, part.unwrap_or_default(), &base, &of(schedule))),
-        );
+        let base = subjects.first().map(of).unwrap_or_default();
+        let asked = set.items.iter().filter(|item| is_of(&item.category)).count();
+        rows.extend(subjects.iter().map(|subject| Row {
+            category: part.unwrap_or_default().to_owned(),
+            asked,
+            ..row(subject, &base, &of(subject))
+        }));
     }
     let failures = records
         .iter()
         .filter_map(|r| Some((r.item.clone(), r.schedule.clone(), r.failure.clone()?)))
         .collect();
-    let mme = if metric == Metric::YesNo && categories.len() > 1 {
-        schedules.iter().map(|schedule| (schedule.clone(), mme(schedule, records))).collect()
+    let mme = if set.metric == Metric::YesNo && categories.len() > 1 {
+        subjects.iter().map(|subject| (subject.name.clone(), mme(&subject.name, records))).collect()
     } else {
         Vec::new()
     };
-    Summary { set: set.to_owned(), metric, rows, mme, failures }
+    Summary { model: model.to_owned(), set: set.name.clone(), metric: set.metric, rows, mme, failures }
 }
 
-fn row(schedule: &str, category: &str, base: &BTreeMap<&str, &Record>, own: &BTreeMap<&str, &Record>) -> Row {
+fn row(subject: &Subject, base: &BTreeMap<&str, &Record>, own: &BTreeMap<&str, &Record>) -> Row {
     let marks: Vec<f64> = own.values().filter_map(|record| record.mark).collect();
     let (a, b): (Vec<f64>, Vec<f64>) =
         own.iter().filter_map(|(item, record)| Some((base.get(item)?.mark?, record.mark?))).unzip();
     let median = |figure: &dyn Fn(&Cost) -> f64| {
         Spread::of(own.values().filter_map(|record| record.cost.as_ref()).map(figure)).median
     };
+    let schedule = &subject.schedule;
     Row {
-        schedule: schedule.to_owned(),
-        category: category.to_owned(),
+        schedule: subject.name.clone(),
+        strategy: if schedule.is_off() { String::new() } else { schedule.strategy.name().to_owned() },
+        category: String::new(),
+        asked: 0,
         questions: own.len(),
         failures: own.len() - marks.len(),
         accuracy: Interval::of(&marks),
         difference: Interval::of_differences(&a, &b),
+        compared: a.len(),
         visual_tokens: median(&|cost| cost.tokens.visual_after_encoder.into()),
         visual_tokens_deepest: median(&|cost| {
             cost.tokens.visual_kv.last().map_or(0.0, |kv| kv.tokens.into())
@@ -126,6 +161,7 @@ fn mme(schedule: &str, records: &[Record]) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::Item;
     use super::*;
     use crate::report::tests::example;
 
@@ -144,6 +180,33 @@ pub(super) mod tests {
         }
     }
 
+    /// A set with the questions of these records.
+    pub fn set(metric: Metric, records: &[Record]) -> Set {
+        let mut items: Vec<Item> = Vec::new();
+        for record in records {
+            if items.iter().all(|item| item.id != record.item) {
+                let (id, category) = (record.item.clone(), record.category.clone());
+                items.push(Item { id, category, ..Item::default() });
+            }
+        }
+        Set { name: "set".into(), metric, items }
+    }
+
+    /// Their summary; the first schedule is off, the others merge.
+    pub fn summary(metric: Metric, schedules: &[&str], records: &[Record]) -> Summary {
+        let merging = || {
+            let step = (1, crate::schedule::Amount::Count(1));
+            let encoder = crate::schedule::HalfSchedule { steps: vec![step] };
+            crate::schedule::Schedule { encoder, ..Default::default() }
+        };
+        let subject = |(i, name): (usize, &&str)| Subject {
+            name: (*name).to_owned(),
+            schedule: if i == 0 { crate::schedule::Schedule::default() } else { merging() },
+        };
+        let subjects: Vec<Subject> = schedules.iter().enumerate().map(subject).collect();
+        summarise(&Asked { model: "a model", set: &set(metric, records), subjects: &subjects }, records)
+    }
+
     #[test]
     fn differences_are_of_questions_both_answered() {
         let records = [
@@ -154,9 +217,10 @@ pub(super) mod tests {
             record("paper", "2", "a", None),
             record("paper", "3", "b", Some(0.0)),
         ];
-        let summary = summarise("set", Metric::Exact, &["off".into(), "paper".into()], &records);
+        let summary = summary(Metric::Exact, &["off", "paper"], &records);
         let whole = &summary.rows[1];
-        assert_eq!((whole.questions, whole.failures), (3, 1));
+        assert_eq!((whole.asked, whole.questions, whole.failures, whole.marked()), (3, 3, 1, 2));
+        assert_eq!((summary.rows[0].strategy.as_str(), whole.strategy.as_str()), ("", "merge"));
         assert!((whole.accuracy.mean - 0.0).abs() < 1e-9);
         assert!((whole.difference.mean + 0.5).abs() < 1e-9, "question 2 does not count");
         assert_eq!(summary.rows.len(), 6, "the whole and two categories of two schedules");
@@ -174,7 +238,7 @@ pub(super) mod tests {
             record("off", "p2#3", "a", Some(0.0)),
             record("off", "p3#4", "b", Some(1.0)),
         ];
-        let summary = summarise("mme", Metric::YesNo, &["off".into()], &records);
+        let summary = summary(Metric::YesNo, &["off"], &records);
         assert_eq!(summary.mme, [("off".to_owned(), 75.0 + 50.0 + 200.0)]);
     }
 }

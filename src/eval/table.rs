@@ -30,18 +30,28 @@ pub fn table(summary: &Summary) -> String {
     let first = summary.rows.first().map(|row| row.schedule.as_str());
     for row in &summary.rows {
         let name = if row.category.is_empty() { "all" } else { &row.category };
+        let questions = match row.marked() == row.asked {
+            true => format!("{name} ({})", row.asked),
+            false => format!("{name} ({} of {})", row.marked(), row.asked),
+        };
         let compared = Some(row.schedule.as_str()) != first;
-        table.add_row([
-            format!("{name} ({})", row.questions),
-            row.schedule.clone(),
-            share(row.accuracy, false),
-            if compared { share(row.difference, true) } else { String::new() },
-            format!("{:.0}, {:.0}", row.visual_tokens, row.visual_tokens_deepest),
-            format!("{:.0} ms", row.encoder_ms),
-            format!("{:.0} ms", row.prefill_ms),
-            format!("{:.0} ms", row.total_ms),
-            quantity(row.kv_bytes),
-        ]);
+        let figures = match row.marked() {
+            0 => std::array::from_fn(|_| "-".to_owned()),
+            _ => [
+                share(row.accuracy, false),
+                match (compared, row.compared) {
+                    (false, _) => String::new(),
+                    (true, 0) => "-".to_owned(),
+                    (true, _) => share(row.difference, true),
+                },
+                format!("{:.0}, {:.0}", row.visual_tokens, row.visual_tokens_deepest),
+                format!("{:.0} ms", row.encoder_ms),
+                format!("{:.0} ms", row.prefill_ms),
+                format!("{:.0} ms", row.total_ms),
+                quantity(row.kv_bytes),
+            ],
+        };
+        table.add_row([questions, row.schedule.clone()].into_iter().chain(figures));
     }
     for column in 2..9 {
         if let Some(column) = table.column_mut(column) {
@@ -49,7 +59,8 @@ pub fn table(summary: &Summary) -> String {
         }
     }
     let mut text = format!(
-        "{table}\n\n{}, marked by {}. Visual tokens: after the encoder, in the deepest layers. Tokens, times and bytes are medians.\n",
+        "{table}\n\n{}, {}, marked by {}. Visual tokens: after the encoder, in the deepest layers. Tokens, times and bytes are medians.\n",
+        summary.model,
         summary.set,
         summary.metric.name()
     );
@@ -76,6 +87,8 @@ pub fn csv(summary: &Summary) -> Result<String, String> {
             "set",
             "category",
             "schedule",
+            "strategy",
+            "asked",
             "questions",
             "failures",
             "accuracy",
@@ -111,11 +124,16 @@ pub fn csv(summary: &Summary) -> Result<String, String> {
             summary.set.clone(),
             row.category.clone(),
             row.schedule.clone(),
+            row.strategy.clone(),
+            row.asked.to_string(),
             row.questions.to_string(),
             row.failures.to_string(),
         ];
         writer
-            .write_record(names.into_iter().chain(figures.map(|figure| figure.to_string())))
+            .write_record(names.into_iter().chain(figures.map(|figure| match row.marked() {
+                0 => String::new(),
+                _ => figure.to_string(),
+            })))
             .map_err(|error| error.to_string())?;
     }
     let bytes = writer.into_inner().map_err(|error| error.to_string())?;
@@ -125,7 +143,7 @@ pub fn csv(summary: &Summary) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::super::Metric;
-    use super::super::summary::{summarise, tests::record};
+    use super::super::summary::tests::{record, summary};
     use super::*;
 
     #[test]
@@ -136,12 +154,27 @@ mod tests {
             record("paper", "1", "", Some(1.0)),
             record("paper", "2", "", None),
         ];
-        let summary = summarise("set", Metric::Exact, &["off".into(), "paper".into()], &records);
+        let summary = summary(Metric::Exact, &["off", "paper"], &records);
         let text = table(&summary);
-        assert!(text.contains("all (2)") && text.contains("100.0 (100.0 to 100.0)"), "{text}");
+        assert!(text.contains("all (2) ") && text.contains("100.0 (100.0 to 100.0)"), "{text}");
+        assert!(text.contains("all (1 of 2)") && text.contains("a model, set, marked"), "{text}");
         assert!(text.contains("1 failed") && text.contains("2, paper: no such file"), "{text}");
         let csv = csv(&summary).unwrap();
         assert_eq!(csv.lines().count(), 3);
-        assert!(csv.lines().nth(2).unwrap().starts_with("set,,paper,2,1,1,1,1,0,0,0,"), "{csv}");
+        assert!(csv.lines().nth(2).unwrap().starts_with("set,,paper,merge,2,2,1,1,1,1,0,0,0,"), "{csv}");
+    }
+
+    #[test]
+    fn nothing_is_no_accuracy() {
+        let records = [record("off", "1", "", None), record("paper", "1", "", Some(1.0))];
+        let summary = summary(Metric::Exact, &["off", "paper"], &records);
+        let text = table(&summary);
+        let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap().replace(' ', "");
+        assert!(line(" off ").starts_with("|all(0of1)|off|-|-|-|"), "{text}");
+        assert!(line(" paper ").starts_with("|all(1)|paper|100.0(100.0to100.0)|-|"), "{text}");
+        assert!(
+            csv(&summary).unwrap().lines().nth(1).unwrap().ends_with(",off,,1,1,1,,,,,,,,,,,,"),
+            "{summary:?}"
+        );
     }
 }

@@ -27,6 +27,8 @@ pub struct Look<'a> {
     pub fates: &'a [Fate],
     /// \[fates\] the pictures, where they are at hand.
     pub pictures: &'a [Option<RgbImage>],
+    /// \[fates\] what each is called, as far as that is known.
+    pub names: &'a [Option<String>],
     pub question: Option<&'a str>,
     pub report: Option<&'a Report>,
 }
@@ -36,6 +38,7 @@ struct ShownFate<'a> {
     fate: &'a Fate,
     /// A data URI.
     picture: Option<String>,
+    name: Option<&'a str>,
 }
 
 /// The page as text.
@@ -48,7 +51,8 @@ pub fn page(look: &Look) -> Result<String> {
     for (i, fate) in look.fates.iter().enumerate() {
         let picture = look.pictures.get(i).and_then(Option::as_ref);
         let picture = picture.map(data_uri).transpose().map_err(|error| failed(&error))?;
-        shown.push(ShownFate { fate, picture });
+        let name = look.names.get(i).and_then(Option::as_deref);
+        shown.push(ShownFate { fate, picture, name });
     }
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
@@ -60,6 +64,7 @@ pub fn page(look: &Look) -> Result<String> {
                 script => SCRIPT,
                 viewer => format!("data:text/javascript;base64,{}", BASE64_STANDARD.encode(VIEWER)),
                 question => look.question,
+                strategy => look.fates.first().map(|fate| fate.strategy.as_str()),
                 report => Value::from(Serde(&look.report)),
                 shown => Value::from(Serde(&shown)),
             },
@@ -106,6 +111,7 @@ mod tests {
         let look = Look {
             fates: &[fate],
             pictures: &[Some(RgbImage::new(2, 2))],
+            names: &[Some("</script>.png".to_owned())],
             question: Some(question),
             report: None,
         };

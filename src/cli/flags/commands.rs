@@ -70,17 +70,20 @@ pub struct BenchFlags {
     #[command(flatten)]
     pub videos: VideoFlags,
     /// Words of the question
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Bench")]
+    #[arg(short = 'p', long, visible_alias = "n-prompt", value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Bench")]
     pub prompt_words: u32,
     /// Tokens to generate
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Bench")]
+    #[arg(short = 'n', long, visible_alias = "n-gen", value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Bench")]
     pub predict: u32,
     /// Rounds that count
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Bench")]
+    #[arg(short = 'r', long, visible_alias = "repetitions", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Bench")]
     pub rounds: u32,
     /// Rounds before those that count
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10_000), help_heading = "Bench")]
     pub warm_up: u32,
+    /// What is printed: md (a table), csv (a line for each schedule and part) or json (every sample)
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "md", help_heading = "Output")]
+    pub output: String,
     /// Write every sample as JSON; - is stdout
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,
