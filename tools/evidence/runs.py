@@ -63,7 +63,7 @@ def runs(shape):
     """Every run, those first that say most."""
     flags, bipartite = _papers_budget(shape), ("--strategy", "bipartite")
     closed, unsized = ("--positions", "closed"), ("--vit-sizes", "off")
-    found = [Run("presets", "balanced", ("--merge", "balanced"), ("auto",))]
+    found = [Run("presets", "balanced", ("--merge", "balanced"), ("auto", "0.15"))]
     found += [Run("cures", "own positions, sizes", flags + bipartite, limit=PART),
               Run("cures", "sizes not counted in the encoder", flags + bipartite + unsized, limit=PART),
               Run("cures", "closed positions", flags + bipartite + closed, limit=PART),
