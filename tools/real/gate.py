@@ -6,34 +6,29 @@ import torch
 import torch.nn.functional as F
 
 from . import pictures
-from .answers import KIND, pooled, there
+from .answers import KIND, there
+from .merged import Merged, merged
 from .projector import Projector
 from .scenes import Scenes
 from .text import Text
 
 
-def right(text: Text, images: torch.Tensor, asked: list[list[tuple[str, str]]]) -> list[list[bool]]:
+def right(
+    text: Text, images: torch.Tensor, asked: list[list[tuple[str, str]]], at: Merged | None = None
+) -> list[list[bool]]:
     """Whether the greedy answer to each question is the given one to its end.
 
     Greedy decoding says it exactly if every token of it, the end of the turn too, is the likeliest behind those before.
     """
-    behind = [[text.around(question)[1] for question, _ in pairs] for pairs in asked]
-    said = [[text.tokens(answer) + text.end for _, answer in pairs] for pairs in asked]
     with torch.no_grad():
-        texts = [[q + a[:-1] for q, a in zip(*both, strict=True)] for both in zip(behind, said, strict=True)]
-        hidden, starts = text.hidden(images, texts)
-        marks = []
-        for b, places in enumerate(starts):
-            marks.append([])
-            for place, q, a in zip(places, behind[b], said[b], strict=True):
-                first = place + len(q) - 1
-                best = text.model.lm_head(hidden[b, first : first + len(a)]).argmax(1)
-                marks[-1].append(best.tolist() == a)
-    return marks
+        return [[(logits.argmax(1) == said).all().item() for logits, said in pairs] for pairs in text.spoken(images, asked, at)]
 
 
-def gate(projector: Projector, text: Text, held_out: Scenes, pool: bool = False, every: int = 1) -> dict[str, float]:
-    """Shares of right kinds and of right yes or no, the latter once with the kind that is shown and once with another."""
+def gate(projector: Projector, text: Text, held_out: Scenes, left: int | None = None) -> dict[str, float]:
+    """Shares of right kinds and of right yes or no, the latter once with the kind that is shown and once with another.
+
+    Pictures are shown whole, or merged to `left` rows at their own places with their sizes.
+    """
     kinds = sorted(set(pictures.KINDS.values()))
     rng = random.Random(1)
     asked = []
@@ -42,11 +37,12 @@ def gate(projector: Projector, text: Text, held_out: Scenes, pool: bool = False,
         asked.append([(KIND, shown.kind), (there(shown.kind), "yes"), (there(other), "no")])
     projector.eval()
     marks = []
-    for first in range(0, len(held_out), 4 * every):
-        chosen = range(first, min(first + 4 * every, len(held_out)), every)
+    for first in range(0, len(held_out), 4):
+        rows = held_out.rows[first : first + 4].float()
+        at = None if left is None else merged(rows, left)
         with torch.no_grad():
-            images = projector(held_out.rows[list(chosen)].float())
-        marks += right(text, pooled(images) if pool else images, [asked[i] for i in chosen])
+            images = projector(rows if at is None else at.rows)
+        marks += right(text, images, asked[first : first + 4], at)
     projector.train()
     share = torch.tensor(marks).float().mean(0)
     return {"kind": share[0].item(), "yes or no": share[1:].mean().item(), "yes": share[1].item(), "no": share[2].item()}

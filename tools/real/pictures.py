@@ -33,6 +33,9 @@ KINDS = {
     "clothes": "clothing",
     "space/planets": "planet",
 }
+# What is asked about a picture.
+KIND = "What kind of thing is in the picture? Answer with one word."
+NAME = "What is in the picture?"
 ARTICLE = re.compile(r"^(an?|the)\s+", re.IGNORECASE)
 
 
@@ -103,16 +106,3 @@ def paste(
     mask = Image.new("L", (side, side))
     mask.paste(thing.getchannel("A"), at)
     return scene, np.asarray(mask, np.float32) / 255
-
-
-def question(cut_out: CutOut, rng: random.Random) -> tuple[str, str]:
-    """A question about a picture that shows the cut-out, and its answer."""
-    form = rng.random()
-    if form < 0.35:
-        return "What kind of thing is in the picture? Answer with one word.", cut_out.kind
-    if form < 0.7:
-        there = rng.random() < 0.5
-        other = [kind for kind in sorted(set(KINDS.values())) if kind != cut_out.kind]
-        asked = cut_out.kind if there else rng.choice(other)
-        return f"Is there {with_article(asked)} in the picture? Answer yes or no.", "yes" if there else "no"
-    return "What is in the picture?", f"{with_article(cut_out.name)}."

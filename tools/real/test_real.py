@@ -13,6 +13,7 @@ from transformers import Dinov2Config, Dinov2Model
 from . import packages, pictures, tower
 from .answers import KIND, NAME, pooled, there
 from .gate import right
+from .merged import Merged, merged
 from .text import Text
 from .tower_torch import Tower
 
@@ -80,11 +81,44 @@ class TextTest(unittest.TestCase):
         each = [self.alone(image, *pair) for image, pairs in zip(self.images, asked, strict=True) for pair in pairs]
         self.assertAlmostEqual(together, sum(each) / len(each), 3)
 
+    def test_a_row_of_size_two_counts_as_two_copies(self):
+        once = Merged(self.images, torch.arange(16).expand(2, 16), torch.ones(2, 16))
+        once.size[:, 5] = 2
+        copies = [*range(6), 5, *range(6, 16)]
+        places = torch.tensor(copies).expand(2, 17)
+        twice = Merged(self.images[:, copies], places, torch.ones(2, 17))
+        asked = [[(KIND, "bird")], [(there("fish"), "no")]]
+        unsized = Merged(self.images, once.place, torch.full((2, 16), 17 / 16))
+        by_size, by_copies, without = (self.text.loss(at.rows, asked, at).item() for at in (once, twice, unsized))
+        # Not to the last digit: the first copy does not see the second.
+        self.assertLess(abs(by_size - by_copies), abs(without - by_copies) / 4)
+
     def test_right_is_what_greedy_decoding_says(self):
         for image in self.images:
             said = self.text.answer(image, NAME, 30)
             if len(self.text.tokens(said)) < 30:
                 self.assertEqual(right(self.text, image[None], [[(NAME, said), (NAME, said + " x")]]), [[True, False]])
+
+
+class MergedTest(unittest.TestCase):
+    def test_the_most_alike_become_their_mean_at_one_place(self):
+        rows = torch.randn(1, 16, 8, generator=torch.Generator().manual_seed(1))
+        rows[0, 4], rows[0, 11] = rows[0, 3] * 1.01, rows[0, 6] * 0.99
+        found = merged(rows, 14, 1)
+        self.assertEqual(found.span, 16)
+        self.assertEqual(found.place[0].tolist(), [0, 1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15])
+        self.assertEqual(found.size[0].tolist(), [1, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1])
+        self.assertTrue(torch.allclose(found.rows[0, 3], rows[0, 3:5].mean(0)))
+
+    def test_every_row_is_counted_once(self):
+        rows = torch.randn(3, 64, 8, generator=torch.Generator().manual_seed(2))
+        for count in (40, 24, 17):
+            found = merged(rows, count)
+            self.assertEqual(found.rows.shape, (3, count, 8))
+            self.assertEqual(found.size.sum(1).tolist(), [64.0] * 3)
+            self.assertTrue((found.place.diff(dim=1) > 0).all())
+            mean = (found.rows * found.size[..., None]).sum(1) / 64
+            self.assertTrue(torch.allclose(mean, rows.mean(1), atol=1e-5))
 
 
 class PoolingTest(unittest.TestCase):

@@ -8,6 +8,9 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, GgufConfig
 from transformers.utils.logging import disable_progress_bar
 
+from .decoder import Decoder
+from .merged import Merged
+
 PLACE = "<image>"
 
 
@@ -32,7 +35,7 @@ class Text:
             cache = DynamicCache()
             self.model.model(input_ids=torch.tensor([self.before]), past_key_values=cache, use_cache=True)
             # Keys and values of the text before the image: the same in every prompt.
-            self.start = [(layer.keys, layer.values) for layer in cache.layers]
+            self.decoder = Decoder(self.model.model, [(layer.keys, layer.values) for layer in cache.layers])
 
     def tokens(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -52,61 +55,58 @@ class Text:
         before, behind = prompt.split(PLACE)
         return self.tokens(before), self.tokens(behind)
 
-    def cache(self, batch: int) -> DynamicCache:
-        """A cache that holds the text before the image, `batch` times."""
-        cache = DynamicCache()
-        for layer, (keys, values) in enumerate(self.start):
-            cache.update(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1), layer)
-        return cache
-
-    def hidden(self, images: torch.Tensor, asked: list[list[list[int]]]) -> tuple[torch.Tensor, list[list[int]]]:
+    def hidden(
+        self, images: torch.Tensor, asked: list[list[list[int]]], at: Merged | None = None
+    ) -> tuple[torch.Tensor, list[list[int]]]:
         """Last hidden rows [B, n, 576] of images [B, n_image, 576], each followed by several texts of token ids.
 
-        No text sees another: each stands behind the image as if alone. Also returns where each text begins.
+        No text sees another: each stands behind the image as if alone. Also returns where each text begins. `at` gives
+        the rows' own places and sizes; without it they stand side by side and count once.
         """
         batch, count, _ = images.shape
-        past = len(self.before)
+        past, span = len(self.before), count if at is None else at.span
         longest = count + max(sum(len(ids) for ids in texts) for texts in asked)
         rows = torch.zeros(batch, longest, images.shape[2], dtype=self.words.weight.dtype)
         positions = torch.zeros(batch, longest, dtype=torch.long)
+        positions[:, :count] = past + (torch.arange(count) if at is None else at.place)
         sees = torch.ones(longest, past + longest, dtype=torch.bool).tril(past).repeat(batch, 1, 1)
         starts = []
         for b, texts in enumerate(asked):
-            at = count
+            begin = count
             starts.append([])
-            positions[b, :count] = past + torch.arange(count)
             for ids in texts:
-                starts[-1].append(at)
-                rows[b, at : at + len(ids)] = self.embedded(ids)
-                positions[b, at : at + len(ids)] = past + count + torch.arange(len(ids))
-                sees[b, at : at + len(ids), past + count : past + at] = False
-                at += len(ids)
+                starts[-1].append(begin)
+                rows[b, begin : begin + len(ids)] = self.embedded(ids)
+                positions[b, begin : begin + len(ids)] = past + span + torch.arange(len(ids))
+                sees[b, begin : begin + len(ids), past + count : past + begin] = False
+                begin += len(ids)
         rows = torch.cat([images.to(rows.dtype), rows[:, count:]], 1)
-        mask = torch.zeros(sees.shape, dtype=rows.dtype).masked_fill_(~sees, torch.finfo(rows.dtype).min)[:, None]
-        given = self.model.model(
-            inputs_embeds=rows, attention_mask=mask, position_ids=positions, past_key_values=self.cache(batch), use_cache=True
-        )
-        return given.last_hidden_state, starts
+        mask = torch.zeros(sees.shape)
+        if at is not None:
+            mask[:, :, past : past + count] = at.size.log()[:, None]
+        return self.decoder(rows, positions, mask.masked_fill_(~sees, torch.finfo(rows.dtype).min)), starts
 
-    def loss(self, images: torch.Tensor, asked: list[list[tuple[str, str]]]) -> torch.Tensor:
+    def spoken(
+        self, images: torch.Tensor, asked: list[list[tuple[str, str]]], at: Merged | None = None
+    ) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+        """For every (question, answer) of each image the logits [tokens, vocabulary] and the answer's tokens, its end too."""
+        behind = [[self.around(question)[1] for question, _ in pairs] for pairs in asked]
+        said = [[self.tokens(answer) + self.end for _, answer in pairs] for pairs in asked]
+        texts = [[q + a[:-1] for q, a in zip(*both, strict=True)] for both in zip(behind, said, strict=True)]
+        hidden, starts = self.hidden(images, texts, at)
+        firsts = [[place + len(q) - 1 for place, q in zip(*both, strict=True)] for both in zip(starts, behind, strict=True)]
+        counts = [len(a) for answers in said for a in answers]
+        rows = [hidden[b, first : first + len(a)] for b in range(len(asked)) for first, a in zip(firsts[b], said[b], strict=True)]
+        logits = iter(self.model.lm_head(torch.cat(rows)).float().split(counts))
+        return [[(next(logits), torch.tensor(a)) for a in answers] for answers in said]
+
+    def loss(self, images: torch.Tensor, asked: list[list[tuple[str, str]]], at: Merged | None = None) -> torch.Tensor:
         """Mean cross entropy of the answers' tokens, end of turn included, over (question, answer) pairs per image.
 
         Every pair counts alike, however long its answer is.
         """
-        behind = [[self.around(question)[1] for question, _ in pairs] for pairs in asked]
-        said = [[self.tokens(answer) + self.end for _, answer in pairs] for pairs in asked]
-        texts = [[q + a[:-1] for q, a in zip(*both, strict=True)] for both in zip(behind, said, strict=True)]
-        hidden, starts = self.hidden(images, texts)
-        spoken, targets, weights = [], [], []
-        for b, places in enumerate(starts):
-            for place, q, a in zip(places, behind[b], said[b], strict=True):
-                first = place + len(q) - 1
-                spoken.append(hidden[b, first : first + len(a)])
-                targets += a
-                weights += [1 / len(a)] * len(a)
-        logits = self.model.lm_head(torch.cat(spoken)).float()
-        each = F.cross_entropy(logits, torch.tensor(targets), reduction="none")
-        return (each * torch.tensor(weights)).sum() / sum(weights)
+        each = [F.cross_entropy(logits, said) for pairs in self.spoken(images, asked, at) for logits, said in pairs]
+        return torch.stack(each).mean()
 
     @torch.no_grad()
     def answer(self, image: torch.Tensor, question: str, most: int = 12) -> str:

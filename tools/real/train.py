@@ -41,4 +41,6 @@ def train(work: Path, minutes: float) -> dict[str, float]:
         print(f"towards words: loss {towards_words(projector, seen[224], words, 900):.3f}", flush=True)
     towards_answers(projector, seen, words, text, state_file, minutes)
     np.savez(work / "projector.npz", **{name: value.astype(np.float16) for name, value in projector.tensors().items()})
-    return gate(projector, text, held_out[SIDE])
+    asked = {"whole": None, "merged to 96": 96, "merged to 64": 64}
+    found = {shown: gate(projector, text, held_out[SIDE], left) for shown, left in asked.items()}
+    return {f"{shown}, {name}": share for shown, shares in found.items() for name, share in shares.items()}
