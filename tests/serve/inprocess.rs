@@ -28,7 +28,15 @@ pub fn settings() -> Settings {
         queue: 2,
         metrics: true,
         model_path: "folder/tiny.gguf".into(),
-        bounds: Bounds { body_bytes: 1 << 20, read_time: STUCK, body_time: STUCK, ..Bounds::default() },
+        bounds: Bounds {
+            body_bytes: 1 << 20,
+            read_time: STUCK,
+            body_time: STUCK,
+            grammar_time: STUCK,
+            video_time: STUCK,
+            restart_wait: STUCK,
+            ..Bounds::default()
+        },
         patience: Patience {
             first: Duration::from_millis(10),
             longest: Duration::from_millis(40),
