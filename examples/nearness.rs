@@ -132,6 +132,9 @@ impl Encoder for Pair {
     fn encoder_bytes(&self) -> u64 {
         self.engine.encoder_bytes()
     }
+    fn free_buffers(&mut self) -> Result<()> {
+        self.engine.free_buffers()
+    }
 }
 
 impl Engine for Pair {

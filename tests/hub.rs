@@ -112,7 +112,9 @@ fn a_broken_line_is_taken_up_where_it_broke() {
         let from: usize =
             ranges[1].as_ref().unwrap()["bytes=".len()..].trim_end_matches('-').parse().unwrap();
         assert!(
-            (ranges.len() == 2 || matches!(fault, Fault::Silence(_))) && ranges[0].is_none() && (1..=100_000).contains(&from),
+            (ranges.len() == 2 || matches!(fault, Fault::Silence(_)))
+                && ranges[0].is_none()
+                && (1..=100_000).contains(&from),
             "{fault:?} {ranges:?}"
         );
     }

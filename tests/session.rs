@@ -12,6 +12,7 @@ use illava::prompt::{Message, Part, Role};
 use illava::report::{Half, Step, Trace};
 use illava::request::Grammar;
 use illava::schedule::{Amount, Choice, Half as ByHand, MergeFlag, Preset, Score, select};
+use illava::see::Encoder;
 use illava::stop::Stop;
 
 const PAIRS: [&str; 3] = ["siglip-qwen2-f32", "clip-llama-f32", "qwen2vl-f32"];
@@ -80,6 +81,31 @@ fn question(image: Option<usize>, text: &str) -> Message {
 
 fn decoder_steps(trace: &Trace) -> Vec<&Step> {
     trace.steps.iter().filter(|step| step.half == Half::Decoder).collect()
+}
+
+#[test]
+fn a_prompt_is_computed_without_the_encoders_buffers() {
+    for name in PAIRS {
+        let settings = settings(name);
+        let mut session = session(&settings, &preset(Preset::Paper));
+        let first = session.add_image(pixels(0), 0.0).unwrap();
+        let encoder = session.engine().encoder_bytes();
+        assert!(encoder > 0, "{name}");
+        let messages = [question(Some(first), "what is it")];
+        let answer = session.answer(&messages, &limits(), &mut |_| ()).unwrap();
+        assert_eq!(session.engine().encoder_bytes(), 0, "{name}");
+        // The decoder's buffers take the place of the encoder's: never both.
+        let alone = session.answer(&messages, &limits(), &mut |_| ()).unwrap().report.bytes.compute;
+        assert_eq!(answer.report.bytes.compute, alone.max(encoder), "{name}");
+        // A picture of a later turn is encoded beside the open cache, and as the first one was. Loading reserves for
+        // the largest picture, freed buffers come back as large as this one needs.
+        session.add_image(pixels(0), 0.0).unwrap();
+        let later = session.engine().encoder_bytes();
+        assert!(later > 0 && later <= encoder, "{name}: {later} of {encoder}");
+        let again = session.answer(&[question(Some(1), "what is it")], &limits(), &mut |_| ()).unwrap();
+        assert_eq!(again.report.bytes.compute, alone + later, "{name}");
+        assert_eq!(again.report.text, answer.report.text, "{name}");
+    }
 }
 
 #[test]

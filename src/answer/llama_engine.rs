@@ -44,6 +44,10 @@ impl Encoder for LlamaEngine {
     fn encoder_bytes(&self) -> u64 {
         self.encoder.encoder_bytes()
     }
+
+    fn free_buffers(&mut self) -> Result<()> {
+        self.encoder.free_buffers()
+    }
 }
 
 impl Engine for LlamaEngine {

@@ -199,6 +199,12 @@ impl<D: Decoder> Scheduler<D> {
         self.decoder.segments()
     }
 
+    /// Bytes of the decoder's compute buffers as they stand.
+    #[must_use]
+    pub fn decoder_bytes(&self) -> u64 {
+        self.decoder.compute_bytes()
+    }
+
     #[must_use]
     pub fn picture_cache(&self) -> PictureCacheView {
         self.encodings.view()

@@ -73,6 +73,8 @@ pub struct Session<E: Engine> {
     open: Option<(CacheLayout, Scheduler<E::Decoder>)>,
     /// Time spent on pictures since the last answer.
     spent: Spent,
+    /// The most bytes of compute buffers that stood while these pictures were encoded.
+    encoding_bytes: u64,
 }
 
 impl<E: Engine> Session<E> {
@@ -88,6 +90,7 @@ impl<E: Engine> Session<E> {
             several: false,
             open: None,
             spent: Spent::default(),
+            encoding_bytes: 0,
         }
     }
 
@@ -147,6 +150,7 @@ impl<E: Engine> Session<E> {
 
     fn add(&mut self, input: VisualInput, decode_ms: f64) -> Result<usize> {
         let image = self.engine.encode_span(&input.visual(self.several), &self.schedule)?;
+        self.note_buffers();
         if self.stop.is_asked() {
             return Err(Error::interrupted());
         }
@@ -155,6 +159,12 @@ impl<E: Engine> Session<E> {
         let key = self.next_key();
         self.shown.push(HeldPicture { input, image: Arc::new(image), key });
         Ok(self.shown.len() - 1)
+    }
+
+    /// Notes the compute buffers that stand while a picture is encoded: those of an open cache beside the encoder's.
+    fn note_buffers(&mut self) {
+        let decoder = self.open.as_ref().map_or(0, |(_, scheduler)| scheduler.decoder_bytes());
+        self.encoding_bytes = self.encoding_bytes.max(self.engine.encoder_bytes() + decoder);
     }
 
     fn next_key(&mut self) -> Key {
@@ -169,6 +179,7 @@ impl<E: Engine> Session<E> {
         for shown in &self.shown {
             images.push(Arc::new(self.engine.encode_span(&shown.input.visual(several), &schedule)?));
         }
+        self.note_buffers();
         for (i, image) in images.into_iter().enumerate() {
             (self.shown[i].image, self.shown[i].key) = (image, self.next_key());
         }
@@ -206,6 +217,7 @@ impl<E: Engine> Session<E> {
         let mut prompt = self.engine.tokenize(messages)?;
         let numbers = self.number(&mut prompt)?;
         let spent = std::mem::take(&mut self.spent);
+        let encoding_bytes = std::mem::take(&mut self.encoding_bytes);
         let pictures: Vec<PromptPicture> = numbers
             .iter()
             .map(|&number| {
@@ -258,6 +270,7 @@ impl<E: Engine> Session<E> {
                             self.schedule.counts_sizes = false;
                         }
                         report.bytes.compute += self.engine.encoder_bytes();
+                        report.bytes.compute = report.bytes.compute.max(encoding_bytes);
                         let trace = named(done.trace.unwrap_or_default(), &numbers);
                         return Ok(Answer { finish: done.finish, report, trace, tokens });
                     }
@@ -316,8 +329,9 @@ impl<E: Engine> Session<E> {
         if self.open.as_ref().is_some_and(|(open, _)| open.holds(&layout)) {
             return Ok(());
         }
-        // The old cache goes before the new one comes.
+        // The old cache and the encoder's buffers go before the new cache comes with buffers of its own.
         self.open = None;
+        self.engine.free_buffers()?;
         let decoder = self.engine.open(&layout)?;
         let settings = Settings {
             slots: 1,

@@ -164,6 +164,15 @@ impl Vision {
         unsafe { sys::illava_vision_compute_bytes(self.ptr.as_ptr()) }
     }
 
+    /// Frees the compute buffers; the next tile allocates what it needs.
+    ///
+    /// # Errors
+    /// The library's own, without memory.
+    pub fn free_buffers(&mut self) -> Result<()> {
+        // SAFETY: the handle is alive.
+        super::check(unsafe { sys::illava_vision_free_buffers(self.ptr.as_ptr()) })
+    }
+
     /// Upstream's own preprocessing of `rgb`, interleaved [height, width, 3].
     ///
     /// # Errors

@@ -143,7 +143,7 @@ pub struct Bytes {
     pub kv: u64,
     /// KV cache that the same request would need with merging off, by the same sizing.
     pub kv_without_merge: u64,
-    /// Compute buffers of the encoder and the decoder.
+    /// Compute buffers of the encoder and the decoder, as many as stood at once.
     pub compute: u64,
     /// The process's peak resident set; `null` where the system does not tell.
     pub peak_rss: Option<u64>,

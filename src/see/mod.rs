@@ -66,4 +66,10 @@ pub trait Encoder {
 
     /// Bytes of the encoder's compute buffers as they stand.
     fn encoder_bytes(&self) -> u64;
+
+    /// Frees the compute buffers until the next picture.
+    ///
+    /// # Errors
+    /// The library's own, without memory.
+    fn free_buffers(&mut self) -> Result<()>;
 }

@@ -139,6 +139,10 @@ impl Encoder for TowerEncoder {
     fn encoder_bytes(&self) -> u64 {
         self.tower.vision.compute_bytes()
     }
+
+    fn free_buffers(&mut self) -> Result<()> {
+        self.tower.vision.free_buffers()
+    }
 }
 
 /// The encoder of a text model alone: none, which every picture is told.
@@ -156,5 +160,9 @@ impl Encoder for Option<TowerEncoder> {
 
     fn encoder_bytes(&self) -> u64 {
         self.as_ref().map_or(0, TowerEncoder::encoder_bytes)
+    }
+
+    fn free_buffers(&mut self) -> Result<()> {
+        self.as_mut().map_or(Ok(()), TowerEncoder::free_buffers)
     }
 }

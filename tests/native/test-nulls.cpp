@@ -63,6 +63,7 @@ struct suite {
         refused("illava_vision_set_text", illava_vision_set_text(nullptr, nullptr), "vision");
         refused("illava_vision_set_text", illava_vision_set_text(v, nullptr), "text");
         is_nothing("illava_vision_compute_bytes", illava_vision_compute_bytes(nullptr) == 0);
+        refused("illava_vision_free_buffers", illava_vision_free_buffers(nullptr), "vision");
 
         const uint32_t side = describe(loaded).image_size;
         const std::vector<uint8_t> bytes(size_t(side)*side*3, 100);
@@ -138,6 +139,10 @@ struct suite {
         is_nothing("illava_model_n_pos", illava_model_n_pos(nullptr) == 0);
         is_nothing("illava_model_repacked_bytes", illava_model_repacked_bytes(nullptr) == 0);
         is_nothing("illava_cpu_repacks", !illava_cpu_repacks(-1) && !illava_cpu_repacks(1 << 30));
+
+        refused("illava_rpc_connect", illava_rpc_connect(nullptr), "endpoint");
+        refused("illava_rpc_serve", illava_rpc_serve(nullptr, nullptr, 1, nullptr, 0), "endpoint");
+        refused("illava_rpc_serve", illava_rpc_serve("127.0.0.1:0", nullptr, 1, nullptr, 0), "devices");
 
         illava_set_kernels(false);
         is_nothing("illava_kernels_used", illava_kernels_used() != nullptr);

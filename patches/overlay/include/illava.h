@@ -107,6 +107,9 @@ LLAMA_API enum illava_status illava_vision_describe(
         const struct illava_vision * vision, struct illava_vision_info * info);
 // Bytes of the encoder's compute buffers as they stand now.
 LLAMA_API uint64_t           illava_vision_compute_bytes(const struct illava_vision * vision);
+// Frees these buffers, as before a long prompt: the next illava_encode() allocates what its tile needs. Waits for one
+// that is under way.
+LLAMA_API enum illava_status illava_vision_free_buffers(struct illava_vision * vision);
 
 // Before the first picture of a projector with `by_library`: its marks are tokens of the text model, which has to
 // outlive the vision. Others need none.

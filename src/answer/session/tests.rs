@@ -82,6 +82,10 @@ impl Encoder for Fake {
     fn encoder_bytes(&self) -> u64 {
         0
     }
+
+    fn free_buffers(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl Engine for Fake {

@@ -22,6 +22,9 @@ struct illava_clip_parts {
 };
 illava_clip_parts illava_clip_get_parts(const clip_ctx * ctx);
 
+// Frees the compute buffers. The parts have another scheduler then.
+void illava_clip_free_buffers(clip_ctx * ctx);
+
 // Watches one clip_encode(): times the encoder and the projector apart, lets others compute in between, and reads the
 // merge steps back.
 class illava_probe {

@@ -197,6 +197,15 @@ illava_status illava_vision_describe(const illava_vision * vision, illava_vision
     });
 }
 
+illava_status illava_vision_free_buffers(illava_vision * vision) {
+    return illava_guard([&] {
+        illava_require(vision, "vision");
+        const std::lock_guard<std::mutex> lock(vision->encoding);
+        illava_clip_free_buffers(vision->clip.get());
+        vision->parts = illava_clip_get_parts(vision->clip.get());
+    });
+}
+
 uint64_t illava_vision_compute_bytes(const illava_vision * vision) {
     if (!vision) {
         return 0;
