@@ -177,6 +177,9 @@ fn a_run_goes_on_where_one_stopped() {
     assert_eq!(before[..2], after[..2], "what was there is not written again");
     std::fs::write(&input, requests[1..].join("\n")).expect("an input");
     batch(&model, &[&input, "-o", &output, "-c", "2048", "--resume"]).fails(1, "same input");
+    std::fs::write(&input, requests.join("\n")).expect("an input");
+    batch(&model, &[&input, "-o", &output, "-c", "2048", "--resume", "--keep", "0.5"])
+        .fails(1, "line 1 was asked with another prompt, pair, schedule or sampling");
 }
 
 /// A file of tools/make_picture_fixtures.py.

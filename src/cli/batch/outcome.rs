@@ -18,6 +18,7 @@ pub(super) enum Outcome {
     Failure {
         id: Value,
         error: Failure,
+        digest: String,
     },
     /// A line of OpenAI's output files.
     OpenAi {
@@ -25,6 +26,7 @@ pub(super) enum Outcome {
         custom_id: Value,
         response: Option<Value>,
         error: Option<Value>,
+        digest: String,
     },
 }
 
@@ -42,6 +44,8 @@ pub(super) struct AnswerLine {
     trace: Option<Trace>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kept: Option<Vec<Fate>>,
+    /// Of what was asked of whom, by which a resumed run knows its own lines.
+    digest: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,6 +60,7 @@ pub(super) struct Waiting {
     pub id: Value,
     pub reply: Reply,
     pub openai: bool,
+    pub digest: String,
     pub started: Option<Started>,
     pub tokens: Vec<Token>,
 }
@@ -73,7 +78,7 @@ impl Waiting {
             };
             let body = completion::completion(&heading, self.reply, &[answer]);
             let response = json!({ "status_code": 200, "request_id": heading.id, "body": body });
-            return openai(number, self.id, Some(response), None);
+            return openai(number, self.id, Some(response), None, self.digest);
         }
         let logprobs = self.reply.logprobs.then(|| completion::logprobs(&self.tokens));
         Outcome::Answer(Box::new(AnswerLine {
@@ -85,21 +90,28 @@ impl Waiting {
             kept: done.trace.as_ref().filter(|_| self.reply.kept).and_then(|trace| fates(trace).ok()),
             report: done.report,
             trace: done.trace.filter(|_| self.reply.trace),
+            digest: self.digest,
         }))
     }
 }
 
 impl Outcome {
-    pub(super) fn failure(number: u64, id: Value, is_openai: bool, error: &Error) -> Self {
+    pub(super) fn failure(number: u64, id: Value, is_openai: bool, digest: String, error: &Error) -> Self {
         let message = error.worded(words::line);
         if is_openai {
             let error = json!({ "code": format!("{:?}", error.kind()).to_lowercase(), "message": message });
-            return openai(number, id, None, Some(error));
+            return openai(number, id, None, Some(error), digest);
         }
-        Outcome::Failure { id, error: Failure { kind: error.kind(), message } }
+        Outcome::Failure { id, error: Failure { kind: error.kind(), message }, digest }
     }
 }
 
-fn openai(number: u64, custom_id: Value, response: Option<Value>, error: Option<Value>) -> Outcome {
-    Outcome::OpenAi { id: format!("batch_req_{number}"), custom_id, response, error }
+fn openai(
+    number: u64,
+    custom_id: Value,
+    response: Option<Value>,
+    error: Option<Value>,
+    digest: String,
+) -> Outcome {
+    Outcome::OpenAi { id: format!("batch_req_{number}"), custom_id, response, error, digest }
 }

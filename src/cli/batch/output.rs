@@ -16,8 +16,8 @@ pub(super) struct Output {
     to: Box<dyn Write>,
     next: u64,
     early: BTreeMap<u64, Outcome>,
-    /// Ids of the lines an earlier run wrote, in order.
-    done: Vec<Value>,
+    /// Ids and digests of the lines an earlier run wrote, in order. Older versions wrote no digests.
+    done: Vec<(Value, Option<String>)>,
     /// Those of them that are failures.
     failed: u64,
 }
@@ -52,7 +52,7 @@ impl Output {
         Ok(Self { failed: failures, ..Self::new(path, Box::new(file), done) })
     }
 
-    fn new(path: &Path, to: Box<dyn Write>, done: Vec<Value>) -> Self {
+    fn new(path: &Path, to: Box<dyn Write>, done: Vec<(Value, Option<String>)>) -> Self {
         Self { path: path.to_owned(), to, next: done.len() as u64, early: BTreeMap::new(), done, failed: 0 }
     }
 
@@ -67,20 +67,22 @@ impl Output {
     }
 
     /// # Errors
-    /// [`Kind::File`] where request `number` of the earlier run had another id.
-    pub(super) fn check(&self, number: u64, id: &Value) -> Result<()> {
-        let done = usize::try_from(number).ok().and_then(|number| self.done.get(number));
-        match done {
-            Some(done) if done != id => Err(Error::new(
-                Kind::File,
-                format!(
-                    "{}: line {} has the id {done}, the input has {id} there; --resume goes on with the same input only",
-                    self.path.display(),
-                    number + 1
-                ),
-            )),
-            _ => Ok(()),
-        }
+    /// [`Kind::File`] if request `number` of the earlier run had another id, or was another one.
+    pub(super) fn check(&self, number: u64, id: &Value, digest: &str) -> Result<()> {
+        let Some((known, asked)) = usize::try_from(number).ok().and_then(|number| self.done.get(number))
+        else {
+            return Ok(());
+        };
+        let (path, line) = (self.path.display(), number + 1);
+        let reason = if known != id {
+            format!("has the id {known}, the input has {id} there; --resume goes on with the same input only")
+        } else if asked.as_ref().is_some_and(|asked| asked != digest) {
+            "was asked with another prompt, pair, schedule or sampling; --resume goes on with the same ones only"
+                .to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(Kind::File, format!("{path}: line {line} {reason}")))
     }
 
     /// Takes the outcome of request `number` and writes what is next.
@@ -102,8 +104,9 @@ impl Output {
     }
 }
 
-/// Ids of the whole lines of `file`, how many of them are failures, and their bytes.
-fn whole_lines(file: &File, path: &Path) -> Result<(Vec<Value>, u64, u64)> {
+/// Ids and digests of the whole lines of `file`, how many of them are failures, and their bytes.
+#[allow(clippy::type_complexity)]
+fn whole_lines(file: &File, path: &Path) -> Result<(Vec<(Value, Option<String>)>, u64, u64)> {
     let foreign = |number: usize| {
         Error::new(Kind::File, format!("{}: line {number} is no answer of illava batch", path.display()))
     };
@@ -119,7 +122,9 @@ fn whole_lines(file: &File, path: &Path) -> Result<(Vec<Value>, u64, u64)> {
         let number = ids.len() + 1;
         let value: Value = serde_json::from_slice(&line).map_err(|_| foreign(number))?;
         failures += u64::from(value.get("error").is_some_and(|error| !error.is_null()));
-        ids.push(value.get("custom_id").or_else(|| value.get("id")).cloned().ok_or_else(|| foreign(number))?);
+        let id =
+            value.get("custom_id").or_else(|| value.get("id")).cloned().ok_or_else(|| foreign(number))?;
+        ids.push((id, value["digest"].as_str().map(str::to_owned)));
         length += line.len() as u64;
     }
 }
@@ -129,7 +134,7 @@ mod tests {
     use super::*;
 
     fn outcome(id: &str) -> Outcome {
-        Outcome::failure(0, id.into(), false, &Error::usage("no"))
+        Outcome::failure(0, id.into(), false, "d".into(), &Error::usage("no"))
     }
 
     fn ids(path: &Path) -> Vec<String> {
@@ -155,9 +160,10 @@ mod tests {
         file.write_all(b"{\"id\": \"c\", \"te").unwrap();
         let mut output = Output::open(&path, true).unwrap();
         assert_eq!(output.resumed(), 2);
-        output.check(1, &"b".into()).unwrap();
-        output.check(2, &"anything".into()).unwrap();
-        assert!(output.check(1, &"x".into()).unwrap_err().to_string().contains("same input"));
+        output.check(1, &"b".into(), "d").unwrap();
+        output.check(2, &"anything".into(), "e").unwrap();
+        assert!(output.check(1, &"x".into(), "d").unwrap_err().to_string().contains("same input"));
+        assert!(output.check(1, &"b".into(), "e").unwrap_err().to_string().contains("another prompt"));
         output.put(2, outcome("c")).unwrap();
         assert_eq!(ids(&path), ["a", "b", "c"]);
     }

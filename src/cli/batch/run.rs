@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,9 @@ use crate::cli::progress::Progress;
 use crate::cli::{interrupt, settings, words, worker};
 use crate::completion::Heading;
 use crate::error::{Error, Kind, Result, worded};
+use crate::pair::LoadSettings;
 use crate::request::{Bounds, Defaults, Reply, Request, VideoPlan};
+use crate::schedule::Choice;
 use crate::stop::Stop;
 use crate::worker::protocol::{Command, Event, Finish};
 use crate::worker::service::{Input, Service};
@@ -68,6 +70,7 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
         videos: VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames },
         heading: Heading { id: String::new(), created: seconds(), model: ready.model.text.clone() },
         traces: flags.traces,
+        asked_of: asked_of(&options.load, &options.choice),
         // The slots, and as many requests again whose pictures are encoded ahead.
         most: options.sizes.slots as usize * 2,
         waiting: HashMap::new(),
@@ -92,6 +95,8 @@ struct BatchDriver {
     videos: VideoPlan,
     heading: Heading,
     traces: bool,
+    /// The pair, its template and the schedule of lines without one.
+    asked_of: String,
     most: usize,
     /// Requests under way, by number.
     waiting: HashMap<u64, Waiting>,
@@ -113,7 +118,8 @@ impl BatchDriver {
             };
             let number = self.next;
             self.next += 1;
-            if let Err(error) = self.output.check(number, &id) {
+            let digest = self.digest(&record);
+            if let Err(error) = self.output.check(number, &id, &digest) {
                 self.error = Some(error);
                 break;
             }
@@ -122,17 +128,28 @@ impl BatchDriver {
             }
             match record.and_then(|record| self.request(number, record)) {
                 Ok((request, reply)) => {
-                    let waiting = Waiting { id, reply, openai, started: None, tokens: Vec::new() };
+                    let waiting = Waiting { id, reply, openai, digest, started: None, tokens: Vec::new() };
                     self.waiting.insert(number, waiting);
                     self.send(Command::Generate(Box::new(request)));
                 }
-                Err(error) => self.fail(number, id, openai, &error),
+                Err(error) => self.fail(number, id, openai, digest, &error),
             }
         }
         let over = self.waiting.is_empty() && self.ended;
         if over || self.error.is_some() || self.stop.is_asked() {
             self.send(Command::Shutdown);
         }
+    }
+
+    /// Of the pair and the request: prompt, pictures by name, schedule, sampling and limits. Empty for a line that is
+    /// no request.
+    fn digest(&self, record: &Result<Record>) -> String {
+        record.as_ref().map_or_else(
+            |_| String::new(),
+            |record| {
+                blake3::hash(format!("{}{record:?}", self.asked_of).as_bytes()).to_hex()[..16].to_owned()
+            },
+        )
     }
 
     fn request(&self, number: u64, record: Record) -> Result<(Request, Reply)> {
@@ -169,7 +186,7 @@ impl BatchDriver {
                 let Some(waiting) = self.waiting.remove(&failed.id) else { return };
                 if failed.kind != Kind::Interrupted {
                     let error = Error::new(failed.kind, failed.message);
-                    self.fail(failed.id, waiting.id, waiting.openai, &error);
+                    self.fail(failed.id, waiting.id, waiting.openai, waiting.digest, &error);
                 }
                 return self.feed(requests);
             }
@@ -180,10 +197,10 @@ impl BatchDriver {
         }
     }
 
-    fn fail(&mut self, number: u64, id: Value, openai: bool, error: &Error) {
+    fn fail(&mut self, number: u64, id: Value, openai: bool, digest: String, error: &Error) {
         self.failed += 1;
         self.bar.suspend(|| eprintln!("{id}: {}", error.worded(words::line)));
-        self.put(number, Outcome::failure(number, id, openai, error));
+        self.put(number, Outcome::failure(number, id, openai, digest, error));
     }
 
     fn put(&mut self, number: u64, outcome: Outcome) {
@@ -214,6 +231,15 @@ impl BatchDriver {
         }
         Ok(())
     }
+}
+
+fn asked_of(load: &LoadSettings, choice: &Choice) -> String {
+    let file = |path: &Path| {
+        let size = std::fs::metadata(path).map_or(0, |data| data.len());
+        format!("{:?} {size} ", path.file_name().unwrap_or_default())
+    };
+    let projector = load.projector.as_deref().map(file).unwrap_or_default();
+    format!("{}{projector}{choice:?} {:?} ", file(&load.text), load.chat_template)
 }
 
 /// Since 1970.
