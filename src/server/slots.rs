@@ -63,7 +63,8 @@ pub async fn act(
     Extension(Scope(scope)): Extension<Scope>,
     request: Request,
 ) -> ApiResult<Json<Value>> {
-    if !app.settings.slots {
+    // As in llama-server, --slot-save-path opens the actions where the list is off.
+    if !app.settings.slots && !app.settings.saves_slots {
         return Err(ApiError::new(Type::NotSupported, "the slots endpoint is off (--no-slots)"));
     }
     let ready = app.ready().await?;

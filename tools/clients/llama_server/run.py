@@ -21,13 +21,14 @@ import tempfile
 import xml.etree.ElementTree as tree
 
 HERE = pathlib.Path(__file__).parent
+TESTS = "vendor/llama.cpp/tools/server/tests"
 # Flags of the tests that choose a model, with the number of their values.
 MODEL = {"--hf-repo": 1, "--hf-file": 1, "--model-url": 1, "--model": 1, "--mmproj-url": 1, "--no-mmproj": 0, "--offline": 0}
 # Flags of llama-server that `illava serve` does not have.
 MISSING = {
     "--cont-batching": 0, "--kv-unified": 0, "--swa-full": 0, "--jinja": 0, "--no-jinja": 0, "--no-ui": 0,
     "--context-shift": 0, "--embedding": 0, "--reranking": 0, "--pooling": 1, "--grp-attn-n": 1, "--grp-attn-w": 1,
-    "--reasoning-format": 1, "--reasoning": 1, "--slot-save-path": 1, "--cache-ram": 1, "--no-cache-idle-slots": 0,
+    "--reasoning-format": 1, "--reasoning": 1, "--cache-ram": 1, "--no-cache-idle-slots": 0,
     "--tags": 1, "--sleep-idle-seconds": 1, "--backend_sampling": 0,
 }
 LAUNCHER = """#!{python}
@@ -44,14 +45,16 @@ os.execv(program[0], program + own + kept)
 """
 
 
-def tests(folder):
+def tests(folder, source):
     """The folder with the tests, unpacked from the source package."""
+    if source:
+        return source / TESTS
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "llama-cpp-python", "-d", folder]
     subprocess.run(command, check=True)
     (archive,) = pathlib.Path(folder).glob("llama_cpp_python-*.tar.gz")
     with tarfile.open(archive) as source:
         source.extractall(folder, filter="data")
-    (found,) = pathlib.Path(folder).glob("llama_cpp_python-*/vendor/llama.cpp/tools/server/tests")
+    (found,) = pathlib.Path(folder).glob(f"llama_cpp_python-*/{TESTS}")
     return found
 
 
@@ -85,10 +88,11 @@ def main():
     parser.add_argument("text", type=pathlib.Path)
     parser.add_argument("projector", type=pathlib.Path)
     parser.add_argument("--peer", help="llama-server of the same release")
+    parser.add_argument("--source", type=pathlib.Path, help="unpacked llama-cpp-python, instead of fetching it")
     parser.add_argument("--only", nargs="+", help="files below the tests' folder")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        where = tests(folder)
+        where = tests(folder, args.source)
         own = run("illava", [str(args.illava.resolve()), "serve"], MODEL | MISSING, args, where, folder)
         peer = run("peer", [args.peer], MODEL, args, where, folder) if args.peer else None
     excused = known()
