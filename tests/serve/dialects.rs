@@ -476,7 +476,8 @@ fn prompts_tokens_and_slots() {
     server.post("/slots/1?action=erase", &json!({})).fails(503, "answering");
     server.post("/slots/9?action=erase", &json!({})).fails(400, "from 0 to 1");
     server.post("/slots/0?action=save", &json!({ "filename": "a" })).fails(501, "--slot-save-path");
-    let saving = serve(illava::server::Settings { slots: false, saves_slots: true, ..settings() }, Peer::default());
+    let saving =
+        serve(illava::server::Settings { slots: false, saves_slots: true, ..settings() }, Peer::default());
     let saved = saving.post("/slots/0?action=save", &json!({ "filename": "a.bin" })).json();
     assert!(saved["timings"]["save_ms"].is_number(), "{saved}");
     assert_eq!(
