@@ -149,7 +149,8 @@ fn lines_of_other_programs() {
         );
     }
     // Failures of the run that is gone on with count.
-    batch(&model, &[&input, "-o", &output, "-c", "4096", "--resume"]).exits(1, "3 of 9 requests failed");
+    batch(&model, &[&input, "-o", &output, "-c", "4096", "-n", "4", "--resume"])
+        .exits(1, "3 of 9 requests failed");
     let deep = format!("root ::= {}", "(".repeat(20_000));
     batch(&model, &[&input, "--grammar", &deep]).fails(2, "--grammar: brackets deeper than 100");
 }
