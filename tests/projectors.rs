@@ -17,7 +17,7 @@ use served::Served;
 
 /// Type, what its text model is, and whether that merges.
 const TYPES: [(&str, &str, bool); 17] = [
-    ("qwen3vl_merger", "qwen3vl", false),
+    ("qwen3vl_merger", "qwen3vl", true),
     ("gemma3", "gemma3", false),
     ("internvl", "qwen2", true),
     ("idefics3", "llama", true),

@@ -7,6 +7,9 @@ Test pairs (a text model and its projector, a few megabytes):
 Pairs of the projectors that llama.cpp runs by its own rules (F32):
     make_model.py --out DIR --projector internvl
 
+A text model alone, of an architecture that merges (F32):
+    make_model.py --out DIR --decoder qwen3vl
+
 Models in the true shapes of released ones (weights do not change speed):
     make_model.py --out DIR --timing qwen2-7b --type q4_0
     make_model.py --out DIR --timing siglip-so400m --type f16 --projection 3584 --family llava_onevision
@@ -19,8 +22,10 @@ from pathlib import Path
 
 from testmodels.families import FAMILIES
 from testmodels.file import TYPES, write_decoder, write_projector, write_tower
-from testmodels.projectors import DECODERS, PROJECTORS
+from testmodels.projectors import DECODERS as PROJECTOR_DECODERS
+from testmodels.projectors import PROJECTORS
 from testmodels.shapes import (
+    DECODERS,
     PAIRS,
     TIMING_DECODERS,
     TIMING_TOWERS,
@@ -51,10 +56,17 @@ def make_projector(out: Path, kind: str) -> list[Path]:
     """Writes `out`/text.gguf and `out`/mmproj.gguf of one projector type."""
     projector = PROJECTORS[kind]
     text, mmproj = out / "text.gguf", out / "mmproj.gguf"
-    decoder = DECODERS[projector.text]
+    decoder = PROJECTOR_DECODERS[projector.text]
     write_decoder(text, decoder, marked(decoder.vocabulary, projector.marks), "f32", 6, f"{kind} test model")
     write_projector(mmproj, kind, projector, 7)
     return [text, mmproj]
+
+
+def make_decoder(out: Path, arch: str) -> list[Path]:
+    """Writes `out`/text.gguf."""
+    text, shape = out / "text.gguf", DECODERS[arch]
+    write_decoder(text, shape, qwen2(shape.vocabulary), "f32", 8, f"{arch} test model")
+    return [text]
 
 
 def make_timing(
@@ -87,6 +99,7 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--pair", choices=PAIRS)
     what.add_argument("--projector", choices=PROJECTORS)
+    what.add_argument("--decoder", choices=DECODERS)
     what.add_argument("--timing", choices=[*TIMING_TOWERS, *TIMING_DECODERS])
     parser.add_argument("--type", choices=TYPES, default="f16", help="weights of the model")
     parser.add_argument("--tower-type", choices=TYPES, help="of a pair's tower, if not --type")
@@ -101,7 +114,9 @@ def main() -> None:
         parser.error("--tower-type goes with --pair")
     if args.timing in TIMING_TOWERS and args.type == "q4_k":
         parser.error("a tower's rows are not multiples of 256: use q8_0 or q4_0")
-    if args.projector is not None:
+    if args.decoder is not None:
+        paths = make_decoder(args.out, args.decoder)
+    elif args.projector is not None:
         paths = make_projector(args.out, args.projector)
     elif args.pair is not None:
         paths = make_pair(args.out, args.pair, args.type, args.tower_type or args.type)

@@ -35,6 +35,10 @@ for kind in qwen3vl_merger gemma3 internvl idefics3 pixtral lightonocr lfm2 kimi
     nemotron_v2_vl ling3vl glm4v llama4 gemma4v; do
     "$venv/bin/python" "$root/tools/make_model.py" --out "$out/projector-$kind" --projector "$kind" >/dev/null
 done
+# One text model of each architecture that merges and is in no pair.
+for arch in ernie4_5 internlm2 mistral3 paddleocr qwen3 qwen3moe qwen3vl qwen3vlmoe; do
+    "$venv/bin/python" "$root/tools/make_model.py" --out "$out/decoder-$arch" --decoder "$arch" >/dev/null
+done
 # Checkpoints as models are released, and the pairs that the converter makes of them.
 for family in llava llava_next llava_next_mistral llava_llama3 llava_onevision qwen2_vl; do
     "$venv/bin/python" "$root/tools/make_checkpoint.py" --out "$out/checkpoints/$family" --family "$family"

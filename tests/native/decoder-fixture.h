@@ -64,7 +64,7 @@ struct prompt {
     llama_pos                next = 0;
 
     prompt(llama_model * model, std::vector<int32_t> r_per_layer, llama_pos first = 0) :
-        r(std::move(r_per_layer)), n_pos(illava_model_n_pos(model)), n_embd(llama_model_n_embd(model)), next(first) {}
+        r(std::move(r_per_layer)), n_pos(illava_model_n_pos(model)), n_embd(llama_model_n_embd_inp(model)), next(first) {}
 
     int32_t n_rows() const { return tokens.size(); }
 
@@ -218,6 +218,9 @@ inline std::vector<subject> subjects(checks & t) {
     for (const char * pair : { "siglip-qwen2-f32", "clip-llama-f32", "qwen2vl-f32" }) {
         all.push_back({ std::string(pair) + " K=2", load_text(pair), { 2 }, { 19 } });
         all.push_back({ std::string(pair) + " K=6,7,8", load_text(pair), { 6, 7, 8 }, { 6, 5, 4 } });
+    }
+    for (const char * arch : { "ernie4_5", "internlm2", "mistral3", "paddleocr", "qwen3", "qwen3moe", "qwen3vl", "qwen3vlmoe" }) {
+        all.push_back({ std::string(arch) + " K=2,3", load_text(std::string("decoder-") + arch), { 2, 3 }, { 14, 5 } });
     }
     for (const auto & s : all) {
         if (!t.expect(s.model != nullptr, s.label("loads from " + test_models()))) {

@@ -110,7 +110,7 @@ struct suite : subject {
         t.expect(distance(decode_text(b.get(), { 12 }, p.next), decode_text(a.get(), { 12 }, p.next)) < 1e-6,
                 label("the restored state continues alike"));
 
-        o.layers = { 4 };
+        o.layers = { 3 };
         make_context(model.get(), o, other);
         t.expect(llama_state_seq_set_data(other.get(), blob.data(), blob.size(), 0) == 0,
                 label("a state of other merge layers is refused"));

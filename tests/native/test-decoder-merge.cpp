@@ -114,6 +114,15 @@ struct suite : subject {
         }
     }
 
+    // the first layers of some models add image features to every row of a picture
+    void merges_behind_the_image_features() {
+        const int32_t deep = llama_model_n_embd_inp(model.get())/llama_model_n_embd(model.get()) - 1;
+        context_options o;
+        o.layers = { std::max(deep - 1, 0) };
+        llama_ctx_ptr ctx;
+        t.expect(make_context(model.get(), o, ctx) == ILLAVA_BAD_ARG, label("no merge before the image features are in"));
+    }
+
     // the deep caches hold exactly the survivors
     void cells() {
         auto o = options();
@@ -170,6 +179,7 @@ int main() {
         for (auto & subject : subjects(t)) {
             suite s(t, std::move(subject));
             s.unmerged_is_stock();
+            s.merges_behind_the_image_features();
             s.settings_do_not_change_the_result();
             s.cells();
         }

@@ -29,7 +29,7 @@ struct sized_prompt {
 
     sized_prompt(const subject & s, bool copies, std::vector<int32_t> r_per_layer) : r(std::move(r_per_layer)) {
         const int32_t n_pos  = illava_model_n_pos(s.model.get());
-        const int32_t n_embd = llama_model_n_embd(s.model.get());
+        const int32_t n_embd = llama_model_n_embd_inp(s.model.get());
         const auto    values = normal(size_t(n_cells_of_image)*n_embd, 0.5f, 1);
 
         std::vector<std::array<llama_pos, 4>> at;

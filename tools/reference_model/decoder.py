@@ -64,11 +64,17 @@ class Decoder:
         self.heads = f[f"{arch}.attention.head_count"]
         self.kv_heads = f[f"{arch}.attention.head_count_kv"]
         self.eps = f[f"{arch}.attention.layer_norm_rms_epsilon"]
-        self.size = f[f"{arch}.embedding_length"] // self.heads
+        self.width = f[f"{arch}.embedding_length"]
+        self.size = f.get(f"{arch}.attention.key_length", self.width // self.heads)
         self.base = f[f"{arch}.rope.freq_base"]
         self.sections = f.get(f"{arch}.rope.dimension_sections")
-        # Files of the llama architecture pair neighbouring values, the others halves.
-        self.interleaved = arch == "llama"
+        # Files of these architectures pair neighbouring values, the others halves.
+        self.interleaved = arch in ("ernie4_5", "internlm2", "llama", "mistral3")
+        # Qwen3-VL deals its frequencies out in turn: t, h, w, t, h, w, ..., as many to h and w as their sections say.
+        self.alternating = arch in ("qwen3vl", "qwen3vlmoe")
+        # The first layers add a part each of what follows the residual in a span's rows.
+        self.deepstack = f.get(f"{arch}.n_deepstack_layers", 0)
+        self.experts_used = f.get(f"{arch}.expert_used_count", 0)
 
     def _angles(self, positions: torch.Tensor) -> torch.Tensor:
         freq = frequencies(self.size // 2, self.base)
@@ -76,6 +82,8 @@ class Decoder:
             return positions[:, :1] * freq
         # The first section of frequencies turns with t, the next with h, then w.
         axis = [a for a, count in enumerate(self.sections[:3]) for _ in range(count)]
+        if self.alternating:
+            axis = [i % 3 if i < 3 * self.sections[i % 3] else 0 for i in range(self.size // 2)]
         return positions[:, axis] * freq
 
     def _linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
@@ -89,6 +97,8 @@ class Decoder:
         q = heads(self._linear(x, f"{name}.attn_q"), self.heads)
         k = heads(self._linear(x, f"{name}.attn_k"), self.kv_heads)
         v = heads(self._linear(x, f"{name}.attn_v"), self.kv_heads)
+        if f"{name}.attn_q_norm.weight" in self.w:
+            q, k = self._norm(q, f"{name}.attn_q_norm"), self._norm(k, f"{name}.attn_k_norm")
         features = k.mean(dim=0)
         q = rotate(q, angles, self.interleaved)
         k = rotate(k, angles, self.interleaved)
@@ -99,6 +109,28 @@ class Decoder:
         out, weights = self.math.attention(q, k, v, visible, counts)
         return self._linear(out, f"{name}.attn_output"), weights, features
 
+    def _mlp(self, x: torch.Tensor, layer: int) -> torch.Tensor:
+        """SwiGLU; of experts the sum of the likeliest, weighted by their softmax among themselves."""
+        name = f"blk.{layer}"
+        if not self.experts_used:
+            gate = self._linear(x, f"{name}.ffn_gate")
+            return self._linear(gate * torch.sigmoid(gate) * self._linear(x, f"{name}.ffn_up"), f"{name}.ffn_down")
+        gates, ups, downs = (self.w[f"{name}.ffn_{part}_exps.weight"] for part in ("gate", "up", "down"))
+        best, chosen = self._linear(x, f"{name}.ffn_gate_inp").topk(self.experts_used)
+        shares, rows = torch.softmax(best, dim=-1), []
+        for row, weights, experts in zip(x, shares, chosen.tolist()):
+            outputs = []
+            for expert in experts:
+                gate = self.math.linear(row, gates[expert])
+                hidden = gate * torch.sigmoid(gate) * self.math.linear(row, ups[expert])
+                outputs.append(self.math.linear(hidden, downs[expert]))
+            rows.append(weights @ torch.stack(outputs))
+        return torch.stack(rows)
+
+    def _image_features(self, span: torch.Tensor, layer: int) -> torch.Tensor:
+        """What layer `layer` adds to the span's rows."""
+        return span[:, (layer + 1) * self.width : (layer + 2) * self.width].double()
+
     def prefill(
         self, prompt: Prompt, schedule: dict[int, int], score: str = "image", rule: Rule = Rule()
     ) -> tuple[torch.Tensor, list[Step]]:
@@ -106,7 +138,7 @@ class Decoder:
         sizes = torch.ones(len(prompt.span)) if prompt.sizes is None else prompt.sizes
         sizes = sizes.double()
         table = self.w["token_embd.weight"]
-        x = torch.cat([table[prompt.before], prompt.span.double(), table[prompt.after + prompt.generated]])
+        x = torch.cat([table[prompt.before], prompt.span[:, : self.width].double(), table[prompt.after + prompt.generated]])
         angles = self._angles(prompt.positions)
         first, alive = len(prompt.before), list(range(len(prompt.span)))
         steps, weights, keys = [], None, None
@@ -134,9 +166,9 @@ class Decoder:
             out, weights, keys = self._attention(self._norm(x, f"blk.{layer}.attn_norm"), layer, angles)
             x = x + out
             normed = self._norm(x, f"blk.{layer}.ffn_norm")
-            gate = self._linear(normed, f"blk.{layer}.ffn_gate")
-            hidden = gate * torch.sigmoid(gate) * self._linear(normed, f"blk.{layer}.ffn_up")
-            x = x + self._linear(hidden, f"blk.{layer}.ffn_down")
+            x = x + self._mlp(normed, layer)
+            if layer < self.deepstack:
+                x[first : first + len(alive)] += self._image_features(prompt.span, layer)
         last = self._norm(x[-1:], "output_norm")
         output = self.w.get("output.weight")
         return self.math.linear(last, table if output is None else output)[0], steps
@@ -155,7 +187,7 @@ class Decoder:
         as often as it stands for original ones, text once; what a step folds together counts together.
         """
         table = self.w["token_embd.weight"]
-        x = torch.cat([p.double() if isinstance(p, torch.Tensor) else table[p] for p in parts])
+        x = torch.cat([p[:, : self.width].double() if isinstance(p, torch.Tensor) else table[p] for p in parts])
         spans, at = [], 0
         for part in parts:
             if isinstance(part, torch.Tensor):
@@ -189,9 +221,10 @@ class Decoder:
             out, weights, _ = self._attention(normed, layer, angles, counts if sizes is not None else None)
             x = x + out
             normed = self._norm(x, f"blk.{layer}.ffn_norm")
-            gate = self._linear(normed, f"blk.{layer}.ffn_gate")
-            hidden = gate * torch.sigmoid(gate) * self._linear(normed, f"blk.{layer}.ffn_up")
-            x = x + self._linear(hidden, f"blk.{layer}.ffn_down")
+            x = x + self._mlp(normed, layer)
+            if layer < self.deepstack:
+                for (at, alive), part in zip(spans, (p for p in parts if isinstance(p, torch.Tensor))):
+                    x[at : at + len(alive)] += self._image_features(part, layer)
         last = self._norm(x[-1:], "output_norm")
         output = self.w.get("output.weight")
         return self.math.linear(last, table if output is None else output)[0], steps

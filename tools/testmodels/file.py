@@ -11,9 +11,9 @@ from . import projectors
 from .families import cut_for, more_tensors, write_keys
 from .quantise import byte_shape, quantise, random_blocks, row_fits, zero_columns, zero_rows
 from .random_weights import bell
-from .projectors import Projector, decoder_extras, projector_tensors
+from .projectors import Projector, projector_tensors
 from .shapes import Decoder, Tower
-from .tensors import KERNEL, MATRIX, TABLE, Tensor, decoder_tensors, tower_tensors
+from .tensors import KERNEL, MATRIX, TABLE, Tensor, decoder_tensors, has_head_norms, tower_tensors
 from .vocabulary import Vocabulary
 
 TYPES = {
@@ -192,15 +192,17 @@ def write_decoder(
         writer.add_rope_dimension_count(decoder.head_size)
     if decoder.rope_sections is not None:
         writer.add_rope_dimension_sections(decoder.rope_sections)
-    more = []
-    if decoder.arch in ("qwen3vl", "gemma3"):
+    if has_head_norms(decoder):
         writer.add_key_length(decoder.head_size)
         writer.add_value_length(decoder.head_size)
-        more = list(decoder_extras(decoder))
-    if decoder.arch == "qwen3vl":
-        writer.add_uint32("qwen3vl.n_deepstack_layers", projectors.DEEP)
+    if decoder.deepstack:
+        writer.add_uint32(f"{decoder.arch}.n_deepstack_layers", decoder.deepstack)
+    if decoder.experts:
+        writer.add_expert_count(decoder.experts)
+        writer.add_expert_used_count(2)
+        writer.add_expert_feed_forward_length(decoder.mlp)
     if decoder.arch == "gemma3":
         writer.add_sliding_window(16)
     vocabulary.write(writer)
-    tensors = [(t, _decoder_type(t, decoder, base)) for t in [*decoder_tensors(decoder), *more]]
+    tensors = [(t, _decoder_type(t, decoder, base)) for t in decoder_tensors(decoder)]
     _write(writer, path, tensors, seed, random_codes)

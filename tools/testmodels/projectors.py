@@ -202,7 +202,7 @@ PROJECTORS = {
 DECODERS = {
     "llama": Decoder("llama", OUTPUT, 4, 4, 4, 160, 384, 4096, 1e4, 1e-5, tied=False),
     "qwen2": Decoder("qwen2", OUTPUT, 4, 4, 2, 160, 384, 4096, 1e6, 1e-6, tied=False),
-    "qwen3vl": Decoder("qwen3vl", OUTPUT, 4, 4, 2, 160, 384, 4096, 1e6, 1e-6, False, (3, 3, 2, 0)),
+    "qwen3vl": Decoder("qwen3vl", OUTPUT, 4, 4, 2, 160, 384, 4096, 1e6, 1e-6, False, (3, 3, 2, 0), deepstack=DEEP),
     "gemma3": Decoder("gemma3", OUTPUT, 7, 4, 2, 160, 384, 4096, 1e6, 1e-6, tied=True),
 }
 
@@ -245,13 +245,3 @@ def write_keys(writer, projector: Projector) -> None:
     ):
         writer.add_uint32(f"clip.vision.{key}", value)
     writer.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-6)
-
-
-def decoder_extras(decoder: Decoder) -> Iterator[Tensor]:
-    """What Qwen3 and Gemma 3 have in each layer beside Qwen2's."""
-    for i in range(decoder.layers):
-        for name in ("attn_q_norm", "attn_k_norm"):
-            yield from norm(f"blk.{i}.{name}", decoder.head_size, bias=False)
-        if decoder.arch == "gemma3":
-            for name in ("post_attention_norm", "post_ffw_norm"):
-                yield from norm(f"blk.{i}.{name}", decoder.width, bias=False)

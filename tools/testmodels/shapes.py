@@ -32,7 +32,7 @@ class Tower:
 class Decoder:
     """A language model. `rope_sections` is set for M-RoPE only."""
 
-    arch: str  # "qwen2", "llama" or "qwen2vl"
+    arch: str  # as general.architecture
     width: int
     layers: int
     heads: int
@@ -44,6 +44,8 @@ class Decoder:
     eps: float
     tied: bool
     rope_sections: tuple[int, int, int, int] | None = None
+    experts: int = 0  # of which each token takes two
+    deepstack: int = 0  # first layers that add image features
 
     @property
     def head_size(self) -> int:
@@ -106,6 +108,25 @@ TIMING_TOWERS = {
     "siglip-so400m": Tower("siglip", 384, 14, 1152, 16, 27, 4304, 1e-6, 896, 896),
     "clip-l-336": Tower("clip", 336, 14, 1024, 16, 24, 4096, 1e-5, 896, 896),
     "qwen2vl-vit": Tower("qwen2vl", 560, 14, 1280, 16, 32, 5120, 1e-6, 5120, 3584),
+}
+
+def _small(arch: str, sections: tuple[int, int, int, int] | None = None, experts: int = 0, deepstack: int = 0) -> Decoder:
+    return Decoder(arch, 64, 4, 4, 2, 160, 384, 4096, 1e6, 1e-6, False, sections, experts, deepstack)
+
+
+# One text model of each architecture that merges and is in no pair above.
+DECODERS = {
+    shape.arch: shape
+    for shape in (
+        _small("ernie4_5"),
+        _small("internlm2"),
+        _small("mistral3"),
+        _small("paddleocr", (3, 3, 2, 0)),
+        _small("qwen3"),
+        _small("qwen3moe", experts=6),
+        _small("qwen3vl", (3, 3, 2, 0), deepstack=2),
+        _small("qwen3vlmoe", (3, 3, 2, 0), experts=6, deepstack=2),
+    )
 }
 
 TIMING_DECODERS = {

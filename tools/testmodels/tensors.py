@@ -88,6 +88,11 @@ def tower_tensors(tower: Tower) -> Iterator[Tensor]:
     yield from linear("mm.2", tower.output, tower.projector_hidden, gain=0.35, bias=0.8)
 
 
+def has_head_norms(decoder: Decoder) -> bool:
+    """Whether queries and keys are normalised head by head."""
+    return decoder.arch == "gemma3" or decoder.arch.startswith("qwen3")
+
+
 def decoder_tensors(decoder: Decoder) -> Iterator[Tensor]:
     w, kv = decoder.width, decoder.kv_heads * decoder.head_size
     bias = decoder.arch in ("qwen2", "qwen2vl")
@@ -101,9 +106,23 @@ def decoder_tensors(decoder: Decoder) -> Iterator[Tensor]:
                 yield Tensor(f"{block}.attn_{name}.bias", (rows,), VECTOR, spread)
         yield matrix(f"{block}.attn_output.weight", w, w, gain=0.7)
         yield from norm(f"{block}.ffn_norm", w, bias=False)
-        yield matrix(f"{block}.ffn_gate.weight", decoder.mlp, w)
-        yield matrix(f"{block}.ffn_up.weight", decoder.mlp, w)
-        yield matrix(f"{block}.ffn_down.weight", w, decoder.mlp, gain=0.7)
+        if decoder.experts:
+            yield matrix(f"{block}.ffn_gate_inp.weight", decoder.experts, w)
+            for name, rows, columns, gain in (
+                ("gate", decoder.mlp, w, 1.0), ("up", decoder.mlp, w, 1.0), ("down", w, decoder.mlp, 0.7)
+            ):
+                shape = (decoder.experts, rows, columns)
+                yield Tensor(f"{block}.ffn_{name}_exps.weight", shape, MATRIX, gain / sqrt(columns))
+        else:
+            yield matrix(f"{block}.ffn_gate.weight", decoder.mlp, w)
+            yield matrix(f"{block}.ffn_up.weight", decoder.mlp, w)
+            yield matrix(f"{block}.ffn_down.weight", w, decoder.mlp, gain=0.7)
+        if has_head_norms(decoder):
+            for name in ("attn_q_norm", "attn_k_norm"):
+                yield from norm(f"{block}.{name}", decoder.head_size, bias=False)
+        if decoder.arch == "gemma3":
+            for name in ("post_attention_norm", "post_ffw_norm"):
+                yield from norm(f"{block}.{name}", w, bias=False)
     yield from norm("output_norm", w, bias=False)
     if not decoder.tied:
         yield matrix("output.weight", decoder.vocabulary, w)

@@ -11,10 +11,18 @@ bool illava_model_can_merge(const llama_model * model) {
     if (model->hparams.is_swa_any()) {
         return false; // its layers have caches of two kinds
     }
-    switch (model->arch) {
+    switch (model->arch) { // those whose graph takes a layer range (patches/llama-models-layer-range.patch)
+        case LLM_ARCH_ERNIE4_5:
+        case LLM_ARCH_INTERNLM2:
         case LLM_ARCH_LLAMA:
+        case LLM_ARCH_MISTRAL3:
+        case LLM_ARCH_PADDLEOCR:
         case LLM_ARCH_QWEN2:
         case LLM_ARCH_QWEN2VL:
+        case LLM_ARCH_QWEN3:
+        case LLM_ARCH_QWEN3MOE:
+        case LLM_ARCH_QWEN3VL:
+        case LLM_ARCH_QWEN3VLMOE:
             return true;
         default:
             return false;

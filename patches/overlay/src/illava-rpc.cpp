@@ -4,6 +4,7 @@
 
 #include "ggml-backend.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -72,6 +73,12 @@ illava_status illava_rpc_serve(
         illava_require(devices, "devices");
         if (n_threads < 1 || n_devices < 1) {
             illava_fail(ILLAVA_BAD_ARG, "n_threads %d and n_devices %zu: give at least 1", n_threads, n_devices);
+        }
+        unsigned octets[4] = {}, port = 0;
+        int end = 0;
+        if (sscanf(endpoint, "%3u.%3u.%3u.%3u:%5u%n", &octets[0], &octets[1], &octets[2], &octets[3], &port, &end) != 5 ||
+            endpoint[end] || port > 65535 || std::any_of(octets, octets + 4, [](unsigned n) { return n > 255; })) {
+            illava_fail(ILLAVA_BAD_ARG, "%s: give an IPv4 address and a port, as 127.0.0.1:50052", endpoint);
         }
         using start_server = void (*)(const char *, const char *, size_t, size_t, ggml_backend_dev_t *);
         rpc_call<start_server>("ggml_backend_rpc_start_server")(

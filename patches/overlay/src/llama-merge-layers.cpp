@@ -16,13 +16,15 @@ void llama_set_merge_layers(llama_cparams & cparams, const llama_context_params 
     }
 
     const int32_t n_layer = model.hparams.n_layer();
+    // these layers add image features to all rows of a picture, so that a merge before them would lose some
+    const int32_t first   = std::max<int32_t>(1, model.hparams.n_deepstack_layers);
 
     int32_t prev = 0;
     for (size_t i = 0; i < params.n_merge_layers; ++i) {
         const int32_t layer = params.merge_layers[i];
-        if (layer <= prev || layer >= n_layer) {
-            illava_fail(ILLAVA_BAD_ARG, "merge layer %d: layers ascend strictly within 1 to %d of this model",
-                    layer, n_layer - 1);
+        if (layer <= prev || layer < first || layer >= n_layer) {
+            illava_fail(ILLAVA_BAD_ARG, "merge layer %d: layers ascend strictly within %d to %d of this model",
+                    layer, first, n_layer - 1);
         }
         cparams.merge_layers.push_back(layer);
         prev = layer;

@@ -4,17 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cmath>
 #include <cstring>
 
 llama_prefill_rows::llama_prefill_rows(
-        const illava_prefill_params & params, size_t n_cuts, int32_t n_pos, int32_t n_embd) :
-    n_rows(params.n_rows), n_pos(n_pos), n_embd(n_embd), strategy(params.strategy), seed(params.seed),
+        const illava_prefill_params & params, size_t n_cuts, int32_t n_pos, int32_t n_embd, int32_t n_embd_inp) :
+    n_rows(params.n_rows), n_pos(n_pos), n_embd(n_embd), n_embd_inp(n_embd_inp), strategy(params.strategy), seed(params.seed),
     count_sizes(params.count_sizes),
     tokens(params.tokens, params.tokens + params.n_rows),
     pos(params.pos, params.pos + size_t(n_pos)*params.n_rows) {
     if (params.embd && std::any_of(tokens.begin(), tokens.end(), [](llama_token t) { return t < 0; })) {
-        embd.assign(params.embd, params.embd + size_t(n_rows)*n_embd);
+        embd.assign(params.embd, params.embd + size_t(n_rows)*n_embd_inp);
     }
 
     rows.resize(n_rows);
@@ -51,8 +50,13 @@ bool llama_prefill_rows::is_token(size_t i) const {
     return residual.empty() && tokens[rows[i].index] >= 0;
 }
 
-const float * llama_prefill_rows::embedding(size_t i) const {
-    return residual.empty() ? embd.data() + size_t(rows[i].index)*n_embd : residual.data() + i*n_embd;
+// The first layers have added their image features before the first merge layer: behind the residual stand zeros.
+void llama_prefill_rows::embedding(size_t i, float * out) const {
+    if (residual.empty()) {
+        std::memcpy(out, embd.data() + size_t(rows[i].index)*n_embd_inp, n_embd_inp*sizeof(float));
+    } else {
+        std::memcpy(out, residual.data() + i*n_embd, n_embd*sizeof(float));
+    }
 }
 
 std::vector<llama_prefill_chunk> llama_prefill_rows::cut(uint32_t n_ubatch, bool scored, illava_score score) const {
@@ -92,7 +96,7 @@ llama_ubatch llama_prefill_rows::ubatch(
     if (token) {
         data->token.resize(n);
     } else {
-        data->embd.resize(size_t(n)*n_embd);
+        data->embd.resize(size_t(n)*n_embd_inp);
     }
     data->pos    .resize(size_t(n)*n_pos);
     data->output .assign(n, 0);
@@ -108,7 +112,7 @@ llama_ubatch llama_prefill_rows::ubatch(
         if (token) {
             data->token[i] = tokens[index];
         } else {
-            std::memcpy(data->embd.data() + size_t(i)*n_embd, embedding(chunk.first + i), n_embd*sizeof(float));
+            embedding(chunk.first + i, data->embd.data() + size_t(i)*n_embd_inp);
         }
         for (int32_t p = 0; p < n_pos; ++p) {
             data->pos[p*n + i] = pos[size_t(p)*n_rows + index];

@@ -32,7 +32,10 @@ struct llama_prefill_span {
 class llama_prefill_rows {
 public:
     // copies the call, which has been checked: its arrays need not outlive this
-    llama_prefill_rows(const illava_prefill_params & params, size_t n_cuts, int32_t n_pos, int32_t n_embd);
+    // n_embd: width of the residual stream; n_embd_inp: of an embedding row, wider where image features follow it that
+    // the first layers add
+    llama_prefill_rows(
+            const illava_prefill_params & params, size_t n_cuts, int32_t n_pos, int32_t n_embd, int32_t n_embd_inp);
 
     // rows still alive
     size_t size() const { return rows.size(); }
@@ -84,13 +87,14 @@ private:
     const int32_t n_rows;
     const int32_t n_pos;
     const int32_t n_embd;
+    const int32_t n_embd_inp;
 
     const enum illava_strategy strategy;
     const uint64_t             seed;
     const bool                 count_sizes;
 
     std::vector<llama_token>        tokens; // [n_rows]
-    std::vector<float>              embd;   // [n_rows, n_embd], or empty
+    std::vector<float>              embd;   // [n_rows, n_embd_inp], or empty
     std::vector<llama_pos>          pos;    // [n_pos, n_rows]
     std::vector<llama_prefill_span> spans;
 
@@ -98,5 +102,5 @@ private:
     std::vector<float> residual; // [rows, n_embd]; empty before the first segment
 
     bool          is_token(size_t i) const;
-    const float * embedding(size_t i) const;
+    void          embedding(size_t i, float * out) const; // [n_embd_inp]
 };

@@ -93,7 +93,8 @@ illava_prefill_run::illava_prefill_run(llama_context & context, const illava_pre
     keep_residual(params.keep_residual),
     composed_score(params.composed_score),
     rows((check(params, ctx.model(), ctx.n_cuts(), ctx.cparams()), params),
-            ctx.n_cuts(), ctx.model().hparams.n_pos_per_embd(), ctx.model().hparams.n_embd_inp()) {
+            ctx.n_cuts(), ctx.model().hparams.n_pos_per_embd(), ctx.model().hparams.n_embd,
+            ctx.model().hparams.n_embd_inp()) {
     if (const llama_pos last = ctx.memory().seq_pos_max(seq_id); last >= p0) {
         illava_fail(ILLAVA_BAD_ARG, "the first row has position %d, sequence %d already reaches %d", p0, seq_id, last);
     }
