@@ -77,7 +77,8 @@ pub fn summarise(asked: &Asked, records: &[Record]) -> Summary {
     let mut rows = Vec::new();
     let mut parts: Vec<Option<&str>> = vec![None];
     if categories.len() > 1 {
-        parts.extend(categories.iter().copied().map(Some));
+        // Questions without a category count in the whole set alone.
+        parts.extend(categories.iter().copied().filter(|category| !category.is_empty()).map(Some));
     }
     for part in parts {
         let is_of = |category: &str| part.is_none_or(|part| part == category);
@@ -226,6 +227,14 @@ pub(super) mod tests {
         assert_eq!(summary.rows.len(), 6, "the whole and two categories of two schedules");
         assert_eq!(summary.failures, [("2".into(), "paper".into(), "no such file".into())]);
         assert!(summary.mme.is_empty());
+    }
+
+    #[test]
+    fn questions_without_a_category_count_once() {
+        let records = [record("off", "1", "a", Some(1.0)), record("off", "2", "", Some(0.0))];
+        let summary = summary(Metric::Exact, &["off"], &records);
+        let rows: Vec<_> = summary.rows.iter().map(|row| (row.category.as_str(), row.asked)).collect();
+        assert_eq!(rows, [("", 2), ("a", 1)]);
     }
 
     #[test]
