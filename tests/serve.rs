@@ -19,5 +19,7 @@ mod inprocess;
 mod life;
 #[path = "serve/peer.rs"]
 mod peer;
+#[path = "serve/slot_endpoints.rs"]
+mod slot_endpoints;
 #[path = "serve/videos.rs"]
 mod videos;

@@ -455,7 +455,7 @@ fn tools_in_every_dialect() {
 }
 
 #[test]
-fn prompts_tokens_and_slots() {
+fn prompts_and_tokens() {
     let server = serve(settings(), Peer::default());
     assert_eq!(
         server.post("/detokenize", &json!({ "tokens": [104, 105] })).json(),
@@ -469,42 +469,6 @@ fn prompts_tokens_and_slots() {
     assert_eq!(server.post("/v1/chat/completions/input_tokens", &body).json()["input_tokens"], 2);
     assert_eq!(server.get("/v1/models/tiny.gguf").json()["id"], "tiny.gguf");
     server.get("/v1/models/other/name").fails(404, "other/name");
-    assert_eq!(
-        server.post("/slots/0?action=erase", &json!({})).json(),
-        json!({ "id_slot": 0, "n_erased": 12 })
-    );
-    server.post("/slots/1?action=erase", &json!({})).fails(503, "answering");
-    server.post("/slots/9?action=erase", &json!({})).fails(400, "from 0 to 1");
-    server.post("/slots/0?action=save", &json!({ "filename": "a" })).fails(501, "--slot-save-path");
-    let saving =
-        serve(illava::server::Settings { slots: false, saves_slots: true, ..settings() }, Peer::default());
-    let saved = saving.post("/slots/0?action=save", &json!({ "filename": "a.bin" })).json();
-    assert!(saved["timings"]["save_ms"].is_number(), "{saved}");
-    assert_eq!(
-        (&saved["id_slot"], &saved["filename"], &saved["n_saved"], &saved["n_written"]),
-        (&json!(0), &json!("a.bin"), &json!(12), &json!(345))
-    );
-    let restored = saving.post("/slots/1?action=restore", &json!({ "filename": "a.bin" })).json();
-    assert_eq!((&restored["n_restored"], &restored["n_read"]), (&json!(12), &json!(345)));
-    saving.post("/slots/0?action=restore", &json!({ "filename": "missing" })).fails(400, "no such file");
-    saving.post("/slots/0?action=save", &json!({})).fails(400, "filename");
-    for name in [
-        "",
-        ".",
-        "..",
-        "../a",
-        "/etc/passwd",
-        "a/b",
-        "a\\b",
-        ".hidden",
-        "a\nb",
-        "a:b",
-        "a ",
-        &"a".repeat(201),
-    ] {
-        saving.post("/slots/0?action=save", &json!({ "filename": name })).fails(400, "filename");
-    }
-    server.post("/slots/0", &json!({})).fails(400, "action");
     for path in ["/v1/embeddings", "/embedding", "/infill", "/rerank"] {
         let reply = server.post(path, &json!({}));
         assert_eq!(
