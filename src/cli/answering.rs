@@ -21,7 +21,7 @@ pub(super) fn stream<E: Engine>(
     let stop = settings.load.stop;
     let mut begun = false;
     let answer = session.answer(messages, &settings.how, &mut |text| {
-        // Many vocabularies begin a word with its space; a line on the terminal does not.
+        // Many vocabularies begin a word with its space. A line on the terminal does not begin with one.
         let text = if begun { text } else { text.trim_start() };
         if text.is_empty() {
             return;
@@ -55,7 +55,7 @@ pub(super) fn stream<E: Engine>(
     Ok(answer)
 }
 
-/// A report as a file has it: with the log-probabilities, if they were asked for.
+/// Report as the file has it: with log-probabilities, if they were asked for.
 #[derive(Serialize)]
 struct Written<'a> {
     #[serde(flatten)]
@@ -64,7 +64,7 @@ struct Written<'a> {
     logprobs: &'a [Token],
 }
 
-/// Writes the report and the trace where they were asked for.
+/// Writes the report and the trace to the files that were asked for.
 pub(super) fn write(settings: &settings::Run, answer: &Answer) -> Result<()> {
     if let Some(path) = &settings.report {
         output::write_json(path, &Written { report: &answer.report, logprobs: &answer.tokens })?;

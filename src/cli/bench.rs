@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::media::Pixels;
 use crate::see::VisualInput;
 
-/// Side of the generated picture: above what any tower takes, so that nothing is enlarged.
+/// Side of the generated picture in pixels, above the input size of any encoder, so that nothing is enlarged.
 const GENERATED: u32 = 1024;
 
 pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
@@ -68,7 +68,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
     Ok(())
 }
 
-/// What goes to stdout, by llama-bench's names.
+/// Format of stdout, by llama-bench's names.
 enum Printed {
     Table,
     Csv,
@@ -86,7 +86,8 @@ impl Printed {
     }
 }
 
-/// A picture with something in every tile: times do not depend on what is seen, only on how much.
+/// Makes a picture with some content in every tile. Times depend on the amount of pixels, not on their
+/// values.
 fn generated() -> Pixels {
     let rgb = (0..GENERATED * GENERATED)
         .flat_map(|i| {

@@ -65,7 +65,7 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     let model = load.text.file_name().unwrap_or_default().to_string_lossy();
     let asked = eval::Asked { model: &model, set: &set, subjects: &subjects };
     let summary = eval::summarise(&asked, log.records());
-    // What there is, even if the run did not come to its end.
+    // The results so far, even if the run did not finish.
     if !log.records().is_empty() {
         show(flags, plot, &summary)?;
     }
@@ -107,7 +107,7 @@ fn metric(name: &str) -> Result<Metric> {
     })
 }
 
-/// What a log belongs to: everything that an answer depends on but the schedule, whose name each record has.
+/// Identity of a log: everything that an answer depends on except the schedule, whose name each record has.
 fn run_name(
     load: &LoadSettings,
     set: &Set,
@@ -119,7 +119,8 @@ fn run_name(
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
     let schedules: Vec<String> =
         subjects.iter().map(|subject| format!("{}={:?}", subject.name, subject.schedule)).collect();
-    // Only if it says something: logs of sets without videos, and of plain greedy answers, stay what they were.
+    // A field stands only if it differs from the default. Logs of sets without videos and of greedy answers
+    // keep their form.
     let mut frames = match (flags.frames.video_fps, flags.frames.video_frames) {
         (None, None) => String::new(),
         asked => format!(" {asked:?}"),

@@ -1,5 +1,5 @@
-//! `illava explain`: pictures of what was kept, one page that shows it step by step, and the numbers behind both; of
-//! an answer made now, or of a trace.
+//! `illava explain`: pictures of the kept tokens, one page that shows the steps, and the numbers behind both.
+//! It explains a new answer or a trace.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::media::video::Sampling;
 use crate::report::{self, Fate, Report, Trace};
 use crate::see::VisualInput;
 
-/// Where merging does not depend on the question, any will do.
+/// Prompt for schedules that do not depend on the question.
 const QUESTION: &str = "What is in the picture?";
 
 pub(super) fn explain(flags: &ExplainFlags) -> Result<()> {
@@ -69,8 +69,8 @@ fn read(path: &Path) -> Result<Trace> {
     Ok(trace)
 }
 
-/// What a trace is of: the pictures and videos given, in the order they had, else those it names itself as far as they
-/// are still there. Where there is none, cells are drawn on black.
+/// Finds the pictures and videos of a trace: those given, in the order they had, else those that it names and
+/// that still exist. Without any, cells are drawn on black.
 fn pictures_of(fates: &[Fate], trace: &Trace, flags: &ExplainFlags) -> Result<Vec<Vec<RgbImage>>> {
     let mut given = images::listed(&flags.run.image);
     given.extend(flags.run.videos.video.iter().cloned());
@@ -99,7 +99,7 @@ fn pictures_of(fates: &[Fate], trace: &Trace, flags: &ExplainFlags) -> Result<Ve
     Ok(pictures)
 }
 
-/// The picture of `fate`, or the frames that it is of.
+/// Returns the picture of `fate`, or the frames that it is of.
 fn open(what: &OsStr, fate: &Fate) -> Result<Vec<RgbImage>> {
     if !explain::is_video(fate) {
         let (pixels, _) = images::open(what)?;
@@ -120,7 +120,7 @@ fn open(what: &OsStr, fate: &Fate) -> Result<Vec<RgbImage>> {
     }
     let per_tile = fate.tiles.get(1).and_then(|tile| tile.frame).unwrap_or(1).max(1);
     let count = u32::try_from(fate.tiles.len() * per_tile).unwrap_or(u32::MAX);
-    // Pairs of frames are Qwen2-VL's, whose authors round positions; LLaVA-OneVision's cut them.
+    // Pairs of frames are Qwen2-VL's, whose authors round positions. LLaVA-OneVision's authors cut them.
     let sampling = match per_tile {
         1 => Sampling::Uniform { frames: count, multiple: 1 },
         n => Sampling::Rate { fps: 1.0, min: count, max: count, multiple: u32::try_from(n).unwrap_or(1) },
@@ -133,20 +133,21 @@ fn picture(pixels: &Pixels) -> Option<RgbImage> {
     RgbImage::from_raw(pixels.width, pixels.height, pixels.rgb.clone())
 }
 
-/// What was given for each fate, or what its trace names: a file's name without its folder.
+/// Returns the names of pictures for each fate: as given, or as the trace has them, without folders.
 fn names(flags: &ExplainFlags, fates: &[Fate], trace: &Trace) -> Vec<Option<String>> {
     let mut given = images::listed(&flags.run.image);
     given.extend(flags.run.videos.video.iter().cloned());
     let name = |(i, fate): (usize, &Fate)| {
         let what = given.get(i).cloned().or_else(|| trace.files.get(fate.index).map(OsString::from))?;
-        // The text of a data: URI is no name.
+        // A data: URI has no name.
         let short = Path::new(&what).file_name().filter(|_| !what.to_string_lossy().starts_with("data:"));
         Some(short?.to_string_lossy().into_owned())
     };
     fates.iter().enumerate().map(name).collect()
 }
 
-/// Strips, heat maps and the page; `pictures` are those of each fate, one or the frames of a video, or none.
+/// Writes strips, heat maps and the page. `pictures` are those of each fate: one, the frames of a video, or
+/// none.
 fn write(
     flags: &ExplainFlags,
     fates: &[Fate],

@@ -7,8 +7,8 @@ use clap::{ArgAction, ArgMatches, Args, Command};
 
 use super::flags::WorkerFlags;
 
-/// The worker's flags among those of `serve`, as a command line: what came from the environment
-/// comes from there again, and defaults are the same.
+/// Command line with the worker's flags among those of `serve`. The worker reads the same environment and has
+/// the same defaults.
 pub(super) fn handed_on(matches: &ArgMatches) -> Vec<OsString> {
     let worker = WorkerFlags::augment_args(Command::new("worker"));
     let mut args = Vec::new();
@@ -72,7 +72,7 @@ mod tests {
         sorted.sort();
         expected.sort();
         assert_eq!(sorted, expected);
-        // And a worker understands them.
+        // A worker understands these flags.
         let again = WorkerFlags::augment_args(Command::new("worker"));
         let args = std::iter::once(OsString::from("worker")).chain(handed);
         assert_eq!(again.try_get_matches_from(args).unwrap().get_count("verbose"), 2);

@@ -9,11 +9,11 @@ use crate::error::{Error, Kind, Result};
 use crate::media::{self, Pixels, policy::Limits};
 use crate::report::milliseconds;
 
-/// Letters of a name that a message shows.
+/// Characters of a name that a message shows.
 const SHOWN: usize = 120;
 
-/// The names that `values` hold: each is a name or a comma list. A comma that is part of a file's name or of a `data:`
-/// URI stays in it.
+/// Splits `values` into names: each is a name or a comma list. A comma that is part of a file's name or of a
+/// `data:` URI stays in it.
 pub(super) fn listed(values: &[OsString]) -> Vec<OsString> {
     listed_with(values, |name| Path::new(name).exists())
 }
@@ -29,7 +29,7 @@ fn listed_with(values: &[OsString], exists: impl Fn(&str) -> bool) -> Vec<OsStri
         let parts: Vec<&str> = text.split(',').collect();
         let mut from = 0;
         while from < parts.len() {
-            // The longest run of parts that is a file; one part if none is.
+            // The longest run of parts that names a file, else one part.
             let joined = |to: usize| parts[from..to].join(",");
             let to = (from + 2..=parts.len()).rev().find(|&to| exists(&joined(to))).unwrap_or(from + 1);
             names.push(joined(to).into());
@@ -39,10 +39,11 @@ fn listed_with(values: &[OsString], exists: impl Fn(&str) -> bool) -> Vec<OsStri
     names
 }
 
-/// A picture's pixels and the milliseconds they took.
+/// Reads a picture's pixels. Returns them with the milliseconds that it took.
 ///
 /// # Errors
-/// [`Kind::File`] and [`Kind::Media`] for what is no readable picture, [`Kind::Usage`] for a folder or a web address.
+/// [`Kind::File`] and [`Kind::Media`] if there is no readable picture, [`Kind::Usage`] for a folder or a web
+/// address.
 pub(super) fn open(name: &OsStr) -> Result<(Pixels, f64)> {
     let start = Instant::now();
     let limits = Limits::default();
@@ -64,7 +65,7 @@ pub(super) fn open(name: &OsStr) -> Result<(Pixels, f64)> {
     Ok((pixels, milliseconds(start)))
 }
 
-/// The name as a report has it; of a `data:` URI the beginning.
+/// Returns the name for reports: that of the file, or the beginning of a `data:` URI.
 pub(super) fn shown(name: &OsStr) -> String {
     let text = name.to_string_lossy();
     match text.char_indices().nth(SHOWN).filter(|_| text.starts_with("data:")) {

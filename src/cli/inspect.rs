@@ -1,4 +1,4 @@
-//! `illava inspect`: what a pair is, as tables or JSON; and two reports side by side.
+//! `illava inspect`: facts of a pair, as tables or JSON, and two reports side by side.
 
 use std::path::Path;
 
@@ -211,7 +211,7 @@ fn row(preset: &PresetFacts, i: usize, picture: &PictureFacts) -> [String; 7] {
     ]
 }
 
-/// `5-92 6-92`: layer and tokens removed.
+/// Writes `5-92 6-92`: layer and tokens removed.
 fn steps(layers: &[u32], r: &[u32]) -> String {
     layers.iter().zip(r).map(|(layer, r)| format!("{layer}:-{r}")).collect::<Vec<_>>().join(" ")
 }

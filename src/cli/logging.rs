@@ -6,8 +6,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-/// Quiet but for our own warnings by default; llama.cpp, which is talkative, one level behind.
-/// What it calls an error reaches the person anyway, inside the error line of the call that failed.
+/// Writes only our own warnings by default, and llama.cpp's lines one level later. The error line of a failed
+/// call carries llama.cpp's errors anyway.
 pub(super) fn start(verbose: u8) {
     let (ours, library) = match verbose {
         0 => (LevelFilter::WARN, LevelFilter::OFF),

@@ -1,4 +1,4 @@
-//! The command line: flags, settings made of them, and one module for each command.
+//! Command line: flags, the settings made of them, and one module for each command.
 
 mod answering;
 mod argv;
@@ -38,13 +38,13 @@ use clap::Parser;
 use crate::error::Result;
 use flags::{Cli, Command};
 
-/// Parses the process's arguments, runs the command, and says what went wrong in one line.
+/// Parses the process's arguments, runs the command, and prints one line if it fails.
 #[must_use]
 pub fn main() -> ExitCode {
     threads::sleep_soon();
     let read = argv::read(std::env::args_os());
     let result = read.and_then(|read| {
-        // Help and version leave by the same door, with status 0.
+        // clap returns help and version as errors of status 0.
         let cli = Cli::try_parse_from(read.args).unwrap_or_else(|error| error.exit());
         for line in &read.notes {
             eprintln!("note: {line}");

@@ -1,4 +1,4 @@
-//! Where the model's files are: named with -m and -mm, or fetched by name with -hf.
+//! Model files: named with -m and -mm, or fetched by name with -hf.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use super::progress::Download;
 use crate::error::{Error, Result};
 use crate::hub::{self, Repo, Request, Settings};
 
-/// What the flags name. A repository named by a flag wins over a file named by the environment.
+/// Files that the flags name. A repository named by a flag wins over a file named by the environment.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Named {
     model: Option<PathBuf>,
@@ -16,11 +16,11 @@ struct Named {
     file: Option<String>,
 }
 
-/// The text model and, if one is named or in the repository, the image projector. With -hf, files that are not in the
-/// cache yet are downloaded.
+/// Returns the text model and, if one is named or in the repository, the image projector. With -hf, files
+/// that are not in the cache yet are downloaded.
 ///
 /// # Errors
-/// [`crate::error::Kind::Usage`] where no model is named, and what [`hub::fetch`] says.
+/// [`crate::error::Kind::Usage`] if no model is named, and the errors of [`hub::fetch`].
 pub(super) fn find(
     model: Option<&PathBuf>,
     mmproj: Option<&PathBuf>,
@@ -63,7 +63,7 @@ fn named(
 ) -> Result<Named> {
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
     let mut named = Named { mmproj: mmproj.cloned(), ..Named::default() };
-    // Of -m and -hf on one command line only the last is left here; the environment comes after both.
+    // If a command line has -m and -hf, clap leaves only the last here. The environment comes after both.
     match (&flags.hf_repo, model) {
         (Some(repo), _) => named.repo = Some(repo.clone()),
         (None, Some(model)) => named.model = Some(model.clone()),

@@ -1,4 +1,4 @@
-//! What goes to stdout and to files.
+//! Output to stdout and to files.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,10 +8,10 @@ use serde::Serialize;
 use crate::error::{Error, Kind, Result};
 use crate::plot::Format;
 
-/// Writes to stdout and flushes, so that a stream shows as it comes.
+/// Writes to stdout and flushes: a stream shows its text at once.
 ///
 /// # Errors
-/// [`Kind::File`] where nobody reads any more.
+/// [`Kind::File`] if nobody reads any more.
 pub(super) fn say(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())
@@ -33,7 +33,7 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     std::fs::write(path, text).map_err(|error| failed(error.to_string()))
 }
 
-/// Writes what was made for `path`, or says why it could not be made.
+/// Writes the content made for `path`, or says why it could not be made.
 ///
 /// # Errors
 /// [`Kind::File`] naming the file.
@@ -42,7 +42,7 @@ pub(super) fn write(path: &Path, made: std::result::Result<impl AsRef<[u8]>, Str
         .map_err(|reason| Error::new(Kind::File, format!("{}: {reason}", path.display())))
 }
 
-/// What a drawing at `path` is written as.
+/// Returns the format of a drawing at `path`.
 ///
 /// # Errors
 /// [`Kind::Usage`] naming the endings there are.

@@ -1,4 +1,4 @@
-//! Where a picture or video is that a line, a flag or the chat names.
+//! Place of a picture or video that a line, a flag or the chat names.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub(super) enum Place {
     Inline(Vec<u8>),
 }
 
-/// Where `url` points; a relative path starts from `folder`.
+/// Resolves `url`. A relative path starts from `folder`.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] for a web address and for a damaged `data:` URI.

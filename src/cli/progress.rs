@@ -1,4 +1,4 @@
-//! What takes long, on stderr: a spinner, and the bar of a download, on a terminal only.
+//! Progress on stderr, on a terminal only: a spinner, and the bar of a download.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::hub::Step;
 use crate::pair::Loading;
 
-/// One line that says what is going on.
+/// Line that names the work under way.
 #[derive(Clone)]
 pub(super) struct Progress(ProgressBar);
 
@@ -49,7 +49,7 @@ impl Drop for Progress {
     }
 }
 
-/// A bar on a terminal, and elsewhere one line for each file.
+/// Shows a bar on a terminal, and one line for each file elsewhere.
 pub(super) struct Download {
     bar: ProgressBar,
     terminal: bool,
@@ -81,7 +81,7 @@ impl Download {
                 self.bar.set_length(size);
             }
             Step::At(bytes) => {
-                // What an earlier run left is no speed.
+                // Bytes of an earlier run do not count for the speed.
                 if self.bar.position() == 0 {
                     self.bar.reset_eta();
                 }

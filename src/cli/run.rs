@@ -11,7 +11,7 @@ use crate::report::Trace;
 use crate::schedule::Grid;
 use crate::see::VisualInput;
 
-/// Cells where nothing says how long a conversation gets.
+/// Cells of the KV cache if nothing says how long a conversation gets.
 const CHAT_CELLS: u32 = 4096;
 
 pub(super) fn run(settings: &settings::Run) -> Result<()> {
@@ -30,7 +30,8 @@ pub(super) fn run(settings: &settings::Run) -> Result<()> {
     }
 }
 
-/// The answer to the prompt, which must be there, and what its spans show; nothing is printed.
+/// Answers the prompt, which must be there. Returns the answer and the facts of its spans; nothing is
+/// printed.
 pub(super) fn answered(settings: &settings::Run) -> Result<(Answer, Vec<VisualInput>)> {
     let mut seen = Vec::new();
     let (mut session, mut parts) = begin(settings, false, |shown| seen.push(shown.clone()))?;
@@ -45,14 +46,14 @@ pub(super) fn answered(settings: &settings::Run) -> Result<(Answer, Vec<VisualIn
     }
 }
 
-/// Loads the pair and encodes pictures and videos, each of which is handed to `seen` first.
+/// Loads the pair and encodes pictures and videos. Each of them goes to `seen` first.
 fn begin(
     settings: &settings::Run,
     interactive: bool,
     mut seen: impl FnMut(&VisualInput),
 ) -> Result<(Session<LlamaEngine>, Vec<Part>)> {
     interrupt::install(settings.load.stop)?;
-    // Pictures first: a misspelt path should not cost the time a model takes to load.
+    // Pictures are read first: a misspelt path should not cost the time of loading a model.
     if settings.load.projector.is_none() && !(settings.images.is_empty() && settings.videos.is_empty()) {
         return Err(Error::usage(
             "no image projector: pictures and videos need one; give its GGUF file with -mm (--mmproj)",
@@ -66,7 +67,7 @@ fn begin(
     if settings.load.stop.is_asked() {
         return Err(Error::interrupted());
     }
-    // A schedule that nobody asked for by name may not fit this model.
+    // The default schedule may not fit this model.
     let choice = video::choice(&settings.choice, !settings.videos.is_empty(), &engine);
     let schedule = engine.facts().schedule(&choice).or_else(|_| engine.facts().schedule(&settings.choice))?;
     let sizing = sizing(settings, interactive, engine.facts().pair.n_ctx_train);
@@ -98,7 +99,7 @@ fn begin(
     Ok((session, parts))
 }
 
-/// One line where merging in the encoder saves hardly any rows of the decoder.
+/// Returns one line if merging in the encoder saves hardly any rows of the decoder.
 fn advise(session: &Session<LlamaEngine>, parts: &[Part]) {
     let shares = parts.iter().find_map(|part| match part {
         Part::Image(number) => session.image(*number)?.plan.kept_by_pooling(),
@@ -139,7 +140,7 @@ fn once(session: &mut Session<LlamaEngine>, settings: &settings::Run, parts: Vec
     }
 }
 
-/// Says in the trace what was shown, unless a video went in as many pictures.
+/// Names the sources in the trace, unless a video went in as many pictures.
 fn name_files(settings: &settings::Run, trace: &mut Trace) {
     let images = settings.images.iter().map(|name| images::shown(name));
     let videos = settings.videos.iter().map(|what| what.to_string_lossy().into_owned());

@@ -1,4 +1,4 @@
-//! `illava serve`: flags to settings, and a worker that is this program again.
+//! `illava serve`: flags to settings, and a worker process of this same program.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -15,15 +15,15 @@ use crate::server::client::{Patience, Program};
 use crate::server::settings::{Access, Bounds, MediaAccess};
 use crate::server::{self, Settings};
 
-/// Pixels of one request at most, in millions: what passes to the worker in one message.
+/// Pixels of one request at most, in millions: one message to the worker holds no more.
 const MOST_REQUEST_PIXELS: u32 = 350;
 
 pub(super) fn serve(flags: &ServeFlags) -> Result<()> {
-    // The worker reads the same flags; nobody should wait for it to hear of a typing error.
+    // The worker reads the same flags. Checking them here shows a typing error at once.
     let load = super::worker::options(&flags.worker)?.load;
     let settings = Settings { model_path: load.text.clone(), ..settings(flags)? };
     for path in std::iter::once(&load.text).chain(&load.projector) {
-        // Said at once and by this process, not by one worker after another.
+        // This process says it at once, not one worker after another.
         if !path.is_file() {
             return Err(Error::new(Kind::File, format!("{}: no such file", path.display())));
         }
@@ -33,7 +33,7 @@ pub(super) fn serve(flags: &ServeFlags) -> Result<()> {
     server::serve(settings, Program { path, args: worker_args(std::env::args_os())? })
 }
 
-/// The command line of the worker, from that of the server.
+/// Returns the worker's command line, made from the server's.
 fn worker_args(typed: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>> {
     let matches = Cli::command()
         .try_get_matches_from(argv::read(typed)?.args)
@@ -136,7 +136,7 @@ fn seconds(flag: &str, value: f32) -> Result<Duration> {
 fn keys(given: &[String], file: Option<&Path>) -> Result<Vec<String>> {
     let mut keys: Vec<String> = given.iter().map(|key| key.trim().to_owned()).collect();
     if keys.iter().any(String::is_empty) {
-        // Also that of a container whose secret is missing: it must not be open to all.
+        // The secret of a container may be missing. The server must not be open to all then.
         return Err(Error::usage(
             "--api-key (LLAMA_API_KEY): an empty key would let everybody in; leave the flag out and unset the variable for that",
         ));

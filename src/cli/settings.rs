@@ -1,4 +1,4 @@
-//! Flags made into settings: every value checked, every default decided.
+//! Settings made of flags: every value is checked, every default decided.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::schedule::{
 };
 use crate::stop::Stop;
 
-/// What `run` does.
+/// Settings of `run`.
 #[derive(Debug)]
 pub struct Run {
     pub load: LoadSettings,
@@ -46,7 +46,7 @@ impl Run {
             load: load(&flags.model, flags.template.template()?)?,
             choice,
             how,
-            // llama.cpp takes 0 for the model's own size; here that is what fits.
+            // llama.cpp takes 0 for the model's own size. Here 0 means the size that fits.
             cells: flags.model.ctx_size.filter(|&n| n > 0),
             images: images::listed(&flags.image),
             videos: flags.videos.video.clone(),
@@ -95,7 +95,7 @@ pub(super) fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<
         chat_template,
         stop: Stop::new(),
     };
-    // Last: a wrong value should not cost a download.
+    // The model comes last: a wrong value should not cost a download.
     let (text, projector) = model_files::find(flags.model.as_ref(), flags.mmproj.as_ref(), &flags.hub)?;
     Ok(LoadSettings { text, projector, ..settings })
 }
@@ -106,7 +106,7 @@ fn cores() -> u32 {
     u32::try_from(cores).unwrap_or(1)
 }
 
-/// `-t`; without it, one thread on each core.
+/// Returns `-t`, or one thread for each core without it.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
@@ -114,7 +114,7 @@ pub(super) fn all_threads(given: Option<i64>) -> Result<u32> {
     given.map_or_else(|| Ok(cores()), |n| threads("-t", n, cores()))
 }
 
-/// A number of threads; -1 is one on each core, as in llama.cpp.
+/// Reads a number of threads; -1 is one for each core, as in llama.cpp.
 fn threads(flag: &str, n: i64, cores: u32) -> Result<u32> {
     match n {
         -1 => Ok(cores),
@@ -201,7 +201,7 @@ fn given_share(flag: &str, text: Option<&str>) -> Result<Option<f64>> {
     text.map(read).transpose()
 }
 
-/// A share as people write it: `0.35` or `35%`.
+/// Reads a share as people write it: `0.35` or `35%`.
 pub(super) fn share(text: &str) -> Option<f64> {
     match text.trim().strip_suffix('%') {
         Some(percent) => percent.trim().parse::<f64>().ok().map(|percent| percent / 100.0),
@@ -209,7 +209,7 @@ pub(super) fn share(text: &str) -> Option<f64> {
     }
 }
 
-/// What requests get that say nothing else.
+/// Returns the defaults of requests.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
@@ -228,7 +228,7 @@ pub(super) fn defaults(flags: &SamplingFlags) -> Result<Defaults> {
     })
 }
 
-/// The same for a session.
+/// Returns the defaults of a session.
 fn generation(flags: &SamplingFlags) -> Result<Generation> {
     let Defaults { limits, sampling, grammar, logprobs, .. } = defaults(flags)?;
     Ok(Generation { limits, sampling, grammar, logprobs, marks: Vec::new() })
@@ -306,7 +306,7 @@ mod tests {
     fn of_file_and_repository_the_last_counts() {
         let run = settings(&["-hf", "a/b", "-m", "again", "-mm", "p"]).unwrap();
         assert_eq!((run.load.text, run.load.projector), ("again".into(), Some("p".into())));
-        // The repository's name is looked at, so it is what counts.
+        // The repository's name is checked, which shows that it counts.
         let error = settings(&["-hf", "nonsense"]).unwrap_err();
         assert!(error.worded(words::flag).starts_with("-hf nonsense"), "{error}");
     }

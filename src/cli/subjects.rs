@@ -4,11 +4,11 @@ use crate::answer::{Engine, LlamaEngine};
 use crate::error::Result;
 use crate::schedule::{Choice, MergeFlag, Subject};
 
-/// Off first, then the schedule the flags mean, then the others asked for, each once ([`Choice::against`] says how they
-/// are named).
+/// Lists the schedules: off first, then the one that the flags mean, then the others asked for, each once.
+/// [`Choice::against`] tells how they are named.
 ///
 /// # Errors
-/// A name there is no preset of, a schedule this model cannot take.
+/// A name that no preset has, a schedule that this model cannot take.
 pub(super) fn subjects(engine: &LlamaEngine, choice: &Choice, others: &[String]) -> Result<Vec<Subject>> {
     let mut choices = vec![Choice { merge: Some(MergeFlag::Off), ..Choice::default() }, choice.clone()];
     for other in others {

@@ -1,16 +1,17 @@
-//! How long the library's threads wait for one another before they sleep.
+//! Time that the library's threads wait for one another before they sleep.
 
-/// Turns of a waiting thread's loop, some 30 microseconds: what most waits within a graph take. By default it would be
-/// 300,000 turns, and on a busy machine every wait for a thread that is not running burns them all.
+/// Turns of a waiting thread's loop, about 30 microseconds: most waits within a graph are shorter. The
+/// default of 300,000 turns burns all of them on a busy machine, at every wait for a thread that is not
+/// running.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const TURNS: &str = "1000";
 
-/// Settings of a person who knows better.
+/// Variables of OpenMP whose presence leaves its settings alone.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const GIVEN: [&str; 2] = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"];
 
-/// Has waiting threads sleep soon. GCC's OpenMP reads its settings before `main`, so the program starts once more, as
-/// the same process; it goes on as it is where it cannot.
+/// Makes waiting threads sleep soon. GCC's OpenMP reads its settings before `main`: the program starts once
+/// more as the same process. If it cannot, it continues unchanged.
 pub(super) fn sleep_soon() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if GIVEN.iter().all(|name| std::env::var_os(name).is_none())

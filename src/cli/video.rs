@@ -1,4 +1,4 @@
-//! Videos: from what a person names to what a model is shown.
+//! Videos: from the name that a person gives to the frames that a model gets.
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -22,7 +22,7 @@ pub(super) fn open(what: &OsStr) -> Result<Source> {
     Source::open(what, VideoLimits::default())
 }
 
-/// The schedule that is chosen where nobody asks for one: with `videos` as in [`usual_choice`].
+/// Returns the default schedule, with `videos` as in [`usual_choice`].
 pub(super) fn choice(asked: &Choice, videos: bool, engine: &LlamaEngine) -> Choice {
     match videos && engine.facts().takes_videos() {
         true => usual_choice(asked, engine.facts()),
@@ -30,8 +30,8 @@ pub(super) fn choice(asked: &Choice, videos: bool, engine: &LlamaEngine) -> Choi
     }
 }
 
-/// The frames that the model's authors take, or that `choice` names: one span, or for a model without videos a picture
-/// each; and the milliseconds they took.
+/// Reads the frames that the model's authors take, or that `choice` names. They form one span, or a picture
+/// each for a model without videos. Returns the milliseconds too.
 pub(super) fn read(
     source: &Source,
     choice: FrameChoice,
@@ -42,7 +42,7 @@ pub(super) fn read(
     progress.say(format!("reading {}", source.name()));
     let begin = Instant::now();
     let read = source.read(&choice.over(engine.facts().video_sampling));
-    // Ctrl-C ends ffmpeg too, which then has only half a story to tell.
+    // Ctrl-C ends ffmpeg too, and its message is then cut short.
     if stop.is_asked() {
         return Err(Error::interrupted());
     }
@@ -60,7 +60,7 @@ pub(super) fn read(
     Ok((VisualInput::frames(frames, engine.facts().takes_videos()), decode_ms))
 }
 
-/// Reads a video and encodes it; each span is handed to `seen` first.
+/// Reads a video and encodes it. Each span goes to `seen` first.
 pub(super) fn add(
     session: &mut Session<LlamaEngine>,
     source: &Source,

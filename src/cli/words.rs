@@ -1,8 +1,8 @@
-//! The command line's names for the settings that errors are about.
+//! Names on the command line of the settings that errors are about.
 
 use crate::error::Field;
 
-/// The flag of a setting.
+/// Returns the flag of a setting.
 pub(super) fn flag(field: Field) -> &'static str {
     match field {
         Field::Prompt => "-p",
@@ -59,7 +59,7 @@ pub(super) fn flag(field: Field) -> &'static str {
     }
 }
 
-/// A line of `batch` has a body's names; the program that answers it has flags.
+/// Returns the name for a line of `batch`: the body's name, or the flag if the setting is the program's.
 pub(super) fn line(field: Field) -> &'static str {
     match field {
         Field::Repository

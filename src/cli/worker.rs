@@ -1,4 +1,4 @@
-//! `illava worker`: what `serve` starts to do the computing.
+//! `illava worker`: the process that computes for `serve`.
 
 use super::flags::WorkerFlags;
 use super::settings;

@@ -1,34 +1,34 @@
-//! What each flag of llama.cpp's programs means here, if it is not one of ours under the same name.
+//! Meaning of each flag of llama.cpp's programs, if this program has no flag of the same name.
 
-/// What becomes of a flag.
+/// Meaning of a flag of llama.cpp.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Meaning<'a> {
-    /// Our flag of this name; a value follows it if that takes one.
+    /// Names our flag. A value follows the name if that flag takes one.
     Is(&'a str),
-    /// Our flag of this name, on, unless on, off or auto follows.
+    /// Names our switch. It is on unless the word behind it turns it off.
     Switch(&'static str),
-    /// These words.
+    /// Stands for these words of our command line.
     Words(&'static [&'static str]),
-    /// Nothing: it asks for what is done anyway, or changes only how a program looks.
+    /// Is passed over: the flag asks for the default, or changes only the look of the output.
     Nothing(Values),
-    /// Nothing, and a note says why: the answer is the same without it.
+    /// Is passed over with a note: the answer is the same without the flag.
     Noted(Values, &'static str),
-    /// An error with the reason and the way out: the answer would be another one.
+    /// Is refused with the reason and the remedy: the flag would change the answer.
     Refused(&'static str),
 }
 
-/// The words that follow a flag and belong to it.
+/// Words that follow a flag and belong to it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Values {
     None,
     One,
-    /// on, off or auto, or none.
+    /// An optional `on`, `off` or `auto`.
     Switch,
 }
 
 use Meaning::{Is, Noted, Nothing, Refused, Switch, Words};
 
-/// The meaning of `name`, which may begin with one or two hyphens.
+/// Returns the meaning of `name`, which may begin with one or two hyphens.
 pub(super) fn meaning(name: &str) -> Option<Meaning<'static>> {
     if let Some((_, long)) = SHORT.iter().find(|(short, _)| *short == name) {
         return Some(Is(long));
@@ -37,12 +37,12 @@ pub(super) fn meaning(name: &str) -> Option<Meaning<'static>> {
     if let Some((_, meaning)) = listed {
         return Some(*meaning);
     }
-    // Dozens of flags, all of them of draft models.
+    // Draft models have dozens of flags.
     let drafts = name.starts_with("--spec-") || name.starts_with("--draft") || name.ends_with("-draft");
     drafts.then_some(DRAFT)
 }
 
-/// All short names of several letters, for the one that somebody may have meant.
+/// Short names of several letters, from which an error suggests the nearest.
 pub(super) fn short_names() -> impl Iterator<Item = &'static str> {
     SHORT.iter().map(|(short, _)| *short)
 }
@@ -94,12 +94,12 @@ const SHORT: [(&str, &str); 19] = [
     ("-mg", "--main-gpu"),
 ];
 
-/// Names that mean the same, and their meaning.
+/// Flag names with one meaning.
 const OTHERS: &[(&str, Meaning)] = &[
     ("-fa", Switch("--flash-attn")),
     ("--no-mmap", Words(&["--load-mode=none"])),
     ("--mmap", Words(&["--load-mode=mmap"])),
-    // What is done anyway, and looks.
+    // Flags that ask for the default or change only the look.
     (
         "--jinja --warmup --no-warmup -cb --cont-batching -cnv --conversation -st --single-turn -i --interactive \
          -if --interactive-first -mli --multiline-input --display-prompt --no-display-prompt --simple-io --perf \
@@ -111,7 +111,7 @@ const OTHERS: &[(&str, Meaning)] = &[
     ),
     ("-co --color --log-colors", Nothing(Values::Switch)),
     ("--tags --poll --poll-batch", Nothing(Values::One)),
-    // The same answer without it.
+    // Flags without which the answer is the same.
     ("-nocb --no-cont-batching", Noted(Values::None, "passed over; -np 1 answers one request after another")),
     ("--context-shift", Noted(Values::None, "passed over; an answer ends where the context is full")),
     (
@@ -149,7 +149,7 @@ const OTHERS: &[(&str, Meaning)] = &[
         "--no-ui --no-webui",
         Noted(Values::None, "passed over; the page is served at / and asks nobody anything by itself"),
     ),
-    // Another answer.
+    // Flags that would change the answer.
     (
         "--no-jinja",
         Refused(

@@ -15,15 +15,15 @@ use super::flags::Cli;
 use crate::error::{Error, Result};
 use llama_cpp::{Meaning, Values, meaning};
 
-/// A command line that clap can read.
+/// Command line that clap can read.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Read {
     pub args: Vec<OsString>,
-    /// One line for each flag that was passed over and that somebody may miss.
+    /// Notes, one line for each flag that was passed over and could be missed.
     pub notes: Vec<String>,
 }
 
-/// The words of a command line, program name first.
+/// Rewrites the words of a command line, which begins with the program's name.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] for a flag that would change the answer and has no counterpart here, and for a short
@@ -31,7 +31,7 @@ pub(super) struct Read {
 pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Read> {
     let mut words = args.into_iter().peekable();
     let mut read = Read::default();
-    // The program's name, then the command's.
+    // The first word is the program's name, the second the command's.
     read.args.extend(words.next());
     let known = Known::of(words.peek().and_then(|word| word.to_str()));
     while let Some(word) = words.next() {
@@ -137,8 +137,9 @@ impl Known {
     }
 
     /// # Errors
-    /// A short flag of several letters: clap would read its first letter as a flag and the rest as that one's value. A
-    /// letter that is repeated (`-vv`) and a number behind a letter (`-n128`) are what they look like.
+    /// A short flag of several letters is refused: clap would read its first letter as a flag and the rest as
+    /// that flag's value. A repeated letter (`-vv`) and a letter with a number (`-n128`) keep their usual
+    /// meaning.
     fn check(&self, name: &str) -> Result<()> {
         let mut letters = name.chars();
         letters.next();

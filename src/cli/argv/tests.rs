@@ -30,7 +30,7 @@ fn what_clap_reads() {
         ("illava run -fa off", "illava run --flash-attn=off"),
         ("illava run -fa", "illava run --flash-attn=on"),
         ("illava run --no-mmap --mmap", "illava run --load-mode=none --load-mode=mmap"),
-        // What is done anyway.
+        // Flags that ask for the default.
         ("illava run --jinja -co on --color -m t", "illava run -m t"),
         ("illava run --no-warmup -st -cnv -cb --log-disable --no-display-prompt", "illava run"),
         ("illava run --poll 50 --tags a,b -v", "illava run -v"),

@@ -1,4 +1,4 @@
-//! Where requests come from: a file of lines, or pictures.
+//! Sources of requests: a file of lines, or pictures.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -12,18 +12,18 @@ use crate::file;
 use crate::media;
 use crate::request::Defaults;
 
-/// Bytes of a line at most, as of a body over HTTP: pictures may stand in it.
+/// Largest line in bytes, the same as a body's over HTTP: pictures may stand in it.
 const MAX_LINE: u64 = 64 << 20;
 
-/// The requests in order, and how many where that is known.
+/// Requests in their order, with their number if it is known.
 pub(super) struct Input {
     pub items: Box<dyn Iterator<Item = Line>>,
     pub count: Option<u64>,
-    /// The folder that relative paths start from.
+    /// Folder that relative paths start from.
     pub folder: PathBuf,
 }
 
-/// Requests from one file of lines, or one for each picture of files and folders.
+/// Opens requests from one file of lines, or makes one for each picture of files and folders.
 ///
 /// # Errors
 /// [`Kind::File`] for an input that cannot be read or holds nothing; [`Kind::Usage`] for pictures without -p.
@@ -41,7 +41,7 @@ pub(super) fn open(paths: &[PathBuf], recursive: bool, defaults: Defaults) -> Re
         let lines = BufReader::new(open()?).split(b'\n');
         Ok(lines.filter(|line| line.as_ref().is_ok_and(|line| !blank(line))).count() as u64)
     };
-    // A pipe can be read once.
+    // A pipe can be read only once.
     let count = path.is_file().then(count).transpose()?;
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
     let items = lines(BufReader::new(open()?), defaults);
@@ -83,7 +83,7 @@ fn lines(mut reader: impl BufRead + 'static, defaults: Defaults) -> impl Iterato
                 Ok(0) => return None,
                 Err(error) => return failed(format!("line {number}: {error}")),
                 Ok(_) if line.len() as u64 == MAX_LINE && line.last() != Some(&b'\n') => {
-                    // The rest of it is no line either.
+                    // The rest of a line that is too long is no line either.
                     while reader.fill_buf().is_ok_and(|rest| !rest.is_empty()) {
                         let mut rest = Vec::new();
                         let _ = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut rest);

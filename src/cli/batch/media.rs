@@ -1,4 +1,4 @@
-//! References of a line to pixels: files and data URIs.
+//! References in a line to pixels: files and data URIs.
 
 use std::io::Write;
 use std::path::Path;
@@ -12,10 +12,11 @@ use crate::media::video::{Programs, Source};
 use crate::report::milliseconds;
 use crate::request::{Picture, Reference, VideoPlan};
 
-/// The picture or video, or the pictures that stand for a video. Relative paths start from `folder`.
+/// Reads a picture or video, or the pictures that stand for a video. Relative paths start from `folder`.
 ///
 /// # Errors
-/// [`Kind::File`] and [`Kind::Media`] for what cannot be read, [`Kind::Usage`] for what is no file and no data URI.
+/// [`Kind::File`] and [`Kind::Media`] if the reference cannot be read, [`Kind::Usage`] if it is neither a
+/// file nor a data URI.
 pub(super) fn read(reference: &Reference, folder: &Path, plan: VideoPlan) -> Result<Vec<Picture>> {
     let start = Instant::now();
     match reference {

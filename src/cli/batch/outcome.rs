@@ -44,7 +44,7 @@ pub(super) struct AnswerLine {
     trace: Option<Trace>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kept: Option<Vec<Fate>>,
-    /// Of what was asked of whom, by which a resumed run knows its own lines.
+    /// Digest of everything that decides an answer. A resumed run compares it with the digest in the file.
     digest: String,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Failure {
     message: String,
 }
 
-/// A request under way, and its answer so far.
+/// Request under way, with the answer as far as it has come.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub id: Value,

@@ -1,4 +1,4 @@
-//! Where answers go: one line each, in the order of the requests, whole or not at all.
+//! Output of a batch: one whole line for each answer, in the order of the requests.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -10,22 +10,21 @@ use serde_json::Value;
 use super::outcome::Outcome;
 use crate::error::{Error, Kind, Result};
 
-/// Keeps what comes early until what stands before it has come.
+/// Keeps answers that come early until those before them are written.
 pub(super) struct Output {
     path: PathBuf,
     to: Box<dyn Write>,
     next: u64,
     early: BTreeMap<u64, Outcome>,
-    /// Ids and digests of the lines an earlier run wrote, in order. Older versions wrote no digests.
+    /// Ids and digests of the lines of an earlier run, in order. Older versions wrote no digests.
     done: Vec<(Value, Option<String>)>,
-    /// Those of them that are failures.
+    /// Number of these lines that are failures.
     failed: u64,
 }
 
 impl Output {
     /// # Errors
-    /// [`Kind::File`] for a file that cannot be written, or that is there already and is not to
-    /// be gone on with.
+    /// [`Kind::File`] if the file cannot be written, or exists and was not to be continued.
     pub(super) fn open(path: &Path, resume: bool) -> Result<Self> {
         let failed = |error: std::io::Error| Error::new(Kind::File, format!("{}: {error}", path.display()));
         if path == Path::new("-") {
@@ -46,7 +45,7 @@ impl Output {
         }
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(path).map_err(failed)?;
         let (done, failures, length) = whole_lines(&file, path)?;
-        // A line that was being written when the earlier run ended.
+        // The earlier run ended while it wrote this line.
         file.set_len(length).map_err(failed)?;
         file.flush().map_err(failed)?;
         Ok(Self { failed: failures, ..Self::new(path, Box::new(file), done) })
@@ -56,18 +55,18 @@ impl Output {
         Self { path: path.to_owned(), to, next: done.len() as u64, early: BTreeMap::new(), done, failed: 0 }
     }
 
-    /// Lines there are from an earlier run.
+    /// Returns the number of lines from an earlier run.
     pub(super) fn resumed(&self) -> u64 {
         self.done.len() as u64
     }
 
-    /// Failures among them.
+    /// Returns the number of failures among them.
     pub(super) fn failed(&self) -> u64 {
         self.failed
     }
 
     /// # Errors
-    /// [`Kind::File`] if request `number` of the earlier run had another id, or was another one.
+    /// [`Kind::File`] if request `number` of the earlier run had another id or another digest.
     pub(super) fn check(&self, number: u64, id: &Value, digest: &str) -> Result<()> {
         let Some((known, asked)) = usize::try_from(number).ok().and_then(|number| self.done.get(number))
         else {
@@ -85,7 +84,7 @@ impl Output {
         Err(Error::new(Kind::File, format!("{path}: line {line} {reason}")))
     }
 
-    /// Takes the outcome of request `number` and writes what is next.
+    /// Takes the outcome of request `number` and writes every line that is due.
     ///
     /// # Errors
     /// [`Kind::File`].
@@ -104,7 +103,7 @@ impl Output {
     }
 }
 
-/// Ids and digests of the whole lines of `file`, how many of them are failures, and their bytes.
+/// Reads the whole lines of `file`: their ids and digests, the number of failures and their bytes.
 #[allow(clippy::type_complexity)]
 fn whole_lines(file: &File, path: &Path) -> Result<(Vec<(Value, Option<String>)>, u64, u64)> {
     let foreign = |number: usize| {
@@ -155,7 +154,7 @@ mod tests {
         assert_eq!(ids(&path), ["a", "b"]);
         drop(output);
         assert!(Output::open(&path, false).err().unwrap().to_string().contains("--resume"));
-        // Half a line, as a run leaves it that is killed.
+        // A killed run leaves half a line.
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"id\": \"c\", \"te").unwrap();
         let mut output = Output::open(&path, true).unwrap();

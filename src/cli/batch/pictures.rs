@@ -1,28 +1,28 @@
-//! Pictures that are given as files and folders, each of which becomes a request.
+//! Pictures given as files and folders. Each becomes a request.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
 use crate::media;
 
-/// Names of skipped files that a line shows.
+/// Names of skipped files that one note shows at most.
 const SHOWN: usize = 3;
 
 #[derive(Debug, PartialEq)]
 pub(super) struct Found {
-    /// The folder that `files` start from.
+    /// Folder that the paths of `files` start from.
     pub folder: PathBuf,
-    /// By name, folder after folder.
+    /// Pictures sorted by name, folder after folder.
     pub files: Vec<PathBuf>,
     /// Files that are no pictures, neither by content nor by name.
     pub skipped: Vec<PathBuf>,
 }
 
-/// The pictures among `paths`. Of a folder all, without hidden files; those of its folders with `recursive`. A file
-/// that calls itself a picture and is none stays among them, so that its answer is the reason.
+/// Finds the pictures among `paths`. A folder gives all but hidden files, and its folders too if `recursive`.
+/// A file with a picture's name and other content stays: its answer is the reason.
 ///
 /// # Errors
-/// [`Kind::File`] for a path that cannot be read, and if there are no pictures.
+/// [`Kind::File`] if a path cannot be read, or if there are no pictures.
 pub(super) fn find(paths: &[PathBuf], recursive: bool) -> Result<Found> {
     let mut found = Found { folder: PathBuf::new(), files: Vec::new(), skipped: Vec::new() };
     for path in paths {
@@ -46,7 +46,7 @@ pub(super) fn find(paths: &[PathBuf], recursive: bool) -> Result<Found> {
             format!("{}: holds no pictures; give a folder that does{deeper}", names.join(", ")),
         ));
     }
-    // Names of one folder stand without it.
+    // Names from a single folder are shown without it.
     if let [folder] = paths
         && folder.is_dir()
     {
@@ -65,7 +65,7 @@ fn walk(folder: &Path, recursive: bool, found: &mut Found) -> Result<()> {
     entries.sort();
     for path in entries {
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        // A link to a folder may lead back here.
+        // A link to a folder could lead back here.
         let is_folder = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
         if hidden || path.is_dir() && (!is_folder || !recursive) {
             continue;
@@ -81,7 +81,7 @@ fn walk(folder: &Path, recursive: bool, found: &mut Found) -> Result<()> {
     Ok(())
 }
 
-/// One line about the files that were left out.
+/// Returns one line about the files that were left out.
 pub(super) fn told(skipped: &[PathBuf]) -> Option<String> {
     let names: Vec<String> = skipped.iter().take(SHOWN).map(|path| path.display().to_string()).collect();
     let more = if skipped.len() > SHOWN { ", ..." } else { "" };

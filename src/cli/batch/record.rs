@@ -1,21 +1,21 @@
-//! One line of input as a request, ours or OpenAI's.
+//! One line of input as a request, in our form or OpenAI's.
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::request::{Defaults, Fields, Reference, Reply, Request, json};
 
-/// A line of input.
+/// Line of input.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// As given, as far as it can be told; without an id, the number of the line.
+    /// Id as given, as far as it can be read. A line without an id has its number instead.
     pub id: Value,
-    /// Whether it is a line of OpenAI's batch files, which is answered by one.
+    /// Whether the line is of OpenAI's batch files. Its answer then has OpenAI's form.
     pub openai: bool,
     pub record: Result<Record>,
 }
 
-/// A request before its pictures are read.
+/// Request whose pictures are not read yet.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Record {
     pub request: Request<Reference>,
@@ -38,7 +38,7 @@ pub(super) fn parse(line: &[u8], number: usize, defaults: &Defaults) -> Line {
     Line { id, openai, record: record.map_err(bad) }
 }
 
-/// A body as a record.
+/// Reads a body as a record.
 pub(super) fn record(body: Map<String, Value>, defaults: &Defaults) -> Result<Record> {
     let (request, reply) = json::read(body, defaults)?;
     if reply.choices > 1 {
@@ -47,7 +47,7 @@ pub(super) fn record(body: Map<String, Value>, defaults: &Defaults) -> Result<Re
     Ok(Record { request, reply })
 }
 
-/// The body of a line: all of it, or what OpenAI's envelope holds.
+/// Returns the body of a line: the whole line, or the body inside OpenAI's envelope.
 fn body(map: Map<String, Value>, openai: bool) -> Result<Map<String, Value>> {
     if !openai {
         return Ok(map);

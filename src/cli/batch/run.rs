@@ -1,4 +1,4 @@
-//! Requests to slots to answers.
+//! Sends requests to the slots and writes their answers.
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -26,7 +26,7 @@ use crate::stop::Stop;
 use crate::worker::protocol::{Command, Event, Finish};
 use crate::worker::service::{Input, Service};
 
-/// Whose pictures are shared: one batch is one asker.
+/// Scope of the caches: all requests of a batch share them.
 const SCOPE: &[u8] = b"batch";
 
 pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
@@ -36,7 +36,7 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
         system: flags.text.system()?,
         choice: options.choice.clone(),
         scope: Some(SCOPE.to_vec()),
-        // Whoever writes the file also runs the program: only the model bounds what a line shows.
+        // The person who writes the file also runs the program: only the model limits the request.
         bounds: Bounds {
             messages: usize::MAX,
             prompt_bytes: usize::MAX,
@@ -48,7 +48,7 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
     };
     let stop = options.load.stop;
     interrupt::install(stop)?;
-    // Both ends before the model, which takes its time.
+    // Input and output are opened before the model, which takes long to load.
     let requests = input::open(&flags.inputs, flags.recursive, defaults)?;
     let output = Output::open(&flags.output, flags.resume)?;
     let output_failed = output.failed();
@@ -71,7 +71,7 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
         heading: Heading { id: String::new(), created: seconds(), model: ready.model.text.clone() },
         traces: flags.traces,
         asked_of: asked_of(&options.load, &options.choice),
-        // The slots, and as many requests again whose pictures are encoded ahead.
+        // The slots, and as many requests again, whose pictures are encoded ahead.
         most: options.sizes.slots as usize * 2,
         waiting: HashMap::new(),
         next: 0,
@@ -85,7 +85,7 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
     driver.close()
 }
 
-/// What is under way.
+/// State of a run.
 struct BatchDriver {
     inputs: Sender<Input>,
     output: Output,
@@ -95,21 +95,21 @@ struct BatchDriver {
     videos: VideoPlan,
     heading: Heading,
     traces: bool,
-    /// The pair, its template and the schedule of lines without one.
+    /// Identity of the pair, its template and the default schedule.
     asked_of: String,
     most: usize,
     /// Requests under way, by number.
     waiting: HashMap<u64, Waiting>,
-    /// The number of the next request.
+    /// Number of the next request.
     next: u64,
     failed: u64,
-    /// Why nothing more can be written.
+    /// Reason why nothing more can be written.
     error: Option<Error>,
     ended: bool,
 }
 
 impl BatchDriver {
-    /// Sends requests until enough are under way; ends the service when there are no more.
+    /// Sends requests until enough are under way. Ends the service after the last one.
     fn feed(&mut self, requests: &mut Requests) {
         while self.waiting.len() < self.most && self.error.is_none() && !self.stop.is_asked() && !self.ended {
             let Some(Line { id, openai, record }) = requests.items.next() else {
@@ -141,8 +141,8 @@ impl BatchDriver {
         }
     }
 
-    /// Of the pair and the request: prompt, pictures by name, schedule, sampling and limits. Empty for a line that is
-    /// no request.
+    /// Returns the digest of the pair and the request: prompt, pictures by name, schedule, sampling and
+    /// limits. It is empty for a line that is no request.
     fn digest(&self, record: &Result<Record>) -> String {
         record.as_ref().map_or_else(
             |_| String::new(),
@@ -175,7 +175,7 @@ impl BatchDriver {
             }
             Event::Done(done) => {
                 let Some(waiting) = self.waiting.remove(&done.id) else { return };
-                // An answer that was cut short is none: --resume asks again.
+                // An answer that was cut short is not written: --resume asks again.
                 if done.finish != Finish::Cancelled {
                     let number = done.id;
                     self.put(number, waiting.answer(number, *done, &self.heading));
@@ -242,12 +242,12 @@ fn asked_of(load: &LoadSettings, choice: &Choice) -> String {
     format!("{}{projector}{choice:?} {:?} ", file(&load.text), load.chat_template)
 }
 
-/// Since 1970.
+/// Returns the seconds since 1970.
 fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// On a terminal only.
+/// Shows progress, on a terminal only.
 fn bar(count: Option<u64>, done: u64) -> ProgressBar {
     let bar = match count {
         Some(count) => ProgressBar::new(count),
@@ -265,7 +265,7 @@ fn bar(count: Option<u64>, done: u64) -> ProgressBar {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     bar.set_position(done);
-    // What an earlier run did says nothing about the rate of this one.
+    // Answers of an earlier run say nothing about the rate of this one.
     bar.reset_eta();
     bar
 }

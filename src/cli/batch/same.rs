@@ -1,4 +1,4 @@
-//! The same body, over HTTP and as a line, is the same request or the same error.
+//! Property test: a body over HTTP and the same body as a line give the same request or the same error.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::record::parse;
 use crate::request::Defaults;
 use crate::server::{self, Settings};
 
-/// Values of every type, in and out of every range.
+/// Values of every type, inside and outside every range.
 fn anything() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -157,7 +157,7 @@ fn messages() -> impl Strategy<Value = Value> {
     proptest::collection::vec(message, 0..4).prop_map(Value::from)
 }
 
-/// Every field that is read, some that pass, some that are refused, and some that nobody knows.
+/// Bodies with every field that is read, some that pass, some that are refused, and some unknown ones.
 const FIELDS: &[&str] = &[
     "messages",
     "prompt",
@@ -243,14 +243,14 @@ proptest! {
         match (sent, line) {
             (Ok((request, reply)), Ok(record)) => {
                 prop_assert_eq!(reply, record.reply);
-                // Not a number is no bias, and bounds let no other pass.
+                // NaN is no bias, and the bounds let no other value pass.
                 prop_assert_eq!(request, record.request);
             }
             (Err(sent), Err(line)) => {
                 prop_assert_eq!(format!("line 1: {sent}"), line.to_string());
                 prop_assert_eq!(sent.kind(), line.kind());
             }
-            // One line, one answer.
+            // One line gives one answer.
             (Ok((_, reply)), Err(_)) if reply.choices > 1 => {}
             (sent, line) => prop_assert!(false, "{:?} is not {:?}", sent, line),
         }

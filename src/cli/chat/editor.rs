@@ -1,4 +1,4 @@
-//! The line that is typed: history, completion, and messages of several lines.
+//! Input line of the chat: history, completion, and messages of several lines.
 
 use std::path::PathBuf;
 
@@ -16,39 +16,40 @@ use crate::error::{Error, Kind, Result};
 const FENCE: &str = "\"\"\"";
 const MERGE: [&str; 8] = ["off", "model", "balanced", "auto", "paper", "image", "video", "qwen2vl"];
 
-/// What was typed.
+/// Input of the person.
 pub(super) enum Typed {
     Message(String),
-    /// Ctrl-C: the line is given up.
+    /// Ctrl-C discards the line.
     Nothing,
-    /// Ctrl-D.
+    /// Ctrl-D ends the chat.
     End,
 }
 
 pub(super) struct Typing {
     editor: Editor<Completion, FileHistory>,
-    /// Where messages of earlier chats are; `None` without a home folder.
+    /// File with the messages of earlier chats; `None` without a home folder.
     history: Option<PathBuf>,
 }
 
 impl Typing {
     /// # Errors
-    /// [`Kind::Native`] for a terminal that cannot be used.
+    /// [`Kind::Native`] if the terminal cannot be used.
     pub fn new() -> Result<Self> {
         let mut editor = Editor::new().map_err(failed)?;
         editor.set_helper(Some(Completion::default()));
         let history = history_file();
         if let Some(path) = &history {
-            // There is none before the first chat.
+            // The file does not exist before the first chat.
             let _ = editor.load_history(path);
         }
         Ok(Self { editor, history })
     }
 
-    /// The next message or command: one line, or several that a trailing backslash or three quotes join.
+    /// Reads the next message or command: one line, or several that a trailing backslash or three quotes
+    /// join.
     ///
     /// # Errors
-    /// [`Kind::Native`] for a terminal that is gone.
+    /// [`Kind::Native`] if the terminal is gone.
     pub fn next(&mut self) -> Result<Typed> {
         let mut message = Joined::default();
         loop {
@@ -66,7 +67,7 @@ impl Typing {
             }
         }
         let message = message.text;
-        // A chat goes on without its history on a full or read-only disk.
+        // On a full or read-only disk the chat continues without its history.
         if self.editor.add_history_entry(&message).unwrap_or(false)
             && let Some(path) = &self.history
         {
@@ -100,7 +101,7 @@ impl Joined {
         !self.begun
     }
 
-    /// Adds a line; true if the message is whole.
+    /// Adds a line. Returns true if the message is whole.
     fn add(&mut self, line: &str) -> bool {
         let mut line = line;
         if !self.begun
@@ -113,7 +114,7 @@ impl Joined {
             true => (line.trim_end().strip_suffix(FENCE).unwrap_or(line), line.trim_end().ends_with(FENCE)),
             false => (line.strip_suffix('\\').unwrap_or(line), !line.ends_with('\\')),
         };
-        // The fence's own line has nothing but the fence, as a rule.
+        // The line of a fence usually has nothing but the fence.
         let empty = line.is_empty() && self.fenced && (first || whole);
         if !empty {
             if !self.text.is_empty() {
@@ -125,7 +126,7 @@ impl Joined {
     }
 }
 
-/// Commands, presets and paths.
+/// Completes commands, presets and paths.
 #[derive(Default)]
 struct Completion {
     names: FilenameCompleter,

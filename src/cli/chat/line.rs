@@ -20,7 +20,7 @@ Tab completes commands and paths. Ctrl-C ends an answer; a second one ends the p
 pub(super) const COMMANDS: [&str; 9] =
     ["/image", "/video", "/drop", "/merge", "/regen", "/save", "/clear", "/help", "/quit"];
 
-/// What a message or command asks for.
+/// Meaning of a message or command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     Say(&'a str),
@@ -37,13 +37,13 @@ pub(super) enum Line<'a> {
     Unknown(&'a str),
 }
 
-/// Reads `line`; `exists` tells which paths there are.
+/// Reads `line`; `exists` tells whether there is such a path.
 pub(super) fn read(line: &str, exists: impl Fn(&str) -> bool) -> Line<'_> {
     let line = line.trim();
     let Some(command) = line.strip_prefix('/') else {
         return match line {
             "" => Line::Nothing,
-            // A terminal writes a file that is dropped on it in quotes, or as a URL.
+            // A terminal writes a dropped file in quotes or as a URL.
             _ if line.starts_with(['\'', '"']) || line.starts_with("file://") => {
                 let names = paths(line, &exists);
                 if names.iter().all(|name| exists(name)) { Line::Images(names) } else { Line::Say(line) }
@@ -62,14 +62,14 @@ pub(super) fn read(line: &str, exists: impl Fn(&str) -> bool) -> Line<'_> {
         ("clear", "") => Line::Clear,
         ("help", "") => Line::Help,
         ("quit" | "exit", "") => Line::Quit,
-        // A dropped file of this system begins like a command.
+        // On this system a dropped file begins like a command.
         _ if paths(line, &exists).iter().all(|name| exists(name)) => Line::Images(paths(line, &exists)),
         _ => Line::Unknown(name),
     }
 }
 
-/// The paths that `text` names. If all of it is one, blanks belong to it; otherwise quotes and backslashes count as a
-/// shell reads them, and if even then not each word is a path, the text is one name.
+/// Returns the paths that `text` names. If all of it is one path, its blanks belong to it. Otherwise quotes
+/// and backslashes count as in a shell. If even then not each word is a path, the text is one name.
 fn paths(text: &str, exists: &impl Fn(&str) -> bool) -> Vec<String> {
     let whole = home(text);
     if exists(&whole) {
@@ -91,7 +91,7 @@ fn home(text: &str) -> String {
     }
 }
 
-/// `text` in words, without the quotes and backslashes that keep one together.
+/// Splits `text` into words, without the quotes and backslashes that join them.
 fn words(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let (mut open, mut quote) = (false, None);

@@ -15,7 +15,7 @@ use crate::schedule::{Choice, MergeFlag};
 use editor::{Typed, Typing};
 use line::{HELP, Line, exists};
 
-/// Runs until the person leaves. `parts` are the pictures given on the command line.
+/// Runs the chat until the person leaves. `parts` are the pictures given on the command line.
 pub(super) fn chat(
     mut session: Session<LlamaEngine>,
     settings: &settings::Run,
@@ -34,7 +34,7 @@ pub(super) fn chat(
             }
             Typed::End => return Ok(()),
         };
-        // What was asked between two answers is over.
+        // An interruption between two answers has nothing left to stop.
         settings.load.stop.clear();
         match conversation.take(&mut session, settings, &line) {
             Ok(true) => {}
@@ -50,7 +50,7 @@ struct Conversation {
     messages: Vec<Message>,
     /// Pictures that go with the next message.
     waiting: Vec<Part>,
-    /// The session's pictures by number, as they were named.
+    /// Pictures of the session by number, under the names they were given.
     names: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ impl Conversation {
         Self { messages: system.collect(), waiting, names: Vec::new() }
     }
 
-    /// Does what a line asks for; false to leave.
+    /// Carries out a line. Returns false to leave.
     fn take(
         &mut self,
         session: &mut Session<LlamaEngine>,
@@ -123,7 +123,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// Says what was attached: size and visual tokens, layer by layer.
+    /// Prints the size and the visual tokens of an attachment, layer by layer.
     fn attached(&mut self, session: &Session<LlamaEngine>, part: &Part, name: &str) {
         let Part::Image(number) = part else { return };
         self.names.resize(*number, String::new());
@@ -151,7 +151,7 @@ impl Conversation {
             self.waiting.clear();
             return Ok(());
         };
-        // The message can be sent again, with its pictures, unless they are what does not fit.
+        // The message can be sent again with its pictures, unless they are too large for the context.
         self.messages.pop();
         if error.kind() == Kind::Context && !self.waiting.is_empty() {
             self.waiting.clear();
@@ -166,12 +166,12 @@ impl Conversation {
         Err(error)
     }
 
-    /// Another answer to the last message.
+    /// Answers the last message anew.
     fn again(&mut self, session: &mut Session<LlamaEngine>, settings: &settings::Run) -> Result<()> {
         match self.messages.last() {
             Some(Message { role: Role::Assistant, .. }) => {
                 let before = self.messages.pop();
-                // Where no new answer comes, the old one stays.
+                // If no new answer comes, the old one stays.
                 self.answer(session, settings).inspect_err(|_| self.messages.extend(before))
             }
             _ => Err(Error::usage("/regen: there is no answer yet")),
@@ -185,13 +185,13 @@ impl Conversation {
         if answer.finish == Finish::Cancelled {
             settings.load.stop.clear();
         }
-        // As it was, leading space included: so the cache holds it already.
+        // The answer keeps its leading space: the cache then holds it already.
         self.messages.push(Message::text(Role::Assistant, answer.report.text.clone()));
         answering::write(settings, &answer)
     }
 }
 
-/// Another schedule, by its preset or by the share it keeps.
+/// Switches to another schedule, by its preset or by the share it keeps.
 fn merge(session: &mut Session<LlamaEngine>, settings: &settings::Run, preset: &str) -> Result<()> {
     let choice = match settings::share(preset) {
         Some(keep) => Choice {

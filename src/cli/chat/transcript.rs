@@ -1,4 +1,4 @@
-//! The conversation as a file.
+//! Conversation as a file.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::{Message, Part};
 
-/// Writes `messages` to `path`: as OpenAI's messages if it ends in `.json`, else as Markdown. `names` are the pictures'
-/// files, by number.
+/// Writes `messages` to `path`, as OpenAI's messages if it ends in `.json`, else as Markdown. `names` are the
+/// pictures' files, by number.
 ///
 /// # Errors
 /// [`Kind::File`] naming the file.

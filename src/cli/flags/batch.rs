@@ -1,4 +1,4 @@
-//! What `batch` is told.
+//! Flags of `batch`.
 
 use std::path::PathBuf;
 
@@ -21,11 +21,11 @@ pub struct BatchFlags {
     #[command(flatten)]
     pub sampling: SamplingFlags,
 
-    // For pictures and requests that come without.
+    // Settings of pictures, and of requests that lack them.
     #[command(flatten)]
     pub text: PromptFlags,
 
-    /// Where the answers go, one JSON object a line; - is stdout
+    /// Output file, one JSON object a line; - is stdout
     #[arg(short, long, value_name = "FILE", default_value = "-", help_heading = "Output")]
     pub output: PathBuf,
     /// Go on where an earlier run of the same input stopped writing to the output

@@ -1,5 +1,5 @@
-//! What `run`, `explain`, `bench`, `eval` and `inspect` are told, and the flags of model, merging and sampling that
-//! commands share.
+//! Flags of `run`, `explain`, `bench`, `eval` and `inspect`, and the flags of model, merging and sampling
+//! that commands share.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -81,7 +81,7 @@ pub struct BenchFlags {
     /// Rounds before those that count
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10_000), help_heading = "Bench")]
     pub warm_up: u32,
-    /// What is printed: md (a table), csv (a line for each schedule and part) or json (every sample)
+    /// Output format: md (a table), csv (a line for each schedule and part) or json (every sample)
     #[arg(short = 'o', long, value_name = "FORMAT", default_value = "md", help_heading = "Output")]
     pub output: String,
     /// Write every sample as JSON; - is stdout
@@ -276,14 +276,15 @@ pub struct MergeFlags {
     /// Share each of them keeps, 0 < R <= 1, or one for each layer
     #[arg(long, value_name = "R", requires = "llm_layers", help_heading = "Merging")]
     pub llm_keep: Option<String>,
-    /// What tokens are ranked by: image or last-token in the decoder, class (its class token) in the encoder; or one of each, as in class,last-token
+    /// Score that ranks tokens: image or last-token in the decoder, class (its class token) in the encoder;
+    /// or one of each, as in class,last-token
     #[arg(long, value_name = "SCORE", default_value = "image", help_heading = "Merging")]
     pub score: String,
-    /// What happens to the grid after the encoder: faithful or reference
+    /// Grid after the encoder: faithful or reference
     #[arg(long, value_name = "GRID", default_value = "faithful", help_heading = "Merging")]
     pub grid: String,
-    /// Where the rows of a merged picture stand in the decoder: own (each in its cell's place, counted by its size) or
-    /// closed (one after another, counted once) [default: own with the faithful grid]
+    /// Positions of a merged picture's rows in the decoder: own (each in its cell's place, counted by its
+    /// size) or closed (one after another, counted once) [default: own with the faithful grid]
     #[arg(long, value_name = "POSITIONS", help_heading = "Merging")]
     pub positions: Option<String>,
     #[command(flatten)]
@@ -340,7 +341,7 @@ pub struct InspectFlags {
     /// Size of a picture in pixels instead of common ones, as 2000x1500; repeat it
     #[arg(long, value_name = "WxH")]
     pub size: Vec<String>,
-    /// What happens to the grid after the encoder: faithful or reference
+    /// Grid after the encoder: faithful or reference
     #[arg(long, value_name = "GRID", default_value = "faithful")]
     pub grid: String,
     #[command(flatten)]

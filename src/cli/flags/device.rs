@@ -1,4 +1,4 @@
-//! Which devices a model is computed on.
+//! Flags that choose the devices of a model.
 
 use clap::Args;
 

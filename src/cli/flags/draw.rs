@@ -1,4 +1,4 @@
-//! How tokens are drawn, as `run`, `batch` and `serve` are told alike.
+//! Flags of sampling, the same for `run`, `batch` and `serve`.
 
 use clap::Args;
 
@@ -54,7 +54,7 @@ pub struct DrawFlags {
     pub penalties: PenaltyFlags,
 }
 
-/// Changes of the logits before a token is drawn, as `run`, `batch`, `serve` and `eval` are told alike.
+/// Flags that change the logits before a token is drawn, the same for `run`, `batch`, `serve` and `eval`.
 #[derive(Debug, Args)]
 pub struct PenaltyFlags {
     /// Divide the logits of tokens that came lately by this; 1 is none
@@ -92,7 +92,7 @@ pub struct PenaltyFlags {
     pub logit_bias: Vec<String>,
 }
 
-/// When an answer ends beside its number of tokens, and what is told of it.
+/// Flags that end an answer early, and those of its log-probabilities.
 #[derive(Debug, Args)]
 pub struct StopFlags {
     /// End the answer before this text, which is not shown; repeat it for several
@@ -111,7 +111,7 @@ pub struct StopFlags {
 }
 
 impl DrawFlags {
-    /// Checked sampling. A seed of -1 is `None`: whoever draws takes a new one each time.
+    /// Returns checked sampling. A seed of -1 becomes `None`, for which each draw takes a new seed.
     ///
     /// # Errors
     /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
@@ -163,7 +163,7 @@ impl StopFlags {
     }
 }
 
-/// llama.cpp's form: a token's id, a sign, a number.
+/// Reads llama.cpp's form of a bias: a token's id, a sign, a number.
 fn bias(text: &str) -> Result<(i32, f32)> {
     let read = || {
         let (id, bias) = text.split_at(text.find(['+', '-'])?);

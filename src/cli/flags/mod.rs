@@ -1,4 +1,4 @@
-//! The command line as it is typed, a file for each group of flags. What it means is worked out in `settings`.
+//! Command line as it is typed, with a file for each group of flags. `settings` works out its meaning.
 
 mod batch;
 mod commands;
@@ -32,7 +32,7 @@ pub use worker::WorkerFlags;
 
 #[derive(Debug, Parser)]
 #[command(name = "illava", version, long_version = VERSION, about, arg_required_else_help = true)]
-// As in llama.cpp: of a flag given twice, the last one counts.
+// If a flag is given twice, the last one counts, as in llama.cpp.
 #[command(args_override_self = true)]
 pub struct Cli {
     #[command(subcommand)]
@@ -69,7 +69,7 @@ pub enum Command {
     Quantize(super::quantize::QuantizeFlags),
     /// Compute layers of a text model for another machine
     Rpc(RpcFlags),
-    /// Answer what `serve` passes on
+    /// Compute the answers of `serve`
     #[command(hide = true)]
     Worker(Box<WorkerFlags>),
     /// Print shell completions

@@ -1,4 +1,4 @@
-//! What a helping machine is told.
+//! Flags of a machine that computes layers for another.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

@@ -29,7 +29,7 @@ pub struct ServeFlags {
     /// Port to listen on; 0 takes a free one
     #[arg(long, value_name = "N", default_value_t = 8080, env = "LLAMA_ARG_PORT", help_heading = "Server")]
     pub port: u16,
-    /// What clients call the model; without it, the text model's file name
+    /// Name of the model for clients; without it, the text model's file name
     #[arg(short, long, value_name = "NAME", env = "LLAMA_ARG_ALIAS", help_heading = "Server")]
     pub alias: Option<String>,
     /// Key that clients must show; repeat it, or give a comma list
@@ -71,7 +71,7 @@ pub struct ServeFlags {
     pub allow_remote_media: Vec<String>,
 }
 
-/// What requests that say nothing get.
+/// Defaults of requests.
 #[derive(Debug, Args)]
 pub struct AnswerFlags {
     /// Tokens of an answer at most; -1 until the context is full
@@ -90,7 +90,7 @@ pub struct AnswerFlags {
     pub draw: DrawFlags,
 }
 
-/// What one request may cost.
+/// Limits of one request.
 #[derive(Debug, Args)]
 pub struct LimitFlags {
     /// Requests that may wait for a slot; one more gets 429

@@ -1,4 +1,4 @@
-//! Flags of whatever answers several requests at once.
+//! Flags of the commands that answer several requests at once.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub struct SlotFlags {
     /// Folder where encoded pictures are kept too
     #[arg(long, value_name = "FOLDER", help_heading = "Slots")]
     pub picture_folder: Option<PathBuf>,
-    /// What that folder may hold, MiB
+    /// Size of that folder at most, MiB
     #[arg(long, value_name = "MIB", default_value_t = 4096, help_heading = "Slots")]
     pub picture_folder_size: u32,
 }
@@ -38,7 +38,7 @@ impl SlotFlags {
         }
         Ok(Sizes {
             slots: self.parallel,
-            // llama.cpp takes 0 for the model's own size; here that is what a slot usually needs.
+            // llama.cpp takes 0 for the model's own size. Here 0 means the size that a slot usually needs.
             cells: cells.filter(|&n| n > 0),
             pictures: self.kv_pictures,
         })

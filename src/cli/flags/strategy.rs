@@ -1,4 +1,4 @@
-//! What becomes of the tokens that merging takes away.
+//! Flags of the strategy that takes tokens away.
 
 use clap::Args;
 
@@ -7,13 +7,14 @@ use crate::schedule::Strategy;
 
 #[derive(Debug, Args)]
 pub struct StrategyFlags {
-    /// What becomes of the tokens that go: merge, prune, random, bipartite, kmeans, greedy, assign, prumerge or downsample; without it, that of the preset
+    /// Strategy for the tokens that go: merge, prune, random, bipartite, kmeans, greedy, assign, prumerge or
+    /// downsample; without it, that of the preset
     #[arg(long, value_name = "NAME", help_heading = "Merging")]
     pub strategy: Option<String>,
     /// Whether a token that stands for several counts as often in the encoder's attention: on or off; without it, where the strategy keeps sizes
     #[arg(long, value_name = "on|off", help_heading = "Merging")]
     pub vit_sizes: Option<String>,
-    /// Seed of what random drops
+    /// Seed of the random strategy
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Merging")]
     pub strategy_seed: u32,
 }
@@ -26,7 +27,7 @@ impl StrategyFlags {
     }
 
     /// # Errors
-    /// [`crate::error::Kind::Usage`] for what is neither `on` nor `off`.
+    /// [`crate::error::Kind::Usage`] for anything but `on` and `off`.
     pub fn vit_sizes(&self) -> Result<Option<bool>> {
         match self.vit_sizes.as_deref() {
             None => Ok(None),

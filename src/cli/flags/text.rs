@@ -1,4 +1,4 @@
-//! Texts that a flag gives itself or names the file of.
+//! Flags with a text or the name of a file that has it.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use clap::Args;
 use crate::error::{Error, Kind, Result};
 use crate::request::Grammar;
 
-/// Bytes of a prompt, a template, a grammar or a schema at most, when it comes from a file or a pipe.
+/// Largest prompt, template, grammar or schema in bytes, if it comes from a file or a pipe.
 const MOST: u64 = 16 << 20;
 
 #[derive(Debug, Args)]
@@ -46,7 +46,7 @@ pub struct TemplateFlags {
     pub chat_template_file: Option<PathBuf>,
 }
 
-/// A form that the answer keeps to.
+/// Flags of the answer's form.
 #[derive(Debug, Args)]
 pub struct FormFlags {
     /// GBNF grammar the answer obeys
@@ -64,10 +64,10 @@ pub struct FormFlags {
 }
 
 impl PromptFlags {
-    /// The prompt that the flags give, or stdin if they say so; `None` if they give none.
+    /// Returns the prompt of the flags, or stdin's if they say so; `None` if they give none.
     ///
     /// # Errors
-    /// [`Kind::File`] for what cannot be read, [`Kind::Usage`] if stdin has no text.
+    /// [`Kind::File`] if the file cannot be read, [`Kind::Usage`] if stdin has no text.
     pub fn prompt(&self) -> Result<Option<String>> {
         match (&self.prompt, &self.file) {
             (Some(text), _) if text == "-" => piped().map(Some),
@@ -78,7 +78,7 @@ impl PromptFlags {
     }
 
     /// # Errors
-    /// [`Kind::File`] for what cannot be read.
+    /// [`Kind::File`] if the file cannot be read.
     pub fn system(&self) -> Result<Option<String>> {
         match (&self.system_prompt, &self.system_prompt_file) {
             (Some(text), _) => Ok(Some(self.escaped(text))),
@@ -94,7 +94,7 @@ impl PromptFlags {
 
 impl TemplateFlags {
     /// # Errors
-    /// [`Kind::File`] for what cannot be read.
+    /// [`Kind::File`] if the file cannot be read.
     pub fn template(&self) -> Result<Option<String>> {
         match (&self.chat_template, &self.chat_template_file) {
             (_, Some(path)) => of_file("--chat-template-file", path).map(Some),
@@ -104,10 +104,10 @@ impl TemplateFlags {
 }
 
 impl FormFlags {
-    /// The grammar or schema, checked.
+    /// Returns the grammar or schema, checked.
     ///
     /// # Errors
-    /// [`Kind::File`] for what cannot be read, and what [`Grammar::checked`] says.
+    /// [`Kind::File`] if the file cannot be read, and the errors of [`Grammar::checked`].
     pub fn form(&self) -> Result<Option<Grammar>> {
         let form = match self {
             Self { grammar: Some(text), .. } => Grammar::Gbnf(text.clone()),
@@ -120,20 +120,20 @@ impl FormFlags {
     }
 }
 
-/// The text of a file that `flag` names, without its last line break.
+/// Reads the file that `flag` names, without its last line break.
 ///
 /// # Errors
-/// [`Kind::File`] for what cannot be read, is no UTF-8 or is larger than 16 MiB.
+/// [`Kind::File`] if the file cannot be read, is not UTF-8 or is larger than 16 MiB.
 pub(in crate::cli) fn of_file(flag: &str, path: &Path) -> Result<String> {
     let bad = |why: String| Error::new(Kind::File, format!("{flag} {}: {why}", path.display()));
     let file = std::fs::File::open(path).map_err(|error| bad(error.to_string()))?;
     read(file).map_err(bad)
 }
 
-/// The prompt that another program writes to stdin.
+/// Reads the prompt that another program writes to stdin.
 ///
 /// # Errors
-/// [`Kind::File`] for what cannot be read, [`Kind::Usage`] if there is no text.
+/// [`Kind::File`] if stdin cannot be read, [`Kind::Usage`] if there is no text.
 pub(in crate::cli) fn piped() -> Result<String> {
     written(std::io::stdin().lock())
 }
@@ -160,7 +160,7 @@ fn read(source: impl Read) -> std::result::Result<String, String> {
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }
 
-/// Escapes as llama.cpp reads them on its command line.
+/// Replaces escapes as llama.cpp does on its command line.
 pub(in crate::cli) fn unescaped(text: &str) -> String {
     let mut out = String::new();
     let mut letters = text.chars();

@@ -1,4 +1,4 @@
-//! Videos, and which of their frames are taken.
+//! Flags of videos and of the frames taken from them.
 
 use std::ffi::OsString;
 

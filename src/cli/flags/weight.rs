@@ -1,4 +1,4 @@
-//! Where the text model's weights lie, and whose kernels compute with weights.
+//! Flags of the text model's weights and of the kernels that compute with them.
 
 use clap::Args;
 
@@ -19,7 +19,8 @@ pub struct WeightFlags {
         help_heading = "Model"
     )]
     pub load_mode: String,
-    /// Whose kernels compute pictures and prompts on the CPU: auto (this program's, if it has some for the processor) or stock (llama.cpp's, with its results to the last bit)
+    /// Kernels for pictures and prompts on the CPU: auto (this program's, if it has some for the processor)
+    /// or stock (llama.cpp's, with its results to the last bit)
     #[arg(long, value_name = "WHOSE", default_value = "auto", help_heading = "Model")]
     pub kernels: String,
 }

@@ -1,4 +1,4 @@
-//! What a worker is told.
+//! Flags of a worker.
 
 use std::path::PathBuf;
 
