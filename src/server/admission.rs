@@ -1,6 +1,6 @@
-//! Who is let in, and who waits: a bounded queue in front of the worker's slots.
+//! Bounded queue in front of the worker's slots.
 //!
-//! Requests wait here and not in the worker, so that its death costs only those it was working on.
+//! Requests wait here and not in the worker: if the worker dies, only those it was working on are lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,11 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{ApiError, ApiResult, Type};
 
-/// Requests that may have their pictures decoded before a slot is free for them: enough to keep
-/// the slots busy, few enough to bound the memory.
+/// Requests whose pictures may be decoded before a slot is free: enough to keep the slots busy, few enough to
+/// bound the memory.
 const PREPARED_AHEAD: usize = 4;
 
-/// The queue.
+/// Queue of requests.
 pub struct Admission {
     places: Arc<Semaphore>,
     prepared: Arc<Semaphore>,
@@ -22,12 +22,12 @@ pub struct Admission {
     processing: Arc<AtomicU64>,
 }
 
-/// A place in the queue, for as long as it is held.
+/// Place in the queue, as long as it is held.
 pub struct Place {
     _place: OwnedSemaphorePermit,
 }
 
-/// A slot of the worker, for as long as it is held.
+/// Slot of the worker, as long as it is held.
 pub struct Slot {
     _slot: OwnedSemaphorePermit,
     processing: Arc<AtomicU64>,
@@ -53,7 +53,7 @@ impl Admission {
         }
     }
 
-    /// Takes a place, for a request that is there as a whole.
+    /// Takes a place for a request that has arrived whole.
     ///
     /// # Errors
     /// 429 if all places are taken.
@@ -62,7 +62,7 @@ impl Admission {
         Ok(Place { _place: place })
     }
 
-    /// Looks for a place without taking one: a body that nobody can answer need not be sent.
+    /// Looks for a place without taking one: a body that would be refused need not be sent.
     ///
     /// # Errors
     /// As [`Admission::enter`].
@@ -76,14 +76,13 @@ impl Admission {
         ApiError::new(Type::RateLimit, line).retry_after(2)
     }
 
-    /// Places there are.
+    /// Number of places.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Waits until it is this request's turn to be prepared. `None` never comes: nobody closes
-    /// the semaphore.
+    /// Waits until the request may be prepared. `None` never comes: nothing closes the semaphore.
     pub async fn prepare(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.prepared).acquire_owned().await.ok()
     }
@@ -100,7 +99,7 @@ impl Admission {
         self.processing.load(Ordering::Relaxed)
     }
 
-    /// Requests inside that have no slot.
+    /// Number of requests with a place and without a slot.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         let inside = self.capacity - self.places.available_permits();

@@ -1,4 +1,4 @@
-//! The one way from a body to an answer, whatever the dialect.
+//! One way from a body to an answer, for every dialect.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,7 +22,7 @@ use crate::request::{
 use crate::worker::protocol::Ready;
 
 /// # Errors
-/// Everything that can be known before the answer begins.
+/// Every error that can be known before the answer begins.
 pub async fn answer(
     app: Shared,
     scope: Vec<u8>,
@@ -30,11 +30,11 @@ pub async fn answer(
     dialect: &'static Dialect,
 ) -> ApiResult<Response> {
     let start = Instant::now();
-    // A client that is turned away anyway should not send it all.
+    // A client that is refused anyway should not send the whole body.
     app.admission.check()?;
     let ready = app.ready().await?;
     let Opened { requests, reply, tools, writer } = open(&app, scope, request, dialect, &ready).await?;
-    // Only now: a place belongs to a request that can be answered.
+    // The place is taken only now, for a request that can be answered.
     let place = app.admission.enter()?;
     let plan = VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames };
     let count = u32::try_from(requests.len()).unwrap_or(u32::MAX).saturating_mul(reply.choices);
@@ -45,8 +45,9 @@ pub async fn answer(
         drop(place);
         return Ok(Json(whole).into_response());
     }
-    // Update that come soon decide the status. A client that has to wait longer gets the head, and comments while it
-    // waits, or a proxy takes the connection for dead; an error is then told inside the stream.
+    // Updates that come soon decide the status. If they come late, the client gets the head first, and
+    // comments while it waits: a proxy would take a silent connection for dead. An error then goes into the
+    // stream.
     let first = match timeout(stream::HEAD, choices.next()).await {
         Ok(None) => return Err(ApiError::stopping()),
         Ok(Some((index, update))) => Some((index, update?)),
@@ -55,10 +56,10 @@ pub async fn answer(
     Ok(stream::respond(app, gather, choices, first, place, dialect.wire))
 }
 
-/// Reads and understands a body, and holds it against the model.
+/// Reads a body, parses it, and checks it against the model.
 ///
 /// # Errors
-/// As [`App::body`]; 400 for what the dialect or the model does not know.
+/// As [`App::body`]; 400 if the dialect or the model does not know a field or value.
 pub async fn open(
     app: &App,
     scope: Vec<u8>,
@@ -89,7 +90,7 @@ pub async fn open(
     Ok(opened)
 }
 
-/// The server's settings: what a body gets where it says nothing.
+/// Defaults of the server for fields that a body lacks.
 fn defaults(settings: &Settings, scope: Vec<u8>) -> Defaults {
     Defaults {
         limits: Limits { max_tokens: settings.max_tokens, ..Limits::default() },
@@ -101,7 +102,7 @@ fn defaults(settings: &Settings, scope: Vec<u8>) -> Defaults {
     }
 }
 
-/// A body as a request.
+/// Parses a body into a request.
 ///
 /// # Errors
 /// As [`json::object`] and [`json::read`].

@@ -1,5 +1,5 @@
-//! Dialects of the API. Each translates a body into the one [`Request`], and writes the one stream of [`Update`] in its
-//! own words. None of them has bounds or a policy of its own: those are `request`'s.
+//! Dialects of the API. Each translates a body into the one [`Request`], and writes the one stream of
+//! [`Update`] in its own words. Bounds and policy are not theirs: `request` has them.
 
 mod chat;
 mod completion;
@@ -22,29 +22,29 @@ use crate::prompt::CallUpdate;
 use crate::request::{Defaults, Fields, Reference, Reply, Request, Tools};
 use crate::worker::protocol::{Delta, Started};
 
-/// One way to ask and to be answered.
+/// Dialect: a form of bodies and of answers.
 pub struct Dialect {
-    /// Before the answer's id.
+    /// Prefix of the answer's id.
     pub prefix: &'static str,
-    /// Understands a body.
+    /// Parses a body.
     pub open: fn(Fields, &Defaults, Heading) -> Result<Opened>,
     pub wire: Wire,
-    /// A field's name in this dialect's bodies; `None` for its usual one.
+    /// Returns a field's name in this dialect's bodies; `None` if it has its usual one.
     pub name: fn(Field) -> Option<&'static str>,
 }
 
-/// How a stream is framed.
+/// Framing of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
     /// Server-sent events.
     Events,
-    /// A line of JSON each.
+    /// One line of JSON for each update.
     Lines,
 }
 
-/// A body that was understood.
+/// Body after parsing.
 pub struct Opened {
-    /// More than one where a body has several prompts; they differ in nothing else.
+    /// Several requests if the body has several prompts. They differ in nothing else.
     pub requests: Vec<Request<Reference>>,
     pub reply: Reply,
     pub tools: Option<Tools>,
@@ -58,24 +58,24 @@ impl Opened {
     }
 }
 
-/// What happens to one choice.
+/// Event of one choice.
 pub enum Update<'a> {
-    /// The prompt is known.
+    /// The prompt's number of tokens is known.
     Started(&'a Started),
-    /// How much of the prompt is done: llama.cpp's `prompt_progress`, if asked for.
+    /// Part of the prompt that is done: llama.cpp's `prompt_progress`, if asked for.
     Progress(Value),
-    /// More text, maybe none, with the tokens behind it; and llama.cpp's `timings`, if asked for.
+    /// More text, possibly empty, with its tokens, and llama.cpp's `timings` if asked for.
     Text {
         text: &'a str,
         delta: &'a Delta,
         timings: Option<Value>,
     },
-    /// More of a call of a tool.
+    /// More of a tool call.
     Call(&'a CallUpdate),
     Done(&'a Answer),
 }
 
-/// A piece of a stream: an event's name, if the dialect names its events, and its text.
+/// Piece of a stream: its text, and the event's name if the dialect names events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     pub name: Option<String>,
@@ -87,33 +87,33 @@ impl Frame {
         Self { name: None, data: value.into().to_string() }
     }
 
-    /// An event that is named by its own `type`.
+    /// Returns an event named by its own `type`.
     pub fn typed(value: Value) -> Self {
         Self { name: value["type"].as_str().map(str::to_owned), data: value.to_string() }
     }
 }
 
-/// Writes the answers to one body.
+/// Writer of the answers to one body.
 pub trait Writer: Send {
-    /// An update of one choice, in a stream.
+    /// Writes an update of one choice to a stream.
     fn update(&mut self, index: u32, update: Update<'_>, out: &mut Vec<Frame>);
 
-    /// All choices are done: what ends the stream.
+    /// Writes the end of a stream, when all choices are done.
     fn end(&mut self, answers: &[Answer], out: &mut Vec<Frame>);
 
-    /// The answers as one object; a list where the dialect answers several prompts so.
+    /// Returns the answers as one object, or as a list if the dialect answers several prompts with one.
     fn whole(&mut self, answers: &[Answer]) -> Value;
 
-    /// What tells of an error in a stream that has begun.
+    /// Writes an error into a stream that has begun.
     fn failed(&mut self, error: &ApiError, out: &mut Vec<Frame>);
 }
 
-/// Adds what an answer cost to `object`: `timings`, and the report, the trace and what was kept where they were asked
-/// for.
+/// Adds the measurements to `object`: `timings`, and the report, the trace and the kept cells if they were
+/// asked for.
 pub fn add_measurements(object: &mut Map<String, Value>, reply: Reply, answers: &[Answer]) {
     let Some(done) = answers.first().and_then(|answer| answer.done.as_deref()) else { return };
     object.insert("timings".into(), answer::timings(done));
-    // All are plain data of this program, whose serialisation cannot fail.
+    // All of these are plain data of this program, whose serialisation cannot fail.
     let mut add = |name: &str, value| object.insert(name.into(), value);
     if reply.report {
         add("report", serde_json::to_value(&done.report).unwrap_or_default());
@@ -128,7 +128,7 @@ pub fn add_measurements(object: &mut Map<String, Value>, reply: Reply, answers: 
     }
 }
 
-/// Every path that asks for answers, and its dialect.
+/// Paths that ask for answers, with their dialects.
 pub const PATHS: &[(&str, &Dialect)] = &[
     ("/chat/completions", &chat::DIALECT),
     ("/v1/chat/completions", &chat::DIALECT),
@@ -142,7 +142,7 @@ pub const PATHS: &[(&str, &Dialect)] = &[
     ("/api/generate", &ollama::GENERATE),
 ];
 
-/// Every path that only counts or shows a prompt, and the dialect of its bodies.
+/// Paths that count or show a prompt, with the dialects of their bodies.
 pub const PROMPTS: &[(&str, &Dialect, Counted)] = &[
     ("/apply-template", &chat::DIALECT, Counted::Text),
     ("/chat/completions/input_tokens", &chat::DIALECT, Counted::InputTokens),
@@ -152,13 +152,13 @@ pub const PROMPTS: &[(&str, &Dialect, Counted)] = &[
     ("/v1/messages/count_tokens", &messages::COUNT, Counted::Tokens),
 ];
 
-/// What is told of a prompt.
+/// Reply about a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {
-    /// `prompt`: the text that the template makes, with a mark for each picture.
+    /// `prompt`: the template's text, with a mark for each picture.
     Text,
-    /// `object` and `input_tokens`, as OpenAI tells.
+    /// `object` and `input_tokens`, as OpenAI writes them.
     InputTokens,
-    /// `input_tokens` alone, as Anthropic tells.
+    /// `input_tokens` alone, as Anthropic writes it.
     Tokens,
 }

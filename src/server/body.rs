@@ -16,11 +16,11 @@ use super::settings::Bounds;
 /// Bytes of one permit.
 const UNIT: usize = 1 << 10;
 
-/// The memory that bodies may take while they are read: that of as many whole bodies as there are places in the queue.
-/// A body takes of it only what has arrived, so that one that never comes takes nothing from the others.
+/// Memory for bodies that are being read: as many whole bodies as the queue has places. A body takes only the
+/// bytes that have arrived, so a stalled one takes nothing from the others.
 pub struct Bodies(Arc<Semaphore>);
 
-/// A whole body with its share of that memory.
+/// Whole body with its share of that memory.
 pub struct Body {
     pub bytes: Bytes,
     _held: Vec<OwnedSemaphorePermit>,
@@ -45,8 +45,8 @@ impl Bodies {
 /// Reads the whole body, unless `stopping` ends first.
 ///
 /// # Errors
-/// 413 for more than the limit, 415 for a compressed one, 408 for one that takes too long or pauses for too long, 400
-/// for one that breaks off, 429 if all bodies together are too large, 503 if the server is told to stop.
+/// 413 above the limit, 415 for a compressed body, 408 for one that takes too long or pauses too long. 400 if
+/// it breaks off, 429 if all bodies together are too large, 503 if the server stops.
 pub async fn read(
     bodies: &Bodies,
     bounds: &Bounds,
@@ -79,7 +79,7 @@ pub async fn read(
         if bytes.len() + data.len() > bounds.body_bytes {
             return Err(too_large(bounds.body_bytes));
         }
-        // One permit a unit and not one a piece: pieces may be of one byte.
+        // A permit is taken for each unit, not for each piece: a piece may have one byte.
         let (had, has) = (bytes.len().div_ceil(UNIT), (bytes.len() + data.len()).div_ceil(UNIT));
         if has > had {
             held.push(bodies.take((has - had) * UNIT)?);

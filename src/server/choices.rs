@@ -1,4 +1,4 @@
-//! The answers to one body, each on its way through pictures, queue and worker.
+//! Answers to one body, each on its way through pictures, queue and worker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use crate::request::{Reference, Request, VideoPlan};
 use crate::server::client::Event;
 use crate::worker::protocol::{Delta, Done, Finish, Started};
 
-/// What happens to one choice. `Done` is its last.
+/// Event of one choice. `Done` is its last.
 #[derive(Debug)]
 pub enum ChoiceEvent {
     Started(Started),
@@ -23,17 +23,17 @@ pub enum ChoiceEvent {
 
 type Update = (u32, Result<ChoiceEvent, ApiError>);
 
-/// All choices of a body. Dropping them cancels what is not done.
+/// All choices of a body. Dropping them cancels those under way.
 pub struct Choices {
     events: mpsc::Receiver<Update>,
     app: Shared,
-    /// When the body came; `None` after the first update.
+    /// Time when the body came; `None` after the first update.
     since: Option<Instant>,
     _task: JoinSet<()>,
 }
 
 impl Choices {
-    /// Asks for `count` answers to each request, every one with a seed of its own. Choice `i` is answer `i % count` to
+    /// Asks for `count` answers to each request, each with its own seed. Choice `i` is answer `i % count` to
     /// request `i / count`.
     #[must_use]
     pub fn start(
@@ -48,14 +48,14 @@ impl Choices {
         let all = All { app: Shared::clone(app), sender, begun: Arc::default() };
         task.spawn(async move {
             if let Err(error) = all.run(requests, count, plan).await {
-                // Nobody listens: then nobody wants to know.
+                // If nothing receives the event any more, nothing needs it.
                 let _ = all.sender.send((0, Err(error))).await;
             }
         });
         Self { events, app: Shared::clone(app), since: Some(since), _task: task }
     }
 
-    /// The next events of any choice; an error is the end of them all.
+    /// Returns the next events of any choice. An error ends all choices.
     pub async fn next(&mut self) -> Option<Update> {
         let update = self.events.recv().await;
         if let Some(since) = self.since.take_if(|_| matches!(update, Some((_, Ok(_))))) {
@@ -69,7 +69,7 @@ impl Choices {
 struct All {
     app: Shared,
     sender: mpsc::Sender<Update>,
-    /// Whether an answer has its slot: from then on the body's other answers are under way as well.
+    /// Whether an answer has its slot: the body's other answers are then under way too.
     begun: Arc<AtomicBool>,
 }
 
@@ -90,7 +90,7 @@ impl All {
             let shown = self.app.media.read(std::mem::take(&mut request.media), plan).await?;
             let request = request.showing(shown);
             self.app.metrics.shown(&request.media);
-            // The request itself goes to the last choice: pictures are copied for the others only.
+            // The last choice takes the request itself. The others get copies of the pictures.
             let mut request = Some(request);
             for choice in 0..count {
                 let own = if choice + 1 == count { request.take() } else { request.clone() };

@@ -1,8 +1,7 @@
-//! The caller's side of a worker: starts it, talks to it, and starts another when it dies.
+//! Client of a worker: starts it, talks to it, and starts another if it dies.
 //!
-//! What was being answered when a worker died gets [`Event::Died`] and is over; the next worker
-//! is started after a pause that grows while workers keep dying. A request that two workers died
-//! of is not given to a third (`suspects`).
+//! If a worker dies, its requests get [`Event::Died`] and are over. The next worker starts after a pause that
+//! grows as long as workers die. A request that two workers died of is not given to a third (`suspects`).
 
 mod launch;
 mod supervisor;
@@ -23,15 +22,15 @@ use crate::worker::protocol::{
 pub use launch::{Death, Launch, Life, Program, Running};
 use suspects::{Fingerprint, Suspects};
 
-/// How patient the caller is with its worker.
+/// Waiting times of the client.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// The pause before the second start; it doubles with every death up to `longest`.
+    /// Pause before the second start; it doubles with every death up to `longest`.
     pub first: Duration,
     pub longest: Duration,
-    /// A worker that served this long starts the pauses over.
+    /// A worker that lives this long resets the pauses.
     pub settled: Duration,
-    /// A worker that says nothing for so long, although asked, is killed.
+    /// A worker that stays silent this long, although asked, is killed.
     pub silence: Duration,
 }
 
@@ -46,57 +45,57 @@ impl Default for Patience {
     }
 }
 
-/// How things stand with the worker.
+/// State of the worker.
 #[derive(Debug, Clone)]
 pub enum State {
-    /// No worker has been ready yet; share of the weights that are read.
+    /// No worker has been ready yet. The number is the share of the weights that are read, 0 to 1.
     Loading(f32),
     Ready(Arc<Ready>),
-    /// It died, and another is being started.
+    /// The worker died, and another is being started.
     Restarting(Death),
-    /// The first worker could not load: nothing will change that.
+    /// The first worker could not load the model. This state is final.
     Failed(crate::error::Error),
-    /// It was told to leave, and has.
+    /// The worker has left as told.
     Ended,
 }
 
-/// What happens to one request.
+/// Event of one request.
 #[derive(Debug)]
 pub enum Event {
     Started(Started),
     Delta(Delta),
-    /// The last one.
+    /// The answer is complete; the last event.
     Done(Box<Done>),
-    /// The last one.
+    /// The request failed; the last event.
     Failed(Failed),
-    /// The worker died; the last one.
+    /// The worker died; the last event.
     Died(Death),
 }
 
-/// Why a request was not taken.
+/// Reason why a request was not taken.
 #[derive(Debug, Clone)]
 pub enum Refusal {
     /// No worker is ready.
     NotReady,
-    /// Two workers have died of it.
+    /// Two workers have died of this request.
     Deadly(Death),
     /// The request is too large for a frame.
     TooLarge(String),
 }
 
-/// Handle to the worker; copies share it.
+/// Handle to the worker. Copies share it.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
 struct Inner {
     state: watch::Sender<State>,
     next_id: AtomicU64,
-    /// What is under way, by request id.
+    /// Requests under way, by id.
     table: Mutex<HashMap<u64, Pending>>,
-    /// Frames to the worker there is, if any.
+    /// Frames to the present worker, if there is one.
     outgoing: Mutex<Option<mpsc::Sender<Vec<u8>>>>,
     suspects: Mutex<Suspects>,
-    /// Suspects go to the worker one at a time, so that the next death tells which one it was.
+    /// Suspects go to the worker one at a time: the next death then tells which one it was.
     alone: Arc<Semaphore>,
     leaving: watch::Sender<bool>,
     restarts: AtomicU64,
@@ -117,7 +116,7 @@ enum Pending {
     Status(oneshot::Sender<Status>),
 }
 
-/// A poisoned lock is only a panic elsewhere: the maps below are whole between any two calls.
+/// Locks a mutex, poisoned or not. A panic elsewhere leaves the maps whole, because no call stops halfway.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -150,7 +149,7 @@ impl Client {
         self.0.state.subscribe()
     }
 
-    /// What was loaded, while a worker is ready.
+    /// Facts of the loaded pair, if a worker is ready.
     #[must_use]
     pub fn ready(&self) -> Option<Arc<Ready>> {
         match &*self.0.state.borrow() {
@@ -159,14 +158,14 @@ impl Client {
         }
     }
 
-    /// Workers started after the first.
+    /// Number of workers started after the first.
     #[must_use]
     pub fn restarts(&self) -> u64 {
         self.0.restarts.load(Ordering::Relaxed)
     }
 
-    /// As [`Client::ready`], after waiting up to `patience` for a restart under way. The first
-    /// load is not waited for: it may take minutes.
+    /// Returns as [`Client::ready`], after waiting up to `patience` for a restart under way. It does not wait
+    /// for the first load, which may take minutes.
     pub async fn ready_within(&self, patience: Duration) -> Option<Arc<Ready>> {
         let mut states = self.watch();
         let settled = states.wait_for(|state| !matches!(state, State::Restarting(_)));
@@ -194,7 +193,7 @@ impl Client {
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         request.id = id;
         let message = Command::Generate(Box::new(request));
-        // Pictures are copied here: not on a thread that other streams wait for.
+        // Pictures are copied on a thread of their own: other streams wait for the runtime's threads.
         let frame = tokio::task::spawn_blocking(move || encode(&message))
             .await
             .map_err(|error| Refusal::TooLarge(error.to_string()))?
@@ -208,7 +207,7 @@ impl Client {
         if self.0.send(frame).await { Ok(answer) } else { Err(Refusal::NotReady) }
     }
 
-    /// Token ids of a text; `None` where no worker answers.
+    /// Returns the token ids of a text; `None` if no worker answers.
     pub async fn tokenize(
         &self,
         text: String,
@@ -218,27 +217,27 @@ impl Client {
         self.ask(Pending::Tokens, |id| Command::Tokenize { id, text, add_special, parse_special }).await
     }
 
-    /// The bytes of tokens; `None` where no worker answers.
+    /// Returns the bytes of tokens; `None` if no worker answers.
     pub async fn detokenize(&self, tokens: Vec<i32>) -> Option<Vec<u8>> {
         self.ask(Pending::Text, |id| Command::Detokenize { id, tokens }).await
     }
 
-    /// The prompt of a request, which is not answered; `None` where no worker answers.
+    /// Returns the prompt of a request without answering it; `None` if no worker answers.
     pub async fn describe(&self, request: Request) -> Option<Result<Prompt, Failed>> {
         self.ask(Pending::Prompt, |id| Command::Describe(Box::new(Request { id, ..request }))).await
     }
 
-    /// Empties a slot; the inner `None` if it is answering, the outer where no worker answers.
+    /// Empties a slot. The inner value is `None` if it is busy, the outer if no worker answers.
     pub async fn erase(&self, slot: u32) -> Option<Option<u32>> {
         self.ask(Pending::Erased, |id| Command::Erase { id, slot }).await
     }
 
-    /// Saves or restores a slot; `None` where no worker answers.
+    /// Saves or restores a slot; `None` if no worker answers.
     pub async fn move_slot(&self, order: SlotOrder) -> Option<Result<SlotFile, Failed>> {
         self.ask(Pending::Moved, |id| Command::File(SlotOrder { id, ..order })).await
     }
 
-    /// How its slots stand; `None` where no worker answers.
+    /// Returns the state of the worker's slots; `None` if no worker answers.
     pub async fn status(&self) -> Option<Status> {
         self.ask(Pending::Status, |id| Command::Status { id }).await
     }
@@ -259,8 +258,7 @@ impl Client {
         receiver.await.ok()
     }
 
-    /// Tells the worker to leave and waits until it has, for at most `patience`; then it is
-    /// killed.
+    /// Tells the worker to leave and waits up to `patience` for it. Then the worker is killed.
     pub async fn leave(&self, patience: Duration) {
         let mut states = self.watch();
         self.0.leaving.send_replace(true);
@@ -272,7 +270,7 @@ impl Client {
     }
 }
 
-/// Takes its request out of the table again, however the asking ends.
+/// Removes its request from the table when it is dropped, however the asking ends.
 struct Entry<'a> {
     id: u64,
     inner: &'a Inner,
@@ -291,7 +289,7 @@ fn encode(request: &Command) -> Result<Vec<u8>, String> {
 }
 
 impl Inner {
-    /// False where no worker takes it.
+    /// Sends a frame. Returns false if no worker takes it.
     async fn send(&self, frame: Vec<u8>) -> bool {
         let outgoing = lock(&self.outgoing).clone();
         match outgoing {
@@ -311,7 +309,7 @@ pub struct AnswerStream {
 }
 
 impl AnswerStream {
-    /// The next event; `None` after the last.
+    /// Returns the next event; `None` after the last.
     pub async fn next(&mut self) -> Option<Event> {
         if self.over {
             return None;
@@ -341,8 +339,7 @@ impl Drop for AnswerStream {
     }
 }
 
-/// Hands one event of the worker to whoever waits for it; events of requests that were given up
-/// find nobody.
+/// Hands one event of the worker to its request. Events of cancelled requests have no receiver.
 fn deliver(inner: &Inner, event: protocol::Event) {
     let mut table = lock(&inner.table);
     let (id, event) = match event {

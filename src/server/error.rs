@@ -1,4 +1,4 @@
-//! Errors as OpenAI's clients read them, with llama.cpp's types.
+//! Errors in the form of OpenAI's clients, with llama.cpp's types.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -9,7 +9,7 @@ use crate::error::{Error, Field, Kind};
 use crate::server::client::{Death, Refusal};
 use crate::worker::protocol::Failed;
 
-/// What went wrong, as llama.cpp names it.
+/// Type of an error, as llama.cpp names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Type {
     InvalidRequest,
@@ -52,15 +52,15 @@ impl Type {
     }
 }
 
-/// An error on its way to a client.
+/// Error on its way to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
     kind: Type,
     status: StatusCode,
     message: String,
-    /// Seconds.
+    /// Seconds until another attempt makes sense.
     retry_after: Option<u32>,
-    /// Tokens of the prompt, and tokens a slot takes.
+    /// Tokens of the prompt, and tokens that a slot holds.
     context: Option<(u32, u32)>,
 }
 
@@ -77,7 +77,7 @@ impl ApiError {
         Self::new(Type::InvalidRequest, message)
     }
 
-    /// The same with another status, where HTTP has a more exact one than the type.
+    /// Returns the same with another status, if HTTP has a more exact one than the type.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
@@ -116,7 +116,7 @@ impl ApiError {
         .retry_after(1)
     }
 
-    /// An error about a body, its fields by the names that `own` has for them, and otherwise by their usual ones.
+    /// Returns an error about a body. Fields have the names that `own` gives them, else their usual ones.
     #[must_use]
     pub fn worded(error: &Error, own: fn(Field) -> Option<&'static str>) -> Self {
         Self {
@@ -125,7 +125,7 @@ impl ApiError {
         }
     }
 
-    /// The value of the field `error`.
+    /// Returns the value of the field `error`.
     #[must_use]
     pub fn body(&self) -> Value {
         let mut error =
@@ -141,7 +141,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(json!({ "error": self.body() }))).into_response();
-        // Another dialect's shape is made of this.
+        // The other dialects' forms are made from this one.
         response.extensions_mut().insert(self.clone());
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
@@ -153,7 +153,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Of the request's own making, unless it is the native library's or the system's.
+/// The request is at fault, unless the cause is the native library or the system.
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let kind = match error.kind() {
@@ -168,7 +168,8 @@ impl From<Error> for ApiError {
     }
 }
 
-/// A field of the body by its name there, a setting of the server by the flag that its operator knows.
+/// Names a field of the body as the body does, and a setting of the server by its flag, which the operator
+/// knows.
 fn name(field: Field) -> &'static str {
     match field {
         Field::ContextSize => "-c",

@@ -1,4 +1,4 @@
-//! Events of the choices, gathered into answers and told to the dialect's writer.
+//! Gathers the events of the choices into answers and passes updates to the dialect's writer.
 
 use std::time::Instant;
 
@@ -40,7 +40,7 @@ impl Gather {
         self.left == 0
     }
 
-    /// Takes one event; what a stream tells of it goes to `out`.
+    /// Takes one event. Its piece of the stream goes to `out`.
     pub fn take(&mut self, app: &App, index: u32, event: ChoiceEvent, out: &mut Vec<Frame>) {
         let Self { reply, writer, choices, left } = self;
         let Some(choice) = choices.get_mut(index as usize) else { return };
@@ -86,12 +86,12 @@ impl Gather {
         }
     }
 
-    /// Tells a stream of an error.
+    /// Writes an error into a stream.
     pub fn failed(&mut self, error: &ApiError, out: &mut Vec<Frame>) {
         self.writer.failed(error, out);
     }
 
-    /// The answers as one object.
+    /// Returns the answers as one object.
     ///
     /// # Errors
     /// The first that ended a choice.
@@ -113,7 +113,7 @@ impl Gather {
 }
 
 impl Choice {
-    /// Adds to the answer and tells of it: text as it is, or what the parser of calls makes of it.
+    /// Adds text to the answer and writes it, as it is or through the parser of calls.
     fn tell(
         &mut self,
         index: u32,
@@ -151,7 +151,7 @@ impl Choice {
         }
     }
 
-    /// llama.cpp's `prompt_progress` with `processed` tokens of the prompt done.
+    /// Returns llama.cpp's `prompt_progress` with `processed` tokens of the prompt done.
     fn progress(&self, processed: u32) -> Value {
         let started = self.answer.started.as_ref();
         json!({
@@ -162,7 +162,7 @@ impl Choice {
         })
     }
 
-    /// llama.cpp's `timings` as far as the answer has come, by this process's clock.
+    /// Returns llama.cpp's `timings` of the answer so far, by this process's clock.
     fn timings(&self) -> Value {
         let (Some(started), Some(began), Some(first)) = (&self.answer.started, self.began, self.first) else {
             return Value::Null;
@@ -181,7 +181,7 @@ fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// The writer of a stream, or of a whole answer, which has no updates.
+/// Writer of a stream, or of a whole answer, which has no updates.
 struct Tell<'a> {
     writer: Option<&'a mut dyn Writer>,
     out: &'a mut Vec<Frame>,

@@ -1,5 +1,5 @@
-//! Grammars and schemas are tried here first: in bounded time, on a thread of their own, and not
-//! in the worker that other answers come from.
+//! Trial of grammars and schemas: in bounded time and on a thread of their own, because other answers come
+//! from the worker.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use super::error::{ApiError, ApiResult};
 use crate::request::Grammar;
 
-/// Schemas that are compiled at once. One that takes too long keeps its thread until it is
-/// through, and llguidance's own limits see to that.
+/// Schemas that are compiled at once. One that takes too long keeps its thread until llguidance's own limits
+/// end it.
 const AT_ONCE: usize = 4;
 
 pub struct Grammars {
@@ -32,7 +32,7 @@ impl Grammars {
     /// # Errors
     /// 400 for a grammar that cannot be used or takes too long.
     pub async fn check(&self, grammar: Option<&Grammar>) -> ApiResult<()> {
-        // A grammar in GBNF was held to its bounds when it was read; the library is quick to say what is wrong with it.
+        // A grammar in GBNF was held to its bounds when it was read. The library finds its errors quickly.
         let Some(grammar @ (Grammar::JsonSchema(_) | Grammar::Regex(_) | Grammar::Calls(_))) =
             grammar.cloned()
         else {
@@ -62,7 +62,7 @@ impl Grammars {
     }
 }
 
-/// The vocabulary does not matter for whether a schema makes sense, so single bytes do.
+/// Single bytes as the vocabulary: whether a schema makes sense does not depend on it.
 static FACTORY: LazyLock<Result<ParserFactory, String>> = LazyLock::new(|| {
     let mut factory = ParserFactory::new_simple(&ApproximateTokEnv::single_byte_env())
         .map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! What stands before every route: names and origins, keys, and what browsers are told.
+//! Checks before every route: names and origins, keys, and the headers for browsers.
 
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
@@ -12,11 +12,11 @@ use super::origin;
 use super::settings::Access;
 use super::state::Shared;
 
-/// Whose cache the request uses; set by [`key`].
+/// Scope of the cache that the request uses; set by [`key`].
 #[derive(Debug, Clone)]
 pub struct Scope(pub Vec<u8>);
 
-/// Refuses names and origins that are none of ours.
+/// Refuses unknown names and origins.
 ///
 /// # Errors
 /// 403, see [`origin::check`].
@@ -25,7 +25,7 @@ pub async fn origin(State(app): State<Shared>, request: Request, next: Next) -> 
     Ok(next.run(request).await)
 }
 
-/// Refuses requests without a key, where keys are asked for.
+/// Refuses requests without a key, if the server asks for keys.
 ///
 /// # Errors
 /// 401, see [`super::keys::Keys::scope`].
@@ -35,7 +35,7 @@ pub async fn key(State(app): State<Shared>, mut request: Request, next: Next) ->
     Ok(next.run(request).await)
 }
 
-/// CORS for the origins that may ask.
+/// Writes CORS headers for the origins that may ask.
 pub fn cors(access: &Access) -> CorsLayer {
     let access = access.clone();
     let may_ask = move |origin: &HeaderValue, request: &Parts| {
@@ -45,9 +45,10 @@ pub fn cors(access: &Access) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(may_ask))
         .allow_methods([Method::GET, Method::POST])
-        // Clients send headers of their own (X-Stainless-*, X-Title, Anthropic-Version), and none of them opens a door.
+        // Clients send headers of their own (X-Stainless-*, X-Title, Anthropic-Version). None of them gives
+        // access.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([header::RETRY_AFTER])
-        // A browser then says that a public page asks a local server; the origin was checked.
+        // A browser sends this if a public page asks a local server. The origin was checked.
         .allow_private_network(true)
 }

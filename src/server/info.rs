@@ -1,4 +1,4 @@
-//! What the server says of itself: `/health`, `/v1/models`, `/props`, `/metrics`.
+//! Facts of the server: `/health`, `/v1/models`, `/props`, `/metrics`.
 
 use std::collections::HashMap;
 
@@ -32,13 +32,13 @@ pub async fn models(State(app): State<Shared>) -> Json<Value> {
     Json(json!({
         "object": "list",
         "data": [described(&app)],
-        // Clients of llama.cpp that look for abilities find them here.
+        // Clients of llama.cpp read the model's abilities here.
         "models": [{ "name": name, "model": name, "capabilities": ["completion", "multimodal"] }],
     }))
 }
 
 /// # Errors
-/// 404 for another model than the one that is served.
+/// 404 for any model but the one that is served.
 pub async fn model(State(app): State<Shared>, Path(id): Path<String>) -> ApiResult<Json<Value>> {
     if id == app.model_name() {
         return Ok(Json(described(&app)));
@@ -119,7 +119,7 @@ pub async fn props(State(app): State<Shared>) -> ApiResult<Json<Value>> {
 }
 
 /// # Errors
-/// 501 where it is off.
+/// 501 if it is off.
 pub async fn metrics(State(app): State<Shared>) -> ApiResult<Response> {
     if !app.settings.metrics {
         return Err(ApiError::new(

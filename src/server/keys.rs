@@ -1,4 +1,4 @@
-//! API keys: compared in constant time, and what keeps their holders' caches apart.
+//! API keys: compared in constant time, and the separate caches of their holders.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::error::{ApiError, ApiResult, Type};
 
-/// Where no keys are asked for, all requests share one cache.
+/// Scope of all requests if the server asks for no keys.
 const EVERYONE: &[u8] = b"everyone";
 
-/// The keys there are, as hashes: comparing these tells nothing of a key's length either.
+/// Hashes of the keys. Comparing hashes does not reveal a key's length either.
 #[derive(Clone, Default)]
 pub struct Keys {
     hashes: Vec<[u8; 32]>,
@@ -29,17 +29,17 @@ impl Keys {
         Self { hashes: keys.iter().map(|key| hash(key.as_bytes())).collect(), share_cache }
     }
 
-    /// Whose cache the request uses.
+    /// Returns the scope of the cache that the request uses.
     ///
     /// # Errors
-    /// 401 where a key is asked for and none of them is given.
+    /// 401 if a key is asked for and none of them is given.
     pub fn scope(&self, headers: &HeaderMap) -> ApiResult<Vec<u8>> {
         if self.hashes.is_empty() {
             return Ok(EVERYONE.to_vec());
         }
         let wrong = || ApiError::new(Type::Authentication, "Invalid API Key");
         let given = hash(given(headers).ok_or_else(wrong)?);
-        // Every key is looked at, whichever fits.
+        // Every key is compared, even after a match.
         let fits = self.hashes.iter().fold(Choice::from(0), |fits, key| fits | key.ct_eq(&given));
         if !bool::from(fits) {
             return Err(wrong());

@@ -1,4 +1,4 @@
-//! Connections in, and the server's life from the first to the last of them.
+//! Connections, and the server's life from the first to the last of them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,20 +23,20 @@ use super::state::{App, Shared};
 use crate::error::{Error, Kind, Result};
 use crate::server::client::{Client, Launch, State};
 
-/// A worker that was told to leave gets this long.
+/// Time that a worker gets to leave.
 const WORKER_LEAVES: Duration = Duration::from_secs(5);
-/// A request's head; pictures are in the body.
+/// Bytes of a request's head; pictures are in the body.
 const HEAD_BYTES: usize = 64 << 10;
 
-/// What a server that runs can be told.
+/// Orders to a running server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     Serve,
-    /// Take nothing new, finish what is under way.
+    /// Refuse new requests and finish those under way.
     Drain,
 }
 
-/// A server that listens.
+/// Server that listens.
 pub struct Server {
     listener: TcpListener,
     app: Shared,
@@ -61,7 +61,7 @@ pub fn serve(settings: Settings, launch: impl Launch) -> Result<()> {
     })
 }
 
-/// The first signal is the order to drain; the second leaves by the door at once.
+/// The first signal drains the server, the second ends the process at once.
 fn signals() -> Result<watch::Receiver<Order>> {
     use tokio::signal::unix::{SignalKind, signal};
     let failed = |error| Error::new(Kind::Native, format!("cannot watch for signals: {error}"));
@@ -107,7 +107,7 @@ impl Server {
         self.listener.local_addr().map_err(|error| Error::new(Kind::Native, error.to_string()))
     }
 
-    /// Serves until told to drain, then finishes what is under way and ends the worker.
+    /// Serves until told to drain, then finishes the requests under way and ends the worker.
     ///
     /// # Errors
     /// A model that cannot be loaded.
@@ -155,20 +155,20 @@ async fn accept(listener: TcpListener, app: Shared, graceful: &GracefulShutdown)
     let router = router(app);
     let mut refused = Refused::default();
     loop {
-        // A full house leaves further connections in the system's own queue.
+        // Beyond the limit, further connections stay in the system's own queue.
         let Ok(seat) = Arc::clone(&gate).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let connection = graceful.watch(connection(stream, router.clone(), read_time));
                 tokio::spawn(async move {
                     let _seat = seat;
-                    // Clients break off as they like.
+                    // A client may break off at any time.
                     if let Err(error) = connection.await {
                         tracing::debug!("connection: {error}");
                     }
                 });
             }
-            // Too many open files, most often: that passes as connections end.
+            // Too many open files is the usual cause, which passes as connections end.
             Err(error) => {
                 if let Some(times) = refused.again(Instant::now()) {
                     tracing::warn!(
@@ -181,7 +181,8 @@ async fn accept(listener: TcpListener, app: Shared, graceful: &GracefulShutdown)
     }
 }
 
-/// Connections that the system did not hand over: one line at once, then one a minute for as long as it goes on.
+/// Counts connections that the system did not hand over: one line at once, then one a minute as long as it
+/// lasts.
 #[derive(Default)]
 struct Refused {
     since: u64,
@@ -191,7 +192,7 @@ struct Refused {
 impl Refused {
     const PAUSE: Duration = Duration::from_secs(60);
 
-    /// Counts one more; returns their number since the last line if it is time for a line.
+    /// Counts one more. Returns their number since the last line if another line is due.
     fn again(&mut self, now: Instant) -> Option<u64> {
         self.since += 1;
         if self.said.is_some_and(|said| now.duration_since(said) < Self::PAUSE) {
@@ -202,7 +203,8 @@ impl Refused {
     }
 }
 
-/// The path without slashes that say nothing: base addresses of clients end in one, and so do some of their paths.
+/// Returns the path without empty segments: base addresses of clients end in a slash, and some of their paths
+/// too.
 fn plain_path(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
     if path.len() < 2 || !(path.ends_with('/') || path.contains("//")) {

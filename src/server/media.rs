@@ -1,4 +1,4 @@
-//! References of a request to pixels, of pictures and of videos: data URIs, files below one folder, fetched URLs.
+//! References of a request to pictures and videos: data URIs, files below one folder, fetched URLs.
 
 mod addresses;
 mod files;
@@ -25,13 +25,13 @@ use remote::Remote;
 use sink::{Most, Sink};
 use video::Videos;
 
-/// The way from references to pictures and videos, with its limits.
+/// Reader of references, with its limits.
 pub struct Media {
     files: Option<files::Folder>,
     remote: Remote,
     limits: policy::Limits,
     request_pixels: u64,
-    /// Decoders at work at once: what they allocate is bounded by this times one picture.
+    /// Decoders at work at once: they allocate at most this many pictures.
     decoders: Arc<Semaphore>,
     /// Fetches at once.
     fetchers: Arc<Semaphore>,
@@ -40,7 +40,7 @@ pub struct Media {
 
 impl Media {
     /// # Errors
-    /// A folder that is none.
+    /// A path that is no folder.
     pub fn new(access: &MediaAccess, bounds: &Bounds) -> crate::error::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let limits = policy::Limits::of(bounds.image_bytes, bounds.image_pixels);
@@ -61,11 +61,11 @@ impl Media {
         self.videos.readable
     }
 
-    /// Decodes what one request shows, in order: of each reference one picture or video, or where the model takes no
-    /// videos, the pictures that stand for one.
+    /// Decodes the media of one request, in order. Each reference gives one picture or video. If the model
+    /// takes no videos, the pictures that stand for a video come instead.
     ///
     /// # Errors
-    /// 400 that names the picture or video by its place among the request's; 501 for a video without ffmpeg.
+    /// 400 that names the picture or video by its place in the request; 501 for a video without ffmpeg.
     pub async fn read(
         self: &Arc<Self>,
         references: Vec<Reference>,
@@ -118,7 +118,7 @@ impl Media {
         .await
     }
 
-    /// The bytes behind `url`, to `out`.
+    /// Writes the bytes behind `url` to `out`.
     fn copy(&self, url: &str, name: &str, most: Most, out: &mut dyn Write) -> ApiResult<()> {
         let mut sink = Sink::new(out, most);
         let copied = match scheme(url).as_deref() {
@@ -156,7 +156,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> ApiResult<T> + Send 
     })
 }
 
-/// The part before the colon, lower case, if it looks like a scheme.
+/// Returns the part before the colon, in lower case, if it looks like a scheme.
 fn scheme(url: &str) -> Option<String> {
     let (scheme, _) = url.trim_start().split_once(':')?;
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
@@ -179,7 +179,8 @@ fn inline(url: &str, sink: &mut Sink<'_>) -> Result<(), String> {
     })
 }
 
-/// A data URI in base64 with the two digits of the URL-safe alphabet (RFC 4648, section 5) as those of the plain one.
+/// Returns a data URI in base64 with the plain alphabet's two digits in place of the URL-safe one's (RFC
+/// 4648, section 5).
 fn plain_alphabet(url: &str) -> Cow<'_, str> {
     match url.split_once(',') {
         Some((head, data)) if head.trim_end().ends_with(";base64") && data.contains(['-', '_']) => {
@@ -215,7 +216,7 @@ mod tests {
             .map_err(|error| error.body()["message"].as_str().unwrap().to_owned())
     }
 
-    /// The alphabet of RFC 4648, so that the test does not lean on the decoder it tests.
+    /// Alphabet of RFC 4648, as an account that does not use the decoder under test.
     fn base64(bytes: &[u8]) -> String {
         const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let digit = |chunk: &[u8], i: usize| {
@@ -235,7 +236,7 @@ mod tests {
         let wrong_type = format!("DATA:text/html;base64,{}", base64(&png()));
         let found = read(&media, &[&data, &wrong_type, &base64(&png()), "file://a%20b.png"]).await;
         assert_eq!(found.unwrap(), [(3, 2); 4]);
-        // Of pixels that need both digits in which the alphabets differ.
+        // These pixels need both digits in which the alphabets differ.
         let mut colours = Cursor::new(Vec::new());
         let picture =
             image::RgbImage::from_fn(9, 7, |x, y| image::Rgb([(x * 31) as u8, (y * 57) as u8, 251]));

@@ -14,7 +14,8 @@ use crate::error::{Error, Kind, Result};
 use crate::request::Picture;
 use crate::worker::protocol::{Done, Started, Status};
 
-/// From a tenth of a second to five minutes: a small model on a GPU, a large one on a processor.
+/// Buckets in seconds, from a tenth of a second to five minutes: from a small model on a GPU to a large one
+/// on a CPU.
 const SECONDS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0];
 
 pub struct Metrics {
@@ -51,7 +52,7 @@ pub struct Metrics {
     counted: Mutex<Counted>,
 }
 
-/// What has been added up of the worker there is: workers count from 0, and the totals go on.
+/// Last counts of the present worker. Workers count from 0, and the totals continue.
 #[derive(Default)]
 struct Counted {
     worker: u64,
@@ -212,13 +213,13 @@ impl Metrics {
         make().map_err(|error| Error::new(Kind::Native, format!("metrics: {error}")))
     }
 
-    /// When the server started, seconds since 1970.
+    /// Sets the server's start, in seconds since 1970.
     #[must_use]
     pub fn started(&self) -> u64 {
         self.started
     }
 
-    /// Pictures and videos were decoded.
+    /// Counts decoded pictures and videos.
     pub fn shown(&self, pictures: &[Picture]) {
         for picture in pictures {
             let counter = if picture.frames.is_some() { &self.videos } else { &self.pictures };
@@ -234,7 +235,7 @@ impl Metrics {
         self.answers.with_label_values(&[status.to_string()]).inc();
     }
 
-    /// An answer is complete.
+    /// Counts a complete answer.
     pub fn done(&self, done: &Done, started: Option<&Started>) {
         let (ms, tokens) = (&done.report.ms, &done.report.tokens);
         self.prompt_tokens.inc_by(u64::from(done.computed_tokens));
@@ -252,7 +253,7 @@ impl Metrics {
         self.first_token.observe(ms.first_token.max(0.0) / 1000.0);
     }
 
-    /// Adds what worker number `worker` has done since it was last asked.
+    /// Adds the counts of worker number `worker` since the last call.
     fn count(&self, worker: u64, status: &Status) {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         if counted.worker != worker {
@@ -270,7 +271,7 @@ impl Metrics {
         }
     }
 
-    /// The text Prometheus reads. `status` is that of the worker after `restarts` others.
+    /// Returns the text for Prometheus. `status` is that of the worker after `restarts` others.
     #[must_use]
     pub fn text(&self, admission: &Admission, restarts: u64, status: Option<&Status>) -> Vec<u8> {
         self.prompt_rate.set(rate(self.prompt_tokens.get(), self.prompt_seconds.get()));
@@ -334,7 +335,7 @@ mod tests {
             (0, Some(status(10, 20, 3)), 10, "2", 3, 6),
             (0, Some(status(10, 20, 3)), 10, "2", 3, 6),
             (0, Some(status(12, 30, 4)), 12, "2.5", 4, 8),
-            // While there is none, nothing changes.
+            // Without a worker nothing changes.
             (1, None, 12, "2.5", 4, 8),
             (1, Some(status(3, 15, 1)), 15, "3", 5, 10),
             (1, Some(status(5, 35, 1)), 17, "3.823529411764706", 5, 10),

@@ -1,8 +1,8 @@
 //! `illava serve`: llama.cpp's HTTP interface in front of a worker process.
 //!
-//! A request passes the checks of `guard`, is read and understood (`body`, and a dialect of [`api`]), gets its
-//! pictures decoded ([`media`]) and waits for a slot (`admission`). Then events of the worker are gathered
-//! (`gather`), and the dialect writes them, as a whole or as a `stream`. Nothing here knows the native library.
+//! A request passes the checks of `guard` and is parsed by a dialect of [`api`]. Its pictures are decoded
+//! ([`media`]), and it waits for a slot (`admission`). Then `gather` takes the events of the worker, and the
+//! dialect writes them, as a whole or as a `stream`. No file here knows the native library.
 
 mod admission;
 mod answering;

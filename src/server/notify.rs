@@ -1,4 +1,4 @@
-//! Word to systemd, where it started the server: ready, stopping, still alive.
+//! Notifications to systemd, if it started the server: ready, stopping, still alive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ enum Message {
     Stopping,
 }
 
-/// Sends messages in their order from a thread of its own. A send waits for as long as systemd's socket is full, which
+/// Sends messages in their order from a thread of its own. A send waits while systemd's socket is full, which
 /// would hold up the server's tasks.
 #[derive(Clone)]
 pub struct Systemd {
@@ -26,7 +26,7 @@ pub struct Systemd {
 }
 
 impl Systemd {
-    /// Ends with its last clone. Without systemd nothing is sent, and that is no error.
+    /// Handle whose last clone ends the thread. Without systemd nothing is sent, and that is no error.
     pub fn start() -> Self {
         let (messages, to_send) = mpsc::channel();
         let alive_waits = Arc::new(AtomicBool::new(false));
@@ -51,7 +51,7 @@ impl Systemd {
     }
 
     fn say(&self, message: Message) {
-        // The thread takes messages for as long as there is a sender.
+        // The thread takes messages as long as there is a sender.
         let _ = self.messages.send(message);
     }
 
@@ -59,7 +59,7 @@ impl Systemd {
         self.say(Message::Stopping);
     }
 
-    /// Follows the worker's state for as long as the server runs.
+    /// Follows the worker's state as long as the server runs.
     pub async fn follow(self, client: Client) {
         let mut states = client.watch();
         let mut was_ready = false;
@@ -82,8 +82,8 @@ impl Systemd {
         }
     }
 
-    /// Tells that the process is alive twice as often as asked. It runs among the server's own
-    /// tasks, so a server that no longer gets to its tasks falls silent.
+    /// Reports that the process is alive, twice as often as asked. It runs among the server's own tasks: a
+    /// server that is stuck falls silent.
     pub async fn watchdog(self) {
         let Some(interval) = sd_notify::watchdog_enabled() else { return };
         let mut ticks = tokio::time::interval((interval / 2).max(Duration::from_millis(100)));

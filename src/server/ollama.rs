@@ -1,4 +1,4 @@
-//! What Ollama's clients ask about the models there are: here, the one that is loaded.
+//! Ollama's endpoints about models: they show the one that is loaded.
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -9,7 +9,7 @@ use super::state::Shared;
 use crate::request::{Fields, json as parse};
 use crate::worker::protocol::Ready;
 
-/// The version of Ollama whose fields these are; clients compare it with what they need.
+/// Version of Ollama whose fields these are. Clients compare it with the one they need.
 const VERSION: &str = "0.12.0";
 
 pub async fn version() -> Json<Value> {
@@ -28,7 +28,7 @@ pub async fn tags(State(app): State<Shared>) -> ApiResult<Json<Value>> {
 pub async fn ps(State(app): State<Shared>) -> ApiResult<Json<Value>> {
     let ready = app.ready().await?;
     let mut model = model(&app, &ready);
-    // It stays loaded for as long as the server runs.
+    // The model stays loaded as long as the server runs.
     model["expires_at"] = "2318-01-01T00:00:00Z".into();
     model["size_vram"] = 0.into();
     model["context_length"] = ready.n_ctx_slot.into();
@@ -36,7 +36,7 @@ pub async fn ps(State(app): State<Shared>) -> ApiResult<Json<Value>> {
 }
 
 /// # Errors
-/// As [`tags`]; 400 for a body that is none.
+/// As [`tags`]; 400 for a body that is no JSON object.
 pub async fn show(State(app): State<Shared>, request: Request) -> ApiResult<Json<Value>> {
     let ready = app.ready().await?;
     let body = app.body(request).await?;
@@ -66,7 +66,7 @@ pub async fn show(State(app): State<Shared>, request: Request) -> ApiResult<Json
 
 fn model(app: &Shared, ready: &Ready) -> Value {
     let name = app.model_name();
-    // What tells this model from another without reading all of it.
+    // A hash of the model's facts tells models apart without reading all of a file.
     let digest = blake3::hash(format!("{:?} {}", ready.model, ready.weight_bytes).as_bytes());
     json!({ "name": name, "model": name, "modified_at": modified(app), "size": ready.weight_bytes,
             "digest": digest.to_hex().as_str(), "details": details(ready) })

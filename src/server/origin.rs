@@ -1,9 +1,8 @@
-//! What a page in a browser may do: which names the server answers to, and which other pages may
-//! ask it.
+//! Rights of a page in a browser: the names that the server answers to, and the other pages that may ask it.
 //!
-//! A page of another site can make a browser send requests here, by name once its name resolves
-//! to this machine (DNS rebinding) or as a form. So a name nobody gave the server is refused, and
-//! so is an `Origin` that is neither this server nor allowed.
+//! A page of another site can make a browser send requests here: by a name that resolves to this machine (DNS
+//! rebinding), or as a form. The server therefore refuses unknown names, and every `Origin` that is neither
+//! itself nor allowed.
 
 use axum::http::{HeaderValue, Request, Version, header};
 use url::{Host, Url};
@@ -11,7 +10,8 @@ use url::{Host, Url};
 use super::error::{ApiError, ApiResult, Type};
 use super::settings::Access;
 
-/// Checks `Host` and `Origin`. HTTP/1.0 has no `Host`: checks of load balancers come without one, browsers never do.
+/// Checks `Host` and `Origin`. HTTP/1.0 has no `Host`: checks of load balancers come without one, browsers
+/// never do.
 ///
 /// # Errors
 /// 403 that names the flag to use; 400 for a request that must have a `Host` and has none.
@@ -44,7 +44,7 @@ pub fn check<B>(access: &Access, request: &Request<B>) -> ApiResult<()> {
     }
 }
 
-/// Whether the answer may be read by a page of `origin`.
+/// Whether a page of `origin` may read the answer.
 #[must_use]
 pub fn origin_may_ask(access: &Access, origin: &HeaderValue, host: &str) -> bool {
     let Ok(origin) = origin.to_str() else { return false };
@@ -76,7 +76,7 @@ fn host_is_ours(access: &Access, host: &str) -> bool {
 }
 
 fn parse(host: &str) -> Option<Url> {
-    // What could end the host would make the rest a path or a password.
+    // A character that could end the host would turn the rest into a path or a password.
     if host.is_empty() || host.contains(['/', '\\', '@', '?', '#']) {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Prompts that are shown or counted, and not answered.
+//! Prompts that are shown or counted, but not answered.
 
 use axum::Json;
 use axum::extract::Request;
@@ -11,7 +11,7 @@ use super::state::Shared;
 use crate::request::VideoPlan;
 
 /// # Errors
-/// As an answer to the same body, before it begins.
+/// As for an answer to the same body, before it begins.
 pub async fn prompt(
     app: Shared,
     scope: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Paths to handlers, and what lies around all of them.
+//! Routes from paths to handlers, and the layers around all of them.
 
 use std::any::Any;
 
@@ -20,7 +20,7 @@ use super::{guard, info, ollama, prompts, slots, tokenize, web};
 
 const EMBEDDINGS: &str = "embeddings: the pair that is loaded answers questions; serve a model that was made for embeddings beside it";
 
-/// Paths of other servers that no pair of this one can answer, and why.
+/// Paths of other servers that no pair can answer here, with the reasons.
 const MISSING: &[(&str, &str)] = &[
     ("/embedding", EMBEDDINGS),
     ("/embeddings", EMBEDDINGS),

@@ -1,4 +1,4 @@
-//! What the server was told on its command line.
+//! Settings of the server, as its command line gives them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use crate::media::video::Programs;
 use crate::request::{self, Sampling};
 use crate::server::client::Patience;
 
-/// Everything but how a worker is started.
+/// All settings but those that start a worker.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub host: String,
-    /// 0 takes a free one.
+    /// Port; 0 takes a free one.
     pub port: u16,
-    /// What `/v1/models` calls the model; without it, the text model's file name.
+    /// Name of the model in `/v1/models`; without it, the text model's file name.
     pub alias: Option<String>,
     /// Path of the text model, as `/props` shows it.
     pub model_path: PathBuf,
-    /// Empty: no key is asked for.
+    /// Keys; empty if no key is asked for.
     pub api_keys: Vec<String>,
     /// Answers under way at once.
     pub parallel: u32,
@@ -32,16 +32,16 @@ pub struct Settings {
     pub access: Access,
     pub media: MediaAccess,
     pub bounds: Bounds,
-    /// What requests that say nothing get.
+    /// Defaults of requests.
     pub sampling: Sampling,
-    /// Tokens of an answer where a request names no number; `None` until the context is full.
+    /// Tokens of an answer if a request names no number; `None` until the context is full.
     pub max_tokens: Option<u32>,
     pub patience: Patience,
-    /// How long requests under way may take after the order to stop.
+    /// Time that requests under way get after the order to stop.
     pub drain: Duration,
 }
 
-/// Who may talk to the server from a browser.
+/// Names and origins that browsers may use.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     /// Names the server is called by, beside localhost and addresses; `*` is any.
@@ -50,43 +50,43 @@ pub struct Access {
     pub origins: Vec<String>,
 }
 
-/// Where pictures and videos may come from, beside the request itself.
+/// Sources of pictures and videos, beside the request itself.
 #[derive(Debug, Clone, Default)]
 pub struct MediaAccess {
-    /// The folder that `file://` reads from.
+    /// Folder that `file://` reads from.
     pub folder: Option<PathBuf>,
-    /// Hosts that pictures may be fetched from; `*` is any. Empty: nothing is fetched.
+    /// Hosts that pictures may be fetched from; `*` is any. If it is empty, nothing is fetched.
     pub hosts: Vec<String>,
-    /// What reads videos.
+    /// Programs that read videos.
     pub programs: Programs,
 }
 
-/// What one request may cost.
+/// Limits of one request.
 #[derive(Debug, Clone)]
 pub struct Bounds {
     pub body_bytes: usize,
-    /// What a body may hold.
+    /// Limits of a body's content.
     pub request: request::Bounds,
     pub image_bytes: u64,
     pub image_pixels: u64,
-    /// All pictures of a request together, frames of videos too.
+    /// Pixels of all pictures of a request together, frames of videos too.
     pub request_pixels: u64,
     pub video_bytes: u64,
     /// Frames taken of one video.
     pub video_frames: u32,
-    /// All frames taken of one video; above it they are made smaller.
+    /// Pixels of all frames taken of one video; above it they are made smaller.
     pub video_pixels: u64,
-    /// Looking at a video, and again reading its frames.
+    /// Time for looking at a video, and again for reading its frames.
     pub video_time: Duration,
     pub grammar_time: Duration,
     pub connections: usize,
-    /// A request's head, and between two pieces of its body.
+    /// Time for a request's head, and between two pieces of its body.
     pub read_time: Duration,
-    /// A request's whole body.
+    /// Time for a request's whole body.
     pub body_time: Duration,
-    /// Fetching one picture or video, from the name's look-up to the last byte.
+    /// Time for fetching one picture or video, from the name's look-up to the last byte.
     pub fetch_time: Duration,
-    /// How long a request waits for a worker that is being restarted.
+    /// Time that a request waits for a worker that is being restarted.
     pub restart_wait: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The worker's slots: how they stand, and what can be done to one.
+//! State of the worker's slots, and actions on one.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::request::json::object;
 use crate::worker::protocol::{SlotFile, SlotOrder, SlotState};
 
 /// # Errors
-/// 501 where it is off; 503 while no worker is ready, and, if asked for, while no slot is free.
+/// 501 if slots are off; 503 while no worker is ready, and, if asked for, while no slot is free.
 pub async fn slots(
     State(app): State<Shared>,
     Query(query): Query<HashMap<String, String>>,
@@ -52,10 +52,11 @@ pub async fn slots(
     Ok(Json(slots.into()))
 }
 
-/// `?action=erase` empties a slot's cache, `save` and `restore` move it to a file and back.
+/// Carries out an action: `?action=erase` empties a slot's cache, `save` and `restore` move it to a file and
+/// back.
 ///
 /// # Errors
-/// 501 where slots are off, or are not saved; 400 for a slot or file that there is not; 503 for a slot that is busy.
+/// 501 if slots are off or are not saved, 400 for an unknown slot or file, 503 for a busy slot.
 pub async fn act(
     State(app): State<Shared>,
     Path(id): Path<String>,
@@ -63,7 +64,7 @@ pub async fn act(
     Extension(Scope(scope)): Extension<Scope>,
     request: Request,
 ) -> ApiResult<Json<Value>> {
-    // As in llama-server, --slot-save-path opens the actions where the list is off.
+    // As in llama-server, --slot-save-path enables the actions even if the list is off.
     if !app.settings.slots && !app.settings.saves_slots {
         return Err(ApiError::new(Type::NotSupported, "the slots endpoint is off (--no-slots)"));
     }
@@ -109,7 +110,7 @@ pub async fn act(
     }))
 }
 
-/// Whether `name` is a file's on every system, without a folder.
+/// Whether `name` is a valid name of a file on every system, without a folder.
 fn names_a_file(name: &str) -> bool {
     let ends = |letter: char| letter.is_alphanumeric();
     name.len() <= 200

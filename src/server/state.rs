@@ -1,4 +1,4 @@
-//! What all requests share.
+//! State that all requests share.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub type Shared = Arc<App>;
 
 impl App {
     /// # Errors
-    /// A media folder that is none, or metrics under one name.
+    /// A media folder that is none, or two metrics of one name.
     pub fn new(settings: Settings, client: Client) -> Result<Self> {
         let admission = Admission::new(settings.parallel, settings.queue);
         Ok(Self {
@@ -51,7 +51,7 @@ impl App {
         })
     }
 
-    /// What clients call the model.
+    /// Name of the model for clients.
     #[must_use]
     pub fn model_name(&self) -> String {
         let file = || self.settings.model_path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -66,14 +66,14 @@ impl App {
         body::read(&self.bodies, &self.settings.bounds, self.stopping(), request).await
     }
 
-    /// Resolves once the server is told to stop: what has not begun by then is refused, the same for all.
+    /// Resolves when the server is told to stop. A request that has not begun by then is refused.
     pub async fn stopping(&self) {
-        // The sender lives as long as this, so that waiting does not fail.
+        // The sender lives as long as this value, so waiting does not fail.
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
     /// # Errors
-    /// 503 while the model loads, or where a restart takes too long.
+    /// 503 while the model loads, or if a restart takes too long.
     pub async fn ready(&self) -> ApiResult<Arc<Ready>> {
         self.client.ready_within(self.settings.bounds.restart_wait).await.ok_or_else(ApiError::loading)
     }

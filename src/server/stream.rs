@@ -1,4 +1,4 @@
-//! An answer as a stream: server-sent events, or lines of JSON.
+//! Answer as a stream: server-sent events, or lines of JSON.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -17,9 +17,9 @@ use super::error::ApiError;
 use super::gather::Gather;
 use super::state::Shared;
 
-/// A comment line this often keeps proxies from closing a stream that waits for its prompt.
+/// Interval of comment lines, which keep proxies from closing a stream that waits for its prompt.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// How long an error may still decide the status before the head of a stream is sent.
+/// Time that an error may still decide the status before the head of a stream is sent.
 pub const HEAD: Duration = Duration::from_secs(2);
 
 struct State {
@@ -32,7 +32,7 @@ struct State {
     _place: Place,
 }
 
-/// Streams what `choices` bring; `first` came already.
+/// Streams the events of `choices`; `first` came already.
 pub fn respond(
     app: Shared,
     gather: Gather,
@@ -57,7 +57,7 @@ pub fn respond(
             }
             match state.choices.next().await {
                 Some((index, update)) => state.take(index, update),
-                // The choices ended without a word: only where the runtime is being torn down.
+                // The choices ended without a last event: the runtime is being torn down.
                 None => state.take(0, Err(ApiError::stopping())),
             }
         }
@@ -68,7 +68,7 @@ pub fn respond(
             Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
         }
         Wire::Lines => {
-            // These have no comments: the head alone goes first.
+            // Lines of JSON have no comments: the head alone goes first.
             let lines = frames.filter_map(|frame| async { frame.map(|frame| frame.data + "\n") });
             let body = Body::from_stream(lines.map(Ok::<_, Infallible>));
             ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()

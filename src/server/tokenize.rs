@@ -10,13 +10,13 @@ use crate::request::{Fields, json};
 use crate::worker::protocol::TokenText;
 
 /// # Errors
-/// 400 for a body that is none, 503 while no worker is ready.
+/// 400 for a body that is no JSON object, 503 while no worker is ready.
 pub async fn tokenize(State(app): State<Shared>, request: Request) -> ApiResult<Json<Value>> {
     app.admission.check()?;
     app.ready().await?;
     let bounds = &app.settings.bounds;
     let body = app.body(request).await?;
-    // It takes memory and the worker's time as well.
+    // Tokenising takes memory and the worker's time as well.
     let _place = app.admission.enter()?;
     let mut body = Fields::new(json::object(&body.bytes, bounds.request.json_depth)?, "");
     let text = body.text("content")?.unwrap_or_default();
@@ -60,7 +60,7 @@ pub async fn detokenize(State(app): State<Shared>, request: Request) -> ApiResul
     Ok(Json(object!({ "content": String::from_utf8_lossy(&bytes) })))
 }
 
-/// A text, or its bytes where they are no whole letters, as llama.cpp does.
+/// Returns a text, or its bytes if they are not valid UTF-8, as llama.cpp does.
 fn piece(token: &TokenText) -> Value {
     match std::str::from_utf8(&token.bytes) {
         Ok(text) => object!({ "id": token.id, "piece": text }),

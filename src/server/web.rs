@@ -1,4 +1,4 @@
-//! The page at `/` and what it is made of: files inside the program, under a strict policy.
+//! Page at `/` and its parts: files inside the program, under a strict policy.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -12,11 +12,12 @@ use super::error::{ApiError, Type};
 #[exclude = "*.md"]
 struct Files;
 
-/// Nothing from elsewhere, nothing inline; pictures and videos the page itself was given.
+/// Content policy: nothing from elsewhere, nothing inline; the page shows only pictures and videos that it
+/// was given.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
      media-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The file a path names, or 404 in the API's form.
+/// Returns the file of a path, or 404 in the API's form.
 pub async fn file(request: Request) -> Response {
     let path = request.uri().path();
     let name = match path.trim_start_matches('/') {
@@ -36,7 +37,7 @@ pub async fn file(request: Request) -> Response {
         }
     };
     set(header::ETAG, &etag);
-    // Asked for again each time, answered with 304: an update of the program shows at once.
+    // The browser asks each time and gets 304. It shows an update of the program at once.
     set(header::CACHE_CONTROL, "no-cache");
     set(header::CONTENT_SECURITY_POLICY, POLICY);
     set(header::REFERRER_POLICY, "no-referrer");

@@ -1,4 +1,4 @@
-//! llama.cpp's own `/completion`: a prompt that no template touches, and everything told of its answer.
+//! llama.cpp's own `/completion`: a prompt without a template, and an answer with all its measurements.
 
 use serde_json::{Map, Value, json};
 
@@ -27,7 +27,7 @@ struct Completion {
     heading: Heading,
     reply: Reply,
     return_tokens: bool,
-    /// Paths of the fields that are wanted; empty for all.
+    /// Paths of the fields to return; empty for all.
     response_fields: Vec<String>,
     prompts: Vec<String>,
     settings: (Sampling, Limits),
@@ -49,7 +49,7 @@ impl Completion {
             "repeat_penalty": own.repeat_penalty, "presence_penalty": own.presence_penalty,
             "frequency_penalty": own.frequency_penalty, "stop": limits.stop, "ignore_eos": limits.ignore_eos,
             "stream": self.reply.stream, "samplers": crate::request::json::SAMPLERS,
-            // Those that there are not, as they are when they are off.
+            // Settings that do not exist here are reported as switched off.
             "mirostat": 0, "typical_p": 1.0, "xtc_probability": 0.0, "dry_multiplier": 0.0, "dynatemp_range": 0.0,
             "top_n_sigma": -1.0, "adaptive_target": -1.0, "adaptive_decay": 0.9,
         })

@@ -1,4 +1,4 @@
-//! OpenAI's older completions: a prompt that no template touches.
+//! OpenAI's older completions: a prompt without a template.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::server::error::ApiError;
 pub const DIALECT: Dialect = Dialect { prefix: "cmpl-", open, wire: Wire::Events, name: |_| None };
 
 fn open(mut fields: Fields, defaults: &Defaults, heading: Heading) -> Result<Opened> {
-    // Here it is a number of alternatives and no switch; 0 asks for the drawn tokens alone.
+    // `logprobs` is a number of alternatives here, not a switch; 0 asks for the drawn tokens alone.
     let alternatives = match fields.value("logprobs") {
         None | Some(Value::Bool(false)) => None,
         Some(Value::Bool(true)) => Some(json!(1)),
@@ -27,7 +27,7 @@ fn open(mut fields: Fields, defaults: &Defaults, heading: Heading) -> Result<Ope
     Ok(Opened { requests, reply, tools: None, writer: Box::new(writer) })
 }
 
-/// The kind of a whole answer, and of each piece of one.
+/// Kind of a whole answer, and of each piece of one.
 const OBJECT: &str = "text_completion";
 
 struct Completions {
@@ -35,7 +35,7 @@ struct Completions {
     reply: Reply,
 }
 
-/// The older form of `logprobs`: lists side by side.
+/// Writes the older form of `logprobs`: lists side by side.
 fn logprobs(answer: &[crate::worker::protocol::Token], mut offset: usize) -> Value {
     let (mut tokens, mut values, mut tops, mut offsets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for token in answer {

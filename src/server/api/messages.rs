@@ -15,7 +15,7 @@ pub const DIALECT: Dialect = Dialect {
     name: |field| (field == Field::Stop).then_some("stop_sequences"),
 };
 
-/// The same for a body that is only counted, which names no number of tokens.
+/// Parses a body that is only counted, which has no number of tokens.
 pub const COUNT: Dialect =
     Dialect { open: |fields, defaults, heading| open(fields, defaults, heading, false), ..DIALECT };
 
@@ -49,7 +49,7 @@ fn disabled(mut thinking: Fields) -> Result<()> {
     }
 }
 
-/// A text, or the texts of blocks.
+/// Returns a text, or the texts of blocks.
 fn text_of(value: Value, at: &str) -> Result<String> {
     let blocks = match value {
         Value::String(text) => return Ok(text),
@@ -73,12 +73,12 @@ fn wrong(at: &str, value: &Value, wanted: &str) -> Error {
     Error::usage(format!("{at} {shown}: give {wanted}"))
 }
 
-/// One message as one or more of OpenAI's: results of tools are messages of their own there.
+/// Turns one message into one or more of OpenAI's, where a tool's result is a message of its own.
 fn translate(mut message: Fields, out: &mut Vec<Value>) -> Result<()> {
     let role = message.text("role")?.unwrap_or_default();
     let blocks = match message.value("content") {
         Some(Value::Array(blocks)) => blocks,
-        // Texts, and whatever the one reader of messages says of the rest.
+        // Texts pass as they are. The common reader of messages judges everything else.
         content => {
             out.push(json!({ "role": role, "content": content }));
             return message.all_read();
@@ -104,7 +104,7 @@ fn translate(mut message: Fields, out: &mut Vec<Value>) -> Result<()> {
                     "function": { "name": block.text("name")?, "arguments": input.to_string() } }));
             }
             Some("tool_result") => {
-                // OpenAI's form has no mark of an error: its text says so.
+                // OpenAI's form has no mark of an error: the text names it.
                 block.flag("is_error")?;
                 let (text, pictures) = result(block.value("content").unwrap_or_else(|| json!("")), &at)?;
                 out.push(
@@ -134,7 +134,7 @@ fn parts_are_empty(message: &Value) -> bool {
     message["content"].as_array().is_some_and(Vec::is_empty)
 }
 
-/// The text of a tool's result, and its pictures as parts of the user's message behind it.
+/// Returns the text of a tool's result, and its pictures as parts of the next user message.
 fn result(content: Value, at: &str) -> Result<(String, Vec<Value>)> {
     let Value::Array(blocks) = content else { return Ok((text_of(content, at)?, Vec::new())) };
     let (mut texts, mut pictures) = (Vec::new(), Vec::new());

@@ -11,7 +11,7 @@ use crate::worker::protocol::{Done, Finish, Started};
 
 pub struct Messages {
     heading: Heading,
-    /// Blocks begun so far; the last one is open if `open`.
+    /// Blocks begun so far. The last one is open if `open` is set.
     blocks: u32,
     open: Option<Block>,
 }

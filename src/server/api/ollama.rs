@@ -19,7 +19,7 @@ pub const CHAT: Dialect = Dialect {
 pub const GENERATE: Dialect =
     Dialect { open: |fields, defaults, heading| open(fields, defaults, heading, false), ..CHAT };
 
-/// Options, and their names here.
+/// Options with their names here.
 const OPTIONS: &[(&str, &str)] = &[
     ("num_predict", "max_tokens"),
     ("temperature", "temperature"),
@@ -86,7 +86,7 @@ struct Ollama {
     heading: Heading,
     reply: Reply,
     chat: bool,
-    /// Calls go out whole.
+    /// Each call is sent whole.
     calls: Vec<Call>,
 }
 
@@ -118,7 +118,7 @@ impl Ollama {
         let mut object = self.object(text, calls, true);
         let Some(done) = answer.done.as_deref() else { return object };
         let ms = &done.report.ms;
-        // They count in nanoseconds.
+        // Ollama counts in nanoseconds.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let ns = |ms: f64| (ms * 1e6) as u64;
         let prompt = ms.encoder + ms.projector + ms.prefill;

@@ -16,7 +16,7 @@ pub const DIALECT: Dialect = Dialect {
 };
 
 fn open(mut fields: Fields, defaults: &Defaults, heading: Heading) -> Result<Opened> {
-    // What the answer says again.
+    // Fields that the answer repeats.
     let mut echo = Map::new();
     for name in [
         "instructions",
@@ -74,7 +74,7 @@ fn open(mut fields: Fields, defaults: &Defaults, heading: Heading) -> Result<Ope
     Ok(Opened::new(read, Responses::new(heading, reply, echo)))
 }
 
-/// `{"type": kind, a, b}` as `{"type": kind, kind: {a, b}}`, where chat completions have the inner object.
+/// Turns `{"type": kind, a, b}` into `{"type": kind, kind: {a, b}}`, the form of chat completions.
 fn nested(value: Value, kind: &str) -> Value {
     match value {
         Value::Object(mut map)
@@ -87,7 +87,7 @@ fn nested(value: Value, kind: &str) -> Value {
     }
 }
 
-/// One item of the input as a message; calls of one turn join the message before them.
+/// Turns one item of the input into a message. Calls of one turn join the message before them.
 fn item(mut item: Fields, messages: &mut Vec<Value>) -> Result<()> {
     let at = item.path("type");
     let call_id = item.text("call_id")?;

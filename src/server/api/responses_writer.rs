@@ -15,7 +15,7 @@ pub struct Responses {
     /// Fields of the body that the answer repeats.
     echo: Map<String, Value>,
     sequence: u64,
-    /// Items that have begun, in order: the message and calls.
+    /// Items begun so far, in order: the message and calls.
     items: Vec<Item>,
 }
 
@@ -65,7 +65,7 @@ impl Responses {
         out.push(Frame::typed(value));
     }
 
-    /// The response as it stands; with `answer`, as it ended.
+    /// Returns the response in progress, or with `answer` the finished one.
     fn response(&self, answer: Option<&Answer>) -> Value {
         let done = answer.and_then(|answer| answer.done.as_deref());
         let cut = done.is_some_and(|done| {

@@ -1,4 +1,4 @@
-//! Errors as each dialect's clients read them, and the end of OpenAI's streams.
+//! Errors in the form that each dialect's clients read, and the end of OpenAI's streams.
 
 use axum::Json;
 use axum::extract::Request;
@@ -11,8 +11,8 @@ use super::{Answer, Frame, add_measurements};
 use crate::request::Reply;
 use crate::server::error::ApiError;
 
-/// Ends a stream of OpenAI's chunks of `kind` with what the answers cost: in a chunk of its own if `usage` was asked
-/// for, else in the chunk that has the last finish reason.
+/// Ends a stream of OpenAI's chunks of `kind` with the usage: in a chunk of its own if `usage` was asked for,
+/// else in the chunk with the last finish reason.
 pub fn end(heading: &Heading, kind: &str, reply: Reply, answers: &[Answer], out: &mut Vec<Frame>) {
     if reply.include_usage {
         let mut chunk = heading.object(kind);
@@ -28,7 +28,7 @@ pub fn end(heading: &Heading, kind: &str, reply: Reply, answers: &[Answer], out:
     }
 }
 
-/// Gives an error the shape of the dialect that the path belongs to, whoever found it: a guard, a route or a handler.
+/// Gives an error the form of the path's dialect. It may come from a guard, a route or a handler.
 pub async fn reshape(request: Request, next: Next) -> Response {
     let shape: fn(&Value) -> Value = match request.uri().path() {
         path if path.starts_with("/v1/messages") => anthropic,
@@ -48,7 +48,7 @@ pub async fn reshape(request: Request, next: Next) -> Response {
     Response::from_parts(head, body)
 }
 
-/// Of `error` in OpenAI's form.
+/// Returns `error`, which has OpenAI's form, in Anthropic's.
 pub fn anthropic(error: &Value) -> Value {
     let kind = match error["code"].as_u64() {
         Some(401) => "authentication_error",
@@ -63,7 +63,7 @@ pub fn anthropic(error: &Value) -> Value {
     json!({ "type": "error", "error": { "type": kind, "message": error["message"] } })
 }
 
-/// Of `error` in OpenAI's form.
+/// Returns `error`, which has OpenAI's form, in Ollama's.
 pub fn ollama(error: &Value) -> Value {
     json!({ "error": error["message"] })
 }

@@ -1,4 +1,4 @@
-//! Starting a worker process and learning how it ended.
+//! Starts a worker process and learns how it ended.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -19,42 +19,42 @@ use tokio::task::JoinHandle;
 use super::lock;
 use crate::error::printable;
 
-/// Lines of a worker's stderr that are kept for the log entry about its death.
+/// Lines of a worker's stderr that the log entry about its death repeats.
 const LAST_LINES: usize = 12;
-/// Characters of one of them.
+/// Characters of one such line.
 const LINE_CHARACTERS: usize = 2000;
 
-/// How a worker ended.
+/// End of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Death {
-    /// `signal 9 (SIGKILL)`, `exit status 1`, `no answer for 300 s`.
+    /// Cause, as `signal 9 (SIGKILL)`, `exit status 1` or `no answer for 300 s`.
     pub cause: String,
-    /// The last lines it wrote.
+    /// Last lines that the worker wrote.
     pub stderr: Vec<String>,
 }
 
-/// Something that starts workers.
+/// Launcher of workers.
 pub trait Launch: Send + Sync + 'static {
     /// # Errors
     /// The system's own.
     fn launch(&self) -> io::Result<Running>;
 }
 
-/// A worker that runs, and the two directions of its socket.
+/// Running worker, with the two directions of its socket.
 pub struct Running {
     pub reader: Box<dyn AsyncRead + Send + Unpin>,
     pub writer: Box<dyn AsyncWrite + Send + Unpin>,
     pub life: Box<dyn Life>,
 }
 
-/// What can be done about a running worker.
+/// Control of a running worker.
 pub trait Life: Send {
     fn kill(&mut self);
-    /// Resolves once it is gone.
+    /// Resolves when the process has ended.
     fn ended(&mut self) -> Pin<Box<dyn Future<Output = Death> + Send + '_>>;
 }
 
-/// A program to run as a worker.
+/// Program to run as a worker.
 #[derive(Debug, Clone)]
 pub struct Program {
     pub path: PathBuf,
@@ -70,7 +70,7 @@ impl Launch for Program {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // A Ctrl-C on the terminal is for the caller, who drains first.
+            // A Ctrl-C on the terminal is for the parent, which drains first.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
@@ -94,7 +94,7 @@ struct Process {
 
 impl Life for Process {
     fn kill(&mut self) {
-        // It may be gone already, which is what was wanted.
+        // The worker may have ended already, which is the aim.
         let _ = self.child.start_kill();
     }
 
@@ -113,7 +113,7 @@ impl Life for Process {
     }
 }
 
-/// The worker's lines go to our stderr as they come.
+/// Copies the worker's lines to our stderr as they come.
 async fn pass_on(stderr: ChildStderr, last: Arc<Mutex<VecDeque<String>>>) {
     let mut lines = BufReader::new(stderr).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
@@ -152,7 +152,7 @@ mod tests {
             ("echo one >&2; echo two >&2; kill -9 $$", "signal 9 (SIGKILL)", vec!["one", "two"]),
             ("kill -ABRT $$", "signal 6 (SIGABRT)", vec![]),
             ("exit 3", "exit status 3", vec![]),
-            // What a client made it write stays one line, and moves no cursor.
+            // A client can make the worker write any text. It stays one line and moves no cursor.
             (r"printf 'a\033[2Jb\rc\n' >&2; exit 1", "exit status 1", vec![r"a\u{1b}[2Jb\rc"]),
         ] {
             let mut running = sh(script).launch().unwrap();

@@ -15,7 +15,7 @@ use crate::worker::protocol::{self, Command};
 
 /// Frames that may wait for a worker to read them.
 const OUTGOING: usize = 64;
-/// A worker that closed its socket is given this long to end by itself.
+/// Time for a worker that closed its socket to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
 
 pub(super) async fn supervise(inner: Arc<Inner>, launch: Box<dyn Launch>, patience: Patience) {
@@ -38,7 +38,7 @@ pub(super) async fn supervise(inner: Arc<Inner>, launch: Box<dyn Launch>, patien
             return;
         }
         if !was_ready {
-            // Its own line says what is wrong; there is none where it died while loading.
+            // The worker's own line says the cause. If it died while loading, there is none.
             let error = refused.unwrap_or_else(|| {
                 Error::new(
                     Kind::Native,
@@ -71,10 +71,10 @@ pub(super) async fn supervise(inner: Arc<Inner>, launch: Box<dyn Launch>, patien
     }
 }
 
-/// Everything that was under way gets the news, and what had begun becomes suspect.
+/// Tells every request under way of the death, and makes those that had begun suspects.
 fn bury(inner: &Inner, death: &Death) {
     let table: Vec<Pending> = {
-        // The state first: nobody may be told of a death and still find the worker ready.
+        // The state changes first: a request that learns of a death must not find the worker ready.
         if matches!(*inner.state.borrow(), State::Ready(_)) {
             inner.state.send_replace(State::Restarting(death.clone()));
         }
@@ -100,7 +100,7 @@ fn bury(inner: &Inner, death: &Death) {
     }
 }
 
-/// From start to death: how it ended, how long it served, and what it said was wrong.
+/// Runs one worker from start to death. Returns how it ended, how long it served, and its own message.
 async fn one_life(
     inner: &Arc<Inner>,
     running: Running,
@@ -119,7 +119,7 @@ async fn one_life(
     (death, ready_since.map(|since: Instant| since.elapsed()), refused)
 }
 
-/// Reads until the socket closes, or true when the worker has gone silent.
+/// Reads until the socket closes. Returns true if the worker has gone silent.
 async fn listen(
     inner: &Arc<Inner>,
     mut reader: impl AsyncRead + Unpin,
@@ -127,7 +127,7 @@ async fn listen(
     ready_since: &mut Option<Instant>,
     refused: &mut Option<Error>,
 ) -> bool {
-    // Half of the time passes before it is asked, half before it is given up.
+    // After half of the time the worker is asked, after the other half it is given up.
     let step = silence / 2;
     let mut asked = false;
     loop {
@@ -135,13 +135,13 @@ async fn listen(
         let event = loop {
             match timeout(step, &mut read).await {
                 Ok(event) => break event,
-                // Loading reports its own progress, and may take as long as it takes.
+                // Loading reports its own progress and may take any time.
                 Err(_) if ready_since.is_none() => {}
                 Err(_) if asked => return true,
                 Err(_) => {
                     asked = true;
                     if let Ok(frame) = encode(&Command::Status { id: 0 }) {
-                        // A full channel is silence too; the next round ends it.
+                        // A full channel counts as silence too. The next round ends it.
                         let outgoing = lock(&inner.outgoing).clone();
                         let _ = outgoing.map(|outgoing| outgoing.try_send(frame));
                     }
@@ -193,7 +193,7 @@ async fn end(life: &mut dyn Life, silent: bool, silence: Duration) -> Death {
 
 async fn write(mut writer: impl AsyncWrite + Unpin, mut frames: mpsc::Receiver<Vec<u8>>) {
     while let Some(frame) = frames.recv().await {
-        // A closed socket shows on the reading side, which knows what to do.
+        // A closed socket shows on the reading side, which handles it.
         if writer.write_all(&frame).await.is_err() {
             return;
         }

@@ -1,8 +1,8 @@
-//! Which requests workers die of.
+//! Requests that workers may have died of.
 //!
-//! A death makes suspects of all requests that were under way. A suspect that comes again is run
-//! with no other suspect beside it, so if the worker dies again it was this one, and it alone is
-//! refused from then on. A suspect that gets its answer is cleared.
+//! A death makes suspects of all requests that were under way. A suspect that comes again runs with no other
+//! suspect beside it. If the worker dies again, this request was the cause, and it alone is refused from then
+//! on. A suspect that gets its answer is cleared.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use super::Death;
 use crate::request::Request;
 
-/// How long a death is remembered.
+/// Time that a death is remembered.
 const MEMORY: Duration = Duration::from_secs(3600);
-/// Requests remembered at most; the oldest are forgotten first.
+/// Requests remembered at most. The oldest are forgotten first.
 const MOST: usize = 4096;
 
-/// What makes two requests the same: everything but their id and when they came.
+/// Hash of a request without its id and its time: two requests with the same hash are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Fingerprint([u8; 32]);
 
@@ -24,7 +24,7 @@ impl Fingerprint {
         let mut hash = blake3::Hasher::new();
         let keys: Vec<&[u8; 32]> = request.media.iter().map(|picture| &picture.key).collect();
         let asked = (&request.messages, keys, &request.merge, &request.limits, &request.sampling);
-        // Writing into a hash cannot fail, and these types have nothing MessagePack lacks.
+        // Writing into a hash cannot fail, and MessagePack can write all of these types.
         let _ = rmp_serde::encode::write(&mut hash, &asked);
         let _ = rmp_serde::encode::write(&mut hash, &(&request.grammar, request.logprobs));
         let _ = rmp_serde::encode::write(&mut hash, &(&request.raw, &request.tools, &request.variables));
@@ -59,7 +59,7 @@ impl Suspects {
         }
     }
 
-    /// A worker died while these were under way; true marks those that ran as suspects.
+    /// Notes that a worker died while these were under way. True marks those that ran as suspects.
     pub(super) fn blame(&mut self, running: &[(Fingerprint, bool)], death: &Death, now: Instant) {
         let known = running.iter().any(|(_, suspect)| *suspect);
         for (fingerprint, _) in running.iter().filter(|(_, suspect)| *suspect || !known) {
@@ -95,7 +95,7 @@ mod tests {
         suspects.blame(&[(a, false), (b, false)], &death(), now);
         assert!(matches!(suspects.verdict(&a, now), Verdict::Suspect));
         assert!(matches!(suspects.verdict(&b, now), Verdict::Suspect));
-        // b got its answer; a ran again, with a newcomer beside it.
+        // b got its answer; a ran again, beside a new request.
         suspects.clear(&b);
         suspects.blame(&[(a, true), (c, false)], &death(), now);
         assert!(matches!(suspects.verdict(&a, now), Verdict::Deadly(_)));

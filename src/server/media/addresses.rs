@@ -1,12 +1,12 @@
-//! Which addresses are on the public internet.
+//! Addresses of the public internet.
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use ipnet::IpNet;
 
-/// Everything that IANA's special-purpose registries (IPv4 and IPv6) keep from being globally
-/// reachable, and multicast. IPv4 addresses written inside IPv6 ones are judged as IPv4.
+/// Networks that IANA's special-purpose registries (IPv4 and IPv6) keep from being globally reachable, and
+/// multicast. IPv4 addresses written inside IPv6 ones are judged as IPv4.
 const SPECIAL: [&str; 29] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -42,7 +42,7 @@ const SPECIAL: [&str; 29] = [
 static NETS: LazyLock<Vec<IpNet>> =
     LazyLock::new(|| SPECIAL.iter().filter_map(|net| net.parse().ok()).collect());
 
-/// Whether `address` may be connected to for somebody else.
+/// Whether `address` is public, so that the server may connect to it for a client.
 #[must_use]
 pub(super) fn is_public(address: IpAddr) -> bool {
     let address = match address {

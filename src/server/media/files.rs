@@ -8,7 +8,7 @@ use url::Url;
 use super::sink::Sink;
 use crate::error::{Error, Result};
 
-/// A folder that pictures and videos may be read from, links resolved.
+/// Folder that pictures and videos may be read from, links resolved.
 #[derive(Debug)]
 pub(super) struct Folder(PathBuf);
 
@@ -24,8 +24,8 @@ impl Folder {
         Ok(Self(real))
     }
 
-    /// `file://a/b.png` and `file:///a/b.png` are below the folder, as in llama.cpp; a whole path
-    /// that already leads there is taken too.
+    /// Reads `file://a/b.png` and `file:///a/b.png`, both below the folder as in llama.cpp. A whole path that
+    /// already leads there is taken too.
     pub(super) fn read(&self, url: &str, sink: &mut Sink<'_>) -> std::result::Result<(), String> {
         let path = self.find(&path_of(url)?)?;
         let file = File::open(&path).map_err(|_| unreadable())?;
@@ -43,9 +43,9 @@ impl Folder {
         let below: PathBuf = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
         let whole = path.is_absolute() && path.starts_with(&self.0);
         let candidate = if whole { path.to_owned() } else { self.0.join(below) };
-        // Links are followed before the look: what counts is where the file is.
+        // Links are followed before the check: the file's real place counts.
         let real = candidate.canonicalize().map_err(|_| unreadable())?;
-        // Outside and missing sound alike, so that nobody can ask what there is outside.
+        // Files outside and missing files give the same error. A client cannot ask which files exist outside.
         if real.starts_with(&self.0) && real.is_file() { Ok(real) } else { Err(unreadable()) }
     }
 }
@@ -57,7 +57,7 @@ fn unreadable() -> String {
 fn path_of(url: &str) -> std::result::Result<PathBuf, String> {
     let rest = url.trim().get(5..).unwrap_or_default();
     let rest = rest.strip_prefix("//").unwrap_or(rest);
-    // The URL parser undoes the escapes; the name must not be read as a host.
+    // The URL parser undoes the escapes. It must not read the name as a host.
     let parsed = Url::parse(&format!(
         "file:///{}",
         rest.trim_start_matches('/').replace('?', "%3F").replace('#', "%23")

@@ -1,8 +1,8 @@
-//! Fetching a picture or a video for somebody else, without becoming their way into this network.
+//! Fetches a picture or a video for a client, without giving the client a way into this network.
 //!
-//! One parser reads the URL. Its host must be on the list; the name is looked up once, every
-//! address found must be a public one, and the connection goes to exactly these addresses. A
-//! redirect is a new URL and passes the same checks.
+//! One parser reads the URL. Its host must be on the list. The name is looked up once, every address found
+//! must be a public one, and the connection goes to exactly these addresses. A redirect is a new URL and
+//! passes the same checks.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ pub(super) struct Remote {
     may_reach: fn(IpAddr) -> bool,
 }
 
-/// Answers with addresses that were checked, whatever is asked.
+/// Resolver that answers every name with addresses that were checked.
 #[derive(Debug)]
 struct Checked(Vec<SocketAddr>);
 
@@ -53,7 +53,7 @@ impl Remote {
         }
     }
 
-    /// The body behind `url`, redirects followed.
+    /// Fetches the body behind `url`, redirects followed.
     pub(super) fn fetch(&self, mut url: Url, sink: &mut Sink<'_>) -> Result<(), String> {
         let start = Instant::now();
         for _ in 0..=MOST_REDIRECTS {
@@ -89,7 +89,7 @@ impl Remote {
         let found: Vec<SocketAddr> =
             (name, port).to_socket_addrs().map_err(|_| format!("the host {host} has no address"))?.collect();
         if found.is_empty() || !found.iter().all(|address| (self.may_reach)(address.ip())) {
-            // The address itself is not told: names inside a network are nobody's business.
+            // The message omits the address: it would reveal names inside a network.
             return Err(format!("the host {host} has an address that is not on the public internet"));
         }
         Ok(found)
@@ -142,7 +142,7 @@ enum Reply {
     Elsewhere(String),
 }
 
-/// `example.com` is that host, `*.example.com` those below it, `*` any.
+/// Matches hosts: `example.com` is that host, `*.example.com` those below it, `*` any.
 fn fits(allowed: &str, host: &str) -> bool {
     match allowed.strip_prefix('*') {
         Some("") => true,

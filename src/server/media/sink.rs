@@ -1,20 +1,20 @@
-//! Where the bytes behind a reference go: so many, and no more.
+//! Writer with a limit for the bytes behind a reference.
 
 use std::io::{self, Read, Write};
 
-/// Bytes at most, and the flag that says so.
+/// Limit in bytes, with its name for the error.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Most {
     pub(super) bytes: u64,
     pub(super) flag: &'static str,
 }
 
-/// A writer with a limit.
+/// Writer with a limit.
 pub(super) struct Sink<'a> {
     out: &'a mut dyn Write,
     most: Most,
     left: u64,
-    /// What was wrong with the writing itself, which is not the sender's to mend.
+    /// Error of the writing itself, for which the sender is not at fault.
     pub(super) failed: Option<io::Error>,
 }
 
@@ -24,7 +24,7 @@ impl<'a> Sink<'a> {
     }
 
     /// # Errors
-    /// One line, where it is too much or cannot be written.
+    /// One line if the limit is passed or the bytes cannot be written.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.left = self.left.checked_sub(bytes.len() as u64).ok_or_else(|| {
             format!("more than {} bytes ({}); make it smaller", self.most.bytes, self.most.flag)
@@ -36,7 +36,7 @@ impl<'a> Sink<'a> {
         })
     }
 
-    /// All that `from` gives; `line` makes a line of its errors.
+    /// Copies everything from `from`. `line` makes a line of its errors.
     ///
     /// # Errors
     /// As [`Sink::write`], and those of `from`.

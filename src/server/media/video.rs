@@ -1,7 +1,7 @@
-//! Videos of a request: the file behind a reference, and of it the frames that the model takes.
+//! Videos of a request: the file behind a reference, and the frames that the model takes from it.
 //!
-//! ffmpeg reads from a file, so what was sent, fetched or found below the media folder is written to one that only this
-//! user can open. It goes when the reading ends, however it ends.
+//! ffmpeg reads from a file. Every video is first written to a file that only this user can open. The file
+//! goes when the reading ends, however it ends.
 
 use std::io::{BufWriter, Write};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Videos {
             limits: VideoLimits {
                 frame,
                 max_frames: bounds.video_frames,
-                // All pixels of a request pass to the worker in one message.
+                // One message to the worker carries all pixels of a request.
                 max_rgb_bytes: bounds.video_pixels.min(bounds.request_pixels) * 3,
                 time: bounds.video_time,
                 ..VideoLimits::default()
@@ -75,7 +75,7 @@ fn not_here(name: &str) -> ApiError {
 }
 
 impl Media {
-    /// The frames of one video: one span, or a picture each.
+    /// Reads the frames of one video: one span, or a picture each.
     pub(super) async fn video(
         self: &Arc<Self>,
         url: String,
@@ -100,7 +100,7 @@ impl Media {
         .await
     }
 
-    /// What is behind `url`, in a file of its own.
+    /// Writes the bytes behind `url` to a file of its own.
     fn kept(&self, url: &str, name: &str) -> ApiResult<NamedTempFile> {
         let failed = |error: std::io::Error| {
             ApiError::new(
@@ -108,7 +108,7 @@ impl Media {
                 format!("{name}: the server cannot write to its temporary folder ({error})"),
             )
         };
-        // Whose it was can be told where a killed server left one behind.
+        // The name tells which server left a file behind after a kill.
         let prefix = format!("illava-video-{}-", std::process::id());
         let file = tempfile::Builder::new().prefix(&prefix).tempfile().map_err(failed)?;
         let mut out = BufWriter::new(file.as_file());
