@@ -1,19 +1,19 @@
-//! Answers as OpenAI's clients read them, over HTTP and in a batch's lines, with llama.cpp's `timings`.
+//! Answers in the form of OpenAI's clients, over HTTP and in a batch's lines, with llama.cpp's `timings`.
 
 use serde_json::{Map, Value, json};
 
 use crate::request::Reply;
 use crate::worker::protocol::{Alternative, Done, Finish, Started, Token};
 
-/// The program that answers name behind them.
+/// Program that answers name as their source.
 pub const BUILD: &str = concat!("illava-", env!("CARGO_PKG_VERSION"));
 
-/// A call of a tool.
+/// Call of a tool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Call {
     pub id: String,
     pub name: String,
-    /// JSON.
+    /// Arguments as JSON.
     pub arguments: String,
 }
 
@@ -38,7 +38,7 @@ pub struct Heading {
 }
 
 impl Heading {
-    /// An object of `kind` with these.
+    /// Makes an object of `kind` with these.
     #[must_use]
     pub fn object(&self, kind: &str) -> Map<String, Value> {
         let mut object = Map::new();
@@ -51,7 +51,7 @@ impl Heading {
     }
 }
 
-/// OpenAI knows three reasons that occur here; a full context and a used-up grammar are the nearest.
+/// OpenAI knows three reasons that occur here. A full context and a used-up grammar take the nearest.
 #[must_use]
 pub fn finish_reason(finish: &Finish) -> &'static str {
     match finish {
@@ -60,7 +60,7 @@ pub fn finish_reason(finish: &Finish) -> &'static str {
     }
 }
 
-/// The same of an answer, which may have ended with calls of tools.
+/// Returns the reason of an answer, which may have ended with calls of tools.
 #[must_use]
 pub fn reason(answer: &Answer) -> &'static str {
     match answer.done.as_deref().map_or("length", |done| finish_reason(&done.finish)) {
@@ -69,7 +69,7 @@ pub fn reason(answer: &Answer) -> &'static str {
     }
 }
 
-/// OpenAI's `logprobs` object; `None` where there are no tokens.
+/// Returns OpenAI's `logprobs` object; `None` if there are no tokens.
 #[must_use]
 pub fn logprobs(tokens: &[Token]) -> Value {
     let top = |alternative: &Alternative| {
@@ -92,7 +92,7 @@ pub fn logprobs(tokens: &[Token]) -> Value {
     json!({ "content": content })
 }
 
-/// Whole answers as OpenAI's object, without measurements of our own.
+/// Returns whole answers as OpenAI's object, without measurements of our own.
 #[must_use]
 pub fn completion(heading: &Heading, reply: Reply, answers: &[Answer]) -> Map<String, Value> {
     let mut whole = heading.object("chat.completion");
@@ -122,10 +122,10 @@ pub fn finite(logprob: f32) -> f32 {
     if logprob.is_finite() { logprob } else { -9999.0 }
 }
 
-/// `usage` over all choices. Choices of one prompt share it, so that it counts once.
+/// Returns `usage` over all choices. Choices of one prompt share it, so that it counts once.
 ///
-/// `prompt_tokens` is what the model was given before the decoder merged;
-/// `prompt_tokens_after_merge` is what of it the decoder's upper layers kept.
+/// `prompt_tokens` counts the tokens that enter the decoder. `prompt_tokens_after_merge` counts those that
+/// its upper layers kept.
 #[must_use]
 pub fn usage(answers: &[Answer]) -> Value {
     let first = answers.first();
@@ -148,7 +148,7 @@ pub fn usage(answers: &[Answer]) -> Value {
     })
 }
 
-/// llama.cpp's `timings`. Pictures count as part of the prompt there, so they do here.
+/// Returns llama.cpp's `timings`. Pictures count as part of the prompt, as they do there.
 #[must_use]
 pub fn timings(done: &Done) -> Value {
     let ms = &done.report.ms;
@@ -159,7 +159,7 @@ pub fn timings(done: &Done) -> Value {
     timings
 }
 
-/// llama.cpp's `timings` of `(tokens, milliseconds)` of the prompt and of the answer.
+/// Returns llama.cpp's `timings` of `(tokens, milliseconds)` of the prompt and of the answer.
 #[must_use]
 pub fn rates(cached: u32, prompt: (u32, f64), predicted: (u32, f64)) -> Value {
     let of = |(tokens, ms): (u32, f64)| (ratio(ms, f64::from(tokens)), ratio(f64::from(tokens) * 1000.0, ms));

@@ -1,13 +1,14 @@
-//! One error type: a kind that callers can act on, and one line for the person.
+//! Errors: a kind that callers can act on, and one line for the person.
 //!
-//! A line may name a [`Field`], whose name depends on the face that was asked: `merge.keep` in a body, `--keep` on the
-//! command line. The line keeps the field itself, and the face puts in its own name ([`Error::worded`]).
+//! A line may name a [`Field`]. Its name depends on the face that was asked: `merge.keep` in a body, `--keep`
+//! on the command line. The line keeps the field itself, and the face puts in its own name
+//! ([`Error::worded`]).
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Kind of an error, coarse enough to stay stable: exit codes and HTTP statuses hang on it.
+/// Kind of an error, coarse enough to stay stable: exit codes and HTTP statuses depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// The command line or an environment variable cannot be understood.
@@ -31,7 +32,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The process exit code: 2 for usage, 130 after an interruption, 1 for the rest.
+    /// Returns the process's exit code: 2 for usage, 130 after an interruption, 1 for the rest.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
@@ -42,7 +43,7 @@ impl Kind {
     }
 }
 
-/// A kind and one line: what, which file or number, what to do.
+/// Kind and one line: what, which file or number, what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     kind: Kind,
@@ -80,28 +81,28 @@ impl Error {
         self.kind
     }
 
-    /// The line with its fields still open, for another process that makes an [`Error`] of it again.
+    /// Returns the line with its fields still open, for another process that makes an [`Error`] of it again.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The line with each field under the name that `name` gives it.
+    /// Returns the line with each field under the name that `name` gives it.
     #[must_use]
     pub fn worded(&self, name: impl Fn(Field) -> &'static str) -> String {
         worded(&self.message, name)
     }
 }
 
-/// The line with the names of a body's fields.
+/// Returns the line with the names of a body's fields.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.worded(Field::name))
     }
 }
 
-/// `text` for a log: one line, its control characters escaped, `most` characters of it at most. Anything that a client
-/// or a file wrote may look like another line of the log otherwise.
+/// Prepares `text` for a log: one line, its control characters escaped, at most `most` characters. Text of a
+/// client or a file could otherwise look like another line of the log.
 #[must_use]
 pub fn printable(text: &str, most: usize) -> String {
     let mut line = String::with_capacity(text.len().min(most));
@@ -110,7 +111,7 @@ pub fn printable(text: &str, most: usize) -> String {
             line.push_str(" ...");
             break;
         }
-        // Beside control characters, those that reorder or hide what stands around them.
+        // Some characters beside control characters reorder or hide the text around them.
         let hidden = matches!(letter, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}');
         if letter == '\t' {
             line.push(' ');
@@ -123,13 +124,13 @@ pub fn printable(text: &str, most: usize) -> String {
     line
 }
 
-/// Between these stands the number of a field. They are of Unicode's private area: no text needs them.
+/// Marks around the number of a field. They are of Unicode's private area: no text needs them.
 const OPEN: char = '\u{F8E4}';
 const CLOSE: char = '\u{F8E5}';
 
 macro_rules! fields {
     ($($(#[$doc:meta])* $field:ident $name:literal,)*) => {
-        /// A setting that an error is about.
+        /// Setting that an error is about.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Field {
             $($(#[$doc])* $field,)*
@@ -138,7 +139,7 @@ macro_rules! fields {
         impl Field {
             pub const ALL: &[Field] = &[$(Field::$field,)*];
 
-            /// Its name in a JSON body; in plain words where a body has no such field.
+            /// Name in a JSON body; in plain words if a body has no such field.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Field::$field => $name,)* }
@@ -211,7 +212,7 @@ impl fmt::Display for Field {
     }
 }
 
-/// `text` with each field under the name that `name` gives it; whatever only looks like a mark stays.
+/// Replaces the marks in `text` by the names that `name` gives. Any text that only looks like a mark stays.
 pub fn worded(text: &str, name: impl Fn(Field) -> &'static str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

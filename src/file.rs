@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, Chain, Cursor, ErrorKind, Read};
 use std::path::Path;
 
-/// The bytes of a file or a pipe, from the first on.
+/// Bytes of a file or a pipe, from the first on.
 pub type Input = Chain<Cursor<Vec<u8>>, File>;
 
-/// Opens a file, or a pipe that somebody writes to: `<(command)` of a shell is one.
+/// Opens a file, or a pipe that another program writes to: `<(command)` of a shell is one.
 ///
 /// # Errors
 /// One line about a file that is missing or cannot be read, a folder, a device, and a pipe without a writer.
@@ -22,12 +22,12 @@ pub fn open(path: &Path) -> io::Result<Input> {
     Ok(Cursor::new(Vec::new()).chain(regular(path)?))
 }
 
-/// Opens a file whose end can be looked for.
+/// Opens a file that can be sought in.
 ///
 /// # Errors
 /// As [`open`], and for every pipe.
 pub fn regular(path: &Path) -> io::Result<File> {
-    // Before it is opened, which waits where it is a pipe.
+    // This check comes before opening, which would wait for a pipe's other end.
     let metadata = path.metadata().map_err(plain)?;
     if metadata.is_dir() {
         return Err(io::Error::new(ErrorKind::IsADirectory, "is a folder; give a file"));
@@ -38,10 +38,10 @@ pub fn regular(path: &Path) -> io::Result<File> {
     File::open(path).map_err(plain)
 }
 
-/// The text of a file or a pipe.
+/// Reads the text of a file or a pipe.
 ///
 /// # Errors
-/// As [`open`], and for bytes that are no UTF-8.
+/// As [`open`], and for bytes that are not UTF-8.
 pub fn text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     open(path)?.read_to_string(&mut text).map_err(|error| match error.kind() {
@@ -61,7 +61,7 @@ fn piped(path: &Path) -> io::Result<Input> {
     let mut file = File::options().read(true).custom_flags(flags).open(path)?;
     let mut first = vec![0];
     match file.read(&mut first) {
-        // Not even an end: nobody holds the other side, or whoever did left nothing.
+        // There is no end to read: the pipe has no writer, or its writer left without a byte.
         Ok(0) => return Err(io::Error::other("is a pipe that nobody writes to; give a file")),
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::WouldBlock => first.clear(),
@@ -71,7 +71,7 @@ fn piped(path: &Path) -> io::Result<Input> {
     Ok(Cursor::new(first).chain(file))
 }
 
-/// The usual reasons without the system's numbers.
+/// Returns the usual reasons without the system's numbers.
 fn plain(error: io::Error) -> io::Error {
     let text = match error.kind() {
         ErrorKind::NotFound => "no such file",
@@ -106,7 +106,7 @@ mod tests {
         }
         assert!(regular(&path("pipe")).is_err());
 
-        // A writer that is slow is waited for.
+        // A slow writer is waited for.
         let pipe = path("pipe");
         let mut shell = std::process::Command::new("sh");
         let writer = shell.arg("-c").arg("exec 3>\"$0\"; sleep 0.2; printf hello >&3").arg(&pipe);

@@ -1,5 +1,5 @@
-//! Bounds on a GBNF grammar before the library sees it: its parser recurses with every bracket
-//! and writes out every repetition. Asked by the sampler, where every caller passes, and by whatever reads a request.
+//! Bounds on a GBNF grammar before the library sees it: its parser recurses with every bracket and writes out
+//! every repetition. The sampler checks them for every caller, and the readers of requests check them early.
 
 use crate::error::{Error, Field, Result};
 
@@ -68,7 +68,7 @@ struct Group {
 
 struct Scan {
     groups: Vec<Group>,
-    /// The largest size seen: of the whole, or of a group before it is closed.
+    /// Largest size seen: of the whole, or of a group before it is closed.
     total: u64,
 }
 
@@ -89,7 +89,7 @@ impl Scan {
         Ok(())
     }
 
-    /// A bracket too many is the library's to complain of.
+    /// The library reports a bracket too many.
     fn close(&mut self) {
         if self.groups.len() > 1
             && let Some(group) = self.groups.pop()
@@ -98,7 +98,7 @@ impl Scan {
         }
     }
 
-    /// `m`, `m,` or `m,n`: the larger number counts.
+    /// Reads `m`, `m,` or `m,n`: the larger number counts.
     fn repeat(&mut self, inside: &str) {
         let times = inside.split(',').map(|number| match number.trim() {
             "" => 1,

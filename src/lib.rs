@@ -23,7 +23,7 @@
 #![deny(unsafe_code)]
 // Comments of flags are help texts, whose addresses stay plain.
 #![allow(rustdoc::bare_urls)]
-// Cases of a test are tuples; a named type for each table would say less than the table.
+// Cases of a test are tuples. A named type for each table would say less than the table.
 #![cfg_attr(test, allow(clippy::type_complexity))]
 
 #[doc(hidden)]

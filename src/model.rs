@@ -1,4 +1,4 @@
-//! A loaded pair as a program uses it: asked about pictures, it gives a text and a report.
+//! Loaded pair for programs: it is asked about pictures and gives a text and a report.
 
 use std::path::PathBuf;
 
@@ -11,8 +11,8 @@ use crate::schedule::Choice;
 use crate::stop::Stop;
 
 impl LoadSettings {
-    /// The pair of these two files with the command line's defaults: a thread for each core, llama.cpp's batch sizes,
-    /// an f16 cache, everything that a GPU takes on it.
+    /// Settings of the pair of these two files with the command line's defaults: a thread for each core,
+    /// llama.cpp's batch sizes, an f16 cache, and as much on a GPU as it takes.
     #[must_use]
     pub fn new(text: impl Into<PathBuf>, projector: impl Into<PathBuf>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -40,9 +40,9 @@ impl LoadSettings {
     }
 }
 
-/// A text model with its image encoder, ready to answer.
+/// Text model with its image encoder, ready to answer.
 ///
-/// It answers one question after another; for several at once a program loads it several times, or runs
+/// It answers one question after another. For several at once, a program loads it several times or runs
 /// `illava serve`.
 pub struct Model {
     session: Session<LlamaEngine>,
@@ -50,8 +50,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads the pair of two GGUF files. `choice` says how visual tokens are merged: its default takes the schedule
-    /// that the pair recommends, else the one of its family.
+    /// Loads the pair of two GGUF files. `choice` says how visual tokens are merged: its default takes the
+    /// schedule that the pair recommends, else the one of its family.
     ///
     /// # Errors
     /// A file that is missing, damaged or no pair with the other one; a schedule that the pair cannot take.
@@ -62,8 +62,8 @@ impl Model {
         Ok(Self { session: Session::new(engine, schedule, Sizing::Fit, settings.stop), remarks })
     }
 
-    /// Notes about the pair and its schedule, one line each: a key that an older file lacks, a schedule that nobody
-    /// has tried on such an encoder.
+    /// Returns notes about the pair and its schedule, one line each: a key that an older file lacks, a
+    /// schedule that is untested on such an encoder.
     #[must_use]
     pub fn remarks(&self) -> &[String] {
         &self.remarks
@@ -72,7 +72,7 @@ impl Model {
     /// Merges by another choice from the next question on.
     ///
     /// # Errors
-    /// A schedule that the pair cannot take; the old one then stays.
+    /// A schedule that the pair cannot take. The old one then stays.
     pub fn set_merge(&mut self, choice: &Choice) -> Result<()> {
         let schedule = self.session.engine().facts().schedule(choice)?;
         self.session.set_schedule(schedule)
@@ -81,7 +81,8 @@ impl Model {
     /// Answers a question about pictures, which stand before it.
     ///
     /// # Errors
-    /// A prompt without room in the model's context, a grammar that is none, an interruption before the first token.
+    /// A prompt without room in the model's context, an invalid grammar, an interruption before the first
+    /// token.
     pub fn ask(&mut self, pictures: &[Pixels], question: &str, how: &Generation) -> Result<Answer> {
         self.ask_with(pictures, question, how, &mut |_| ())
     }

@@ -1,4 +1,4 @@
-//! Drawings written as PNG or SVG, with letters of our own.
+//! Drawings written as PNG or SVG, with a font inside the program.
 
 use std::sync::Once;
 
@@ -25,7 +25,7 @@ pub enum Format {
     Svg,
 }
 
-/// Something that can be drawn on whatever keeps the lines.
+/// Drawing that works on any kind of canvas.
 pub trait Drawing {
     /// Width and height in pixels.
     fn size(&self) -> (u32, u32);
@@ -35,7 +35,7 @@ pub trait Drawing {
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Result<(), String>;
 }
 
-/// The picture's file, on white ground.
+/// Writes the picture's file, on white ground.
 ///
 /// # Errors
 /// The drawing library's own words.
@@ -65,11 +65,11 @@ fn on_white<B: DrawingBackend>(drawing: &impl Drawing, area: &DrawingArea<B, Shi
     drawing.draw(area)
 }
 
-/// Gives charts their letters: a picture must not depend on the fonts a machine happens to have.
+/// Loads the font of charts: a picture must not depend on the fonts of a machine.
 fn register_fonts() {
     static FONT: Once = Once::new();
     FONT.call_once(|| {
-        // It fails for bytes that are no font, and these are one.
+        // Loading fails for bytes that are no font, and these are one.
         let _ = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
     });
 }

@@ -1,4 +1,4 @@
-//! A request to stop, shared with the signal handler and the native library.
+//! Request to stop, shared with the signal handler and the native library.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Stop(&'static Arc<AtomicBool>);
 
 impl Stop {
-    /// A flag of its own. It is never freed: make one for the program, not one for a request.
+    /// Makes a new flag. It is never freed: make one for the program, not one for a request.
     #[must_use]
     pub fn new() -> Self {
         Self(Box::leak(Box::default()))
@@ -18,7 +18,7 @@ impl Stop {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// The flag itself, for a signal handler.
+    /// Returns the flag itself, for a signal handler.
     #[must_use]
     pub fn shared(self) -> Arc<AtomicBool> {
         Arc::clone(self.0)

@@ -1,4 +1,4 @@
-//! Time by parts as stacked bars, one bar for each schedule.
+//! Chart of time by parts: stacked bars, one for each schedule.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -15,7 +15,7 @@ const SUM: u32 = 170;
 const TOP: u32 = 68;
 const LETTERS: i32 = 15;
 
-/// Parts as they lie: pixels are light where letters on them are black.
+/// Parts in the bars' order: pixels are light where letters on them are black.
 const COLOURS: [(RGBColor, RGBColor); 5] = [
     (RGBColor(0x99, 0x99, 0x99), BLACK),
     (RGBColor(0x00, 0x72, 0xb2), WHITE),
@@ -24,7 +24,7 @@ const COLOURS: [(RGBColor, RGBColor); 5] = [
     (RGBColor(0x00, 0x9e, 0x73), BLACK),
 ];
 
-/// The medians of each part, in milliseconds.
+/// Draws the medians of each part, in milliseconds.
 ///
 /// # Errors
 /// The drawing library's own words.
@@ -103,7 +103,8 @@ fn parts_sum(outcome: &Outcome) -> f64 {
     PARTS.iter().map(|part| outcome.spread(part.1).median).sum()
 }
 
-/// Milliseconds on each part that has room for them; behind the bar their sum, and how it compares with the first.
+/// Writes milliseconds on each part that has room for them. Behind the bar stand their sum and its ratio to
+/// the first.
 fn numbers<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     measured: &Measured,
@@ -133,12 +134,12 @@ fn numbers<B: DrawingBackend>(
     write(sum + &ratio.unwrap_or_default(), (x + 8, y - LETTERS / 2), BLACK)
 }
 
-/// Three digits or so.
+/// Formats a number with about three digits.
 fn shown(ms: f64) -> String {
     if ms < 10.0 { format!("{ms:.1}") } else { format!("{ms:.0}") }
 }
 
-/// Pixels of a text: letters of this font are about half as wide as high.
+/// Width of a text in pixels: letters of this font are about half as wide as high.
 fn width_of(text: &str) -> i32 {
     i32::try_from(text.chars().count()).unwrap_or(i32::MAX / 100) * (LETTERS * 11 / 20)
 }
@@ -157,7 +158,7 @@ fn title<B: DrawingBackend>(
     area.draw(&Text::new(text, (12, 10), ("sans-serif", 17)))
 }
 
-/// A row of names above the bars, where no bar can cover it.
+/// Draws a row of names above the bars, where no bar can cover it.
 fn legend<B: DrawingBackend>(area: &DrawingArea<B, Shift>) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
     for (i, (part, (colour, _))) in (0..).zip(PARTS.iter().zip(COLOURS)) {
         let x = 152 + i * 140;

@@ -1,4 +1,4 @@
-//! The rounds.
+//! Rounds of a measurement.
 
 use super::{Measured, Outcome, Sample};
 use crate::answer::{Engine, Generation, Session};
@@ -8,25 +8,25 @@ use crate::report::{self, Report};
 use crate::schedule::Subject;
 use crate::see::VisualInput;
 
-/// What every schedule has to do.
+/// Work that every schedule does.
 #[derive(Debug)]
 pub struct Work<'a> {
-    /// What the spans show, in their order before the question.
+    /// Contents of the spans, in their order before the question.
     pub shown: &'a [VisualInput],
-    /// Words of the question; with the chat template around it, the prompt's text is a little longer.
+    /// Words of the question. The chat template makes the prompt's text a little longer.
     pub words: u32,
-    /// Tokens generated, whatever the model would have ended with.
+    /// Tokens generated, even if the model would end earlier.
     pub answer: u32,
     pub rounds: u32,
     /// Rounds before those that count.
     pub warm_up: u32,
 }
 
-/// Takes the work through each subject, round after round; odd rounds go through them backwards, because whoever
-/// comes second finds a warmer machine. `told` hears of each answer begun.
+/// Takes the work through each subject, round after round. Odd rounds go through them backwards, because the
+/// second subject finds a warmer machine. `told` hears of each answer begun.
 ///
 /// # Errors
-/// A schedule that what is shown cannot take, a prompt without place, the library's own.
+/// A schedule that the pictures cannot take, a prompt without place, the library's own errors.
 pub fn measure<E: Engine>(
     session: &mut Session<E>,
     subjects: &[Subject],
@@ -59,7 +59,7 @@ pub fn measure<E: Engine>(
 }
 
 impl Work<'_> {
-    /// One answer in a cache of its own.
+    /// Computes one answer in a cache of its own.
     fn once<E: Engine>(&self, session: &mut Session<E>, subject: &Subject) -> Result<Report> {
         session.clear();
         session.set_schedule(subject.schedule.clone())?;
@@ -101,7 +101,7 @@ impl Sample {
 }
 
 impl Outcome {
-    /// What an answer takes apart from time; the same in every round.
+    /// Facts of an answer apart from time, the same in every round.
     fn of(name: &str, report: &Report) -> Self {
         Self {
             name: name.to_owned(),

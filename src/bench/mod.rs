@@ -1,5 +1,5 @@
-//! Merging off against on, part by part: the same pictures and the same number of tokens through each schedule in
-//! turn, so that what disturbs the machine disturbs them alike.
+//! Merging off against on, part by part. The same pictures and the same number of tokens go through each
+//! schedule in turn: a disturbance of the machine then disturbs all alike.
 
 mod chart;
 mod measure;
@@ -38,7 +38,7 @@ impl Sample {
     }
 }
 
-/// A part of the time, by name.
+/// Part of the time, by name.
 pub type Part = (&'static str, fn(&Sample) -> f64);
 
 /// Parts that add up to the total.
@@ -60,29 +60,29 @@ pub struct Outcome {
     pub visual: u32,
     pub visual_after_encoder: u32,
     pub visual_kv: Vec<VisualKv>,
-    /// As allocated for this work.
+    /// Bytes of the KV cache as allocated for this work.
     pub kv_bytes: u64,
-    /// Encoder and decoder.
+    /// Bytes of the compute buffers of encoder and decoder.
     pub compute_bytes: u64,
     /// \[rounds\], warm-up left out.
     pub samples: Vec<Sample>,
 }
 
 impl Outcome {
-    /// How long a part took over the rounds.
+    /// Returns the milliseconds of a part over the rounds.
     #[must_use]
     pub fn spread(&self, part: fn(&Sample) -> f64) -> Spread {
         Spread::of(self.samples.iter().map(part))
     }
 
-    /// How many times as fast as `base`, round by round.
+    /// Returns the ratio of `base`'s time to this one's, round by round.
     #[must_use]
     pub fn against(&self, base: &Outcome, part: fn(&Sample) -> f64) -> Spread {
         Spread::of(base.samples.iter().zip(&self.samples).map(|(a, b)| part(a) / part(b)))
     }
 }
 
-/// Everything one call measured.
+/// Everything that one call measured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Measured {
     pub model: Model,
@@ -92,7 +92,7 @@ pub struct Measured {
     pub answer_tokens: u32,
     pub warm_up: u32,
     pub peak_rss: Option<u64>,
-    /// The first is what the others are compared with.
+    /// Results. The first is the one that the others are compared with.
     pub outcomes: Vec<Outcome>,
 }
 

@@ -1,11 +1,11 @@
-//! A Markdown table, ready to paste.
+//! Markdown table of a measurement, ready to paste.
 
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Measured, Outcome, PARTS, Part, SUMS};
 use crate::report::{Spread, quantity};
 
-/// One column for each schedule, and beside each but the first how it compares with the first.
+/// Writes one column for each schedule, and beside each but the first its ratio to the first.
 #[must_use]
 pub fn table(measured: &Measured) -> String {
     let mut table = Table::new();
@@ -19,7 +19,7 @@ pub fn table(measured: &Measured) -> String {
     let columns = header.len();
     table.set_header(header);
     for part in PARTS.iter().chain(&SUMS) {
-        // A picture is not preprocessed in time worth a row.
+        // Preprocessing of a picture takes too little time for a row.
         if measured.outcomes.iter().all(|outcome| outcome.spread(part.1).max < 0.05) {
             continue;
         }
@@ -46,7 +46,7 @@ pub fn table(measured: &Measured) -> String {
     )
 }
 
-/// A line for each schedule and part: milliseconds as median and range, and how many times as fast the first is.
+/// Writes a line for each schedule and part: milliseconds as median and range, and the ratio to the first.
 #[must_use]
 pub fn csv(measured: &Measured) -> String {
     let mut text = "model,threads,schedule,visual_tokens,visual_tokens_deepest,kv_bytes,part,ms,ms_min,ms_max,times_as_fast\n".to_owned();

@@ -1,10 +1,11 @@
-//! Percentile bootstrap (Efron, 1979) of a mean, and of the mean difference of two schedules on the same questions.
+//! Percentile bootstrap (Efron, 1979) of a mean, and of the mean difference of two schedules on the same
+//! questions.
 
 use serde::Serialize;
 
 const DRAWS: usize = 10_000;
 
-/// A mean with the interval that holds 95 % of its bootstrap means.
+/// Mean with the interval that holds 95 % of its bootstrap means.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Interval {
     pub mean: f64,
@@ -13,7 +14,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Of no values at all, everything is 0. The same values give the same interval.
+    /// Returns the interval of `values`, all zeros if there are none. The same values give the same interval.
     #[must_use]
     pub fn of(values: &[f64]) -> Self {
         if values.is_empty() {
@@ -28,7 +29,7 @@ impl Interval {
         Self { mean, low: means[DRAWS / 40], high: means[DRAWS - 1 - DRAWS / 40] }
     }
 
-    /// Of `b - a`, question by question.
+    /// Returns the interval of `b - a`, question by question.
     #[must_use]
     pub fn of_differences(a: &[f64], b: &[f64]) -> Self {
         Self::of(&a.iter().zip(b).map(|(a, b)| b - a).collect::<Vec<_>>())
@@ -41,7 +42,7 @@ mod tests {
 
     #[test]
     fn a_share_has_the_normal_interval() {
-        // 800 of 1,000: 1.96 sqrt(0.8 * 0.2 / 1000) = 0.0248.
+        // For 800 of 1,000: 1.96 sqrt(0.8 * 0.2 / 1000) = 0.0248.
         let values: Vec<f64> = (0..1000).map(|i| f64::from(u8::from(i % 5 != 0))).collect();
         let interval = Interval::of(&values);
         assert!((interval.mean - 0.8).abs() < 1e-12);

@@ -1,4 +1,4 @@
-//! Accuracy against throughput: a point for each schedule, a line for each strategy.
+//! Plot of accuracy against throughput: a point for each schedule, a line for each strategy.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -11,8 +11,8 @@ const SIZE: (u32, u32) = (900, 600);
 const LETTERS: i32 = 15;
 const BASE: RGBColor = BLACK;
 
-/// Questions a second (from the median total) across, accuracy with its interval up. Each strategy's points are joined,
-/// beginning at the first schedule, which all are compared with.
+/// Draws questions a second (from the median total) across and accuracy with its interval up. A line joins
+/// each strategy's points. It begins at the first schedule, with which all are compared.
 ///
 /// # Errors
 /// The drawing library's own words.
@@ -32,10 +32,10 @@ impl Drawing for Curve<'_> {
     }
 }
 
-/// A schedule's place in the plot.
+/// Place of a schedule in the plot.
 struct Point<'a> {
     speed: f64,
-    /// Mean and interval, %.
+    /// Mean and interval, in percent.
     accuracy: [f64; 3],
     row: &'a Row,
 }
@@ -123,7 +123,7 @@ fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, summary: &Summary) -> R
     Ok(())
 }
 
-/// The names there are, in the order of the table.
+/// Returns the names there are, in the order of the table.
 fn strategies<'a>(points: &[Point<'a>]) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
     for point in points {
@@ -135,14 +135,15 @@ fn strategies<'a>(points: &[Point<'a>]) -> Vec<&'a str> {
     names
 }
 
-/// What the letters of points may not cover, in pixels: left, top, right, bottom.
+/// Boxes that the letters of points must not cover, in pixels: left, top, right, bottom.
 #[derive(Default)]
 struct Labels {
     taken: Vec<[i32; 4]>,
 }
 
 impl Labels {
-    /// The upper left corner for the name of the point at `(x, y)`: the nearest of some places that covers nothing.
+    /// Returns the upper left corner for the name of the point at `(x, y)`: the nearest of some places that
+    /// covers nothing.
     fn place(&mut self, (x, y): (i32, i32), name: &str) -> (i32, i32) {
         // Letters of this font are about half as wide as high.
         let width = i32::try_from(name.chars().count()).unwrap_or(i32::MAX / 100) * (LETTERS * 11 / 20);

@@ -1,4 +1,4 @@
-//! What was answered so far, one JSON object a line: an evaluation that is stopped goes on where it was.
+//! Log of answers, one JSON object a line, from which a stopped evaluation continues.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -18,20 +18,20 @@ pub struct Record {
     pub schedule: String,
     pub item: String,
     pub category: String,
-    /// 0 to 1; absent where the question failed.
+    /// Mark from 0 to 1; absent if the question failed.
     pub mark: Option<f64>,
     pub answer: String,
-    /// Why there is no answer.
+    /// Reason why there is no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
-    /// The answer's tokens, if log-probabilities were asked for.
+    /// Tokens of the answer, if log-probabilities were asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logprobs: Vec<Token>,
 }
 
-/// What the answer took.
+/// Costs of the answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     pub tokens: Tokens,
@@ -48,10 +48,10 @@ pub struct Log {
 }
 
 impl Log {
-    /// Goes on with the file at `path`, or begins it. Its first line names the run it belongs to.
+    /// Continues the file at `path`, or begins it. Its first line names the run it belongs to.
     ///
     /// # Errors
-    /// [`Kind::File`] for a file that cannot be written, is no such log, or belongs to another run.
+    /// [`Kind::File`] if the file cannot be written, is no such log, or belongs to another run.
     pub fn open(path: &Path, run: &str) -> Result<Self> {
         let failed = |reason: String| Error::new(Kind::File, format!("{}: {reason}", path.display()));
         let text = match file::text(path) {
@@ -60,7 +60,7 @@ impl Log {
             Err(error) => return Err(failed(error.to_string())),
         };
         let mut log = Self::default();
-        // A line that a crash cut off has no end: what it was to say is asked again.
+        // A line that a crash cut off has no end. Its question is asked again.
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         let mut lines = whole.lines();
         if let Some(first) = lines.next() {
@@ -96,7 +96,7 @@ impl Log {
         Ok(log)
     }
 
-    /// What is there for a question; a failure counts as not there, so that it is tried again in another call.
+    /// Returns the record of a question. A failure counts as absent, so that another call tries it again.
     #[must_use]
     pub fn find(&self, schedule: &str, item: &str) -> Option<&Record> {
         let key = (schedule.to_owned(), item.to_owned());
@@ -104,7 +104,7 @@ impl Log {
     }
 
     /// # Errors
-    /// [`Kind::File`] where it cannot be written.
+    /// [`Kind::File`] if the file cannot be written.
     pub fn add(&mut self, record: Record) -> Result<()> {
         self.write(&record)?;
         self.keep(record);

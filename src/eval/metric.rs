@@ -1,4 +1,4 @@
-//! How an answer is marked: each set's own custom.
+//! Marks for answers, by each set's own metric.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Item;
 
-/// A mark is a number from 0 to 1.
+/// Metric that gives a number from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
@@ -45,7 +45,7 @@ impl Metric {
         Self::ALL.into_iter().find(|metric| metric.name() == name)
     }
 
-    /// The mark of `answer` for `item`, 0 to 1.
+    /// Returns the mark of `answer` for `item`, 0 to 1.
     #[must_use]
     pub fn mark(self, item: &Item, answer: &str) -> f64 {
         let best =
@@ -66,7 +66,7 @@ impl Metric {
     }
 }
 
-/// What is asked of the model so that its answer can be marked; facts of these sets' customs, in our words.
+/// Instruction that makes an answer markable. It follows the sets' customs in our own words.
 #[must_use]
 pub fn instruction(metric: Metric) -> &'static str {
     match metric {
@@ -77,7 +77,7 @@ pub fn instruction(metric: Metric) -> &'static str {
     }
 }
 
-/// The question as it is put: with its options and what kind of answer is wanted.
+/// Returns the question as it is asked: with its options and the kind of answer that is wanted.
 #[must_use]
 pub fn prompt(item: &Item, instruction: &str) -> String {
     let mut text = item.question.trim().to_owned();
@@ -96,8 +96,8 @@ fn plain(text: &str) -> String {
     text.strip_suffix('.').unwrap_or(&text).trim_end().to_owned()
 }
 
-/// The option an answer means, as an upper-case letter: alone or with a mark after it at the start, after "answer",
-/// in brackets, or as the option's own text.
+/// Returns the option that an answer means, as an upper-case letter: alone or with a mark after it at the
+/// start, after "answer", in brackets, or as the option's own text.
 fn letter(answer: &str, options: &[String]) -> Option<char> {
     static LEADING: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"^\s*\(?([A-Za-z])(?:[\s).:,]|$)").ok());
@@ -115,7 +115,7 @@ fn letter(answer: &str, options: &[String]) -> Option<char> {
         let number = options.iter().position(|option| plain(option) == whole)?;
         ('A'..='Z').nth(number)
     };
-    // "A cat" begins with a letter and is no letter: the option's text goes first.
+    // "A cat" begins with a letter and names no option by it: the option's text goes first.
     by_text().or_else(|| find(&NAMED)).or_else(|| find(&LEADING)).or_else(|| find(&BRACKETS))
 }
 
@@ -126,7 +126,8 @@ fn similarity(right: &str, answer: &str) -> f64 {
     if similarity > 0.5 { similarity } else { 0.0 }
 }
 
-/// ChartQA's relaxed accuracy (Masry et al., 2022): 5 % of the right number; a percentage is its number over 100.
+/// ChartQA's relaxed accuracy (Masry et al., 2022): 5 % of the right number; a percentage is its number over
+/// 100.
 fn about(right: &str, answer: &str) -> bool {
     let number = |text: &str| -> Option<f64> {
         let text = text.trim().trim_end_matches('.').replace(',', "");
@@ -150,8 +151,8 @@ fn yes_no(text: &str) -> Option<bool> {
     })
 }
 
-/// VQA's soft accuracy (Antol et al., 2015): the mean, over leaving one person out, of min(1, agreeing others / 3). A
-/// set with one answer has it right or wrong.
+/// VQA's soft accuracy (Antol et al., 2015): the mean, over leaving one person out, of min(1, agreeing others
+/// / 3). If a set has one answer, it is right or wrong.
 fn agreement(people: &[String], answer: &str) -> f64 {
     let clean = |text: &str| {
         let plain = plain(text).replace(|c: char| c.is_ascii_punctuation() && c != '\'' && c != '-', " ");
@@ -229,7 +230,8 @@ mod tests {
             all.resize(10, "dog");
             Metric::Vqa.mark(&item(&all, &[]), "cat")
         };
-        // By hand for 2 of 10: leaving out an agreeing one leaves 1 (1/3, twice), another leaves 2 (2/3, eight times).
+        // By hand for 2 of 10: leaving out an agreeing one leaves 1 (1/3, twice), another leaves 2 (2/3,
+        // eight times).
         assert!((people(2) - (2.0 / 3.0 + 8.0 * 2.0 / 3.0) / 10.0).abs() < 1e-9);
         assert_eq!(people(0), 0.0);
         assert_eq!(people(4), 1.0);

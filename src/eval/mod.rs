@@ -1,5 +1,5 @@
-//! What merging costs in accuracy and what it buys, on a question set: every schedule answers every question, the
-//! answers are marked by the set's own custom, and figures of speed and memory come from the same runs.
+//! Cost in accuracy and gain in speed of merging, on a question set. Every schedule answers every question,
+//! and the set's own metric marks the answers. Figures of speed and memory come from the same runs.
 
 mod bootstrap;
 mod curve;

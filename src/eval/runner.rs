@@ -1,4 +1,4 @@
-//! Every question under every schedule.
+//! Answers every question under every schedule.
 
 use std::time::Instant;
 
@@ -13,28 +13,28 @@ use crate::report::milliseconds;
 use crate::schedule::Subject;
 use crate::see::VisualInput;
 
-/// Answers in a row that may fail for one kind of reason, from the first one on, before the run is given up.
+/// Failures of one kind, counted from the first answer on, after which the run is given up.
 const ALIKE: usize = 10;
 
-/// What stays the same for every question.
+/// Settings that stay the same for every question.
 #[derive(Debug)]
 pub struct Runner<'a> {
     pub set: &'a Set,
     pub subjects: &'a [Subject],
     pub how: &'a Generation,
-    /// Put after each question.
+    /// Text after each question.
     pub instruction: &'a str,
-    /// Which frames of a video are taken.
+    /// Rule that chooses frames of a video.
     pub frames: FrameChoice,
 }
 
 impl Runner<'_> {
-    /// Answers what `log` does not have yet. Schedules take turns at each question, so that a noisy machine disturbs
-    /// them alike. `told` hears of every question done, with its place in all of them.
+    /// Answers the questions that `log` does not have yet. Schedules take turns at each question: a noisy
+    /// machine then disturbs them alike. `told` hears of every question done, with its place in all of them.
     ///
     /// # Errors
-    /// Interruption, a log that cannot be written, and the first [`ALIKE`] answers all failing for one kind of reason.
-    /// What goes wrong with one question goes into the log.
+    /// Interruption, a log that cannot be written, and the first [`ALIKE`] answers all failing for one kind
+    /// of reason. Any other failure of a question goes into the log.
     pub fn run<E: Engine>(
         &self,
         session: &mut Session<E>,

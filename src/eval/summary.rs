@@ -1,4 +1,4 @@
-//! Records made into rows: accuracy with its interval, differences on the same questions, and what it cost.
+//! Rows made from records: accuracy with its interval, differences on the same questions, and costs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +9,12 @@ use super::{Interval, Metric, Set};
 use crate::report::Spread;
 use crate::schedule::Subject;
 
-/// What is asked of whom.
+/// Set and schedules of an evaluation.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
     pub model: &'a str,
     pub set: &'a Set,
-    /// In the order of the table; the first is what the others are compared with.
+    /// Schedules in the order of the table. The first is the one that the others are compared with.
     pub subjects: &'a [Subject],
 }
 
@@ -22,20 +22,20 @@ pub struct Asked<'a> {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     pub schedule: String,
-    /// The schedule's way of merging; empty if it merges nothing.
+    /// Strategy of the schedule; empty if it merges nothing.
     pub strategy: String,
-    /// Empty for the whole set.
+    /// Category; empty for the whole set.
     pub category: String,
     /// Questions of the set, or of the category.
     pub asked: usize,
-    /// Those that were tried: all of them, unless the run was interrupted.
+    /// Questions that were tried: all of them, unless the run was interrupted.
     pub questions: usize,
     pub failures: usize,
     /// Mean mark of the questions that were answered, 0 to 1.
     pub accuracy: Interval,
-    /// Against the first schedule, over the questions that both answered.
+    /// Difference to the first schedule, over the questions that both answered.
     pub difference: Interval,
-    /// Those questions.
+    /// Number of these questions.
     pub compared: usize,
     /// Medians over the questions.
     pub visual_tokens: f64,
@@ -47,29 +47,29 @@ pub struct Row {
 }
 
 impl Row {
-    /// Questions that have a mark.
+    /// Returns the number of questions that have a mark.
     #[must_use]
     pub fn marked(&self) -> usize {
         self.questions - self.failures
     }
 }
 
-/// A finished evaluation, or one as far as it came.
+/// Evaluation, finished or as far as it came.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
     pub model: String,
     pub set: String,
     pub metric: Metric,
-    /// Whole set first, schedule by schedule; then category by category.
+    /// Rows of the whole set first, schedule by schedule; then category by category.
     pub rows: Vec<Row>,
-    /// MME's score of each schedule: 100 points each for questions and for pictures with both questions right, summed
-    /// over the categories. Only for yes-or-no sets with categories.
+    /// MME's score of each schedule: 100 points each for questions and for pictures with both questions
+    /// right, summed over the categories. It is there only for yes-or-no sets with categories.
     pub mme: Vec<(String, f64)>,
-    /// Question, schedule and cause.
+    /// Failures: question, schedule and cause.
     pub failures: Vec<(String, String, String)>,
 }
 
-/// The rows of what has been answered.
+/// Makes the rows of the answers so far.
 #[must_use]
 pub fn summarise(asked: &Asked, records: &[Record]) -> Summary {
     let Asked { model, set, subjects } = *asked;
@@ -138,7 +138,8 @@ fn row(subject: &Subject, base: &BTreeMap<&str, &Record>, own: &BTreeMap<&str, &
     }
 }
 
-/// Fu et al., 2023: in each category the share of right questions and the share of pictures with both right, times 100.
+/// Score by Fu et al., 2023: in each category the share of right questions and the share of pictures with
+/// both right, times 100.
 fn mme(schedule: &str, records: &[Record]) -> f64 {
     let mut pictures: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.schedule == schedule) {
@@ -181,7 +182,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A set with the questions of these records.
+    /// Makes a set with the questions of these records.
     pub fn set(metric: Metric, records: &[Record]) -> Set {
         let mut items: Vec<Item> = Vec::new();
         for record in records {
@@ -193,7 +194,7 @@ pub(super) mod tests {
         Set { name: "set".into(), metric, items }
     }
 
-    /// Their summary; the first schedule is off, the others merge.
+    /// Makes their summary. The first schedule is off, the others merge.
     pub fn summary(metric: Metric, schedules: &[&str], records: &[Record]) -> Summary {
         let merging = || {
             let step = (1, crate::schedule::Amount::Count(1));
@@ -239,7 +240,7 @@ pub(super) mod tests {
 
     #[test]
     fn mme_counts_questions_and_pictures() {
-        // Category a: 3 of 4 right, 1 of 2 pictures; category b: all right.
+        // Category a has 3 of 4 right, 1 of 2 pictures. Category b has all right.
         let records = [
             record("off", "p1#0", "a", Some(1.0)),
             record("off", "p1#1", "a", Some(1.0)),

@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::{Interval, Summary};
 use crate::report::quantity;
 
-/// A Markdown table, and below it what failed.
+/// Writes a Markdown table, and below it the failures.
 #[must_use]
 pub fn table(summary: &Summary) -> String {
     let mut table = Table::new();
@@ -76,7 +76,7 @@ pub fn table(summary: &Summary) -> String {
     text
 }
 
-/// One line for each row.
+/// Writes one line for each row.
 ///
 /// # Errors
 /// The writer's own words.

@@ -1,5 +1,5 @@
-//! What was kept, to look at: a strip of panels for each picture, the attention it received, and one page that shows
-//! both step by step.
+//! Pictures of the kept tokens: a strip of panels for each picture, the attention it received, and one page
+//! that shows both step by step.
 
 mod page;
 mod palette;
@@ -14,7 +14,7 @@ pub use strip::strip;
 
 use crate::report::{Half, Stage};
 
-/// A stage's name as people read it.
+/// Returns a stage's name for people.
 #[must_use]
 pub fn name(stage: &Stage) -> String {
     match stage.half {

@@ -12,22 +12,22 @@ use serde::Serialize;
 use crate::error::{Error, Kind, Result};
 use crate::report::{Fate, Report};
 
-/// The longest side of an embedded picture, in pixels: sharp on a screen, small in a file.
+/// Longest side of an embedded picture in pixels: sharp on a screen, small in a file.
 const LONGEST: u32 = 1024;
 
 const TEMPLATE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
-/// The server's page draws its cells with the same module.
+/// Module that draws the cells; the server's page uses it too.
 const VIEWER: &str = include_str!("../server/web/app/viewer.js");
 
-/// What the page is about.
+/// Contents of the page.
 #[derive(Debug)]
 pub struct Look<'a> {
     pub fates: &'a [Fate],
-    /// \[fates\] the pictures, where they are at hand.
+    /// \[fates\] the pictures, if they are at hand.
     pub pictures: &'a [Option<RgbImage>],
-    /// \[fates\] what each is called, as far as that is known.
+    /// \[fates\] their names, as far as they are known.
     pub names: &'a [Option<String>],
     pub question: Option<&'a str>,
     pub report: Option<&'a Report>,
@@ -36,12 +36,12 @@ pub struct Look<'a> {
 #[derive(Serialize)]
 struct ShownFate<'a> {
     fate: &'a Fate,
-    /// A data URI.
+    /// Returns a data URI.
     picture: Option<String>,
     name: Option<&'a str>,
 }
 
-/// The page as text.
+/// Returns the page as text.
 ///
 /// # Errors
 /// A picture that cannot be encoded.

@@ -20,7 +20,7 @@ const CIVIDIS: [[u8; 3]; 10] = [
 pub const STRIPE_GROUND: Rgb<u8> = Rgb([0xb9, 0xbf, 0xc5]);
 pub const STRIPE_LINE: Rgb<u8> = Rgb([0x7d, 0x85, 0x8d]);
 
-/// The colour of a share from 0 to 1; what lies outside is clamped.
+/// Returns the colour of a share from 0 to 1. Other values are clamped.
 pub fn heat(share: f32) -> Rgb<u8> {
     let last = CIVIDIS.len() - 1;
     let at = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) } * last as f32;
@@ -29,7 +29,7 @@ pub fn heat(share: f32) -> Rgb<u8> {
     mix(Rgb(CIVIDIS[below]), Rgb(CIVIDIS[below + 1]), at - below as f32)
 }
 
-/// `a` where `share` is 0, `b` where it is 1.
+/// Mixes `a` and `b`: `a` if `share` is 0, `b` if it is 1.
 pub fn mix(a: Rgb<u8>, b: Rgb<u8>, share: f32) -> Rgb<u8> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let between = |i: usize| (f32::from(a[i]) + (f32::from(b[i]) - f32::from(a[i])) * share).round() as u8;

@@ -6,16 +6,16 @@ use image::imageops::{self, FilterType};
 use super::palette;
 use crate::report::{Fate, TileFate};
 
-/// What a panel colours.
+/// Meaning of a panel's colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PanelColours {
-    /// Merged cells are striped over.
+    /// Stripes lie over merged cells.
     Kept,
-    /// Cells by the attention they received.
+    /// Colours show the attention that cells received.
     Heat,
 }
 
-/// How much of a cell's colour covers the picture.
+/// Opacity of a cell's colour over the picture, 0 to 1.
 const HEAT: f32 = 0.75;
 const HEAT_MERGED: f32 = 0.25;
 const STRIPES: f32 = 0.9;
@@ -65,7 +65,7 @@ pub fn panel(
     canvas
 }
 
-/// Where a tile's cells lie on a canvas.
+/// Returns the rectangles of a tile's cells on a canvas.
 struct Places {
     left: f64,
     top: f64,

@@ -14,8 +14,8 @@ pub fn is_video(fate: &Fate) -> bool {
     fate.tiles.first().is_some_and(|tile| tile.frame.is_some())
 }
 
-/// `fate`, which is a video's, on a sheet with its frames row by row in an even grid, and the sheet where the frames
-/// are at hand. A tile that takes several frames shows the first of them.
+/// Lays `fate`, which is a video's, on a sheet with its frames row by row in an even grid. Returns the sheet
+/// too if the frames are at hand. A tile that takes several frames shows the first of them.
 #[must_use]
 pub fn sheet(fate: &Fate, frames: &[RgbImage]) -> (Fate, Option<RgbImage>) {
     let count = u32::try_from(fate.tiles.len()).unwrap_or(u32::MAX);
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn frames_lie_row_by_row() {
         let cell = Cell { gone: 0, into: None, scores: Vec::new() };
-        // Pairs of frames: tile i takes 2i and 2i + 1.
+        // Tile i takes frames 2i and 2i + 1.
         let tile = |tile: usize| TileFate {
             tile,
             columns: 2,

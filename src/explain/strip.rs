@@ -1,4 +1,4 @@
-//! Panels side by side, from the picture as it was to what the last step left.
+//! Panels side by side, from the whole picture to the cells that the last step left.
 
 use embedded_graphics::Drawable;
 use embedded_graphics::Pixel;
@@ -16,9 +16,9 @@ use crate::report::{Fate, TileFate};
 const MARGIN: u32 = 8;
 const LABEL: u32 = 20;
 
-/// One row of panels, each `width` pixels wide, with its name and the number of cells left below. A picture of
-/// several tiles has a second row: its base view, which shows the whole once more. The heat map of the last stage is
-/// what its ranking saw, so it has a panel for each ranking and none for the start.
+/// Draws one row of panels, each `width` pixels wide, with its name and the number of cells left below. A
+/// picture of several tiles has a second row: its base view, which shows the whole once more. The heat map of
+/// a stage shows the scores of its ranking. The start therefore has none.
 #[must_use]
 pub fn strip(fate: &Fate, picture: Option<&RgbImage>, shown: PanelColours, width: u32) -> RgbImage {
     let first = usize::from(shown == PanelColours::Heat && fate.stages.len() > 1);
@@ -53,8 +53,8 @@ pub fn strip(fate: &Fate, picture: Option<&RgbImage>, shown: PanelColours, width
     sheet
 }
 
-/// Tiles that are drawn over one copy of the picture: the fine ones together, then the base view alone. Tiles whose
-/// place is not known are each drawn alone, and the frames of a video all together, side by side.
+/// Tiles that are drawn over one copy of the picture: the fine ones together, then the base view alone. Tiles
+/// whose place is not known are each drawn alone, and the frames of a video all together, side by side.
 fn views(fate: &Fate) -> Vec<Vec<&TileFate>> {
     match fate.tiles.as_slice() {
         frames @ [first, ..] if first.frame.is_some() => vec![frames.iter().collect()],
@@ -101,7 +101,8 @@ mod tests {
     use super::*;
     use crate::report::{Cell, Half, Stage};
 
-    /// A 3 x 2 grid on a 30 x 20 picture; cell 4 goes at the first stage into cell 1, whose score is the highest.
+    /// A 3 x 2 grid on a 30 x 20 picture. Cell 4 goes at the first stage into cell 1, whose score is the
+    /// highest.
     fn fate() -> Fate {
         let cell = |gone: usize, score: f32| Cell {
             gone,

@@ -49,7 +49,7 @@ impl Cache {
         self.home().join("snapshots").join(commit)
     }
 
-    /// The file's lock, not taken yet.
+    /// Opens the file's lock without taking it.
     pub(super) fn lock(&self, checksum: &Checksum) -> Result<Handle> {
         let path = self.root.join(".locks").join(&self.folder).join(format!("{}.lock", checksum.hex()));
         folder_of(&path)?;
@@ -66,7 +66,7 @@ impl Cache {
         fs::metadata(self.blob(&file.checksum)).is_ok_and(|found| found.is_file() && found.len() == file.size)
     }
 
-    /// Checks, before the first byte, that what is missing of `files` fits on the disk.
+    /// Checks, before the first byte, that the missing parts of `files` fit on the disk.
     pub(super) fn room_for(&self, files: &[&File]) -> Result<()> {
         let missing = |file: &File| {
             let there = fs::metadata(self.partial(&file.checksum)).map_or(0, |found| found.len());
@@ -78,7 +78,7 @@ impl Cache {
         }
         let blobs = self.home().join("blobs");
         make_folder(&blobs)?;
-        // Where the system does not tell, the write itself will.
+        // If the system does not tell, the write itself will fail.
         let free = fs4::available_space(&blobs).unwrap_or(u64::MAX);
         enough(&self.repo, &self.root, needed, free)
     }
@@ -93,7 +93,8 @@ impl Cache {
             return Ok(());
         }
         folder_of(&link)?;
-        // Relative, so that the cache can be moved: out of the folders of `path`, the commit and `snapshots`.
+        // The link is relative, so that the cache can be moved. It leads out of the folders of `path`, the
+        // commit and `snapshots`.
         let up: PathBuf = Path::new(&file.path).components().map(|_| "..").chain([".."]).collect();
         let target = up.join("blobs").join(file.checksum.hex());
         let fresh = name_of_our_own(&link);
@@ -116,7 +117,8 @@ impl Cache {
             .map_err(|error| unwritable(&path, &error))
     }
 
-    /// The files of the commit last seen whose content is there; none where the repository was never fetched.
+    /// Returns the files of the commit last seen whose content is there; none if the repository was never
+    /// fetched.
     pub(super) fn list(&self) -> Result<Option<Listed>> {
         let Ok(commit) = fs::read_to_string(self.home().join("refs/main")) else { return Ok(None) };
         let commit = commit.trim().to_owned();
@@ -132,7 +134,7 @@ impl Cache {
     }
 }
 
-/// Beside `path`, to be renamed to it: somebody else may be making the same file.
+/// Returns a name beside `path`, to be renamed to it: another process may be making the same file.
 fn name_of_our_own(path: &Path) -> PathBuf {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let call = CALLS.fetch_add(1, Ordering::Relaxed);
@@ -151,7 +153,7 @@ fn walk(folder: &Path, prefix: &str, files: &mut Vec<File>) -> io::Result<()> {
         if entry.file_type()?.is_dir() {
             walk(&entry.path(), &format!("{path}/"), files)?;
         } else if let Ok(found) = fs::metadata(entry.path()) {
-            // Follows the link: one whose blob is gone is no file.
+            // The check follows the link: a link whose blob is gone is no file.
             files.push(File { path, size: found.len(), checksum: Checksum::Sha256(String::new()) });
         }
     }
@@ -163,7 +165,7 @@ fn symlink(target: &Path, _blob: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }
 
-/// Where links need a privilege the same content gets a second name.
+/// Gives the content a second name, if links need a privilege.
 #[cfg(not(unix))]
 fn symlink(_target: &Path, blob: &Path, link: &Path) -> io::Result<()> {
     fs::hard_link(blob, link)
@@ -191,7 +193,7 @@ fn folder_of(path: &Path) -> Result<()> {
     path.parent().map_or(Ok(()), make_folder)
 }
 
-/// The line for a write to the cache that failed.
+/// Returns the line for a write to the cache that failed.
 pub(super) fn unwritable(path: &Path, error: &io::Error) -> Error {
     let what = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
@@ -258,7 +260,7 @@ mod tests {
         cache.room_for(&[&file("a.gguf", 'a', 100)]).unwrap();
         let error = cache.room_for(&[&file("a.gguf", 'a', u64::MAX / 2)]).unwrap_err().to_string();
         assert!(error.contains("u/r") && error.contains("HF_HUB_CACHE") && error.contains("free"), "{error}");
-        // What is there already needs no room.
+        // Content that is there needs no room.
         fs::write(cache.partial(&file("a.gguf", 'a', 0).checksum), "abc").unwrap();
         cache.room_for(&[&file("a.gguf", 'a', 3)]).unwrap();
     }

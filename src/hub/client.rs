@@ -1,4 +1,4 @@
-//! The hub over HTTP: what a repository holds, and a file from some byte on.
+//! HTTP client of the hub: the contents of a repository, and a file from some byte on.
 
 use std::io::Read;
 
@@ -14,44 +14,44 @@ use super::name::Repo;
 use super::settings::Settings;
 use crate::error::{Error, Field, Kind, Result};
 
-/// A list of files beyond this is no list of files.
+/// Largest list of files in bytes.
 const LISTING_BYTES: u64 = 32 << 20;
 
 pub(super) struct Client {
     agent: Agent,
     endpoint: Url,
     repo: Repo,
-    /// The value of the header, where there is a token.
+    /// Value of the header, if there is a token.
     authorization: Option<String>,
 }
 
-/// An error, and what may be done about it.
+/// Error with its remedy.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) error: Error,
-    /// Nobody answered: the cache may do.
+    /// No host answered: the cache may do.
     pub(super) unreachable: bool,
-    /// Another attempt may go better.
+    /// Another attempt may succeed.
     pub(super) passing: bool,
 }
 
-/// A file's content from a byte on.
+/// Content of a file from a byte on.
 pub(super) struct Content {
-    /// The first byte that comes: the one asked for, or 0 from a server that knows no ranges.
+    /// First byte that comes: the one asked for, or 0 from a server that knows no ranges.
     pub(super) from: u64,
     pub(super) body: Box<dyn Read>,
 }
 
 impl Client {
     /// # Errors
-    /// [`Kind::Usage`] where the token cannot stand in a header.
+    /// [`Kind::Usage`] if the token cannot stand in a header.
     pub(super) fn new(settings: &Settings, repo: &Repo) -> Result<Self> {
         if settings.token.as_ref().is_some_and(|token| !token.0.bytes().all(|b| b.is_ascii_graphic())) {
             return Err(Error::usage("HF_TOKEN: not a token (it has spaces or letters outside ASCII)"));
         }
         let agent = Agent::config_builder()
             .user_agent(concat!("illava/", env!("CARGO_PKG_VERSION")))
-            // The content lies with other hosts, which get no token.
+            // Other hosts hold the content. They get no token.
             .redirect_auth_headers(RedirectAuthHeaders::SameHost)
             .https_only(settings.endpoint.scheme() == "https")
             .http_status_as_error(false)
@@ -68,7 +68,7 @@ impl Client {
         })
     }
 
-    /// What the repository holds at `main`.
+    /// Lists the files of the repository at `main`.
     pub(super) fn list(&self) -> std::result::Result<Listed, Failure> {
         let mut url = self.url(&["api", "models", &self.repo.user, &self.repo.name, "revision", "main"]);
         url.set_query(Some("blobs=true"));
@@ -94,9 +94,9 @@ impl Client {
         })
     }
 
-    /// The content of `path` at `commit` from byte `from` on, of `size` bytes in all.
+    /// Opens the content of `path` at `commit` from byte `from` on, of `size` bytes in all.
     ///
-    /// None where the server has no such bytes, so that `from` must be wrong.
+    /// Returns `None` if the server has no such bytes: `from` must then be wrong.
     pub(super) fn content(
         &self,
         commit: &str,
@@ -164,7 +164,7 @@ impl Client {
         request.call()
     }
 
-    /// No answer at all.
+    /// Makes the error of no answer at all.
     fn lost(&self, error: &ureq::Error) -> Failure {
         let host = self.endpoint.host_str().unwrap_or_default();
         let reason = match error {
@@ -182,7 +182,7 @@ impl Client {
         Failure { error: Error::new(Kind::File, line), unreachable: true, passing }
     }
 
-    /// An answer, but not the content.
+    /// Makes the error of an answer without the content.
     fn refused(&self, response: &Response<Body>, path: Option<&str>) -> Failure {
         let (status, repo) = (response.status(), &self.repo);
         let code = response.headers().get("x-error-code").and_then(|value| value.to_str().ok());

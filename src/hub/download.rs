@@ -1,7 +1,7 @@
 //! One file from the hub to its place in the cache.
 //!
-//! The content grows in `HASH.incomplete` and gets its final name only when its length and checksum are those that
-//! the repository lists, so whatever has that name is whole. What a broken download leaves is where the next goes on.
+//! The content grows in `HASH.incomplete`. It gets its final name when its length and checksum are those that
+//! the repository lists, so every file of that name is whole. The next download continues a broken one.
 
 use std::fs::{self, File as Handle, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -17,7 +17,8 @@ use crate::error::{Error, Kind, Result};
 const CHUNK: usize = 256 << 10;
 
 /// # Errors
-/// [`Kind::File`]: nobody answers, the server refuses, the content is not what is listed, or the disk is full.
+/// [`Kind::File`]: no host answers, the server refuses, the content is not the listed one, or the disk is
+/// full.
 pub(super) fn download(
     client: &Client,
     cache: &Cache,
@@ -31,7 +32,7 @@ pub(super) fn download(
     }
     let lock = cache.lock(&file.checksum)?;
     take(&lock, &cache.blob(&file.checksum), &file.path, watch)?;
-    // Whoever held the lock may have finished it.
+    // The former holder of the lock may have finished the file.
     if cache.has(file) {
         return Ok(());
     }
@@ -42,7 +43,7 @@ pub(super) fn download(
     let inherited = partial.length > 0;
     partial.fill(client, commit, patience, watch)?;
     if !partial.is_right() && inherited {
-        // What an earlier run left may have been damaged since: once more, from the start.
+        // The part from an earlier run may have been damaged: once more, from the start.
         partial.restart()?;
         watch(Step::Again(0));
         partial.fill(client, commit, patience, watch)?;
@@ -81,7 +82,7 @@ fn take(lock: &Handle, blob: &Path, name: &str, watch: &mut dyn FnMut(Step<'_>))
     }
 }
 
-/// The content so far, with its hash.
+/// Content so far, with its hash.
 struct Partial<'a> {
     path: &'a Path,
     file: &'a File,
@@ -91,7 +92,7 @@ struct Partial<'a> {
 }
 
 impl<'a> Partial<'a> {
-    /// With what an earlier run left, where that is no more than the whole.
+    /// Opens the part from an earlier run, if it is no longer than the whole.
     fn open(path: &'a Path, file: &'a File) -> Result<Self> {
         let failed = |error: std::io::Error| unwritable(path, &error);
         let handle = OpenOptions::new().create(true).append(true).read(true).open(path).map_err(failed)?;
@@ -125,7 +126,7 @@ impl<'a> Partial<'a> {
         self.length == self.file.size && self.hasher.clone().hex() == self.file.checksum.hex()
     }
 
-    /// Fetches what is missing, connection after connection, as long as they bring something.
+    /// Fetches the missing bytes, connection after connection, as long as they bring any.
     fn fill(
         &mut self,
         client: &Client,
@@ -140,7 +141,7 @@ impl<'a> Partial<'a> {
                 None => continue,
                 Some(failure) => failure,
             };
-            // A tenth of a MiB is progress; less would let a trickle go on for ever.
+            // A tenth of a MiB is progress. A lower bound would let a very slow line continue for ever.
             idle = if self.length >= before.saturating_add(100 << 10) { 1 } else { idle + 1 };
             if !failure.passing || idle >= patience.attempts {
                 return Err(self.gave_up(&failure));
@@ -151,7 +152,7 @@ impl<'a> Partial<'a> {
         Ok(())
     }
 
-    /// One request and what it brings; the failure that ended it, if it ended early.
+    /// Makes one request and writes its bytes. Returns the failure that ended it early, if there was one.
     fn one_connection(
         &mut self,
         client: &Client,

@@ -1,4 +1,4 @@
-//! What the hub says a repository holds, checked before any of it becomes a path.
+//! List of a repository's files as the hub sends it, checked before any name becomes a path.
 
 use std::path::{Component, Path};
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// The files of one commit.
+/// Files of one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) commit: String,
@@ -21,19 +21,19 @@ impl Listed {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct File {
-    /// Relative, with `/`, no `..` in it.
+    /// Path with `/`, relative, without `..`.
     pub(super) path: String,
     /// Bytes.
     pub(super) size: u64,
     pub(super) checksum: Checksum,
 }
 
-/// What the content hashes to, in lower-case hexadecimal; also the name of its blob in the cache.
+/// Hash of the content, in lower-case hexadecimal. It is also the name of its blob in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Checksum {
-    /// Of a file in large-file storage.
+    /// SHA-256 of a file in large-file storage.
     Sha256(String),
-    /// Of a file that git itself holds: SHA-1 over `blob SIZE\0` and the content.
+    /// SHA-1 of a file that git itself holds, over `blob SIZE\0` and the content.
     GitBlob(String),
 }
 
@@ -44,7 +44,7 @@ impl Checksum {
         }
     }
 
-    /// A hash that has taken nothing of the content yet, which will have `size` bytes.
+    /// Begins the hash of a content of `size` bytes.
     pub(super) fn hasher(&self, size: u64) -> Hasher {
         match self {
             Self::Sha256(_) => Hasher::Sha256(Sha256::new()),
@@ -100,10 +100,10 @@ struct Lfs {
 
 /// Reads the hub's answer to `/api/models/REPO/revision/REVISION?blobs=true`.
 ///
-/// Files without size or checksum, and names that would leave the snapshot's folder, are left out.
+/// Files without size or checksum are left out, and names that would leave the snapshot's folder too.
 ///
 /// # Errors
-/// What is wrong with the answer.
+/// A line about the answer's fault.
 pub(super) fn read(json: &[u8]) -> Result<Listed, String> {
     let info: Info =
         serde_json::from_slice(json).map_err(|error| format!("not a list of files ({error})"))?;

@@ -1,8 +1,9 @@
-//! Models by name: `user/repo[:quant]` to files in the Hugging Face cache, downloaded where they are not there yet.
+//! Models by name: `user/repo[:quant]` to files in the Hugging Face cache, downloaded if they are not there
+//! yet.
 //!
-//! The cache has the layout of the `huggingface_hub` package (blobs, snapshots, refs, locks), so either finds what
-//! the other fetched. One request lists the repository; what to take from it is decided in [`pick`]; each file is
-//! then fetched with resume, checksum and lock by `download`.
+//! The cache has the layout of the `huggingface_hub` package (blobs, snapshots, refs, locks). Either program
+//! finds the files of the other. One request lists the repository, and [`pick`] chooses among its files.
+//! `download` then fetches each with resume, checksum and lock.
 
 mod cache;
 mod client;
@@ -23,36 +24,36 @@ use client::Client;
 use listing::Listed;
 use pick::{Picked, Wanted};
 
-/// What is asked for.
+/// Files that are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub repo: Repo,
-    /// The text model's path in the repository, instead of a search by quantisation.
+    /// Path of the text model in the repository, instead of a search by quantisation.
     pub file: Option<String>,
     /// Whether the image projector is wanted too.
     pub mmproj: bool,
 }
 
-/// Where the files are, ready to be opened.
+/// Paths of the files, ready to be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The text model; of several shards the first, its siblings beside it.
+    /// Text model. If it has several shards, this is the first, with the others beside it.
     pub text: PathBuf,
     pub mmproj: Option<PathBuf>,
-    /// What a person should know: one line or none.
+    /// Note for the person: one line or none.
     pub remark: Option<String>,
 }
 
-/// What a download is doing, for a progress display.
+/// State of a download, for a progress display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step<'a> {
-    /// Another process downloads this file; its end is awaited.
+    /// Another process downloads this file, and this one waits for it.
     Waiting { file: &'a str },
     /// A file begins; sizes in bytes.
     Start { file: &'a str, size: u64 },
-    /// Bytes of it that are there.
+    /// Bytes of the file that are there.
     At(u64),
-    /// The line broke after so many bytes, and is taken up again.
+    /// The connection broke after so many bytes, and a new one continues.
     Again(u64),
     /// The file is complete and its checksum right.
     Done,

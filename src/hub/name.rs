@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::{Error, Field, Result};
 
-/// A model repository and the quantisation asked for.
+/// Model repository and the quantisation asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repo {
     pub user: String,
@@ -14,13 +14,13 @@ pub struct Repo {
 
 impl Repo {
     /// # Errors
-    /// [`crate::error::Kind::Usage`] where `text` is not of that form.
+    /// [`crate::error::Kind::Usage`] if `text` is not of that form.
     pub fn parse(text: &str) -> Result<Self> {
         let (repo, quant) = match text.split_once(':') {
             Some((repo, quant)) => (repo, Some(quant)),
             None => (text, None),
         };
-        // What the hub allows in a name; it keeps `..` and separators out of the cache's paths.
+        // The hub allows these names. The check keeps `..` and separators out of the cache's paths.
         let plain = |part: &str| {
             !part.is_empty()
                 && part.len() <= 96
@@ -38,7 +38,7 @@ impl Repo {
     }
 }
 
-/// Without the quantisation.
+/// Returns the name without the quantisation.
 impl fmt::Display for Repo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.user, self.name)

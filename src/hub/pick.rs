@@ -6,20 +6,21 @@
 
 use std::path::Path;
 
-/// What is looked for.
+/// Choice of a text model.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted<'a> {
-    /// Case does not matter. Without it: `Q4_K_M`, then `Q8_0`, then the first model there is.
+    /// Quantisation, in any case of letters. Without it: `Q4_K_M`, then `Q8_0`, then the first model there
+    /// is.
     pub quant: Option<&'a str>,
-    /// The exact path of the text model.
+    /// Exact path of the text model.
     pub file: Option<&'a str>,
     pub mmproj: bool,
 }
 
-/// Positions in the list of names.
+/// Positions of the files in the list of names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picked {
-    /// The text model: one file, or all its shards in order.
+    /// Text model: one file, or all its shards in order.
     pub text: Vec<usize>,
     pub mmproj: Option<usize>,
 }
@@ -27,7 +28,7 @@ pub struct Picked {
 /// Chooses among `names`, paths with `/` relative to the repository.
 ///
 /// # Errors
-/// The rest of a sentence that begins with the place looked in: what it lacks, what it has instead.
+/// The rest of a sentence that begins with the place looked in: the missing file, and the files there are.
 pub fn pick(names: &[&str], wanted: Wanted<'_>) -> Result<Picked, String> {
     let models: Vec<usize> = (0..names.len()).filter(|&i| is_model(names[i])).collect();
     let first = match wanted.file {
@@ -64,7 +65,7 @@ fn by_quant(names: &[&str], models: &[usize], quant: Option<&str>) -> Result<usi
     }
 }
 
-/// Some of the names, for a message.
+/// Lists some of the names, for a message.
 fn sample<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.collect();
     match names.len() {
@@ -86,7 +87,7 @@ fn is_mmproj(path: &str) -> bool {
     is_gguf(path) && file_name(path).contains("mmproj")
 }
 
-/// A text model, as against a projector, calibration data or a draft for speculation.
+/// Whether the name is a text model's, not a projector's, calibration data's or a draft model's.
 fn is_model(path: &str) -> bool {
     let name = file_name(path);
     is_gguf(path)
@@ -112,7 +113,7 @@ struct Shard<'a> {
     count: u32,
 }
 
-/// `prefix-00002-of-00005.gguf`.
+/// Reads `prefix-00002-of-00005.gguf`.
 fn shard(path: &str) -> Option<Shard<'_>> {
     let (rest, count) = path.strip_suffix(".gguf")?.rsplit_once("-of-")?;
     let (prefix, index) = rest.rsplit_once('-')?;
@@ -137,7 +138,8 @@ fn shards(names: &[&str], first: usize) -> Result<Vec<usize>, String> {
         .collect()
 }
 
-/// The projector for the text model at `model`: in its folder or one above before any other, then nearest in bits.
+/// Finds the projector for the text model at `model`: in its folder or one above before any other, then
+/// nearest in bits.
 fn mmproj(names: &[&str], model: &str) -> Option<usize> {
     let folders = |path: &str| -> Vec<String> {
         let mut parts: Vec<String> = path.split('/').map(str::to_owned).collect();
@@ -151,12 +153,12 @@ fn mmproj(names: &[&str], model: &str) -> Option<usize> {
     };
     (0..names.len()).filter(|&i| is_mmproj(names[i])).min_by_key(|&i| {
         let away = near(names[i]).map_or(usize::MAX, |depth| home.len() - depth);
-        // Of two types with as many bits F16 is what every processor has instructions for.
+        // If two types have as many bits, F16 is chosen: every processor has instructions for it.
         (away, bits(names[i]).abs_diff(bits(model)), has_quant(names[i], "BF16"), i)
     })
 }
 
-/// The bits of a weight that a name tells: 4 of `Q4_K_M`, 16 of `f16`; 0 where it tells none.
+/// Returns the bits of a weight by the name: 4 of `Q4_K_M`, 16 of `f16`; 0 if it tells none.
 fn bits(path: &str) -> u32 {
     let name = file_name(path);
     let tag = |word: &str| {

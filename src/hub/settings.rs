@@ -1,4 +1,4 @@
-//! Where the hub and its cache are: the environment variables of the `huggingface_hub` package.
+//! Places of the hub and its cache, from the environment variables of the `huggingface_hub` package.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,19 +8,19 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
-/// Everything that [`super::fetch`] needs to know beside the request.
+/// Settings of [`super::fetch`] beside the request.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub endpoint: Url,
     pub token: Option<Token>,
-    /// The folder with a `models--USER--REPO` folder for each repository.
+    /// Folder with a `models--USER--REPO` folder for each repository.
     pub cache: PathBuf,
-    /// Use only what is in the cache.
+    /// Whether only files in the cache are used.
     pub offline: bool,
     pub patience: Patience,
 }
 
-/// An access token, which no debug output shows.
+/// Access token, which no debug output shows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(pub(super) String);
 
@@ -37,16 +37,16 @@ impl fmt::Debug for Token {
     }
 }
 
-/// How long a bad line is borne with.
+/// Patience with a bad connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Until a connection stands.
+    /// Time until a connection stands.
     pub connect: Duration,
-    /// Without a byte.
+    /// Time without a byte.
     pub silence: Duration,
     /// Attempts without progress, before the download is given up.
     pub attempts: u32,
-    /// Before the second attempt; doubled for each further one.
+    /// Pause before the second attempt, doubled for each further one.
     pub pause: Duration,
 }
 
@@ -62,8 +62,8 @@ impl Default for Patience {
 }
 
 impl Settings {
-    /// From `HF_ENDPOINT`, `HF_TOKEN` (or the file that `hf auth login` writes), `HF_HUB_CACHE`, `HF_HOME`,
-    /// `XDG_CACHE_HOME`, `HF_HUB_OFFLINE`, which `variable` looks up.
+    /// Reads `HF_ENDPOINT`, `HF_TOKEN` (or the file that `hf auth login` writes), `HF_HUB_CACHE`, `HF_HOME`,
+    /// `XDG_CACHE_HOME` and `HF_HUB_OFFLINE`, which `variable` looks up.
     ///
     /// # Errors
     /// [`crate::error::Kind::Usage`] naming the variable.

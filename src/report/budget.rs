@@ -1,21 +1,21 @@
-//! What a picture's content gave it of tokens.
+//! Tokens that a picture's content gave it.
 
 use serde::{Deserialize, Serialize};
 
-/// Cells of a picture, or of one of its tiles, by what they show, and the tokens that it keeps for that.
+/// Cells of a picture, or of one of its tiles, by their content, and the tokens that it keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Budget {
-    /// The picture's number in the request.
+    /// Number of the picture in the request.
     pub image: usize,
     pub cells: u32,
-    /// Of the cells, those with edges.
+    /// Cells with edges.
     pub edges: u32,
-    /// Of the cells, those of one colour that repeat a neighbour.
+    /// Cells of one colour that repeat a neighbour.
     pub repeated: u32,
     /// Tokens that leave the encoder.
     pub encoder: u32,
     /// Tokens that reach the upper decoder layers.
     pub decoder: u32,
-    /// Why, in words.
+    /// Reason in words.
     pub why: String,
 }

@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::Report;
 
-/// A table of the figures of `a` and `b`, named by their schedules, with b against a.
+/// Writes a table of the figures of `a` and `b`, named by their schedules, with b against a.
 #[must_use]
 pub fn compare(a: &Report, b: &Report) -> String {
     let mut table = Table::new();
@@ -67,7 +67,7 @@ fn to_f64(n: u64) -> f64 {
     n as f64
 }
 
-/// Bytes for people: 1.5 MiB.
+/// Formats bytes for people: 1.5 MiB.
 #[must_use]
 pub fn quantity(bytes: f64) -> String {
     let units = ["B", "KiB", "MiB", "GiB"];

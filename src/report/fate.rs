@@ -1,39 +1,39 @@
-//! From a trace to the fate of every cell: when it was merged, into which, and what attention it received.
+//! Fate of every cell, from a trace: when it was merged, into which, and the attention it received.
 //!
-//! A cell is one token of the encoder's output grid if nothing were merged: a patch, or a 2x2 group of patches where
-//! the projector joins them before anything is ranked.
+//! A cell is one token of the encoder's output grid if nothing were merged: a patch, or a 2x2 group of
+//! patches if the projector joins them before anything is ranked.
 
 use serde::{Deserialize, Serialize};
 
 use super::trace::{Half, ImageTile, PromptPart, Step, Trace};
 use crate::error::{Error, Kind, Result};
 
-/// Cells times stages of all pictures of one trace: 2 GB of memory. A trace of ours stays below a tenth of it; a few
-/// bytes of another file may claim any grid.
+/// Cells times stages of all pictures of one trace: 2 GB of memory. A trace of ours stays below a tenth of
+/// it. A few bytes of another file may claim any grid.
 const MAX_SCORES: usize = 1 << 27;
-/// Pixels of a picture's side, and how often its longer side may hold the shorter: panels all have one width.
+/// Largest side of a picture in pixels, and largest ratio of its sides: panels all have one width.
 const MAX_SIDE: u32 = 1 << 16;
 const MAX_ASPECT: u32 = 256;
 
 /// One picture, step by step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fate {
-    /// The picture's number in the request.
+    /// Number of the picture in the request.
     pub index: usize,
     /// Pixels of the picture as it was given, upright.
     pub width: u32,
     pub height: u32,
-    /// As in the trace.
+    /// Strategy, as in the trace.
     pub strategy: String,
-    /// Number 0 is before any step; then the encoder's, layer by layer, then the decoder's.
+    /// Stages. Number 0 is before any step; then come the encoder's, layer by layer, then the decoder's.
     pub stages: Vec<Stage>,
     pub tiles: Vec<TileFate>,
 }
 
-/// The picture after one step.
+/// Picture after one step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
-    /// `None` before any step.
+    /// Layer; `None` before any step.
     pub half: Option<Half>,
     pub layer: u32,
     /// Cells alive.
@@ -46,9 +46,9 @@ pub struct TileFate {
     /// Cells across and down.
     pub columns: u32,
     pub rows: u32,
-    /// The part of the picture it shows: left, top, right, bottom.
+    /// Part of the picture that the tile shows: left, top, right, bottom.
     pub pixels: Option<[f64; 4]>,
-    /// Of a video: the first frame it shows.
+    /// First frame of a video that the tile shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<usize>,
     /// [rows * columns], row by row.
@@ -57,30 +57,30 @@ pub struct TileFate {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
-    /// The stage that merged it; 0 for a cell kept to the end.
+    /// Stage that merged the cell; 0 for a cell kept to the end.
     pub gone: usize,
-    /// Tile and cell that hold it since; none where it was dropped.
+    /// Tile and cell that hold it since; none if it was dropped.
     pub into: Option<(usize, usize)>,
-    /// Attention received, for each stage but the first; `None` where the cell was not ranked.
+    /// Attention received, for each stage but the first; `None` if the cell was not ranked.
     pub scores: Vec<Option<f32>>,
 }
 
 impl Cell {
-    /// Whether it is still there after `stage`.
+    /// Whether the cell is still there after `stage`.
     #[must_use]
     pub fn is_left(&self, stage: usize) -> bool {
         self.gone == 0 || self.gone > stage
     }
 
-    /// What the ranking of `stage` saw, or the last one before it that ranked this cell. Before any step: what the
-    /// first will see.
+    /// Score that the ranking of `stage` saw, or the last one before it that ranked this cell. Before any
+    /// step it is the score that the first ranking will see.
     #[must_use]
     pub fn score(&self, stage: usize) -> Option<f32> {
         self.scores.iter().take(stage.max(1)).rev().find_map(|score| *score)
     }
 }
 
-/// The fate of every picture of `trace`, in its order.
+/// Returns the fate of every picture of `trace`, in its order.
 ///
 /// # Errors
 /// [`Kind::File`] for more cells and steps than a trace can have.
@@ -90,7 +90,7 @@ pub fn fates(trace: &Trace) -> Result<Vec<Fate>> {
     pictures.enumerate().map(|(span, tiles)| fate(trace, tiles, span, &mut room)).collect()
 }
 
-/// The fate of the picture that `images`, at least one, are tiles of. Its scores are taken off `room`.
+/// Returns the fate of the picture that `images`, at least one, are tiles of. `room` shrinks by its scores.
 fn fate(trace: &Trace, images: &[ImageTile], span: usize, room: &mut usize) -> Result<Fate> {
     let (index, width, height) = (images[0].index, images[0].width, images[0].height);
     let (short, long) = (width.min(height), width.max(height));
@@ -180,7 +180,7 @@ fn empty(image: &ImageTile, steps: &[&Step], stages: usize) -> (TileFate, Vec<us
     (tile, (0..n).collect())
 }
 
-/// Marks what one step of the encoder did to a tile; returns who is left.
+/// Marks the effect of one step of the encoder on a tile. Returns the survivors.
 fn encoder_step(tile: &mut TileFate, alive: &[usize], step: &Step, stage: usize) -> Vec<usize> {
     let count = tile.cells.len();
     let number = |index: i32| usize::try_from(index).ok().filter(|&cell| cell < count);
@@ -199,7 +199,7 @@ fn encoder_step(tile: &mut TileFate, alive: &[usize], step: &Step, stage: usize)
     step.kept.iter().filter_map(|&cell| number(cell)).collect()
 }
 
-/// Where a row of the span comes from: tile (its place in the list) and cell. A row of newlines has none; a row made
+/// Source of a row of the span: tile (its place in the list) and cell. A row of newlines has none; a row made
 /// of four single patches has four.
 type RowCells = Vec<Vec<(usize, usize)>>;
 
@@ -221,7 +221,7 @@ fn decoder_step(tiles: &mut [TileFate], rows: &RowCells, alive: &[usize], step: 
     }
 }
 
-/// `None` where the trace does not tell which row is which cell.
+/// Returns `None` if the trace does not tell which row is which cell.
 fn span_rows(
     trace: &Trace,
     span: usize,

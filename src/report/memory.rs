@@ -1,13 +1,13 @@
 //! The process's own memory.
 
-/// Peak resident set in bytes, from the system's own count (`VmHWM` on Linux, `getrusage`
-/// elsewhere); `None` where it does not tell.
+/// Returns the peak resident set in bytes, from the system's own count (`VmHWM` on Linux, `getrusage`
+/// elsewhere); `None` if the system does not tell.
 #[must_use]
 pub fn peak_rss() -> Option<u64> {
     system()
 }
 
-/// Resident set as it stands, in bytes (`VmRSS` on Linux); `None` where the system does not tell.
+/// Returns the present resident set in bytes (`VmRSS` on Linux); `None` if the system does not tell.
 #[must_use]
 pub fn rss() -> Option<u64> {
     #[cfg(target_os = "linux")]
@@ -33,7 +33,7 @@ fn status(field: &str) -> Option<u64> {
 fn system() -> Option<u64> {
     use nix::sys::resource::{UsageWho, getrusage};
     let peak = u64::try_from(getrusage(UsageWho::RUSAGE_SELF).ok()?.max_rss()).ok()?;
-    // Bytes on macOS, kilobytes on the BSDs.
+    // The unit is bytes on macOS, kilobytes on the BSDs.
     Some(if cfg!(target_os = "macos") { peak } else { peak * 1024 })
 }
 

@@ -1,5 +1,5 @@
-//! What a run reports: counts, timings, memory, and the trace of every merge step. Pure data;
-//! the field names are the interface.
+//! Report of a run: counts, timings, memory, and the trace of every merge step. It is pure data; the field
+//! names are the interface.
 
 mod budget;
 mod compare;
@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-/// The report of one answer.
+/// Report of one answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     pub model: Model,
@@ -36,16 +36,16 @@ pub struct Report {
     #[serde(default)]
     pub kernels: String,
     pub seed: u32,
-    /// The answer.
+    /// Text of the answer.
     pub text: String,
-    /// What was done or shown otherwise than asked or stored, one line each; left out without any.
+    /// Deviations from the request or the file, one line each; left out without any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Model {
-    /// File names without their folders.
+    /// Names of files without their folders.
     pub text: String,
     pub projector: String,
     pub arch: String,
@@ -55,14 +55,14 @@ pub struct Model {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Merge {
-    /// What became of the tokens that went; "off" where none did.
+    /// Strategy for the tokens that went; "off" if none did.
     pub strategy: String,
-    /// Of `random`'s draw.
+    /// Seed of the random strategy.
     #[serde(default)]
     pub strategy_seed: u32,
-    /// The preset, "custom" or "off".
+    /// Name of the preset, "custom" or "off".
     pub schedule: String,
-    /// Whose attention ranks in the encoder: "received" from all rows, or "class".
+    /// Attention that ranks in the encoder: "received" from all rows, or "class".
     #[serde(default)]
     pub vit_score: String,
     /// Whether a token that stands for several counts as often in the encoder's attention.
@@ -76,19 +76,19 @@ pub struct Merge {
     pub llm_r: Vec<u32>,
     pub score: String,
     pub grid: String,
-    /// `own` or `closed`: where the rows of a merged picture stand in the decoder.
+    /// Positions of a merged picture's rows in the decoder: `own` or `closed`.
     #[serde(default)]
     pub positions: String,
-    /// By `auto`, of each picture with its tiles; left out by others.
+    /// Budgets of the schedule `auto`, of each picture with its tiles; left out by others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<Budget>,
 }
 
-/// Tokens of one answer; visual ones over all its pictures.
+/// Tokens of one answer. Visual ones are counted over all its pictures.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tokens {
     pub text: u32,
-    /// What the encoder would give without merging.
+    /// Visual tokens of the encoder without merging.
     pub visual: u32,
     pub visual_after_encoder: u32,
     pub visual_kv: Vec<VisualKv>,
@@ -102,7 +102,7 @@ pub struct VisualKv {
     pub tokens: u32,
 }
 
-/// Wall-clock milliseconds from `since` to now.
+/// Returns the wall-clock milliseconds from `since` to now.
 #[must_use]
 pub fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0
@@ -111,41 +111,41 @@ pub fn milliseconds(since: Instant) -> f64 {
 /// Wall-clock milliseconds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Milliseconds {
-    /// Reading both files; paid once by a program that stays.
+    /// Reading both files. A program that stays pays for it once.
     pub load: f64,
-    /// File to pixels to the encoder's input.
+    /// From the file to the pixels of the encoder's input.
     pub decode_media: f64,
     pub encoder: f64,
     pub projector: f64,
-    /// Everything between the last embedding and the first logits.
+    /// From the last embedding to the first logits.
     pub prefill: f64,
-    /// From the request to its first token; loading not included.
+    /// From the request to its first token, loading not included.
     pub first_token: f64,
     /// From the first token to the last.
     pub generate: f64,
-    /// From the request to its last token; loading not included.
+    /// From the request to its last token, loading not included.
     pub total: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Rates {
-    /// Rows that went through the first decoder layers, by time.
+    /// Rows a second that went through the first decoder layers.
     pub prefill: f64,
-    /// Tokens after the first, by time.
+    /// Tokens a second after the first.
     pub generate: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Bytes {
-    /// Text model and projector.
+    /// Bytes of text model and projector.
     pub weights: u64,
-    /// KV cache as allocated.
+    /// Bytes of the KV cache as allocated.
     pub kv: u64,
-    /// KV cache that the same request would need with merging off, by the same sizing.
+    /// Bytes of the KV cache that the same request would need with merging off, by the same sizing.
     pub kv_without_merge: u64,
-    /// Compute buffers of the encoder and the decoder, as many as stood at once.
+    /// Bytes of the compute buffers of encoder and decoder, as many as stood at once.
     pub compute: u64,
-    /// The process's peak resident set; `null` where the system does not tell.
+    /// Bytes of the process's peak resident set; `null` if the system does not tell.
     pub peak_rss: Option<u64>,
 }
 

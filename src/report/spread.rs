@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// Of no figures at all, everything is 0.
+/// Returns the median and range of figures, all zeros if there are none.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Spread {
     pub min: f64,
@@ -11,7 +11,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// What is no number (nothing divided by nothing) does not count.
+    /// A value that is no number (nothing divided by nothing) does not count.
     pub fn of(figures: impl Iterator<Item = f64>) -> Self {
         let mut figures: Vec<f64> = figures.filter(|figure| figure.is_finite()).collect();
         figures.sort_by(f64::total_cmp);

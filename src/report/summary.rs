@@ -1,8 +1,8 @@
-//! A report in three lines.
+//! Report in three lines.
 
 use super::{Report, quantity};
 
-/// Tokens, times and memory of an answer, a line each.
+/// Writes tokens, times and memory of an answer, a line each.
 #[must_use]
 pub fn summary(report: &Report) -> [String; 3] {
     let Report { tokens, ms, tokens_per_second, bytes, .. } = report;

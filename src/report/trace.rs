@@ -1,17 +1,17 @@
-//! The trace: what the decoder was given and what every merge step did.
+//! Trace: the rows that the decoder got and the effect of every merge step.
 
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Trace {
-    /// What the steps did with the tokens that went; `off` without any.
+    /// Strategy for the tokens that went; `off` without any.
     #[serde(default)]
     pub strategy: String,
-    /// In order.
+    /// Parts of the prompt, in order.
     pub prompt: Vec<PromptPart>,
     pub images: Vec<ImageTile>,
     pub steps: Vec<Step>,
-    /// What was shown, in the order of `images`' numbers, as a person named it; empty where nobody did.
+    /// Names that a person gave to the pictures, in the order of `images`' numbers; empty if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
 }
@@ -26,15 +26,16 @@ pub enum PromptPart {
     Span {
         span: usize,
         n: u32,
-        /// \[n\] the tile and the cell of its output grid that each row shows, `null` for a row that
-        /// shows none (a newline); left out where the rows are one tile's survivors in order.
+        /// \[n\] tile and cell of the output grid that each row shows, `null` for a row that shows none (a
+        /// newline). It is left out if the rows are one tile's survivors in order.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cells: Option<Vec<Option<(usize, usize)>>>,
-        /// \[n\] where each row stands in the decoder, from the span's first position on; left out if the rows stand one
-        /// after another, and for (t, h, w) positions.
+        /// \[n\] position of each row in the decoder, from the span's first position on. It is left out if
+        /// the rows stand one after another, and for (t, h, w) positions.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         positions: Option<Vec<i32>>,
-        /// \[n\] how often the decoder's attention counts each row; left out if it counts each once.
+        /// \[n\] weight of each row in the decoder's attention: it counts that often. It is left out if each
+        /// counts once.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sizes: Option<Vec<f32>>,
     },
@@ -43,7 +44,7 @@ pub enum PromptPart {
 /// One tile of a picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageTile {
-    /// The picture's number in the request.
+    /// Number of the picture in the request.
     pub index: usize,
     /// Pixels of the picture as it was given, upright.
     pub width: u32,
@@ -51,14 +52,14 @@ pub struct ImageTile {
     pub tile: usize,
     /// Patches, across and down.
     pub grid: [u32; 2],
-    /// The part of the picture that the tile shows: left, top, right, bottom. It reaches beyond
-    /// the picture where the tile is padded; absent where the tiling does not tell.
+    /// Part of the picture that the tile shows: left, top, right, bottom. It reaches beyond the picture if
+    /// the tile is padded. It is absent if the tiling does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixels: Option<[f64; 4]>,
-    /// Of a video: the frame it shows, the first of them where it takes several.
+    /// Frame of a video that the tile shows, the first of them if it takes several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<usize>,
-    /// By `auto`, what the tile keeps and why.
+    /// Tokens that the tile keeps under `auto`, and the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<super::Budget>,
 }
@@ -84,7 +85,7 @@ pub struct Step {
     pub layer: u32,
     pub n_in: u32,
     pub n_out: u32,
-    /// \[n_in\] attention received; empty where the strategy looks at none.
+    /// \[n_in\] attention received; empty if the strategy uses none.
     pub scores: Vec<f32>,
     /// \[n_out\], ascending.
     pub kept: Vec<i32>,
@@ -95,18 +96,18 @@ pub struct Step {
     /// By strategies that merge by groups: those of two tokens and more, each with the survivor last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<Vec<Vec<i32>>>,
-    /// \[n_out\] original tokens that each survivor stands for, where the strategy counts them.
+    /// \[n_out\] original tokens that each survivor stands for, if the strategy counts them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<f32>,
 }
 
 impl Step {
-    /// The tokens that went.
+    /// Returns the tokens that went.
     pub fn gone(&self) -> impl Iterator<Item = i32> + '_ {
         self.merged.iter().copied().filter(|&token| Some(token) != self.into)
     }
 
-    /// The survivor that took up a token that went; none where it was dropped.
+    /// Returns the survivor that took up a token that went; none if it was dropped.
     #[must_use]
     pub fn taken_up_by(&self, gone: i32) -> Option<i32> {
         let groups = self.groups.as_deref().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! How many tokens one step removes: a count, a count relative to a reference size, or a share.
+//! Number of tokens that one step removes: a count, a count relative to a reference size, or a share.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +18,8 @@ pub enum Amount {
 }
 
 impl Amount {
-    /// Tokens removed of `n_step` that enter the step, where `n_half` entered the half.
-    /// Encoder rule: a share rounds down, and everything rounds down to whole groups.
+    /// Returns the tokens removed of `n_step` that enter the step, if `n_half` entered the half. Encoder
+    /// rule: a share rounds down, and everything rounds down to whole groups.
     #[must_use]
     pub fn encoder_count(self, n_half: u32, n_step: u32, group: u32) -> u32 {
         let r = match self {
@@ -31,7 +31,8 @@ impl Amount {
         r - r % group
     }
 
-    /// Decoder rule: r = round(N (1 - keep)), a half to the even number, as Python rounds in the authors' code.
+    /// Decoder rule: r = round(N (1 - keep)), a half to the even number, as Python rounds in the authors'
+    /// code.
     #[must_use]
     pub fn decoder_count(self, n_half: u32, n_step: u32) -> u32 {
         match self {
@@ -42,8 +43,8 @@ impl Amount {
         }
     }
 
-    /// The share of tokens that stays after this step at the amount's own reference size,
-    /// `before` being the share that entered. A plain count has no such share.
+    /// Returns the share of tokens that stays after this step at the amount's own reference size, `before`
+    /// being the share that entered. A plain count has no such share.
     #[must_use]
     pub(super) fn share_after(self, before: f64) -> Option<f64> {
         match self {
@@ -55,12 +56,12 @@ impl Amount {
     }
 }
 
-/// round(r n / of), halves away from zero.
+/// Returns round(r n / of), halves away from zero.
 pub(super) fn scale(r: u32, n: u32, of: u32) -> u32 {
     round(f64::from(r) * f64::from(n) / f64::from(of))
 }
 
-// The nudge keeps 0.3 * 10 = 2.9999999999999996 a whole 3.
+// The added 1e-9 keeps 0.3 * 10 = 2.9999999999999996 a whole 3.
 fn floor(x: f64) -> u32 {
     clamp((x + 1e-9).floor())
 }
@@ -81,7 +82,7 @@ fn clamp(x: f64) -> u32 {
     x.clamp(0.0, f64::from(u32::MAX)) as u32
 }
 
-/// `5,6,7,8`: strictly ascending layer numbers, counted from 0.
+/// Reads `5,6,7,8`: strictly ascending layer numbers, counted from 0.
 ///
 /// # Errors
 /// [`Kind::Usage`] with the item that is no number or out of order.
@@ -106,7 +107,7 @@ pub fn parse_layers(field: Field, text: &str) -> Result<Vec<u32>> {
     Ok(layers)
 }
 
-/// `92`, `12.6%` or a comma list of them, one for each layer.
+/// Reads `92`, `12.6%` or a comma list of them, one for each layer.
 ///
 /// # Errors
 /// [`Kind::Usage`] with the item that is neither a count nor a percentage below 100.
@@ -132,7 +133,7 @@ pub fn parse_amounts(field: Field, text: &str) -> Result<Vec<Amount>> {
         .collect()
 }
 
-/// `0.7` or a comma list of shares, one for each layer.
+/// Reads `0.7` or a comma list of shares, one for each layer.
 ///
 /// # Errors
 /// [`Kind::Usage`] with the item that is no share above 0 and up to 1.

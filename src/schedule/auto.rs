@@ -1,24 +1,26 @@
-//! A budget for each picture: how many tokens an input of the encoder keeps follows from what its cells show.
+//! Budget for each picture: the number of tokens that an input of the encoder keeps follows from its cells'
+//! content.
 //!
-//! A cell is what becomes one token, a patch or a group of them. Repeated cells (blank paper, sky, the flat areas of a
-//! screenshot) merge in the first layers: one of [`REPEATED`] stays. Cells with edges (letters, lines, outlines) stay,
-//! and where they outnumber the plain ones, as on a page, so do those. Other plain cells give what a photograph can spare.
-//! The method is HiRED's, a budget divided by what is in each tile, with pixels in place of attention: the amounts are
-//! known before anything is encoded.
+//! A cell becomes one token: it is a patch or a group of them. Repeated cells (blank paper, sky, the flat
+//! areas of a screenshot) merge in the first layers: one of [`REPEATED`] stays. Cells with edges (letters,
+//! lines, outlines) stay. If they outnumber the plain ones, as on a page, the plain ones stay as well.
+//! Otherwise plain cells keep as much as those of a photograph. The method is HiRED's, a budget divided by
+//! the content of each tile, with pixels in place of attention: the amounts are known before anything is
+//! encoded.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Amount, Choice, Grid, HalfSchedule, MergeFlag, Plan, Schedule, Shape, Step, TilePlan};
 use crate::error::{Error, Field, Result};
 
-/// Of this many repeated cells one stays.
+/// Number of repeated cells of which one stays.
 const REPEATED: u32 = 10;
 /// Share of a photograph's plain cells that enters the decoder, and that reaches its upper layers.
 const PLAIN: (f64, f64) = (0.50, 0.30);
-/// The first of them where the text model dominates: what the encoder takes costs more of the answer there.
+/// First of these shares if the text model dominates: the encoder's steps cost more of the answer there.
 const PLAIN_OF_LARGE_TEXT: f64 = 0.75;
-/// The encoder layers that merge repeated cells, so far as the others leave them room. At layer 0 attention has not told a
-/// cell what is around it.
+/// Encoder layers that merge repeated cells, as far as the others leave them room. At layer 0 attention has
+/// not told a cell about its surroundings.
 const FIRST_LAYERS: std::ops::Range<u32> = 1..4;
 
 /// Least and most share of its tokens that a picture keeps in the upper decoder layers.
@@ -37,7 +39,7 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// Those that were asked for, the usual ones in place of the others.
+    /// Returns the bounds that were asked for, with the usual ones in place of the others.
     ///
     /// # Errors
     /// [`crate::error::Kind::Usage`] for a bound that is no share, and for a least share above the most.
@@ -66,7 +68,7 @@ impl Bounds {
         Ok(bounds)
     }
 
-    /// What a picture of unknown content may bring at most, in `cells` cells.
+    /// Returns the most tokens that a picture of unknown content may bring, of `cells` cells.
     fn whole(self, cells: u32) -> Amounts {
         self.amounts(Content { cells, edges: cells, repeated: 0 }, 1.0)
     }
@@ -86,20 +88,21 @@ impl Bounds {
             n if n > most => Some(Bound::Most),
             _ => None,
         };
-        // A limit is shared out as the square root, so that both halves take the same part of what they get.
+        // Each half takes the square root of a limit: both then take the same part of their input.
         let limit = whole(f64::from(cells) * self.most.sqrt());
         let encoder = (edges + share(plain_in_encoder) + left).min(limit).clamp(decoder, cells);
         Amounts { content, encoder, decoder, bound }
     }
 }
 
-/// What the cells of one input of the encoder show. What has neither edges nor a repeated colour is plain.
+/// Content of the cells of one input of the encoder. A cell with neither edges nor a repeated colour is
+/// plain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Content {
     pub cells: u32,
     /// Cells in which neighbouring pixels differ sharply.
     pub edges: u32,
-    /// Cells of one colour, which the cell to the left or above has, too.
+    /// Cells of one colour that the cell to the left or above has, too.
     pub repeated: u32,
 }
 
@@ -108,13 +111,13 @@ impl Content {
         self.cells.saturating_sub(self.edges + self.repeated)
     }
 
-    /// Whether edges outnumber what could be a photograph's ground.
+    /// Whether edges outnumber the plain cells that a photograph would have.
     fn is_page(self) -> bool {
         self.edges > self.plain()
     }
 }
 
-/// The bound that decided instead of the content.
+/// Bound that decided instead of the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bound {
@@ -122,19 +125,19 @@ pub enum Bound {
     Most,
 }
 
-/// Tokens that one input of the encoder keeps, and why.
+/// Tokens that one input of the encoder keeps, and the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amounts {
     pub content: Content,
-    /// That leave the encoder.
+    /// Tokens that leave the encoder.
     pub encoder: u32,
-    /// That reach the upper decoder layers.
+    /// Tokens that reach the upper decoder layers.
     pub decoder: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<Bound>,
 }
 
-/// Why a picture's inputs keep what they keep: one sentence without a full stop.
+/// Returns the reason for the budget of a picture's inputs: one sentence without a full stop.
 #[must_use]
 pub fn why(inputs: &[Amounts]) -> String {
     let sum = |part: fn(&Amounts) -> u32| inputs.iter().map(part).sum::<u32>();
@@ -155,7 +158,7 @@ pub fn why(inputs: &[Amounts]) -> String {
     )
 }
 
-/// Refuses bounds of other schedules, and with auto what names an amount or lets none vary.
+/// Refuses bounds of other schedules. Under auto it refuses fields that name an amount or leave none to vary.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] with both names.
@@ -203,8 +206,8 @@ pub(super) fn check(choice: &Choice) -> Result<()> {
 /// Stands for an amount in the first layers.
 const EARLY: Amount = Amount::Keep(1.0);
 
-/// Puts steps before the others that merge what is repeated, unless the strategy ranks by attention: that is upside down
-/// in the first layers.
+/// Puts steps that merge repeated cells before the others, unless the strategy ranks by attention: that is
+/// upside down in the first layers.
 pub(super) fn begin_early(schedule: &mut Schedule, choice: &Choice) {
     let steps = &mut schedule.encoder.steps;
     let (Some(&(end, _)), false) =
@@ -217,8 +220,8 @@ pub(super) fn begin_early(schedule: &mut Schedule, choice: &Choice) {
 }
 
 impl Plan {
-    /// The encoder's half where each input, of `patches` patches, has a budget by its content; `contents` of unknown
-    /// pictures is empty, and the plan is then the largest there can be.
+    /// Returns the encoder's half if each input, of `patches` patches, has a budget by its content.
+    /// `contents` of unknown pictures is empty, and the plan is then the largest there can be.
     pub(crate) fn encoder_by_content(
         schedule: &Schedule,
         shape: &Shape,
@@ -233,7 +236,7 @@ impl Plan {
                 Some(content) => bounds.amounts(*content, plain),
                 None => bounds.whole(patches / group),
             };
-            // A half that cannot merge passes on what it gets.
+            // A half that cannot merge passes its input on.
             if schedule.encoder.steps.is_empty() {
                 amounts.encoder = patches / group;
             }
@@ -248,8 +251,9 @@ impl Plan {
     }
 }
 
-/// Each step in the first layers merges half of the repeated cells that are left, the others take equal parts of the
-/// rest. A matching pairs one half of the tokens with the other: more at once would merge what repeats nobody.
+/// Each step in the first layers merges half of the repeated cells that are left. The others take equal parts
+/// of the rest. A matching pairs one half of the tokens with the other: a larger step would merge cells that
+/// repeat nothing.
 fn encoder(half: &HalfSchedule, amounts: &Amounts, patches: u32, group: u32) -> Vec<Step> {
     let early =
         half.steps.iter().filter(|(layer, amount)| FIRST_LAYERS.contains(layer) && *amount == EARLY).count();
@@ -274,8 +278,8 @@ fn encoder(half: &HalfSchedule, amounts: &Amounts, patches: u32, group: u32) -> 
     half.steps.iter().enumerate().map(step).collect()
 }
 
-/// The decoder's steps where `tokens` rows come of inputs with their own budgets: the first takes all that is to go.
-/// Newlines and pooled cells keep the share of the rest.
+/// Returns the decoder's steps if `tokens` rows come of inputs with their own budgets: the first takes all
+/// that is to go. Newlines and pooled cells keep the share of the rest.
 pub(super) fn decoder(half: &HalfSchedule, tiles: &[TilePlan], tokens: u32) -> Vec<Step> {
     let sum = |part: fn(&TilePlan) -> u32| tiles.iter().map(|tile| u64::from(part(tile))).sum::<u64>();
     let entering = sum(|tile| tile.tokens).max(1);

@@ -1,4 +1,4 @@
-//! What was asked, resolved for one model: presets, hand-written halves, the budget knob.
+//! Resolves a choice for one model: presets, hand-written halves, the budget.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,13 +10,13 @@ use super::{
 };
 use crate::error::{Error, Field, Kind, Result};
 
-/// A schedule by its name.
+/// Schedule by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MergeFlag {
     Off,
-    /// What the pair itself recommends.
+    /// The schedule that the pair itself recommends.
     Model,
-    /// The layers of [`Preset::Balanced`], with amounts that follow from what each picture shows.
+    /// The layers of [`Preset::Balanced`], with amounts that follow from each picture's content.
     Auto,
     Preset(Preset),
 }
@@ -37,7 +37,7 @@ impl MergeFlag {
         }
     }
 
-    /// All names, as a sentence lists them.
+    /// Returns all names, as a sentence lists them.
     #[must_use]
     pub fn names() -> String {
         let [first @ .., last] = Preset::ALL.map(Preset::name);
@@ -62,7 +62,7 @@ pub struct Half {
     pub amounts: Vec<Amount>,
 }
 
-/// The schedule a pair carries in its metadata (`illava.merge.*`).
+/// Schedule that a pair carries in its metadata (`illava.merge.*`).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Recommended {
     pub vit_layers: Vec<u32>,
@@ -70,21 +70,21 @@ pub struct Recommended {
     pub vit_r: Vec<u32>,
     pub llm_layers: Vec<u32>,
     pub llm_keep: Vec<f64>,
-    /// What becomes of the tokens that go; the paper's method where the file does not say.
+    /// Strategy for the tokens that go; the paper's method if the file names none.
     pub strategy: Strategy,
-    /// What it was evaluated on, as the file says.
+    /// Models and sets of its evaluation, as the file says.
     pub evaluated: Option<String>,
 }
 
-/// Everything a person can say about merging.
+/// Settings of merging that a person can give.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Choice {
     pub merge: Option<MergeFlag>,
     pub keep: Option<f64>,
-    /// Least share that a picture keeps where its content decides.
+    /// Least share that a picture keeps if its content decides.
     #[serde(default)]
     pub keep_min: Option<f64>,
-    /// Most share.
+    /// Most share that a picture keeps if its content decides.
     #[serde(default)]
     pub keep_max: Option<f64>,
     pub vit: Option<Half>,
@@ -93,29 +93,29 @@ pub struct Choice {
     #[serde(default)]
     pub vit_score: TowerScore,
     pub grid: Grid,
-    /// `None`: own ones with the faithful grid, closed ones with the reference grid.
+    /// Positions; `None` for own ones with the faithful grid, closed ones with the reference grid.
     #[serde(default)]
     pub positions: Option<Positions>,
-    /// `None`: what the preset or the pair has.
+    /// Strategy; `None` for that of the preset or the pair.
     #[serde(default)]
     pub strategy: Option<Strategy>,
-    /// Seed of `random`, also for the schedules that [`Choice::against`] names.
+    /// Seed of the random strategy, also for the schedules that [`Choice::against`] names.
     pub strategy_seed: u32,
-    /// Whether sizes count in the encoder's attention. `None`: where the strategy keeps them.
+    /// Whether sizes count in the encoder's attention; `None` if the strategy decides, by keeping them or
+    /// not.
     #[serde(default)]
     pub vit_sizes: Option<bool>,
 }
 
-/// The schedule of `choice` on a model of `shape`.
+/// Returns the schedule of `choice` on a model of `shape`.
 ///
-/// A preset given together with a hand-written half has that half replaced; a hand-written half
-/// alone means only that half. Without any of them the pair's own recommendation counts, else
-/// [`Preset::Balanced`]; what the model cannot merge is then left out with a remark, where
-/// a preset that was asked for by name is an error.
+/// A hand-written half replaces that half of a preset. Without a preset the other half then does not merge.
+/// Without any of them the pair's own recommendation counts, else [`Preset::Balanced`]: a half that the model
+/// cannot merge is then left out with a remark. A preset that was asked for by name is an error instead.
 ///
 /// # Errors
-/// [`Kind::Usage`] for flags that exclude each other, [`Kind::Schedule`] for numbers outside
-/// the model, [`Kind::Model`] for a model that cannot merge.
+/// [`Kind::Usage`] for flags that exclude each other, [`Kind::Schedule`] for numbers outside the model,
+/// [`Kind::Model`] for a model that cannot merge.
 pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>) -> Result<Schedule> {
     check_flags(choice)?;
     let by_hand = choice.vit.is_some() || choice.llm.is_some();
@@ -224,7 +224,7 @@ fn check_flags(choice: &Choice) -> Result<()> {
     Ok(())
 }
 
-/// What a preset names and this model cannot do: an error where the preset was asked for.
+/// Handles the parts of a preset that this model cannot merge: an error if the preset was asked for.
 fn leave_out(schedule: &mut Schedule, choice: &Choice, shape: &Shape, asked: bool) -> Result<()> {
     let mut missing = Vec::new();
     if !shape.vit_can_merge && choice.vit.is_none() {

@@ -1,13 +1,13 @@
-//! A preset's layers on a model of another depth.
+//! Layers of a preset on a model of another depth.
 
-/// The image encoder's first layers rank what is in a picture below its ground, whatever the encoder's depth: no
-/// preset merges below this layer where the encoder has room above it.
+/// First layer at which presets merge, if the encoder has room above it. Below it the encoder ranks a
+/// picture's objects under its ground, for encoders of any depth.
 pub(super) const ENCODER_FLOOR: u32 = 3;
 
-/// `layers` (ascending, of a model with `reference` layers) for one with `stored` layers of which
-/// `limit` can merge, none below `first`, where there is room none below `floor`. Shallower models
-/// scale the layers, deeper ones keep them; the result stays strictly ascending. `None` if the
-/// layers do not fit.
+/// Maps `layers` (ascending, of a model with `reference` layers) to a model with `stored` layers of which
+/// `limit` can merge. None lies below `first`, and none below `floor` if there is room. Shallower models
+/// scale the layers, deeper ones keep them; the result stays strictly ascending. Returns `None` if the layers
+/// do not fit.
 pub(super) fn scale(
     layers: &[u32],
     (reference, stored): (u32, u32),

@@ -1,9 +1,9 @@
-//! Which layers remove how many visual tokens: presets, hand-written schedules and budgets,
-//! resolved against the shape of a model. Pure: no model is needed, only its numbers.
+//! Schedules: the layers that remove visual tokens, and their amounts. Presets, hand-written schedules and
+//! budgets are resolved against the shape of a model. Pure: no model is needed, only its numbers.
 //!
-//! A [`Choice`] (what was asked) and a [`Shape`] (what the model has) give a [`Schedule`]
-//! (layers of this model, amounts still relative); a schedule and one picture's patch counts
-//! give a [`Plan`] (tokens removed, step by step).
+//! A [`Choice`] (the wish of a person) and a [`Shape`] (the facts of the model) give a [`Schedule`] (layers
+//! of this model, amounts still relative). A schedule and one picture's patch counts give a [`Plan`] (tokens
+//! removed, step by step).
 
 mod amount;
 mod auto;
@@ -30,21 +30,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Field, Result};
 
-/// The numbers of a model that a schedule depends on.
+/// Numbers of a model that a schedule depends on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shape {
-    /// Encoder blocks stored in the file; what a preset's layers scale with.
+    /// Encoder blocks stored in the file, by which a preset's layers scale.
     pub vit_layers: u32,
-    /// Encoder blocks the graph runs: a merge layer is below this.
+    /// Encoder blocks that the graph runs: a merge layer is below this.
     pub vit_layers_run: u32,
-    /// Patches of one tile at the encoder's own size; the reference of a pair's recommended counts.
+    /// Patches of one tile at the encoder's own size, the reference of a pair's recommended counts.
     pub vit_tokens: u32,
     /// Patches that make one output token: 1, or 4 for Qwen2-VL.
     pub group: u32,
     pub vit_can_merge: bool,
     pub llm_layers: u32,
     pub llm_can_merge: bool,
-    /// The family that the preset `qwen2vl` is for.
+    /// Family that the preset `qwen2vl` is for.
     pub is_qwen2vl: bool,
     /// Width of the encoder and of the text model.
     pub widths: (u32, u32),
@@ -53,8 +53,8 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Whether the text model does more than one and a half times the encoder's work on a picture: the multiply-adds
-    /// of a block grow with the square of its width, once for each token.
+    /// Whether the text model does more than one and a half times the encoder's work on a picture. The
+    /// multiply-adds of a block grow with the square of its width, once for each token.
     #[must_use]
     pub fn text_dominates(&self) -> bool {
         let work = |layers: u32, width: u32| f64::from(layers) * f64::from(width).powi(2);
@@ -63,7 +63,7 @@ impl Shape {
     }
 }
 
-/// The decoder's criterion; see the formulas in docs/algorithm.
+/// Score of the decoder; see the formulas in docs/algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Score {
     /// Mean attention from the picture's own tokens.
@@ -83,7 +83,7 @@ impl Score {
     }
 }
 
-/// The encoder's criterion.
+/// Score of the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum TowerScore {
     /// Mean attention from all of the encoder's rows.
@@ -103,8 +103,8 @@ impl TowerScore {
     }
 }
 
-/// Reads what ranks in both halves: `image` or `last-token` for the decoder, `class` for the encoder, or `class` and one of the others
-/// with a comma between them.
+/// Reads the scores of both halves: `image` or `last-token` for the decoder, `class` for the encoder, or
+/// `class` and one of the others with a comma between them.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] with the names there are.
@@ -127,7 +127,7 @@ pub fn parse_scores(text: &str) -> Result<(TowerScore, Score)> {
     Ok((tower.unwrap_or_default(), decoder.unwrap_or_default()))
 }
 
-/// What happens to the token grid after the encoder.
+/// Treatment of the token grid after the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Grid {
     /// Survivors keep their grid coordinates.
@@ -157,23 +157,23 @@ impl Grid {
     }
 }
 
-/// How one half of the model merges: layers of this model, ascending, with an amount each.
+/// Half of a schedule: layers of this model, ascending, with an amount each.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct HalfSchedule {
     pub steps: Vec<(u32, Amount)>,
 }
 
-/// A schedule of this model; amounts become counts once a picture's size is known.
+/// Schedule of this model. Amounts become counts once a picture's size is known.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Schedule {
-    /// What it is called in reports: a preset's name, "off" or "custom".
+    /// Name in reports: that of a preset, "off" or "custom".
     pub name: String,
     pub encoder: HalfSchedule,
     pub decoder: HalfSchedule,
-    /// A share of visual tokens that reaches the upper decoder layers; amounts then only give
-    /// the proportion between steps.
+    /// Share of visual tokens that reaches the upper decoder layers. Amounts then only give the proportion
+    /// between steps.
     pub keep: Option<f64>,
-    /// Each picture's amounts follow from what it shows, within these; the steps then only name layers.
+    /// Bounds within which each picture's amounts follow from its content. The steps then only name layers.
     pub auto: Option<Bounds>,
     pub score: Score,
     pub vit_score: TowerScore,
@@ -182,14 +182,14 @@ pub struct Schedule {
     /// Whether the decoder's attention counts a token as often as it stands for original ones.
     pub counts_sizes: bool,
     pub strategy: Strategy,
-    /// The strategy that the name stands for.
+    /// Strategy that the name stands for.
     pub usual: Strategy,
-    /// In the encoder a token that stands for several counts as often in later layers' attention.
+    /// Whether in the encoder a token that stands for several counts as often in later layers' attention.
     pub vit_sizes: bool,
-    /// For a strategy that acts once, the schedule whose number of tokens it is held to; both
-    /// halves are then empty.
+    /// For a strategy that acts once, the schedule with the same number of tokens. Both halves are then
+    /// empty.
     pub budget: Option<Box<Schedule>>,
-    /// One line for stderr when nobody has tried this schedule on this kind of model.
+    /// One line for stderr if this schedule is untested on this kind of model.
     pub remark: Option<String>,
 }
 
@@ -199,7 +199,7 @@ impl Schedule {
         self.encoder.steps.is_empty() && self.decoder.steps.is_empty() && self.budget.is_none()
     }
 
-    /// The decoder layers at which a context has to be cut, ascending.
+    /// Returns the decoder layers at which a context has to be cut, ascending.
     #[must_use]
     pub fn merge_layers(&self) -> Vec<u32> {
         self.decoder.steps.iter().map(|(layer, _)| *layer).collect()

@@ -1,4 +1,5 @@
-//! A schedule and one picture's size: how many tokens each step removes, and what stays where.
+//! Plan of a schedule for one picture's size: the tokens that each step removes, and the places of those that
+//! stay.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,19 +17,19 @@ pub struct Step {
     pub n_out: u32,
 }
 
-/// The encoder's part for one tile.
+/// Encoder's part of the plan, for one tile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TilePlan {
     pub patches: u32,
     pub steps: Vec<Step>,
-    /// Embeddings the projector gives.
+    /// Embeddings that the projector gives.
     pub tokens: u32,
-    /// What its content decided, where that does.
+    /// Budget, if the picture's content decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amounts: Option<Amounts>,
 }
 
-/// Tokens that one stretch of decoder layers keeps of a picture.
+/// Tokens of a picture in one range of decoder layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
     /// Half-open range of layers.
@@ -49,8 +50,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The shares of tokens that the encoder and of rows that the span keep, where the span keeps much more: cells
-    /// that are pooled, or interpolated to a cap, seldom lose all that they are made of.
+    /// Returns the shares of tokens that the encoder keeps and of rows that the span keeps, if the span keeps
+    /// much more. Pooled cells, or cells interpolated to a cap, seldom lose all their sources.
     #[must_use]
     pub fn kept_by_pooling(&self) -> Option<(f64, f64)> {
         let patches: u32 = self.tiles.iter().map(|tile| tile.patches).sum();
@@ -60,11 +61,11 @@ impl Plan {
         (removed > 0 && rows - encoder > 0.25).then_some((encoder, rows))
     }
 
-    /// The plan for a picture whose tiles have `patches` patches each.
+    /// Plans a picture whose tiles have `patches` patches each.
     ///
     /// # Errors
-    /// [`Kind::Schedule`] naming the step that removes too many tokens, or a count that is no
-    /// whole number of groups.
+    /// [`Kind::Schedule`] naming the step that removes too many tokens, or a count that is no whole number of
+    /// groups.
     pub fn new(schedule: &Schedule, shape: &Shape, patches: &[u32]) -> Result<Self> {
         let tiles = Self::encoder(schedule, shape, patches)?;
         let tokens_unmerged = patches.iter().map(|n| n / shape.group.max(1)).sum();
@@ -72,7 +73,7 @@ impl Plan {
         Self::of_span(schedule, shape, tiles, tokens_unmerged, tokens)
     }
 
-    /// The encoder's half alone, for tiles of `patches` patches each.
+    /// Plans the encoder's half alone, for tiles of `patches` patches each.
     ///
     /// # Errors
     /// As [`Plan::new`].
@@ -98,7 +99,7 @@ impl Plan {
             .collect()
     }
 
-    /// One tile by a strategy that acts once: as many tokens as `base` leaves of the tile in the
+    /// Plans one tile by a strategy that acts once: as many tokens as `base` leaves of the tile in the
     /// deepest decoder layers.
     fn at_once(strategy: Strategy, base: &Schedule, shape: &Shape, patches: u32) -> Result<TilePlan> {
         let group = shape.group.max(1);
@@ -111,8 +112,8 @@ impl Plan {
         Ok(TilePlan { patches, steps, tokens, amounts: None })
     }
 
-    /// The whole plan, once it is known that `tokens` rows enter the decoder, where without merging
-    /// it would be `tokens_unmerged`: tiles, newlines and padding make both other than a sum.
+    /// Returns the whole plan, once it is known that `tokens` rows enter the decoder. Without merging it
+    /// would be `tokens_unmerged`: tiles, newlines and padding make both other than a sum.
     ///
     /// # Errors
     /// As [`Plan::new`].
@@ -127,7 +128,7 @@ impl Plan {
         entering.decoded_by(schedule, shape.llm_layers)
     }
 
-    /// Tokens removed at each decoder merge layer.
+    /// Returns the tokens removed at each decoder merge layer.
     #[must_use]
     pub fn decoder_r(&self) -> Vec<u32> {
         self.decoder.iter().map(|step| step.r).collect()
@@ -135,7 +136,7 @@ impl Plan {
 }
 
 impl Plan {
-    /// The same encoding under the decoder's half of another schedule.
+    /// Returns the same encoding under the decoder's half of another schedule.
     ///
     /// # Errors
     /// As [`Plan::new`].
@@ -149,11 +150,11 @@ impl Plan {
         Ok(Self { decoder, segments, ..self.clone() })
     }
 
-    /// The same plan with a segment border at each of `layers`, where a cache is cut: steps that
-    /// remove nothing stand where this plan has none.
+    /// Returns the same plan with a segment border at each of `layers`, the cuts of a cache. Steps that
+    /// remove nothing stand at borders that this plan lacks.
     ///
     /// # Errors
-    /// [`Kind::Schedule`] where the plan merges at a layer that is not among them.
+    /// [`Kind::Schedule`] if the plan merges at a layer that is not among them.
     pub fn cut_at(&self, layers: &[u32], n_layers: u32) -> Result<Self> {
         if let Some(step) = self.decoder.iter().find(|step| step.r > 0 && !layers.contains(&step.layer)) {
             return Err(not_cut(step.layer, layers));
@@ -173,7 +174,7 @@ impl Plan {
     }
 }
 
-/// A schedule for a cache that is cut elsewhere.
+/// Schedule for a cache that is cut elsewhere.
 #[must_use]
 pub fn not_cut(layer: u32, layers: &[u32]) -> Error {
     let there: Vec<String> = layers.iter().map(ToString::to_string).collect();
@@ -237,8 +238,8 @@ fn take(
         .collect()
 }
 
-/// `--keep R`: the exponents that turn a preset's shares into those whose product is R, each
-/// half and each step in the preset's proportion (of the logarithms, so that it holds for any R).
+/// Exponents of `--keep R`. They turn a preset's shares into those whose product is R, each half and each
+/// step in the preset's proportion (of the logarithms, so that it holds for any R).
 struct Budget {
     keep: f64,
     exponent: f64,
@@ -249,7 +250,7 @@ impl Budget {
         let keep = schedule.keep?;
         let total = shares(&schedule.encoder).last().unwrap_or(&1.0)
             * shares(&schedule.decoder).last().unwrap_or(&1.0);
-        // A preset that removes nothing gives no proportion; its steps then stay empty-handed.
+        // A preset that removes nothing gives no proportion. Its steps then remove nothing.
         let exponent = if total > 0.0 && total < 1.0 { keep.ln() / total.ln() } else { 0.0 };
         Some(Self { keep, exponent })
     }
@@ -269,7 +270,7 @@ impl Budget {
             .collect()
     }
 
-    /// The last step ends at round(R N), whatever the encoder's rounding left.
+    /// The last step ends at round(R N), for any rounding in the encoder.
     fn decoder(&self, half: &HalfSchedule, n: u32, unmerged: u32) -> Vec<Step> {
         let goal = round(f64::from(unmerged) * self.keep).max(1);
         let last = half.steps.len().saturating_sub(1);
@@ -293,7 +294,7 @@ fn step(layer: u32, r: u32, n_in: u32) -> Step {
     Step { layer, r, n_in, n_out: n_in - r }
 }
 
-/// The share of tokens left after each step, at the amounts' own reference size.
+/// Returns the share of tokens left after each step, at the amounts' own reference size.
 fn shares(half: &HalfSchedule) -> Vec<f64> {
     let mut share = 1.0;
     half.steps

@@ -1,11 +1,11 @@
-//! Where the rows of a merged picture stand in the decoder, and whether its attention counts their sizes.
+//! Positions of a merged picture's rows in the decoder, and whether its attention counts their sizes.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Choice, Grid, Schedule, Shape};
 use crate::error::{Error, Field, Result};
 
-/// Positions of what merging leaves of a picture.
+/// Positions of the rows that merging leaves of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Positions {
     /// Every row stays where its cell stands in the unmerged picture, and attention counts it as often as it stands for
@@ -37,7 +37,8 @@ impl Positions {
     }
 }
 
-/// `schedule` with the positions of `choice`: own ones unless survivors get the places of a smaller grid.
+/// Returns `schedule` with the positions of `choice`: own ones unless survivors get the places of a smaller
+/// grid.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] for positions that the grid or the model's (t, h, w) rule out.

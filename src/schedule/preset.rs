@@ -1,13 +1,14 @@
-//! The presets: layers and amounts for the models they were tuned on.
+//! Presets: layers and amounts for the models they were tuned on.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Amount, Shape, Strategy};
 
-/// A named schedule.
+/// Schedule with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Preset {
-    /// The most alike merge, and sizes count: nearest to the unmerged run on every pair it was measured on.
+    /// The most alike merge, and sizes count. It is the nearest to the unmerged run on every pair of the
+    /// measurements.
     Balanced,
     /// The paper's section 4.1: 729 -> 361 -> 253.
     Paper,
@@ -22,9 +23,9 @@ pub enum Preset {
 /// One half of a preset on its reference model.
 pub(super) struct PresetHalf {
     pub layers: &'static [u32],
-    /// Layers of the model that `layers` are counted on.
+    /// Depth of the model whose layers `layers` names.
     pub depth: u32,
-    /// What every step removes.
+    /// Amount of every step.
     pub amount: Amount,
 }
 
@@ -43,7 +44,7 @@ impl Preset {
         }
     }
 
-    /// What becomes of the tokens that go, where nobody asks for another strategy.
+    /// Strategy of the preset, if no other one is asked for.
     #[must_use]
     pub fn strategy(self) -> Strategy {
         match self {
@@ -55,8 +56,8 @@ impl Preset {
     pub(super) fn encoder(self, shape: &Shape) -> PresetHalf {
         let of_729 = |r| Amount::Scaled { r, of: 729 };
         match self {
-            // Measured on a tower of 12 blocks. A token taken in the decoder costs less of the answer than one taken
-            // in the encoder: the encoder gives half as much where that is not where the time goes.
+            // Measured on a tower of 12 blocks. A token taken in the decoder costs less of the answer than
+            // one taken in the encoder. The encoder gives half as much if it takes little of the time.
             Preset::Balanced => PresetHalf {
                 layers: &[5, 6, 7, 8],
                 depth: 12,

@@ -1,12 +1,12 @@
-//! What becomes of the tokens that a schedule takes away: the method of the paper, and what it is
-//! compared with at the same number of tokens. docs/strategies.md says what each does.
+//! Strategies for the tokens that a schedule takes away: the method of the paper, and others to compare it
+//! with at the same number of tokens. docs/strategies.md describes each.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Bounds, Choice, HalfSchedule, MergeFlag, Preset, Schedule, Score, Shape, TowerScore};
 use crate::error::{Error, Field, Kind, Result};
 
-/// A method by its name.
+/// Strategy by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Strategy {
     /// The least attended become one.
@@ -43,7 +43,7 @@ impl Strategy {
         Strategy::Downsample,
     ];
 
-    /// With its name, `seed` being that of `random`.
+    /// Returns the strategy of a name, `seed` being that of `random`.
     ///
     /// # Errors
     /// [`Kind::Usage`] with the names there are.
@@ -79,14 +79,14 @@ impl Strategy {
         if let Strategy::Random(_) = self { Strategy::Random(seed) } else { self }
     }
 
-    /// Whether all that goes, goes in one place between the picture and the decoder, so that a
-    /// schedule only says how much.
+    /// Whether all tokens go in one place between the picture and the decoder, so that a schedule only gives
+    /// their number.
     #[must_use]
     pub fn acts_once(self) -> bool {
         matches!(self, Strategy::Prumerge | Strategy::Downsample)
     }
 
-    /// Whether what it leaves is told by groups of tokens.
+    /// Whether groups of tokens describe its result.
     #[must_use]
     pub fn merges_by_groups(self) -> bool {
         self.keeps_sizes() || self == Strategy::Prumerge
@@ -104,8 +104,8 @@ impl Strategy {
 }
 
 impl Choice {
-    /// A schedule beside this one, as `--against` names it: a preset, a share as in `--keep`, a
-    /// strategy, or one of the first two with a strategy, `paper/random`.
+    /// Reads a schedule of `--against`: a preset, a share as in `--keep`, a strategy, or one of the first two
+    /// with a strategy, `paper/random`.
     ///
     /// # Errors
     /// [`Kind::Usage`] with the names there are.
@@ -131,7 +131,7 @@ impl Choice {
 }
 
 impl Schedule {
-    /// The schedule's name with its budget, its strategy and what counts, where they are not the usual.
+    /// Returns the schedule's name with its budget, its strategy and its sizes, if they are not the usual.
     #[must_use]
     pub fn label(&self) -> String {
         let keep = self.keep.map(|keep| format!(" keep {keep}")).unwrap_or_default();
@@ -146,7 +146,7 @@ impl Schedule {
     }
 }
 
-/// `schedule` by the strategy of `choice`.
+/// Returns `schedule` by the strategy of `choice`.
 ///
 /// # Errors
 /// [`Kind::Usage`] for a strategy that has nothing to do, or less than it was told.
@@ -206,7 +206,7 @@ pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape) -> Resul
     })
 }
 
-/// Attention counts sizes only where someone keeps them.
+/// Attention counts sizes only if the strategy keeps them.
 fn check_sizes(strategy: Strategy, choice: &Choice) -> Result<()> {
     if choice.vit_sizes == Some(true) && !strategy.keeps_sizes() {
         let keep: Vec<&str> =

@@ -2,7 +2,7 @@
 
 use super::{Choice, MergeFlag, Schedule};
 
-/// A schedule with the name it goes by in tables.
+/// Schedule with its name in tables.
 #[derive(Debug, Clone)]
 pub struct Subject {
     pub name: String,
@@ -17,7 +17,7 @@ impl Subject {
 }
 
 impl Choice {
-    /// The same choice with another schedule by name, without what belongs to the one before.
+    /// Returns the same choice with another schedule by name, without the fields of the one before.
     #[must_use]
     pub fn by_name(&self, flag: MergeFlag) -> Choice {
         let (keep_min, keep_max) = match flag {

@@ -13,15 +13,16 @@
 
 use super::{Item, Metric, PictureSource};
 
-/// One row of a table, whatever the layout.
+/// One row of a table, for every layout.
 pub trait Row {
-    /// A cell as text; lists have one text for each element. Empty where the column is missing or null.
+    /// Returns a cell as text, or one text for each element of a list. It is empty if the column is missing
+    /// or null.
     fn texts(&self, column: &str) -> Vec<String>;
-    /// Encoded pictures of a cell.
+    /// Returns the encoded pictures of a cell.
     fn pictures(&self, column: &str) -> Vec<PictureSource>;
 }
 
-/// The question of row `number` (counted from 0) and what its columns suggest for marking.
+/// Reads the question of row `number` (counted from 0), with the metric that its columns suggest.
 pub fn item(row: &impl Row, number: usize) -> Result<(Item, Metric), String> {
     let text = |column: &str| row.texts(column).into_iter().next().unwrap_or_default();
     let first = |columns: &[&str]| columns.iter().map(|column| text(column)).find(|text| !text.is_empty());
@@ -101,7 +102,7 @@ fn options(row: &impl Row) -> Vec<String> {
     if capital.is_empty() { by_letter(&|letter| format!("choice_{letter}")) } else { capital }
 }
 
-/// MMMU's options: a Python list of strings, in either kind of quotes.
+/// Reads MMMU's options: a Python list of strings, in either kind of quotes.
 fn list_as_text(text: &str) -> Vec<String> {
     let mut items = Vec::new();
     let mut rest = text.chars();

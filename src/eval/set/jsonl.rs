@@ -29,7 +29,7 @@ struct Line {
     metric: Option<Metric>,
 }
 
-/// Ids and answers are often numbers.
+/// Id or answer, which is often a number.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Text {
@@ -46,7 +46,7 @@ enum Video {
 }
 
 impl Video {
-    /// As [`crate::media::video::Source::open`] takes it, every path beside the set.
+    /// Returns the value as [`crate::media::video::Source::open`] takes it, every path beside the set.
     fn beside(self, folder: &Path) -> OsString {
         let beside = |name: &str| folder.join(name).into_os_string();
         match self {
@@ -58,7 +58,7 @@ impl Video {
             Self::Frames(names) => {
                 let mut list: Vec<OsString> = names.iter().map(|name| beside(name)).collect();
                 if let [_] = list.as_slice() {
-                    // A list of one frame, not a video file.
+                    // A list of one frame is not a video file.
                     list.push(OsString::new());
                 }
                 list.join(OsStr::new(","))

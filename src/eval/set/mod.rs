@@ -13,11 +13,11 @@ use super::Metric;
 use crate::error::{Error, Field, Kind, Result};
 use crate::media::{self, Pixels, policy};
 
-/// Where a question's picture is.
+/// Source of a question's picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PictureSource {
     File(PathBuf),
-    /// An encoded picture from within the set; questions about one picture share it.
+    /// Encoded picture from within the set. Questions about one picture share it.
     Bytes(Arc<[u8]>),
 }
 
@@ -36,20 +36,20 @@ impl PictureSource {
 /// One question.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Item {
-    /// Unique within the set.
+    /// Id, unique within the set.
     pub id: String,
-    /// Shown apart in tables; empty where the set has none.
+    /// Category that tables show apart; empty if the set has none.
     pub category: String,
     pub pictures: Vec<PictureSource>,
     /// Files, folders of frames or comma lists of them.
     pub videos: Vec<OsString>,
     pub question: String,
     pub options: Vec<String>,
-    /// All that count as right.
+    /// All answers that count as right.
     pub answers: Vec<String>,
 }
 
-/// A question set.
+/// Question set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {
     pub name: String,
@@ -57,7 +57,7 @@ pub struct Set {
     pub items: Vec<Item>,
 }
 
-/// Reads a set; the name's ending tells its layout. `metric` replaces the one the columns suggest.
+/// Reads a set. The ending of its name tells its layout. `metric` replaces the one that the columns suggest.
 ///
 /// # Errors
 /// [`Kind::File`] naming the file, the line or row, and what is missing.

@@ -50,7 +50,7 @@ fn named(row: &ParquetRow) -> HashMap<&str, &Field> {
 
 pub fn read(path: &Path) -> Result<(Vec<Item>, Metric), String> {
     let file = file::regular(path).map_err(|error| error.to_string())?;
-    // The reader asserts in places where it could refuse.
+    // The reader panics in places where it could refuse.
     std::panic::catch_unwind(|| rows(file))
         .unwrap_or_else(|_| Err("not a readable parquet file (its reader gave up)".into()))
 }

@@ -1,5 +1,5 @@
-//! VLMEvalKit's layout: tab-separated, pictures as base64. A cell that is a number names the row whose picture it
-//! shares.
+//! VLMEvalKit's layout: tab-separated, pictures as base64. A cell that is a number names the row whose
+//! picture it shares.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -55,7 +55,7 @@ pub fn read(path: &Path) -> Result<(Vec<Item>, Metric), String> {
 }
 
 fn picture(cell: &str, by_index: &HashMap<String, PictureSource>) -> Result<Option<PictureSource>, String> {
-    // No picture is so small.
+    // No picture is that small.
     const LONGEST_INDEX: usize = 64;
     if cell.is_empty() {
         return Ok(None);
