@@ -51,7 +51,7 @@ pub trait Decoder {
     /// The library's own.
     fn share(&mut self, from: usize, to: usize, position: i32) -> Result<()>;
 
-    /// What the sequence holds, as bytes for [`Decoder::restore`].
+    /// Returns the content of the sequence, as bytes for [`Decoder::restore`].
     ///
     /// # Errors
     /// The library's own.

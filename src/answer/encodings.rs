@@ -11,13 +11,13 @@ use crate::see::{EncodeJob, Encoded, EncodedImage, Key, PictureCache, PictureCac
 /// does not wait for the end of a turn. More would be encoded for requests that end before.
 const AHEAD: usize = 2;
 
-/// A picture that is being encoded, and for whom.
+/// Picture that is being encoded, with the tasks that wait for it.
 struct Ticket {
     number: u64,
     id: u64,
     scope: Option<Vec<u8>>,
     encoded: Key,
-    /// Tells the encoder that nobody waits any more.
+    /// Tells the encoder that no task waits any more.
     cancelled: Arc<AtomicBool>,
 }
 
@@ -159,7 +159,7 @@ impl Encodings {
         self.hand_out(task, number)
     }
 
-    /// Takes back a picture that was handed out; nothing if nobody waits for it.
+    /// Takes back a picture that was handed out. Returns nothing if no task waits for it.
     pub(super) fn deliver(&mut self, encoded: Encoded) -> Option<Delivery> {
         let at = self.tickets.iter().position(|ticket| ticket.number == encoded.ticket)?;
         let ticket = self.tickets.remove(at);

@@ -22,9 +22,9 @@ pub struct Started {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delta {
     pub id: u64,
-    /// Whole letters; may be empty where only tokens are reported.
+    /// Whole letters; may be empty if only tokens are reported.
     pub text: String,
-    /// The tokens behind `text`, where log-probabilities were asked for.
+    /// Tokens behind `text`, if log-probabilities were asked for.
     pub tokens: Vec<Token>,
     /// Every token drawn since the event before.
     pub ids: Vec<i32>,
@@ -64,11 +64,11 @@ pub struct Done {
     /// Waiting for a slot, milliseconds.
     pub queued_ms: f64,
     pub report: Report,
-    /// Where it was asked for.
+    /// Trace, if it was asked for.
     pub trace: Option<Trace>,
 }
 
-/// Why an answer ended.
+/// Reason why an answer ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Finish {
     /// The model ended it.

@@ -11,7 +11,7 @@ use crate::request::{self, Grammar, Limits, Sampling};
 use crate::schedule::Schedule;
 use crate::see::{EncodedImage, Expected, Key, VisualInput};
 
-/// How an answer is drawn, and when it ends.
+/// Sampling and limits of an answer.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Generation {
     pub limits: Limits,
@@ -45,7 +45,7 @@ impl Generation {
     }
 }
 
-/// A seed nobody chose: std's hashers are seeded by the system, anew each time.
+/// Returns a new seed: the system seeds std's hashers anew each time.
 fn seed() -> u32 {
     let bits = RandomState::new().build_hasher().finish();
     u32::try_from(bits >> 32).unwrap_or(0)
@@ -54,7 +54,8 @@ fn seed() -> u32 {
 /// One answer to one conversation.
 pub struct Job {
     pub id: u64,
-    /// Jobs of different scopes never share anything; `None` shares with nobody and leaves nothing behind.
+    /// Jobs of different scopes never share anything. A job with `None` shares nothing and leaves nothing
+    /// behind.
     pub scope: Option<Vec<u8>>,
     /// `Chunk::Image(n)` is `pictures[n]`.
     pub prompt: Vec<Chunk>,
@@ -68,7 +69,7 @@ pub struct Job {
     pub spent: Spent,
 }
 
-/// A picture or video of a prompt, and what it is known by.
+/// Picture or video of a prompt, with its key.
 pub struct PromptPicture {
     pub key: Key,
     pub source: PictureSource,

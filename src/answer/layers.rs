@@ -33,7 +33,7 @@ pub struct Sizes {
     pub pictures: u32,
 }
 
-/// Cells of a slot where nothing says how many.
+/// Cells of a slot if no setting says how many.
 const SLOT_CELLS: u32 = 4096;
 
 /// The cache for `sizes`, cut at the layers of the default schedule and of the presets. The

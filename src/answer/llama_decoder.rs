@@ -15,7 +15,7 @@ pub struct LlamaDecoder {
     samplers: Vec<Option<Sampler>>,
     schemas: Schemas,
     model: TextModel,
-    /// Where pictures are encoded beside this.
+    /// Lock that the encoder of pictures shares.
     lock: Option<ComputeLock>,
 }
 

@@ -1,4 +1,4 @@
-//! How a pair answers: prompts step by step, answers token by token, and the report.
+//! Answers of a pair: prompts step by step, answers token by token, and the report.
 //!
 //! [`Scheduler`] decides what is computed next; it is pure over [`Decoder`] and hands pictures out to be encoded
 //! elsewhere ([`Output::Encode`]), so that it is tested without a model. [`Session`] is the conversation of one person:

@@ -33,7 +33,7 @@ impl Entry {
 /// Rows as [`super::Decoder::begin`] takes them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rows {
-    /// Below 0 where the row is an embedding.
+    /// Below 0 if the row is an embedding.
     pub tokens: Vec<i32>,
     /// [rows, n_embd], zero where the row is a token; empty without pictures.
     pub embeddings: Vec<f32>,
@@ -54,12 +54,12 @@ pub struct Rows {
 impl Rows {
     /// Rows for `entries`, the first of which stands at position `start`.
     ///
-    /// Text counts on by one. A span of a model with one position row has each row where it stands in the unmerged
-    /// span, or one after another with closed positions; with
-    /// M-RoPE's four rows (t, h, w and one that is 0) each token has t = the span's first position plus its
-    /// place in time (0 in a still picture), h, w = that position plus its cell, and the next text
-    /// follows after the largest of them (Qwen2-VL, section 2.1 of its report). A picture that llama.cpp laid out has
-    /// marks among its rows, and its own places.
+    /// Text counts on by one. A span of a model with one position row has each row where it stands in the
+    /// unmerged span; with closed positions they stand one after another. M-RoPE has four rows: t, h, w and
+    /// one that is 0. There t is the span's first position plus the token's place in time, 0 in a still
+    /// picture. h and w are that position plus the token's cell. The next text follows after the largest of
+    /// them (Qwen2-VL, section 2.1 of its report). A picture that llama.cpp laid out has marks among its
+    /// rows, and its own places.
     #[must_use]
     pub fn new(entries: &[Entry], images: &[EncodedImage], start: i32, n_embd: usize, n_pos: usize) -> Self {
         let mut rows = Self::default();

@@ -1,4 +1,4 @@
-//! The scheduler: slots, the queue before them, and what happens turn by turn.
+//! Scheduler: slots, the queue before them, and their turns.
 //!
 //! One turn is one batch of generated tokens, one for each running answer, and then one ubatch of the oldest prompt: a
 //! running answer never waits for more than that.
@@ -33,7 +33,7 @@ pub struct Settings {
     pub picture_bytes: u64,
     /// Positions that a prompt and its answer may take; see [`super::Sizing::positions`].
     pub positions: u32,
-    /// Hash of the files and settings that cells of the cache depend on; `None` where slots are not saved.
+    /// Hash of the files and settings that cells of the cache depend on; `None` if slots are not saved.
     pub pair: Option<Key>,
     /// For a cache that was made for one conversation, the cells it would have without merging: reports then tell the
     /// whole cache, else what a request used of it.
@@ -86,7 +86,7 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    /// Takes a request; what comes of it is in [`Scheduler::take_output`].
+    /// Takes a request. [`Scheduler::take_output`] returns its events.
     pub fn submit(&mut self, job: Job) {
         let id = job.id;
         match Task::new(job, self.slot_cells()) {
@@ -115,14 +115,14 @@ impl<D: Decoder> Scheduler<D> {
         self.stop_encoding();
     }
 
-    /// Stops the encoding of pictures that nobody waits for any more.
+    /// Stops the encoding of pictures that no request waits for any more.
     fn stop_encoding(&self) {
         let queued = self.queue.iter().map(|task| (task, 0));
         let working = self.slots.iter().filter_map(|slot| slot.work.as_ref());
         self.encodings.keep_for(queued.chain(working.map(|work| (&work.task, work.kept))));
     }
 
-    /// Cancels whatever there is.
+    /// Cancels all requests.
     pub fn cancel_all(&mut self) {
         let waiting: Vec<u64> = self.queue.iter().map(|task| task.id).collect();
         waiting.into_iter().for_each(|id| self.cancel(id));
@@ -238,7 +238,8 @@ impl<D: Decoder> Scheduler<D> {
         self.settings.cells.first().copied().unwrap_or(0)
     }
 
-    /// Gives the idle slots to whoever is next. A task that waits for another's prompt keeps nobody else waiting.
+    /// Gives the idle slots to the next tasks. A task that waits for another's prompt keeps no other task
+    /// waiting.
     fn assign(&mut self) {
         while self.slots.iter().any(|slot| slot.work.is_none()) {
             let ready = |task: &Task| !slot::will_be_shared(&self.slots, task);
@@ -288,8 +289,8 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    /// Finds the pictures of the slots that wait for some, oldest first, then of whoever is next in the queue; begins
-    /// the prefill of those that have all.
+    /// Finds the pictures of the slots that wait for some, oldest first, then those of the next task in the
+    /// queue. Begins the prefill of slots that have all.
     fn gather(&mut self) {
         let mut waiting: Vec<usize> =
             (0..self.slots.len()).filter(|&i| self.slots[i].is_encoding()).collect();
@@ -325,8 +326,8 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    /// Closes the positions of slot `i`'s pictures up if own ones would pass the last that the model knows: what the
-    /// slot holds of them is then of no use.
+    /// Closes the positions of slot `i`'s pictures up if own ones would pass the last that the model knows.
+    /// The slot's cached rows of them are then of no use.
     fn closes_up(&mut self, i: usize) -> bool {
         let most = self.settings.positions;
         let Some(work) = &mut self.slots[i].work else { return false };
@@ -429,8 +430,8 @@ impl<D: Decoder> Scheduler<D> {
         self.slots.iter().position(|slot| slot.work.as_ref().is_some_and(|work| work.task.id == id))
     }
 
-    /// Why a prompt does not fit, with its tokens and what a slot takes. Pictures that are not
-    /// encoded yet count what they are expected to bring.
+    /// Returns the reason why a prompt does not fit, with its tokens and those of a slot. Pictures that are
+    /// not encoded yet count what they are expected to bring.
     fn too_long(&self, task: &Task) -> Option<(Error, (u32, u32))> {
         let limit = self.slot_cells();
         let prompt = task.prompt_tokens();

@@ -1,4 +1,4 @@
-//! The one account of what a sequence of the decoder's cache holds.
+//! Account of what a sequence of the decoder's cache holds.
 
 use std::sync::Arc;
 

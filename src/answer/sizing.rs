@@ -1,10 +1,10 @@
-//! How many cells each segment of the KV cache gets: what it will hold, so that merging saves
-//! memory and not only time.
+//! Cells of each segment of the KV cache: as many as it will hold, so that merging saves memory and not only
+//! time.
 
 use crate::error::{Error, Field, Kind, Result};
 use crate::see::EncodedImage;
 
-/// Where the size of the first segment comes from.
+/// Source of the first segment's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sizing {
     /// As large as the prompt and the answer need.
@@ -25,7 +25,8 @@ impl Sizing {
     }
 }
 
-/// Why a prompt's pictures do not stand at their own positions, `last` being the one that its answer would begin at.
+/// Reason why a prompt's pictures do not stand at their own positions, `last` being the one that its answer
+/// would begin at.
 #[must_use]
 pub(super) fn closed_up(last: i32, most: u32) -> String {
     format!(
@@ -81,7 +82,7 @@ impl Demand {
     /// The cells that hold this, at most `trained` (the model's own limit).
     ///
     /// # Errors
-    /// [`Kind::Context`] with both numbers where the prompt and one token do not fit.
+    /// [`Kind::Context`] with both numbers if the prompt and one token do not fit.
     pub fn layout(&self, merge_layers: Vec<u32>, sizing: Sizing, trained: u32) -> Result<CacheLayout> {
         let prompt = self.prompt();
         let limit = match sizing {

@@ -11,7 +11,7 @@ use super::text::AnswerText;
 #[derive(Default)]
 pub(super) struct Slot {
     pub sequence: Sequence,
-    /// Whose sequence it is.
+    /// Scope of the sequence.
     pub scope: Option<Vec<u8>>,
     /// When it was last given a request or freed.
     pub used_at: u64,
@@ -20,7 +20,7 @@ pub(super) struct Slot {
 
 pub(super) struct Work {
     pub task: Task,
-    /// When the request got the slot: who came first is prefilled first.
+    /// Time when the request got the slot: the first to come is prefilled first.
     pub since: u64,
     /// Entries of the prompt that the cache had.
     pub kept: usize,
@@ -40,7 +40,7 @@ pub(super) struct Generating {
     pub next: i32,
     /// Tokens that the fullest segment still takes.
     pub room: u32,
-    /// When the first token was drawn.
+    /// Time when the first token was drawn.
     pub first: Option<Instant>,
 }
 
@@ -64,7 +64,7 @@ impl Slot {
     }
 }
 
-/// Where a request goes.
+/// Place for a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub slot: usize,
@@ -74,8 +74,8 @@ pub(super) struct Place {
     pub from: Option<usize>,
 }
 
-/// The idle slot for a request, and where most of its prompt is cached already: in that slot, or
-/// in another whose cells it can share. `None` while all are busy.
+/// Finds the idle slot for a request, and the place of its longest cached beginning: that slot, or another
+/// whose cells it can share. Returns `None` while all are busy.
 pub(super) fn place(slots: &[Slot], task: &Task) -> Option<Place> {
     let idle = |i: &usize| slots[*i].work.is_none();
     let source = (0..slots.len())
@@ -92,8 +92,8 @@ pub(super) fn place(slots: &[Slot], task: &Task) -> Option<Place> {
     let Some((source, kept)) = source else {
         return Some(Place { slot: oldest(None)?, kept: 0, from: None });
     };
-    // A conversation that goes on stays where it is; one that shares only its beginning leaves
-    // the rest to whoever comes back for it.
+    // A conversation that continues stays in its slot. One that shares only the beginning leaves the rest for
+    // the conversation that it belongs to.
     let sequence = &slots[source].sequence;
     let mostly = sequence.tokens(kept) * 2 >= sequence.tokens(sequence.entries().len());
     if idle(&source) && mostly {

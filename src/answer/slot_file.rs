@@ -1,7 +1,7 @@
 //! A slot's sequence as a file: what it holds, and the cells of the KV cache that hold it.
 //!
-//! A file is the magic `ILLAVAS1`, the BLAKE3 hash of the rest (32 bytes), the length of the account (8 bytes, little
-//! endian), the account as MessagePack, and the cells as llama.cpp writes them.
+//! A file is the magic `ILLAVAS1`, the BLAKE3 hash of the rest (32 bytes), and the length of the account (8
+//! bytes, little endian). Then come the account as MessagePack, and the cells as llama.cpp writes them.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::file;
 const MAGIC: &[u8; 8] = b"ILLAVAS1";
 const HASH: usize = 32;
 
-/// Who may use a file, and with which pair.
+/// Owner of a file, and the pair it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Owner {
     /// Hash of the files and settings that the cells depend on.

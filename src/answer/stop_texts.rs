@@ -1,4 +1,4 @@
-//! Where an answer has to end: strings looked for across the borders of tokens.
+//! End of an answer: strings that are looked for across the borders of tokens.
 
 /// Text that may be shown, and whether a stop text has come.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// However an answer is cut into tokens, as much of it is shown as if it had come at once.
+        /// As much of an answer is shown in pieces as if it had come at once, however it is cut into tokens.
         #[test]
         fn the_cut_does_not_matter(
             strings in proptest::collection::vec("[abé]{0,4}", 0..4),
@@ -103,7 +103,7 @@ mod tests {
                 }
             }
             match (stopped, ends.min()) {
-                // It stops in the piece that completes one, and shows what stands before that one.
+                // The answer stops in the piece that completes a stop text, and shows the text before it.
                 (Some(string), Some(end)) => {
                     proptest::prop_assert!(read >= end && whole[..read].starts_with(&(shown + &string)));
                 }

@@ -43,7 +43,7 @@ pub(super) struct TaskPicture {
     pub decoded: Key,
     /// Tokens it will bring, until it is encoded.
     pub expected: Expected,
-    /// Its plan cut at the context's merge layers. Without embeddings where the cache has them.
+    /// Plan cut at the context's merge layers, without embeddings if the cache has them.
     pub image: Option<EncodedImage>,
     /// Merge steps of the decoder.
     pub steps: Vec<MergeStep>,
@@ -237,8 +237,8 @@ impl Task {
         }
     }
 
-    /// Hands the steps of a prefill that began at entry `kept` to the pictures they belong to, and the cache's account
-    /// the entries that it now holds. The pictures have given up their embeddings by now.
+    /// Hands the steps of a prefill that began at entry `kept` to the pictures they belong to. Gives the
+    /// cache's account the entries that it now holds. The pictures have given up their embeddings by now.
     pub(super) fn prefilled(&mut self, kept: usize, steps: Vec<MergeStep>, sequence: &mut Sequence) {
         let shown: Vec<usize> = self.entries[kept..].iter().filter_map(Entry::image).collect();
         for &number in &shown {

@@ -44,7 +44,7 @@ impl AnswerText {
         std::mem::take(&mut self.ids)
     }
 
-    /// The next token's bytes; `token` where tokens are reported.
+    /// Takes the next token's bytes, and `token` if tokens are reported.
     pub(super) fn push(&mut self, bytes: &[u8], token: Option<Token>) -> Growth {
         self.generated += 1;
         let letters = self.letters.push(bytes);

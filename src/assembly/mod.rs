@@ -1,5 +1,5 @@
-//! From the tokens an encoder leaves of each tile to the rows of one visual span: which tokens, in
-//! which order, where a newline stands. Pure: indices and weights, no embeddings.
+//! Rows of one visual span from the tokens that an encoder leaves of each tile: which tokens, in which order,
+//! and the places of newlines. Pure: indices and weights, no embeddings.
 //!
 //! Survivors of merging come with the cell they stand on. Under the `faithful` grid that is their
 //! own; under `reference` they are [`relabelled`] first, and everything below sees a full, smaller
@@ -91,7 +91,7 @@ impl Row {
 /// `count` tokens as a full square grid, in order.
 ///
 /// # Errors
-/// [`Kind::Schedule`] where the count is no square.
+/// [`Kind::Schedule`] if the count is no square.
 pub fn relabelled(count: u32) -> Result<Survivors> {
     let side = count.isqrt();
     if side * side == count {
@@ -173,9 +173,9 @@ pub fn gather(rows: &[Row], tiles: &[Vec<f32>], newline: &[f32], width: usize) -
     out
 }
 
-/// How many rows of the unmerged span each row stands for, from the cells that each tile's tokens stand
-/// for: as many as its token, in a mean the weighted sum of its tokens, so that an unmerged row stands for one
-/// and a picture's rows, pooled or not, for as many as there were.
+/// Returns how many rows of the unmerged span each row stands for, from the cells that each tile's tokens
+/// stand for. A row counts as many as its token, in a mean the weighted sum of its tokens. An unmerged row
+/// then stands for one, and a picture's rows together for as many as there were, pooled or not.
 #[must_use]
 #[allow(clippy::cast_possible_truncation)]
 pub fn sizes(rows: &[Row], tiles: &[&[f32]]) -> Vec<f32> {
@@ -239,7 +239,7 @@ mod tests {
                 Some(Row::Newline)
             ]
         );
-        // The sixteen cells make four pooled ones, whoever stands for them.
+        // The sixteen cells make four pooled ones, however they were merged.
         let rows: Vec<Row> = slots.into_iter().flatten().collect();
         assert_eq!(sizes(&rows, &[&[5.0, 7.0, 4.0]]), [3.0, 1.0, 1.0]);
     }

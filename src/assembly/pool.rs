@@ -1,14 +1,14 @@
-//! A grid of tokens to a smaller one by bilinear interpolation, where cells may be empty.
+//! Bilinear interpolation of a grid of tokens to a smaller one, with cells that may be empty.
 
 use super::{Row, Share};
 
 /// Shares below this are rounding, not a cell's part.
 const LEAST: f64 = 1e-6;
 
-/// The cells of `to` = (across, down), row by row, from those of `from`; `token_at(x, y)` is the
-/// token on a cell. A cell is the bilinear mean (as PyTorch's `interpolate`, corners not aligned) of
-/// the up to four cells around its centre, of those that have a token; without any it is `None`.
-/// Its shares have the weights of the full grid, where they sum to 1.
+/// Returns the cells of `to` = (across, down), row by row, from those of `from`; `token_at(x, y)` is the
+/// token on a cell. A cell is the bilinear mean (as PyTorch's `interpolate`, corners not aligned) of the up
+/// to four cells around its centre. Only cells with a token count; without any the result is `None`. Its
+/// shares have the weights of the full grid, where they sum to 1.
 pub(super) fn shrink(
     from: (u32, u32),
     to: (u32, u32),

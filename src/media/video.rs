@@ -1,7 +1,7 @@
 //! Videos: a file that ffmpeg reads, a folder of frames, or a list of them.
 //!
-//! A [`Source`] is opened before a model is loaded, so that a wrong path costs no time, and read when the model's way
-//! of sampling is known. Frames keep the file's own size: making them smaller is the encoder's preprocessing.
+//! A [`Video`] is opened before a model is loaded, so that a wrong path costs no time. It is read when the
+//! model's way of sampling is known.
 
 mod child;
 mod extract;
@@ -88,7 +88,7 @@ impl Source {
     /// Looks at `what`: a video file, a folder of pictures, or several picture files between commas.
     ///
     /// # Errors
-    /// [`Kind::File`] where it cannot be read, [`Kind::Media`] where it is no video or over a limit.
+    /// [`Kind::File`] if it cannot be read, [`Kind::Media`] if it is no video or over a limit.
     pub fn open(what: &OsStr, limits: VideoLimits) -> Result<Self> {
         Self::open_with(what, limits, Programs::default())
     }
@@ -134,7 +134,7 @@ impl Source {
     /// Takes the frames that `sampling` names.
     ///
     /// # Errors
-    /// [`Kind::Media`] where none can be decoded, or time or memory do not do.
+    /// [`Kind::Media`] if none can be decoded, or the limits of time or memory are passed.
     pub fn read(&self, sampling: &Sampling) -> Result<Video> {
         let (mut frames, fps, remark) = match &self.form {
             Form::File { path, probe } => {

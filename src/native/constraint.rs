@@ -59,7 +59,7 @@ impl Constraint {
     /// Whether `token` may come next.
     ///
     /// # Errors
-    /// [`Kind::Native`] where the grammar cannot say.
+    /// [`Kind::Native`] if the grammar cannot say.
     pub(super) fn allows(&mut self, token: i32) -> Result<bool> {
         let mut alone = vec![Candidate { id: token, logit: 1.0, p: 0.0 }];
         self.forbid(&mut alone)?;

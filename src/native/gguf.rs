@@ -116,7 +116,7 @@ impl Gguf {
     /// The values of a small tensor of one row, in F32, F16 or BF16; `None` if there is none of that name.
     ///
     /// # Errors
-    /// [`Kind::File`] for another type, or where the file cannot be read.
+    /// [`Kind::File`] for another type, or if the file cannot be read.
     pub fn row(&self, name: &str) -> Result<Option<Vec<f32>>> {
         let bad = |text: String| Error::new(Kind::File, format!("{}: {name}: {text}", self.path.display()));
         let Ok(c_name) = CString::new(name) else { return Ok(None) };

@@ -1,10 +1,10 @@
-//! Which kernels compute on the CPU.
+//! Kernels that compute on the CPU.
 
 use std::ffi::CStr;
 
 use llama_cpp_sys_2 as sys;
 
-/// Whose kernels compute products of many rows on the CPU.
+/// Kernels for products of many rows on the CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Kernels {
     /// This library's own, if they have code for the processor.

@@ -1,4 +1,4 @@
-//! Types a KV cache can have.
+//! Types of a KV cache.
 
 use llama_cpp_sys_2 as sys;
 
@@ -76,7 +76,7 @@ impl KvType {
         unsafe { sys::ggml_blck_size(self.raw()) }.unsigned_abs()
     }
 
-    /// Bytes of a row of `n` elements; `None` where n is no whole number of blocks.
+    /// Bytes of a row of `n` elements; `None` if n is no whole number of blocks.
     #[must_use]
     pub fn row_bytes(self, n: u64) -> Option<u64> {
         // SAFETY: a table look-up by a type this library has.

@@ -53,12 +53,12 @@ pub use vision_info::VisionInfo;
 
 use crate::error::{Error, Kind, Result};
 
-/// Whether and where flash attention is used.
+/// Use of flash attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FlashAttention {
     Off,
     On,
-    /// Where the backend has it.
+    /// Used if the backend has it.
     #[default]
     Auto,
 }
@@ -94,7 +94,7 @@ fn check(status: sys::illava_status) -> Result<()> {
         sys::ILLAVA_UNSUPPORTED => Kind::Model,
         sys::ILLAVA_KV_FULL => Kind::Context,
         sys::ILLAVA_ABORTED => Kind::Interrupted,
-        // BAD_ARG, NO_MEMORY, INTERNAL and whatever a later library adds.
+        // This covers BAD_ARG, NO_MEMORY, INTERNAL and the codes of later libraries.
         _ => Kind::Native,
     };
     // SAFETY: the function takes nothing and returns null or a string that stays valid until
@@ -137,7 +137,7 @@ fn size_of<T>() -> usize {
 }
 
 /// # Safety
-/// `data` points to `len` values that stay valid during the call; it may be null where `len` is 0.
+/// `data` points to `len` values that stay valid during the call; it may be null if `len` is 0.
 unsafe fn copied<T: Copy>(data: *const T, len: usize) -> Vec<T> {
     if data.is_null() || len == 0 {
         return Vec::new();

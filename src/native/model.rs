@@ -22,7 +22,7 @@ pub struct LoadOptions {
     pub weights: Weights,
 }
 
-/// Where weights lie that stay on the CPU, and what multiplies by them.
+/// Layout in memory of weights that stay on the CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Weights {
     /// As they are stored, instead of in the layout of the CPU's fastest kernels.
@@ -35,7 +35,7 @@ pub struct Weights {
 /// How weights come from the file to the CPU's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LoadMode {
-    /// Mapped; read where the CPU lays them out anew, since the mapping would be a second copy.
+    /// Mapped, or read if the CPU lays them out anew: the mapping would be a second copy.
     #[default]
     Auto,
     /// Read into memory of the process's own.
@@ -115,8 +115,8 @@ impl TextModel {
         unsafe { sys::illava_model_repacked_bytes(self.as_ptr()) }
     }
 
-    /// `LlamaModel` hides its pointer but is `repr(transparent)` over it (its pointer type is a
-    /// transparent wrapper of `NonNull`), so that a reference to the one is a reference to the other.
+    /// `LlamaModel` hides its pointer but is `repr(transparent)` over it (its pointer type is a transparent
+    /// wrapper of `NonNull`). A reference to the one is therefore a reference to the other.
     pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
         const { assert!(size_of::<LlamaModel>() == size_of::<*mut sys::llama_model>()) };
         // SAFETY: see above; llama-cpp-2 is pinned to the exact version this was read in.
@@ -329,7 +329,7 @@ fn load<F: FnMut(f32) -> bool>(
     });
     let model = model.map(|model| {
         // SAFETY: `LlamaModel` is `repr(transparent)` over a `NonNull` of the same type and owns what it
-        // points to, as this pointer, which nobody else has, wants to be owned.
+        // points to. This pointer has no other owner.
         unsafe { std::mem::transmute::<NonNull<sys::llama_model>, LlamaModel>(model) }
     });
     super::callback::resume();

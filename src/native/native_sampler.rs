@@ -16,7 +16,7 @@ pub(super) struct NativeSampler(NonNull<sys::llama_sampler>);
 
 impl NativeSampler {
     /// # Safety
-    /// `ptr` is null or a sampler that nobody else frees.
+    /// `ptr` is null or a sampler that nothing else frees.
     unsafe fn from_raw(ptr: *mut sys::llama_sampler) -> Result<Self> {
         NonNull::new(ptr).map(Self).ok_or_else(|| Error::new(Kind::Native, "llama.cpp makes no such sampler"))
     }

@@ -15,7 +15,7 @@ type StepWithRows = (MergeStep, Vec<f32>);
 /// Rows of one sequence for [`Context::begin`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Prefill<'a> {
-    /// One for each row; below 0 where the row is an embedding.
+    /// One for each row; below 0 if the row is an embedding.
     pub tokens: &'a [i32],
     /// [rows, `TextModel::n_embd_in`], read where the token is below 0; empty if there is no such row.
     pub embeddings: &'a [f32],

@@ -35,7 +35,7 @@ const fn hello() -> [u8; 9 + CAPABILITIES] {
 /// If the server leaves later, the process ends with status 1 and one line: its layers are lost.
 ///
 /// # Errors
-/// [`Kind::Usage`] for an address where no server of this build answers within ten seconds.
+/// [`Kind::Usage`] if no server of this build answers at the address within ten seconds.
 pub(super) fn connect(endpoint: &str) -> Result<()> {
     super::backend()?;
     greet(endpoint)?;

@@ -92,11 +92,11 @@ impl Sampler {
         self.chain.accept(token)
     }
 
-    /// Draws a token from the logits of a row, one for each token of the vocabulary; `None` where the grammar allows no
+    /// Draws a token from the logits of a row, one for each token of the vocabulary; `None` if the grammar allows no
     /// token at all.
     ///
     /// # Errors
-    /// [`Kind::Native`] for another number of logits, or where the grammar fails.
+    /// [`Kind::Native`] for another number of logits, or if the grammar fails.
     pub fn sample(&mut self, logits: &[f32]) -> Result<Option<i32>> {
         if logits.len() != self.n_vocab {
             return Err(Error::new(

@@ -3,8 +3,8 @@
 use llama_cpp_sys_2 as sys;
 use serde::{Deserialize, Serialize};
 
-/// One step. Indices name original tokens: patches of the tile (2x2 groups where whole groups are
-/// the unit) in the encoder, rows of the span in the decoder.
+/// One step. Indices name original tokens: patches of the tile in the encoder (2x2 groups if whole groups are
+/// the unit), rows of the span in the decoder.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct MergeStep {
     /// Which span of the call; 0 in the encoder.
@@ -12,17 +12,18 @@ pub struct MergeStep {
     pub layer: u32,
     pub n_in: u32,
     pub n_out: u32,
-    /// \[n_in\], in the order of the tokens that entered; empty where the strategy looks at no attention.
+    /// \[n_in\], in the order of the tokens that entered; empty if the strategy looks at no attention.
     pub scores: Vec<f32>,
     /// \[n_out\], ascending.
     pub kept: Vec<i32>,
-    /// [r + 1], least attended first, the last being `into`; \[r\], the tokens that went, where nothing is.
+    /// [r + 1], least attended first, the last being `into`. If there is no `into`, \[r\]: the tokens that
+    /// went.
     pub merged: Vec<i32>,
     /// The survivor that took up all that went, with [`Strategy::Merge`].
     pub into: Option<i32>,
     /// Groups of two tokens and more: those that went, ascending, then the survivor.
     pub groups: Vec<Vec<i32>>,
-    /// \[n_out\] original tokens that each survivor stands for; empty where nobody counts.
+    /// \[n_out\] original tokens that each survivor stands for; empty if the strategy keeps no count.
     #[serde(default)]
     pub sizes: Vec<f32>,
 }

@@ -55,7 +55,7 @@ fn longest_run(text: &str) -> usize {
     runs(text).map(|(start, end)| end - start).max().unwrap_or(0)
 }
 
-/// Where the runs of `text` begin and end, in bytes.
+/// Returns the begin and the end of each run of `text`, in bytes.
 fn runs(text: &str) -> impl Iterator<Item = (usize, usize)> {
     let mut letters = text.char_indices().peekable();
     std::iter::from_fn(move || {

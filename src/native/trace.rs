@@ -14,7 +14,7 @@ impl Trace {
     /// Takes over what a prefill wrote to its `trace`; `None` if it wrote nothing.
     ///
     /// # Safety
-    /// `ptr` is null or a trace that nobody else frees.
+    /// `ptr` is null or a trace that nothing else frees.
     pub(super) unsafe fn from_raw(ptr: *mut sys::illava_trace) -> Option<Self> {
         NonNull::new(ptr).map(Self)
     }

@@ -74,7 +74,7 @@ pub struct Encoded {
     pub embeddings: Vec<f32>,
     /// \[n_tokens\], ascending: the original output cell of each token, row * cells.0 + column.
     pub kept: Vec<i32>,
-    /// \[n_tokens\] original tokens that each stands for; empty where the strategy keeps no count.
+    /// \[n_tokens\] original tokens that each stands for; empty if the strategy keeps no count.
     pub sizes: Vec<f32>,
     /// Output cells without merging, across and down.
     pub cells: (u32, u32),

@@ -71,7 +71,7 @@ impl Facts {
         let open =
             choice.merge.is_none() && choice.keep.is_none() && choice.vit.is_none() && choice.llm.is_none();
         if self.vision.by_library && open && self.pair.recommended.is_none() {
-            // Nobody has looked at what merging costs these models: it is for those who ask for it.
+            // The cost of merging in these models is not known: it is only for requests that name it.
             let off = Choice { merge: Some(MergeFlag::Off), ..choice.clone() };
             return select(&off, &self.shape, None);
         }
@@ -79,8 +79,8 @@ impl Facts {
     }
 }
 
-/// The choice for a conversation that shows a video as one span. If nobody asked for a schedule, it is the video's,
-/// unless the model has its own.
+/// Returns the choice for a conversation that shows a video as one span. If no schedule was asked for, it is
+/// the video's, unless the model has its own.
 #[must_use]
 pub fn usual_choice(asked: &Choice, facts: &Facts) -> Choice {
     let open = asked.merge.is_none() && asked.vit.is_none() && asked.llm.is_none();
@@ -174,8 +174,9 @@ impl Pair {
         }
     }
 
-    /// Why projector and text model are no pair, if they are none. Equal widths do not make one: Qwen2-VL's
-    /// text model reads positions of three axes, and no other reads what its projector gives.
+    /// Returns the reason why projector and text model are no pair, if they are none. Equal widths do not
+    /// make one: Qwen2-VL's text model reads positions of three axes, and no other reads its projector's
+    /// output.
     #[must_use]
     pub fn mismatch(&self, vision: &VisionInfo) -> Option<String> {
         let (projector, text) = (&self.model.projector, &self.model.text);

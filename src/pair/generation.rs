@@ -1,5 +1,5 @@
-//! The generation of a Qwen-VL text model. Qwen2-VL and Qwen2.5-VL share one architecture, and their 7B and 72B are
-//! equally wide, so that the text model's own words have to tell them apart.
+//! Generation of a Qwen-VL text model. Qwen2-VL and Qwen2.5-VL share one architecture, and their 7B and 72B
+//! are equally wide. Only the text model's own words tell them apart.
 
 use crate::native::Gguf;
 

@@ -1,4 +1,4 @@
-//! Values of a damaged header that the library would not survive: it asserts where it could refuse.
+//! Faults in a header that the library would not survive, because it asserts.
 
 use std::collections::HashSet;
 

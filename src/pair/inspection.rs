@@ -13,7 +13,7 @@ use crate::report;
 use crate::schedule::{Choice, Grid, MergeFlag, Plan, Preset, Recommended, Shape, Strategy, select};
 use crate::see::{Prepared, Processor, Tower, Visual, expected_rows};
 
-/// Everything `inspect` says.
+/// Output of `inspect`.
 #[derive(Debug, Serialize)]
 pub struct Inspection {
     pub model: report::Model,
@@ -23,7 +23,7 @@ pub struct Inspection {
     pub projector: Option<ProjectorFacts>,
     /// Whether projector and text model are a pair.
     pub matches: bool,
-    /// Why they are none.
+    /// Reason why they are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mismatch: Option<String>,
     pub kv: KvFacts,
@@ -42,7 +42,7 @@ pub struct TextFacts {
     /// Bytes of the weights that the CPU copies for its fastest kernels unless repacking is off.
     pub repacked_bytes: u64,
     pub has_chat_template: bool,
-    /// Why the chat template cannot run, if it cannot.
+    /// Reason why the chat template cannot run, if it cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat_template_fault: Option<String>,
     pub can_merge: bool,
@@ -67,12 +67,12 @@ pub struct ProjectorFacts {
     /// Bytes among these in the layout of the CPU's fastest kernels, if the projector is repacked.
     pub repacked_bytes: u64,
     pub types: Vec<TypeShare>,
-    /// How pictures are cut before the encoder.
+    /// Rule by which pictures are cut before the encoder.
     pub cuts: String,
     pub takes_videos: bool,
-    /// Which frames of a video are taken and what becomes of them.
+    /// Rule for the frames of a video, taken and encoded.
     pub videos: Option<String>,
-    /// One line for each thing the model needs and the file lacks, with what that costs.
+    /// Facts that the file lacks and the model needs, one line each with the cost.
     pub missing: Vec<String>,
 }
 
@@ -112,15 +112,15 @@ pub struct PictureFacts {
 #[derive(Debug, Serialize)]
 pub struct PresetFacts {
     pub name: &'static str,
-    /// The name, with the strategy where it is not the preset's own.
+    /// Name, with the strategy if it is not the preset's own.
     pub label: String,
     /// The rule for the tokens that go.
     pub strategy: &'static str,
     pub vit_layers: Vec<u32>,
     pub llm_layers: Vec<u32>,
-    /// `own` or `closed`: where the rows of a merged picture stand in the decoder.
+    /// Positions of a merged picture's rows in the decoder: `own` or `closed`.
     pub positions: Option<&'static str>,
-    /// Why this pair cannot take it.
+    /// Reason why this pair cannot take it.
     pub error: Option<String>,
     pub remark: Option<String>,
     /// In the order of `pictures`.

@@ -1,4 +1,4 @@
-//! How large a KV cache is, from the model's numbers alone.
+//! Size of a KV cache, from the model's numbers alone.
 
 use crate::error::{Error, Field, Kind, Result};
 use crate::native::{Gguf, KvType};
@@ -43,7 +43,7 @@ impl KvShape {
     /// Bytes of one token in the layers `from..to`.
     ///
     /// # Errors
-    /// [`Kind::Model`] where a row is no whole number of the type's blocks.
+    /// [`Kind::Model`] if a row is no whole number of the type's blocks.
     pub fn bytes(&self, from: u32, to: u32, k: KvType, v: KvType) -> Result<u64> {
         let layers = self.heads.get(from as usize..to as usize).unwrap_or_default();
         layers.iter().try_fold(0, |sum, heads| {

@@ -1,4 +1,4 @@
-//! From two paths to a loaded pair: every check before the library sees weights.
+//! Loader from two paths to a pair: every check comes before the library sees weights.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::report::milliseconds;
 use crate::see::{ComputeLock, Tower, TowerEncoder};
 use crate::stop::Stop;
 
-/// How a pair is loaded and run.
+/// Settings of loading and running a pair.
 #[derive(Debug, Clone)]
 pub struct LoadSettings {
     pub text: PathBuf,
@@ -33,7 +33,7 @@ pub struct LoadSettings {
     pub projector_offload: bool,
     /// Whether the image encoder's weights are laid out anew for the CPU's fastest kernels.
     pub projector_repack: bool,
-    /// Where the text model's weights lie, as far as they stay on the CPU.
+    /// Layout in memory of the text model's weights that stay on the CPU.
     pub weights: Weights,
     pub flash_attention: FlashAttention,
     pub type_k: KvType,
@@ -68,8 +68,8 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Has pictures encoded in pieces from now on, and returns the lock that whoever computes beside this takes, too.
-    /// `None` if a GPU computes, which shares itself out.
+    /// Makes pictures be encoded in pieces from now on. Returns the lock, which every other computation takes
+    /// too; `None` if a GPU computes, which shares itself out.
     pub fn share_processor(&mut self) -> Option<ComputeLock> {
         let on_cpu =
             self.text.facts.vision.backend == "CPU" && !self.text.settings.options().computes_elsewhere();

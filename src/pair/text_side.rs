@@ -1,4 +1,4 @@
-//! The text model of a loaded pair, without a context: what its prompts are made with.
+//! Text model of a loaded pair, without a context, for making prompts.
 
 use std::sync::Arc;
 

@@ -100,7 +100,7 @@ impl CallParser {
         let rest = std::mem::take(&mut self.held);
         match self.state {
             State::Text => self.say(rest, &mut updates),
-            // A head that came to nothing was text.
+            // A head that became no call was text.
             State::Head if self.calls == 0 => self.say(format!("{}{rest}", self.mark), &mut updates),
             State::Head if !matches!(rest.trim(), "" | "]" | ",") => self.say(rest, &mut updates),
             State::Head | State::Arguments(_) | State::Tail => {}
@@ -263,7 +263,8 @@ enum Head {
         name: String,
         at: usize,
     },
-    /// The object is there as a whole and had to be: its name stands behind its arguments, or these are a text.
+    /// The object is there as a whole and had to be: its name stands behind its arguments, or these are a
+    /// text.
     Whole {
         name: String,
         arguments: String,

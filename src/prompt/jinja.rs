@@ -57,7 +57,7 @@ fn tojson(value: &Value, given: Option<Value>, kwargs: Kwargs) -> Rendered {
     };
     let separators = kwargs.get::<Option<Value>>("separators")?.filter(|value| !value.is_none());
     let separators = match separators {
-        // Python leaves the space behind a comma out where a line break follows.
+        // Before a line break, Python leaves out the space behind a comma.
         None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
         Some(pair) => {
             let part = |i: usize| pair.get_item(&Value::from(i)).map(|part| part.to_string());

@@ -111,7 +111,8 @@ impl Marked {
         Value::from_pairs(fields.chain([("content".to_owned(), content)]))
     }
 
-    /// JSON whose texts are marks where they could hold a special token. They come back as they stand between quotes.
+    /// Writes JSON whose texts are marks if they could hold a special token. The texts come back as they
+    /// stand between quotes.
     pub(super) fn json(&mut self, value: &Json) -> Json {
         match value {
             Json::String(text) => self.word(text).into(),

@@ -13,7 +13,7 @@ pub(super) fn image(number: usize) -> String {
     format!("{OPEN}i{number}{CLOSE}")
 }
 
-/// Where the last message ends, for an answer that continues it.
+/// Mark of the last message's end, for an answer that continues it.
 pub(super) const END: &str = "\u{F8E0}e\u{F8E1}";
 
 /// Cuts rendered text at the marks; mark n stands for `texts[n]`. Text that only looks like a mark
@@ -85,7 +85,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever stands between the marks comes through letter by letter, a person's text apart from the template's.
+        /// Text between the marks comes through letter by letter, a person's text apart from the template's.
         #[test]
         fn nothing_is_lost(
             parts in proptest::collection::vec((0_u8..4, "[a-z<|>\u{F8E0}\u{F8E1}0-9ti]{0,6}"), 0..12)
@@ -94,7 +94,7 @@ mod tests {
             let rendered: String = parts.iter().enumerate().map(|(i, (kind, written))| match kind {
                 0 => super::text(i),
                 1 => image(i),
-                // Without the marks' own letters: a template that writes those is no case of ours.
+                // The test leaves out the marks' own letters: templates do not write them.
                 _ => written.replace([OPEN, CLOSE], ""),
             }).collect();
             let put_back: String = cut(&rendered, &texts).into_iter().map(|piece| match piece {

@@ -1,4 +1,4 @@
-//! From messages to what the decoder reads: chat template, text and pictures interleaved.
+//! Messages as the decoder reads them: chat template, text and pictures interleaved.
 //!
 //! A person's words never pass through the template as text: the template sees opaque marks, and the
 //! texts and pictures they stand for are put back afterwards. No text can become a special token or a
@@ -24,7 +24,7 @@ pub use tools::{CallForm, Called, Tool, ToolChoice, Tools};
 
 use serde::{Deserialize, Serialize};
 
-/// Who speaks.
+/// Speaker of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     System,
@@ -84,7 +84,7 @@ impl Message {
     }
 }
 
-/// How a model family surrounds a picture, and what its templates write in a picture's place.
+/// Text around a picture for a model family, and the placeholders of its templates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     Llava,
@@ -111,7 +111,7 @@ impl Family {
     }
 }
 
-/// A stretch of the rendered prompt, by where it comes from.
+/// Stretch of the rendered prompt, by its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
     /// Written by the template: special tokens count.

@@ -40,7 +40,7 @@ impl Template {
     /// `source` is Jinja, or the name of a built-in template (vicuna, mistral, chatml).
     ///
     /// # Errors
-    /// [`Kind::Prompt`] where the source is no Jinja or too long.
+    /// [`Kind::Prompt`] if the source is no Jinja or too long.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self> {
         let source = match Detected::named(source) {
             Some(detected) => detected.source(),
@@ -86,11 +86,11 @@ impl Template {
     /// The conversation as the model was trained to see it, ready for the answer to follow. If the last
     /// message is the assistant's, the answer continues it: nothing follows its last word.
     ///
-    /// A template that has no place for a system message gets its text at the head of the user's message that follows,
+    /// A template that has no place for a system message gets its text at the head of the next user message,
     /// as llama.cpp does.
     ///
     /// # Errors
-    /// [`Kind::Prompt`] where the template fails, runs away, or drops a text or a picture.
+    /// [`Kind::Prompt`] if the template fails, runs away, or drops a text or a picture.
     pub fn render(&self, messages: &[Message], family: Family) -> Result<Vec<Piece>> {
         self.converse(Conversation { messages, ..Conversation::default() }, family)
     }
@@ -194,8 +194,8 @@ impl Template {
     }
 }
 
-/// Ends `rendered` where the last message does. A template that trims its messages has cut the space behind
-/// the mark off: then the message's own space goes, too (transformers' `continue_final_message`).
+/// Ends `rendered` at the end of the last message. A template that trims its messages has cut the space
+/// behind the mark off: then the message's own space goes, too (transformers' `continue_final_message`).
 fn cut_behind_the_last_word(rendered: &mut String) -> Result<()> {
     let at = rendered
         .rfind(marks::END)

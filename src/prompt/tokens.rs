@@ -28,9 +28,9 @@ pub enum Chunk {
 
 /// Tokenises `pieces`.
 ///
-/// Tokenizers look at neighbouring letters (a leading space, merges across words), so plain
-/// letters of the template and of a person are tokenised together, between special tokens; but
-/// only the template's letters can be special tokens.
+/// Tokenizers look at neighbouring letters (a leading space, merges across words). Plain letters of the
+/// template and of a person are therefore tokenised together, between special tokens. Only the template's
+/// letters can be special tokens.
 ///
 /// # Errors
 /// [`Kind::Prompt`] for a prompt without a single token or picture.
@@ -68,7 +68,7 @@ struct Writer<'a> {
     chunks: Vec<Chunk>,
     /// Letters not yet tokenised.
     plain: String,
-    /// Byte offsets where `plain` must be cut, so that no markup token forms.
+    /// Byte offsets at which `plain` must be cut, so that no markup token forms.
     cuts: Vec<usize>,
     /// Whether the next letters follow others without a space of the tokenizer's own.
     goes_on: bool,

@@ -108,8 +108,8 @@ impl Fields {
     /// Lets fields of the object `name` be read as fields beside it: `names` are their own names and those here.
     ///
     /// # Errors
-    /// Kind `Usage` for a value that is no object, for a field of it that would change an answer and is not in `names`,
-    /// and as [`Fields::put`].
+    /// Kind `Usage` for a value that is no object. The same for a field of it that would change an answer and
+    /// is not in `names`, and as [`Fields::put`].
     pub fn lift(&mut self, name: &'static str, names: &[(&'static str, &'static str)]) -> Result<()> {
         let Some(mut object) = self.object(name)? else { return Ok(()) };
         for (from, to) in names {
@@ -217,7 +217,7 @@ impl Fields {
                 }
                 return Err(Error::usage(format!("{path}: not supported here; leave it out")));
             }
-            // Where they say hello to other engines: `speculative.n_max`.
+            // `speculative.n_max` and its like switch other engines on.
             if name.starts_with("speculative.") {
                 continue;
             }
@@ -250,7 +250,7 @@ fn is_neutral(value: &Value, neutral: &str) -> bool {
 
 #[allow(clippy::cast_possible_truncation)]
 pub(super) fn whole(value: &Value) -> Option<i64> {
-    // Every whole number up to 2^53 is one of these; above it nobody means a fraction.
+    // Every whole number up to 2^53 is one of these. A larger number has no fraction.
     let whole = |number: f64| (number.fract() == 0.0 && number.abs() < 9e18).then_some(number as i64);
     value.as_i64().or_else(|| value.as_f64().and_then(whole))
 }

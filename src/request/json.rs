@@ -11,7 +11,7 @@ use crate::schedule::Choice;
 /// Settings of requests that say nothing else, and bounds of all of them.
 #[derive(Debug, Clone, Default)]
 pub struct Defaults {
-    /// Asked where a body has neither `messages` nor `prompt`.
+    /// Prompt of bodies with neither `messages` nor `prompt`.
     pub prompt: Option<String>,
     /// System message of conversations without one.
     pub system: Option<String>,
@@ -331,7 +331,7 @@ fn samplers(body: &mut Fields, mut own: Sampling) -> Result<Sampling> {
     if off("min_p") {
         own.min_p = 0.0;
     }
-    // Temperature 0 takes the most likely token whatever else acts.
+    // Temperature 0 takes the most likely token, with any other settings.
     if off("temperature") && own.temperature > 0.0 {
         own.temperature = 1.0;
     }
@@ -349,7 +349,7 @@ fn fold(seed: i64) -> u32 {
     if (0..i64::from(u32::MAX)).contains(&seed) { half(0) } else { half(0) ^ half(4) }
 }
 
-/// OpenAI's object of token to bias, or llama.cpp's list of pairs, where `false` forbids a token.
+/// Reads OpenAI's object of token to bias, or llama.cpp's list of pairs, in which `false` forbids a token.
 fn logit_bias(value: &Value) -> Result<Vec<(i32, f32)>> {
     let token = |text: &str| text.trim().parse::<i32>().ok();
     let bias = |value: &Value| match value {

@@ -1,8 +1,9 @@
-//! The field `merge`: what the command line says in flags.
+//! Field `merge`, which has the names of the command line's flags.
 //!
-//! `"off"`, `"paper"` ... alone is the preset, `false` is off, `true` the answerer's own. An object has `preset` (or
-//! `off`), `keep`, `keep_min` and `keep_max` (of `auto`), `vit_layers` with `vit_r`, `llm_layers` with `llm_r` or `llm_keep`, `score`, `grid`,
-//! `positions`, `strategy`, `strategy_seed` and `vit_sizes`.
+//! `"off"`, `"paper"` ... alone is the preset, `false` is off, `true` the default. An object has `preset` (or
+//! `off`), `keep`, `keep_min` and `keep_max` (of `auto`), and the halves: `vit_layers` with `vit_r`,
+//! `llm_layers` with `llm_r` or `llm_keep`. The rest is `score`, `grid`, `positions`, `strategy`,
+//! `strategy_seed` and `vit_sizes`.
 
 use serde_json::Value;
 

@@ -7,17 +7,17 @@ use super::{Bounds, policy};
 use crate::error::{Error, Field, Result};
 use crate::prompt::{Called, Message, Part, Role};
 
-/// Something to look at, as it was referred to: a URL, a path or base64, as the face that was asked reads it.
+/// Reference to a picture or video: a URL, a path or base64, as the face that was asked reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reference {
     Image(String),
     Video(String),
 }
 
-/// Messages, and what they show: `Part::Image(n)` is the n-th reference.
+/// Messages with their references: `Part::Image(n)` is the n-th reference.
 type Conversation = (Vec<Message>, Vec<Reference>);
 
-/// One question about what stands before it.
+/// Makes one question about the pictures before it.
 pub(super) fn ask(prompt: String, shown: Vec<Reference>) -> Conversation {
     let parts = (0..shown.len()).map(Part::Image).chain([Part::Text(prompt)]).collect();
     (vec![Message { role: Role::User, parts }], shown)
@@ -176,7 +176,7 @@ fn show(reference: Reference, shown: &mut Vec<Reference>) -> Part {
     Part::Image(shown.len() - 1)
 }
 
-/// Base64 as a data URI, so that nobody takes it for a path.
+/// Turns base64 into a data URI, so that it is not taken for a path.
 pub(super) fn inline(image: String) -> String {
     let is_url = image.starts_with("data:") || image.contains("://");
     if is_url { image } else { format!("data:;base64,{image}") }
@@ -234,7 +234,7 @@ fn url(fields: &mut Fields, name: &'static str, names: &[&'static str]) -> Resul
     })
 }
 
-/// Numbers pictures anew where references became none, one or several of them: `counts[n]` for reference n.
+/// Numbers pictures anew if references became none, one or several of them: `counts[n]` for reference n.
 pub(super) fn place(messages: &mut [Message], counts: &[usize]) {
     let mut next = 0;
     let ranges: Vec<_> = counts

@@ -49,15 +49,16 @@ pub struct Request<M = Picture> {
     pub variables: Map<String, Value>,
     /// Texts of special tokens that the answer shows, as no other special token is shown.
     pub marks: Vec<String>,
-    /// The schedule asked for; `None` is the answerer's own default. It is resolved where the model's numbers are.
+    /// Schedule that was asked for; `None` is the default. The worker, which has the model's numbers,
+    /// resolves it.
     pub merge: Option<Choice>,
     pub limits: Limits,
     pub sampling: Sampling,
     pub grammar: Option<Grammar>,
     /// Log-probabilities of the drawn tokens, with this many alternatives each.
     pub logprobs: Option<u32>,
-    /// Requests of different scopes never share encoded pictures or cached prompts; `None` shares with nobody and
-    /// leaves nothing behind.
+    /// Requests of different scopes never share encoded pictures or cached prompts. A request with `None`
+    /// shares nothing and leaves nothing behind.
     pub scope: Option<Vec<u8>>,
     /// Whether the answer comes with its trace.
     pub trace: bool,
@@ -93,8 +94,8 @@ impl Default for Bounds {
 }
 
 impl Request<Reference> {
-    /// The request with what its references show: `shown[n]` of reference n, which may be several pictures where a
-    /// video became its frames.
+    /// Returns the request with the pictures of its references: `shown[n]` of reference n. They are several
+    /// if a video became its frames.
     #[must_use]
     pub fn showing(self, shown: Vec<Vec<Picture>>) -> Request {
         let (mut messages, mut raw) = (self.messages, self.raw);

@@ -1,6 +1,7 @@
-//! Fields that other servers' clients send and that are read nowhere here. Sources: OpenAI's API reference for chat
-//! completions, llama.cpp's tools/server/README.md, vLLM's and SGLang's `ChatCompletionRequest`, Ollama's docs/api.md,
-//! LM Studio's and OpenRouter's API pages; and bodies of clients, caught on their way (`json/tests.rs`).
+//! Fields that other servers' clients send and that are read nowhere here. Sources: OpenAI's API reference
+//! for chat completions, llama.cpp's tools/server/README.md, vLLM's and SGLang's `ChatCompletionRequest`;
+//! Ollama's docs/api.md, LM Studio's and OpenRouter's API pages; and bodies of clients, recorded on their way
+//! (`json/tests.rs`).
 
 use super::fields::Policy;
 
@@ -10,7 +11,7 @@ pub(super) const BODY: Policy = Policy {
         // Batch lines and tracing.
         "id",
         "request_id",
-        // OpenAI: who asks, what is stored, where it runs.
+        // OpenAI: the sender, storage and place.
         "model",
         "user",
         "metadata",
@@ -48,14 +49,14 @@ pub(super) const BODY: Policy = Policy {
         "kv_transfer_params",
         "guided_decoding_backend",
         "include_reasoning",
-        // SGLang: a request's name, and where it puts reasoning, which no model here does.
+        // SGLang: a request's name, and the place of reasoning, which no model here does.
         "rid",
         "separate_reasoning",
         "stream_reasoning",
         // Ollama, LM Studio: how long the model stays loaded.
         "keep_alive",
         "ttl",
-        // Web front ends and OpenRouter: whose conversation it is, who answers it, what it costs.
+        // Web front ends and OpenRouter: the conversation, the provider, the cost.
         "chat_id",
         "session_id",
         "provider",

@@ -1,4 +1,4 @@
-//! How tokens are drawn and when an answer ends, with the bounds that every face holds them to.
+//! Sampling and the end of an answer, with the bounds that every face holds them to.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ const MOST_STOP_TEXTS: usize = 16;
 const STOP_BYTES: usize = 256;
 const MOST_BIASES: usize = 1024;
 
-/// When an answer ends.
+/// Limits of an answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Tokens of the answer at most; `None` until the context is full.

@@ -101,8 +101,8 @@ fn tool(i: usize, value: Value) -> Result<Tool> {
     Ok(Tool { name, description, parameters })
 }
 
-/// Holds an answer to calls that fit their schemas: all of it where a tool must be called, and otherwise what begins as
-/// a call. `asked` is the form of answers in words, if the body has one.
+/// Holds an answer to calls that fit their schemas: all of it if a tool must be called, and otherwise the
+/// part that begins as a call. `asked` is the form of answers in words, if the body has one.
 ///
 /// # Errors
 /// Kind `Usage` for a form of words that excludes calls.

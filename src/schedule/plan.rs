@@ -238,8 +238,8 @@ fn take(
         .collect()
 }
 
-/// Exponents of `--keep R`. They turn a preset's shares into those whose product is R, each half and each
-/// step in the preset's proportion (of the logarithms, so that it holds for any R).
+/// Exponents of `--keep R`. They turn a preset's shares into those whose product is R. Each half and each
+/// step keeps the preset's proportion, of the logarithms, so that it holds for any R.
 struct Budget {
     keep: f64,
     exponent: f64,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use parking_lot::{FairMutex, FairMutexGuard};
 
-/// The right to compute; copies share it. Who asks for it is served before who has just had it, so
-/// that two sides that ask again and again alternate.
+/// Right to compute; copies share it. A side that waits is served before the one that just had it. Two sides
+/// that ask again and again therefore alternate.
 #[derive(Debug, Clone, Default)]
 pub struct ComputeLock(Arc<FairMutex<()>>);
 
@@ -20,7 +20,7 @@ impl ComputeLock {
 }
 
 impl ComputeGuard<'_> {
-    /// Lets whoever waits have its turn first; nothing happens where nobody does.
+    /// Lets another side that waits have its turn first. Nothing happens if none waits.
     pub fn give_way(&mut self) {
         FairMutexGuard::bump(&mut self.0);
     }

@@ -24,11 +24,11 @@ pub struct EncodedImage {
     pub cells: Vec<(i32, i32)>,
     /// [plan.tokens] place in time, for videos of such models; empty for the others.
     pub times: Vec<i32>,
-    /// [plan.tokens] the tile and the cell of its output grid that each row shows, the weightiest
-    /// where it is a mean, none for a newline; empty where the rows are the one tile's tokens.
+    /// [plan.tokens] the tile and the cell of its output grid that each row shows: the weightiest one of a
+    /// mean, none for a newline; empty if the rows are the one tile's tokens.
     pub places: Vec<Option<(usize, usize)>>,
-    /// \[tiles\] the part of the picture each shows, in its pixels: left, top, right, bottom; empty
-    /// where the library cut the picture.
+    /// \[tiles\] the part of the picture each shows, in its pixels: left, top, right, bottom; empty if the
+    /// library cut the picture.
     pub areas: Vec<[f64; 4]>,
     /// Frames of a video that each tile takes; 0 for a picture.
     #[serde(default)]

@@ -20,7 +20,7 @@ pub struct EncodeJob {
     pub schedule: Schedule,
     /// Key on disk, if it may be kept.
     pub key: Option<Key>,
-    /// Becomes true when nobody waits for it any more.
+    /// Becomes true when no request waits for it any more.
     pub cancelled: Arc<AtomicBool>,
 }
 
@@ -34,7 +34,7 @@ pub struct Encoded {
     pub compute_bytes: u64,
 }
 
-/// An encoder, and the folder where its results are kept.
+/// Encoder with the folder of its results.
 pub struct EncoderThread<E> {
     encoder: E,
     store: Option<Store>,
@@ -45,7 +45,7 @@ impl<E: Encoder> EncoderThread<E> {
         Self { encoder, store }
     }
 
-    /// Encodes until nobody can ask any more.
+    /// Encodes until all senders are gone.
     pub fn run(mut self, jobs: &Receiver<EncodeJob>, mut done: impl FnMut(Encoded)) {
         for job in jobs {
             done(self.encode(&job));

@@ -13,7 +13,8 @@ use crate::native::{FlashAttention, TextModel, VisionOptions, kernels_used};
 const PLACES: u64 = 64;
 const BYTES: u64 = 64 << 10;
 
-/// Hash of this program, the projector at `file` and how it is loaded. `backend` is where it computes.
+/// Returns the hash of this program, the projector at `file` and the settings of its loading. `backend` is
+/// the device that computes.
 ///
 /// # Errors
 /// [`Kind::File`] for a projector that cannot be read.

@@ -7,7 +7,7 @@ use crate::native::PicturePart;
 /// Empty for the families that are laid out here, whose rows are all embeddings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Layout {
-    /// \[rows\] tokens of the text model; below 0 where the row is an embedding.
+    /// \[rows\] tokens of the text model; below 0 if the row is an embedding.
     pub tokens: Vec<i32>,
     /// \[rows\] (time, height, width, the fourth) from the span's first position, -1 for a fourth that is 0 wherever the
     /// span stands; empty for models with one position row.

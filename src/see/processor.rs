@@ -59,15 +59,15 @@ pub(crate) struct Processor {
     pub filter: Filter,
     mean: [f32; 3],
     std: [f32; 3],
-    /// Pixels of an encoder input's side, where that is fixed.
+    /// Pixels of an encoder input's side, if that is fixed.
     pub(super) side: u32,
     /// Patches of that side.
     cells: u32,
-    /// Rows a picture may have, where tiles can be left out (`--image-max-tokens`).
+    /// Rows a picture may have, if tiles can be left out (`--image-max-tokens`).
     max_tokens: Option<u32>,
     /// Pixels that both sides of an input of free size are multiples of.
     pub(super) factor: u32,
-    /// The newline row; empty where the file has none.
+    /// The newline row; empty if the file has none.
     pub newline: Vec<f32>,
 }
 
@@ -195,12 +195,12 @@ impl Processor {
         }
     }
 
-    /// Whether a picture is cut otherwise where the conversation shows several.
+    /// Whether a picture is cut otherwise if the conversation shows several.
     pub(crate) fn counts_pictures(&self) -> bool {
         matches!(self.cutting, Cutting::Anyres { max_tiles: Some(_), .. })
     }
 
-    /// Which frames of a video are taken; `None` where videos are not.
+    /// Rule for the frames of a video; `None` if videos are not taken.
     pub(crate) fn video_sampling(&self) -> Option<Sampling> {
         self.video_rule.as_ref().map(|video_rule| video_rule.sampling)
     }
@@ -210,7 +210,7 @@ impl Processor {
         self.video_rule.as_ref().map(VideoRule::describe)
     }
 
-    /// Frames of the video that `inspect` shows, one of eight seconds; `None` where videos are not taken.
+    /// Frames of the video that `inspect` shows, one of eight seconds; `None` if videos are not taken.
     pub(crate) fn usual_frames(&self) -> Option<usize> {
         self.video_sampling().map(|sampling| sampling.frames_of(8.0))
     }
@@ -235,7 +235,7 @@ impl Processor {
         }
     }
 
-    /// Cuts a picture or a video; `None` where the library has to.
+    /// Cuts a picture or a video; `None` if the library has to.
     ///
     /// # Errors
     /// [`Kind::Media`] for what this model cannot take.

@@ -9,7 +9,7 @@ pub(super) fn of_tile(tile: &Encoded) -> Vec<f32> {
         return tile.sizes.clone();
     }
     let (Some(first), Some(last)) = (tile.steps.first(), tile.steps.last()) else { return Vec::new() };
-    // Where survivors are taken for other cells, as with the reference grid of groups, they have no size.
+    // Survivors that are taken for other cells have no size, as with the reference grid of groups.
     if last.kept.len() != tile.n_tokens as usize {
         return Vec::new();
     }

@@ -75,7 +75,7 @@ impl Store {
         self.shrink();
     }
 
-    /// Under another name first, so that nobody reads half a file.
+    /// Writes under another name first: no reader ever sees half a file.
     fn write_whole(&self, path: &Path, body: &[u8]) -> std::io::Result<()> {
         let unfinished = path.with_extension(format!("{}.part", std::process::id()));
         let written = (|| {

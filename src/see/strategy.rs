@@ -3,7 +3,7 @@
 use crate::native;
 use crate::schedule::Strategy;
 
-/// `tile` is the tile's number in its span; in the decoder, where spans are drawn alike, 0.
+/// `tile` is the tile's number in its span. In the decoder, which draws alike for all spans, it is 0.
 pub(super) fn native(strategy: Strategy, tile: usize) -> native::Strategy {
     match strategy {
         // A picture that is shown smaller loses nothing after that.
@@ -18,7 +18,7 @@ pub(super) fn native(strategy: Strategy, tile: usize) -> native::Strategy {
     }
 }
 
-/// In the decoder, where what acts once has nothing left to do.
+/// In the decoder a strategy that acts once has nothing left to do.
 pub(crate) fn in_decoder(strategy: Strategy) -> native::Strategy {
     if strategy.acts_once() { native::Strategy::Merge } else { native(strategy, 0) }
 }

@@ -89,7 +89,7 @@ impl TowerEncoder {
         Self { tower, shape, n_pos, stop, lock: None }
     }
 
-    /// Encodes in pieces from now on, between which whoever holds the same lock can compute.
+    /// Encodes in pieces from now on. Between two of them a holder of the same lock can compute.
     pub fn share(&mut self, lock: ComputeLock) {
         self.lock = Some(lock);
     }

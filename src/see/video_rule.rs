@@ -1,5 +1,5 @@
-//! How a family takes videos: which frames, and what becomes of them. Read from the projector file
-//! (`illava.video.*`), with the numbers of the authors' code where it says nothing.
+//! Rules of a family for videos: the frames to take, and their treatment. They are read from the projector
+//! file (`illava.video.*`), with the numbers of the authors' code if it says nothing.
 
 use crate::media::policy::VideoLimits;
 use crate::media::video::Sampling;
@@ -19,7 +19,7 @@ pub(super) enum Treatment {
     Pairs { pixels: (u64, u64), total: u64 },
 }
 
-/// Where a file names none: Qwen2-VL's release, pixels of a frame and of the video.
+/// Bounds if the file names none: Qwen2-VL's release, pixels of a frame and of the video.
 const FRAME_PIXELS: (u64, u64) = (128 * 28 * 28, 768 * 28 * 28);
 const VIDEO_PIXELS: u64 = 128_000 * 28 * 28 / 10 * 9;
 /// LLaVA-OneVision's.

@@ -47,7 +47,7 @@ impl VisualInput {
         matches!(self, VisualInput::Image(_))
     }
 
-    /// Frames as the model takes them: as one video, or each as a picture where it takes none.
+    /// Returns the frames as the model takes them: as one video, or each as a picture if it takes none.
     #[must_use]
     pub fn frames(frames: Vec<Pixels>, takes_videos: bool) -> Vec<Self> {
         match takes_videos {

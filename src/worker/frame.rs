@@ -44,7 +44,7 @@ pub fn write<T: Serialize>(to: &mut impl Write, message: &T) -> io::Result<()> {
     to.flush()
 }
 
-/// Reads one frame; `None` where the other side has closed between frames.
+/// Reads one frame; `None` if the other side has closed between frames.
 ///
 /// # Errors
 /// The reader's own, or [`io::ErrorKind::InvalidData`] as [`decode`].

@@ -61,7 +61,7 @@ pub struct SlotOrder {
     pub restore: bool,
     /// Name of a file, without a folder.
     pub name: String,
-    /// Whose conversation it is.
+    /// Scope of the conversation.
     pub scope: Vec<u8>,
 }
 
@@ -144,7 +144,7 @@ pub struct Ready {
     /// Its positions.
     pub default_positions: String,
     pub presets: Vec<Preset>,
-    /// Whether a video is one span; otherwise its frames go in as pictures.
+    /// Whether a video is one span. Otherwise its frames go in as pictures.
     pub takes_videos: bool,
     /// Which frames of a video.
     pub video_frames: FrameSampling,
@@ -157,7 +157,7 @@ pub struct Ready {
     pub load_ms: f64,
 }
 
-/// A preset, and why this worker cannot take it, if so.
+/// Preset, with the reason if this worker cannot take it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preset {
     pub name: String,
@@ -188,7 +188,7 @@ pub struct Status {
     /// Requests that wait for a slot.
     pub queued: u32,
     pub pictures: PictureCache,
-    /// Bytes resident now, where the system tells.
+    /// Bytes resident now, if the system tells.
     pub rss: Option<u64>,
     /// Batches that carried generated tokens, since the start, and the tokens in them.
     pub decode_batches: u64,

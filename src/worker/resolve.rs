@@ -75,7 +75,7 @@ impl Resolver {
         let select = |choice: &Choice| facts.schedule(choice);
         let own = || asked.map_or_else(|| Ok(self.default.clone()), select);
         let schedule = if video {
-            // A schedule that nobody asked for by name may not fit this model.
+            // The default schedule may not fit this model.
             select(&usual_choice(asked.unwrap_or(&self.choice), facts)).or_else(|_| own())?
         } else {
             own()?

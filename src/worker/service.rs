@@ -1,5 +1,5 @@
-//! The scheduler with what is around it: requests in, events out, pictures to the encoder's thread
-//! and back. Runs in a worker process, or inside a program that answers its own requests.
+//! Scheduler with its surroundings: requests in, events out, pictures to the encoder's thread and back. It
+//! runs in a worker process, or inside a program that answers its own requests.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -26,9 +26,9 @@ pub struct Options {
     pub sizes: Sizes,
     /// Bytes of encoded pictures kept in memory.
     pub picture_bytes: u64,
-    /// A folder where encoded pictures are kept, and its bytes at most.
+    /// Folder for encoded pictures, and its bytes at most.
     pub picture_folder: Option<(PathBuf, u64)>,
-    /// The folder where slots are saved.
+    /// Folder for saved slots.
     pub slot_folder: Option<PathBuf>,
 }
 
@@ -38,7 +38,7 @@ pub enum Input {
     Command(Command),
     /// From the encoder's thread.
     Encoded(Box<Encoded>),
-    /// Nobody is there any more to answer to.
+    /// All senders of requests are gone.
     Closed,
 }
 
@@ -61,7 +61,7 @@ fn check_slot(resolver: &Resolver, sizes: Sizes) -> Result<()> {
     )))
 }
 
-/// Makes the folder where slots are saved.
+/// Makes the folder for saved slots.
 fn open_slots(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|error| {
         let text = format!("{}: {error}; give a folder that can be written", folder.display());
@@ -118,7 +118,7 @@ impl Service {
             .name("encoder".into())
             .spawn(move || {
                 encoder.run(&jobs, |encoded| {
-                    // Nobody listens once the service is gone.
+                    // The receiver is gone once the service is.
                     let _ = inputs.send(Input::Encoded(Box::new(encoded)));
                 });
             })
@@ -148,7 +148,7 @@ impl Service {
         Ok((service, ready))
     }
 
-    /// Answers until it is told to leave or nobody can ask any more.
+    /// Answers until it is told to leave or all senders are gone.
     pub fn run(mut self, inputs: &Receiver<Input>, mut say: impl FnMut(Event)) {
         self.answer(inputs, &mut say);
         // A thread inside the library while the process ends would find it half gone.

@@ -94,7 +94,7 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    /// Draws the next token, shows what it brings, and ends the answer where it ends.
+    /// Draws the next token, shows its text, and ends the answer at its end.
     fn draw(&mut self, i: usize, from: Logits) {
         let Some(work) = &mut self.slots[i].work else { return };
         let (id, logprobs) = (work.task.id, work.task.how.logprobs);

@@ -1,4 +1,4 @@
-//! Who is served when, on a decoder without a model.
+//! Order in which requests are served, on a decoder without a model.
 
 mod fake;
 mod files;
@@ -7,7 +7,7 @@ use super::*;
 use crate::answer::{Generation, SlotState};
 use fake::{Bench, ending, job, picture};
 
-/// Two text requests and one with a picture: what runs beside what.
+/// Two text requests and one with a picture run beside each other.
 #[test]
 fn a_running_answer_waits_for_one_ubatch_at_most() {
     let mut bench = Bench::new(3);
@@ -260,8 +260,8 @@ fn a_conversation_goes_on_in_its_slot() {
         bench.submit(Job { scope: Some(b"s".to_vec()), ..job(id, prompt, 1) });
         bench.run();
     }
-    // 3 repeats 1 in its slot: all but the last token is there. 4 begins as 2 does, which is less
-    // than half of what that slot holds: it is left to whoever comes back.
+    // 3 repeats 1 in its slot: all but the last token is there. 4 begins as 2 does, which is less than half
+    // of that slot's content: it stays for a conversation that continues.
     assert_eq!(bench.done(3).cached_tokens, 3);
     assert_eq!(bench.done(4).cached_tokens, 2);
     let slots: Vec<u32> = (1..=4).map(|id| bench.started(id).slot).collect();

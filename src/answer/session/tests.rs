@@ -441,7 +441,7 @@ fn a_stop_text_ends_the_answer_and_log_probabilities_come_with_it() {
     assert_eq!(answer.tokens.iter().map(|token| token.id).collect::<Vec<_>>(), [99, 97]);
 }
 
-/// The report and the trace have the session's own numbers, whatever a message leaves out.
+/// The report and the trace have the session's own numbers, even if a message leaves pictures out.
 #[test]
 fn a_picture_that_is_not_shown_is_left_out() {
     let mut session = session("cat", Sizing::Fit);

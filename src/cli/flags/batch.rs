@@ -28,7 +28,7 @@ pub struct BatchFlags {
     /// Output file, one JSON object a line; - is stdout
     #[arg(short, long, value_name = "FILE", default_value = "-", help_heading = "Output")]
     pub output: PathBuf,
-    /// Go on where an earlier run of the same input stopped writing to the output
+    /// Continue an earlier run of the same input, whose answers are in the output
     #[arg(long, help_heading = "Output")]
     pub resume: bool,
     /// Put the trace of every merge step into each answer

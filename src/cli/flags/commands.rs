@@ -243,7 +243,7 @@ pub struct HubFlags {
 
 #[derive(Debug, Args)]
 pub struct MergeFlags {
-    /// Preset: off, model, balanced, paper, image, video or qwen2vl; without it, model where the pair carries one, else balanced
+    /// Preset: off, model, balanced, paper, image, video or qwen2vl; without it, model if the pair carries one, else balanced
     #[arg(long, value_name = "PRESET", help_heading = "Merging")]
     pub merge: Option<String>,
     /// Share of visual tokens that reaches the upper decoder layers, as 0.35 or 35%

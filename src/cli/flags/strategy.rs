@@ -11,7 +11,8 @@ pub struct StrategyFlags {
     /// downsample; without it, that of the preset
     #[arg(long, value_name = "NAME", help_heading = "Merging")]
     pub strategy: Option<String>,
-    /// Whether a token that stands for several counts as often in the encoder's attention: on or off; without it, where the strategy keeps sizes
+    /// Whether a token that stands for several counts as often in the encoder's attention: on or off; without
+    /// it, as the strategy does
     #[arg(long, value_name = "on|off", help_heading = "Merging")]
     pub vit_sizes: Option<String>,
     /// Seed of the random strategy

@@ -22,7 +22,7 @@ pub struct PromptFlags {
     /// Read \n, \t, \", \\ in -p and -sys as escapes
     #[arg(short, long, help_heading = "Prompt")]
     pub escape: bool,
-    /// System prompt, where the chat template takes one (short: -sys)
+    /// System prompt, for chat templates that take one (short: -sys)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
     pub system_prompt: Option<String>,
     /// File with the system prompt (short: -sysf)

@@ -34,12 +34,12 @@ pub(super) fn is_picture(bytes: &[u8]) -> bool {
     !matches!(look(bytes), Told::NoPicture(_))
 }
 
-/// The kind of a file.
+/// Kind of a file.
 enum Told {
     Read(Format),
-    /// A picture or a drawing, and why it is not read.
+    /// A picture or a drawing, and the reason why it is not read.
     Unread(String),
-    /// Something else, and what.
+    /// Another kind of file, and its name.
     NoPicture(String),
 }
 

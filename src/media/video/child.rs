@@ -30,7 +30,7 @@ pub(super) struct Running {
 pub(super) fn start(program: &Path, args: &[OsString], deadline: Instant) -> Result<Running> {
     let mut child = Command::new(program)
         .args(args)
-        // Would write a log file where somebody set it.
+        // This variable would make ffmpeg write a log file.
         .env_remove("FFREPORT")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -50,7 +50,7 @@ pub(super) fn start(program: &Path, args: &[OsString], deadline: Instant) -> Res
                     }
                     Err(error) => Err(error),
                 };
-                // Nobody reads any more: the pipe closes, and the program ends.
+                // Nothing reads any more: the pipe closes, and the program ends.
                 if sender.send(piece).is_err() {
                     break;
                 }
@@ -81,10 +81,10 @@ fn not_started(program: &Path, error: &io::Error) -> Error {
 }
 
 impl Running {
-    /// Waits for the end: whether the program was content, and what it complained of, without the places in memory
-    /// and the repeated name of the file that ffmpeg puts before it.
+    /// Waits for the end. Returns whether the program succeeded, and its complaints. They lack the places in
+    /// memory and the repeated name of the file that ffmpeg puts before them.
     pub(super) fn finish(mut self) -> (bool, String) {
-        // Whatever is left in the pipe is not wanted.
+        // The rest in the pipe is not wanted.
         let mut rest = [0; 4096];
         while matches!(self.read(&mut rest), Ok(n) if n > 0) {}
         let content = match self.child.try_wait() {

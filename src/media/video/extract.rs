@@ -28,10 +28,11 @@ pub(super) struct Call<'a> {
     pub(super) limits: &'a VideoLimits,
 }
 
-/// The frames at the positions `wanted` (ascending), and a remark where fewer could be read or they were made smaller.
+/// Reads the frames at the positions `wanted` (ascending), with a remark if fewer could be read or they were
+/// made smaller.
 ///
 /// # Errors
-/// [`Kind::Media`] where no frame can be decoded, or the time is over.
+/// [`Kind::Media`] if no frame can be decoded, or the time is over.
 pub(super) fn extract(
     call: &Call<'_>,
     probe: &Probe,
@@ -71,7 +72,7 @@ pub(super) fn extract(
     Ok((frames, (!remarks.is_empty()).then(|| format!("{name}: {}", remarks.join("; ")))))
 }
 
-/// The factor that makes `n` frames fit into `bytes`, where they do not.
+/// Returns the factor that makes `n` frames fit into `bytes`, if they do not fit.
 #[allow(clippy::cast_precision_loss)]
 fn shrink(probe: &Probe, n: usize, bytes: u64) -> Option<f64> {
     let all = probe.width as f64 * probe.height as f64 * 3.0 * n as f64;

@@ -24,9 +24,9 @@ pub(super) struct Probe {
     pub(super) height: u32,
     /// On average.
     pub(super) fps: f64,
-    /// Where the file's clock begins; seeking counts from here.
+    /// Begin of the file's clock; seeking counts from it.
     pub(super) start: f64,
-    /// When each frame is shown on the file's clock, ascending.
+    /// Times of the frames on the file's clock, ascending.
     pub(super) seconds: Vec<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! Which frames of a video are taken.
+//! Rules that choose the frames of a video.
 
 use serde::{Deserialize, Serialize};
 
@@ -93,8 +93,8 @@ impl Sampling {
         }
     }
 
-    /// Positions among `count` pictures, which are frames that somebody sampled already: all, up to the most there
-    /// may be.
+    /// Positions among `count` pictures, which are already a sample of frames: all, up to the most there may
+    /// be.
     #[must_use]
     pub fn of_stills(&self, count: usize) -> Vec<usize> {
         let (Self::Uniform { frames: most, .. } | Self::Rate { max: most, .. }) = *self;

@@ -12,7 +12,7 @@ const PICTURES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", 
 /// The pictures of a folder in the order of their names, numbers in names counted as numbers.
 ///
 /// # Errors
-/// [`Kind::File`] where the folder cannot be read, [`Kind::Media`] where it has no pictures or too many files.
+/// [`Kind::File`] if the folder cannot be read, [`Kind::Media`] if it has no pictures or too many files.
 pub(super) fn folder(path: &Path, limits: &VideoLimits) -> Result<Vec<PathBuf>> {
     let unreadable = |error: std::io::Error| Error::new(Kind::File, format!("{}: {error}", path.display()));
     let mut found = Vec::new();

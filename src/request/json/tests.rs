@@ -42,8 +42,9 @@ fn fields_are_found_and_those_that_change_nothing_pass() {
     assert_eq!((request.sampling.seed, request.sampling.temperature), (Some(3), 0.0));
 }
 
-/// Bodies as clients send them, a picture left out: openai 3.54 (Python) with every field that changes nothing,
-/// LangChain 1.7, litellm 1.110, the AI SDK, Open WebUI, OpenRouter's and LM Studio's examples, SGLang's client.
+/// Bodies of clients, a picture left out. Sources: openai 3.54 (Python) with every field that changes
+/// nothing, LangChain 1.7, litellm 1.110, the AI SDK; and Open WebUI, OpenRouter's and LM Studio's examples,
+/// SGLang's client.
 #[test]
 fn bodies_of_clients() {
     for body in [

@@ -20,7 +20,7 @@ fn a_restored_slot_is_the_saved_one() {
     assert_eq!(bench.slots.save(i, b"you", &path).unwrap_err().kind(), Kind::Usage);
     assert_eq!(bench.slots.save(2, b"me", &path).unwrap_err().kind(), Kind::Usage);
 
-    // In another process: nothing is known but the file.
+    // Another process knows only the file.
     let mut other = Bench::new(2);
     assert!(other.slots.restore(1, b"you", &path).unwrap_err().message().contains("another API key"));
     assert_eq!(other.slots.restore(1, b"me", &path).unwrap(), saved);
@@ -29,7 +29,7 @@ fn a_restored_slot_is_the_saved_one() {
     other.run();
     let done = other.done(1);
     assert_eq!((done.cached_tokens, done.cached_pictures, other.encoded), (saved.tokens, 1, 0));
-    // Whose it is not, does not use it.
+    // A request of another scope cannot use it.
     other.slots.submit(asked(2, "aa\u{1}babcd", b"you"));
     other.run();
     assert_eq!((other.done(2).cached_tokens, other.encoded), (0, 1));

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Where the data of the first scan begin.
+/// Returns the offset at which the data of the first scan begin.
 fn scan_data(jpeg: &[u8]) -> usize {
     let start = jpeg.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
     start + 2 + usize::from(jpeg[start + 2]) * 256 + usize::from(jpeg[start + 3])
