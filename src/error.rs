@@ -29,15 +29,19 @@ pub enum Kind {
     Native,
     /// The person asked to stop.
     Interrupted,
+    /// Nobody reads the standard output any more, as behind `| head`.
+    Closed,
 }
 
 impl Kind {
-    /// Returns the process's exit code: 2 for usage, 130 after an interruption, 1 for the rest.
+    /// Returns the process's exit code: 2 for usage, 130 after an interruption, 141 for a closed output (both as shells count
+    /// signals), 1 for the rest.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Usage | Kind::Schedule => 2,
             Kind::Interrupted => 130,
+            Kind::Closed => 141,
             _ => 1,
         }
     }

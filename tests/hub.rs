@@ -338,6 +338,15 @@ fn two_processes_inspect_one_repository() {
         assert!(outcome.stdout.contains("tiny-F32.gguf"), "{}", outcome.stdout);
     }
     assert_eq!((hub.ranges("tiny-F32.gguf").len(), hub.ranges("mmproj-tiny-F32.gguf").len()), (2, 1));
+    let list = binary::illava_with(&["list".to_owned()], &[("HF_HUB_CACHE", &folder)]);
+    let listed: Vec<&str> = list.stdout.lines().filter(|line| line.starts_with("user/repo ")).collect();
+    assert!(listed.len() == 2 && listed[0].contains("mmproj-tiny-F32.gguf"), "{}", list.stdout);
+    let variables = [("HF_ENDPOINT", hub.endpoint()), ("HF_HUB_CACHE", folder.clone())];
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let pulled = binary::illava_with(&["pull", "user/repo"].map(str::to_owned), &variables);
+    let paths: Vec<&Path> = pulled.stdout.lines().map(Path::new).collect();
+    assert!(paths.len() == 2 && paths.iter().all(|path| path.is_file()), "{}", pulled.stderr);
     let offline = run(&["--offline"]);
     assert_eq!(offline.code, 0, "{}", offline.stderr);
     run(&["-hff", "nothing.gguf"]).fails(1, "has no file nothing.gguf; it has");

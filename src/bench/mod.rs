@@ -11,17 +11,22 @@ pub use table::{csv, table};
 
 use serde::Serialize;
 
-use crate::report::{Model, Spread, VisualKv};
+use crate::report::{Model, Spread, VisualKv, digits};
 
 /// Wall-clock milliseconds of one answer, part by part.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Sample {
     /// Pixels to the encoder's input.
+    #[serde(serialize_with = "digits::thousandths")]
     pub preprocess: f64,
+    #[serde(serialize_with = "digits::thousandths")]
     pub encoder: f64,
+    #[serde(serialize_with = "digits::thousandths")]
     pub projector: f64,
+    #[serde(serialize_with = "digits::thousandths")]
     pub prefill: f64,
     /// The tokens after the first.
+    #[serde(serialize_with = "digits::thousandths")]
     pub generate: f64,
 }
 

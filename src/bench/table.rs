@@ -1,15 +1,14 @@
 //! Markdown table of a measurement, ready to paste.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table};
 
 use super::{Measured, Outcome, PARTS, Part, SUMS};
-use crate::report::{Spread, quantity};
+use crate::report::{Spread, pasted, quantity};
 
 /// Writes one column for each schedule, and beside each but the first its ratio to the first.
 #[must_use]
-pub fn table(measured: &Measured) -> String {
+pub fn table(measured: &Measured, width: Option<u16>) -> String {
     let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN);
     let Some((base, others)) = measured.outcomes.split_first() else { return String::new() };
     let mut header = vec![String::new(), base.name.clone()];
     for other in others {
@@ -41,8 +40,12 @@ pub fn table(measured: &Measured) -> String {
     }
     let rounds = base.samples.len();
     format!(
-        "{table}\n\nMedian of {rounds} rounds, alternated (range), wall clock, {} threads, {}; {} text tokens, {} generated. Ratios are of pairs of one round.\n",
-        measured.threads, measured.backend, measured.text_tokens, measured.answer_tokens
+        "{}\n\nMedian of {rounds} rounds, alternated (range), wall clock, {} threads, {}; {} text tokens, {} generated. Ratios are of pairs of one round.\n",
+        pasted(table, width),
+        measured.threads,
+        measured.backend,
+        measured.text_tokens,
+        measured.answer_tokens
     )
 }
 
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn rows_have_both_figures_and_their_ratio() {
-        let text = table(&measured());
+        let text = table(&measured(), None);
         let line = |name: &str| {
             let start = format!("| {name} ");
             text.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{name} in {text}"))

@@ -15,6 +15,7 @@ use crate::see::VisualInput;
 const GENERATED: u32 = 1024;
 
 pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
+    output::all_writable([&flags.json, &flags.plot])?;
     let load = settings::load(&flags.model, None)?;
     let choice = settings::choice(&flags.merge)?;
     let printed = Printed::named(&flags.output)?;
@@ -55,7 +56,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
     })?;
     progress.clear();
     match printed {
-        Printed::Table => output::say(&bench::table(&measured))?,
+        Printed::Table => output::say(&bench::table(&measured, output::width()))?,
         Printed::Csv => output::say(&bench::csv(&measured))?,
         Printed::Json => output::write_json(Path::new("-"), &measured)?,
     }

@@ -16,6 +16,7 @@ use crate::request::check_logprobs;
 use crate::schedule::Subject;
 
 pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
+    output::all_writable([&flags.json, &flags.csv, &flags.plot, &flags.log])?;
     let load = settings::load(&flags.model, None)?;
     let choice = settings::choice(&flags.merge)?;
     if flags.n_probs.is_some() && flags.log.is_none() {
@@ -87,7 +88,7 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
 }
 
 fn show(flags: &EvalFlags, plot: Option<(&Path, Format)>, summary: &eval::Summary) -> Result<()> {
-    output::say(&eval::table(summary))?;
+    output::say(&eval::table(summary, output::width()))?;
     if let Some(path) = &flags.json {
         output::write_json(path, summary)?;
     }

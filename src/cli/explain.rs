@@ -28,6 +28,7 @@ pub(super) fn explain(flags: &ExplainFlags) -> Result<()> {
         return write(flags, &fates, &pictures, &names, flags.run.text.prompt()?.as_deref(), None);
     }
     let mut settings = settings::Run::new(&flags.run)?;
+    output::folder(&flags.out)?;
     if settings.images.is_empty() && settings.videos.is_empty() {
         return Err(Error::usage("nothing to explain: give a picture with --image, or --video"));
     }

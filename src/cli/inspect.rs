@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table};
 
 use super::flags::InspectFlags;
 use super::{model_files, output, settings};
@@ -14,7 +14,7 @@ use crate::report::{self, Report};
 
 pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
     if let [a, b] = flags.reports.as_slice() {
-        return output::say(&format!("{}\n", report::compare(&read(a)?, &read(b)?)));
+        return output::say(&format!("{}\n", report::compare(&read(a)?, &read(b)?, output::width())));
     }
     let type_k = settings::kv_type("-ctk", &flags.cache_type_k)?;
     let type_v = settings::kv_type("-ctv", &flags.cache_type_v)?;
@@ -34,7 +34,7 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
     if flags.json {
         return output::write_json(Path::new("-"), &found);
     }
-    output::say(&show(&found))
+    output::say(&show(&found, output::width()))
 }
 
 fn size(text: &str) -> Result<(u32, u32)> {
@@ -57,10 +57,10 @@ fn read(path: &Path) -> Result<Report> {
         .map_err(|error| failed(format!("not a report of `illava run --report` ({error})")))
 }
 
-fn show(found: &Inspection) -> String {
+fn show(found: &Inspection, width: Option<u16>) -> String {
     let text = &found.text;
     let yes = |b: bool| if b { "yes" } else { "no" };
-    let mut facts = table();
+    let mut facts = Table::new();
     let mut fact = |name: &str, value: String| {
         facts.add_row([name.to_owned(), value]);
     };
@@ -104,9 +104,9 @@ fn show(found: &Inspection) -> String {
         fact("evaluated", evaluated.to_owned());
     }
     if found.pictures.is_empty() {
-        return format!("{facts}\n");
+        return format!("{}\n", report::fitted(facts, width));
     }
-    let mut merging = table();
+    let mut merging = Table::new();
     merging.set_header([
         "picture",
         "schedule",
@@ -152,7 +152,7 @@ fn show(found: &Inspection) -> String {
     if merged().any(|merged| merged.kept_by_pooling) {
         notes += "cells that are pooled or capped seldom lose all their parts, so few rows are saved there; --grid reference keeps the saving\n";
     }
-    format!("{facts}\n\n{merging}\n{notes}")
+    format!("{}\n\n{}\n{notes}", report::fitted(facts, width), report::fitted(merging, width))
 }
 
 fn of_projector(found: &Inspection, projector: &ProjectorFacts, fact: &mut impl FnMut(&str, String)) {
@@ -223,10 +223,4 @@ fn types(types: &[TypeShare]) -> String {
 #[allow(clippy::cast_precision_loss)]
 fn bytes(n: u64) -> String {
     report::quantity(n as f64)
-}
-
-fn table() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table
 }

@@ -4,6 +4,7 @@ mod answering;
 mod argv;
 mod batch;
 mod bench;
+mod cached;
 mod chat;
 mod eval;
 mod explain;
@@ -35,7 +36,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use flags::{Cli, Command};
 
 /// Parses the process's arguments, runs the command, and prints one line if it fails.
@@ -54,7 +55,10 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", error.worded(words::flag));
+            // Whoever closed a pipe has read enough.
+            if error.kind() != Kind::Closed {
+                eprintln!("error: {}", error.worded(words::flag));
+            }
             ExitCode::from(error.kind().exit_code())
         }
     }
@@ -107,6 +111,8 @@ fn dispatch(cli: Cli) -> Result<()> {
             logging::start(flags.verbose);
             rpc::rpc(&flags)
         }
+        Command::Pull(flags) => cached::pull(&flags),
+        Command::List(flags) => cached::list(&flags),
         Command::Completions { shell } => shell::completions(shell),
         Command::Man { folder } => shell::man(folder.as_deref()),
     }

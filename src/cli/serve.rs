@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 
 use super::flags::{Cli, LimitFlags, ServeFlags};
-use super::{argv, handed_on};
+use super::{argv, handed_on, settings as cli_settings};
 use crate::error::{Error, Kind, Result};
 use crate::file;
 use crate::request;
@@ -66,14 +66,8 @@ fn settings(flags: &ServeFlags) -> Result<Settings> {
             ..MediaAccess::default()
         },
         bounds: bounds(limits)?,
-        sampling: flags.answers.draw.sampling()?,
-        max_tokens: match flags.answers.predict {
-            -1 => None,
-            n => Some(
-                u32::try_from(n)
-                    .map_err(|_| Error::usage(format!("-n {n}: give a number of tokens, or -1")))?,
-            ),
-        },
+        sampling: flags.answers.draw.sampling(request::Sampling::default().temperature)?,
+        max_tokens: cli_settings::answer_tokens(flags.answers.predict)?,
         patience: Patience { silence: seconds("--worker-timeout", limits.worker_timeout)?, ..default },
         drain: seconds("--drain-timeout", limits.drain_timeout)?,
         ..Settings::default()
@@ -245,7 +239,7 @@ mod tests {
             (vec!["--temp", "200"], "--temp 200"),
             (vec!["--top-p", "2"], "--top-p 2"),
             (vec!["--seed", "-2"], "--seed -2"),
-            (vec!["-n", "-2"], "-n -2"),
+            (vec!["-n", "-3"], "-n -3"),
             (vec!["--api-key", ""], "--api-key"),
             (vec!["--max-choices", "0"], "--max-choices 0"),
             (vec!["--max-video-frames", "0"], "--max-video-frames 0"),

@@ -4,13 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::flags::{self, FrameFlags, MergeFlags, ModelFlags, RunFlags, SamplingFlags};
-use super::{images, model_files};
+use super::{images, model_files, output};
 use crate::answer::Generation;
 use crate::error::{Error, Field, Result};
 use crate::media::policy::VideoLimits;
 use crate::media::video::FrameChoice;
 use crate::pair::{FlashAttention, KvType, LoadSettings};
-use crate::request::{Defaults, check_logprobs};
+use crate::request::{Defaults, Sampling, check_logprobs};
 use crate::schedule::{
     Choice, Grid, Half, MergeFlag, Positions, parse_amounts, parse_keeps, parse_layers, parse_scores,
 };
@@ -42,6 +42,7 @@ impl Run {
         if flags.sampling.n_probs.is_some() && flags.report.is_none() {
             return Err(Error::usage("--n-probs: the numbers go into the report; give --report too"));
         }
+        output::all_writable([&flags.report, &flags.trace])?;
         Ok(Self {
             load: load(&flags.model, flags.template.template()?)?,
             choice,
@@ -209,19 +210,31 @@ pub(super) fn share(text: &str) -> Option<f64> {
     }
 }
 
-/// Returns the defaults of requests.
+/// `-n`: tokens of an answer at most, `None` until the context is full. llama.cpp had -2 for that too.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
-pub(super) fn defaults(flags: &SamplingFlags) -> Result<Defaults> {
-    let tokens = match flags.predict {
-        n if n < 0 => None,
-        0 => return Err(Error::usage("-n 0: give at least 1, or -1 until the context is full")),
-        n => Some(u32::try_from(n).map_err(|_| Error::usage(format!("-n {n}: give at most {}", u32::MAX)))?),
-    };
+pub(super) fn answer_tokens(n: i64) -> Result<Option<u32>> {
+    match (n, u32::try_from(n)) {
+        (-2 | -1, _) => Ok(None),
+        (_, Ok(n)) if n > 0 => Ok(Some(n)),
+        _ => Err(Error::usage(format!(
+            "{} {n}: give a number from 1 to {}, or -1 until the context is full",
+            Field::MaxTokens,
+            u32::MAX
+        ))),
+    }
+}
+
+/// What requests get that say nothing else; `temperature` is that of the command.
+///
+/// # Errors
+/// [`crate::error::Kind::Usage`] naming the flag and what it takes.
+pub(super) fn defaults(flags: &SamplingFlags, temperature: f32) -> Result<Defaults> {
+    let tokens = answer_tokens(flags.predict)?;
     Ok(Defaults {
         limits: flags.ends.limits(tokens)?,
-        sampling: flags.draw.sampling()?,
+        sampling: flags.draw.sampling(temperature)?,
         grammar: flags.form.form()?,
         logprobs: flags.n_probs.map(check_logprobs).transpose()?,
         ..Defaults::default()
@@ -230,7 +243,8 @@ pub(super) fn defaults(flags: &SamplingFlags) -> Result<Defaults> {
 
 /// Returns the defaults of a session.
 fn generation(flags: &SamplingFlags) -> Result<Generation> {
-    let Defaults { limits, sampling, grammar, logprobs, .. } = defaults(flags)?;
+    let Defaults { limits, sampling, grammar, logprobs, .. } =
+        defaults(flags, Sampling::default().temperature)?;
     Ok(Generation { limits, sampling, grammar, logprobs, marks: Vec::new() })
 }
 
@@ -344,6 +358,10 @@ mod tests {
             (vec!["--video-frames", "0"], "--video-frames 0"),
             (vec!["--video-frames", "769"], "from 1 to 768"),
             (vec!["-n", "0"], "-n 0"),
+            (vec!["-n", "-5"], "-n -5: give a number from 1"),
+            (vec!["--temp", "-1"], "--temp -1: give a number from 0"),
+            (vec!["--top-p", "-1"], "--top-p -1"),
+            (vec!["--repeat-penalty", "-1"], "--repeat-penalty -1: give a number from 0.01"),
             (vec!["--top-p", "1.5"], "--top-p 1.5"),
             (vec!["--seed", "-2"], "--seed -2"),
             (vec!["--temp", "NaN"], "--temp"),

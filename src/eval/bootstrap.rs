@@ -3,13 +3,18 @@
 
 use serde::Serialize;
 
+use crate::report::digits;
+
 const DRAWS: usize = 10_000;
 
 /// Mean with the interval that holds 95 % of its bootstrap means.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Interval {
+    #[serde(serialize_with = "digits::millionths")]
     pub mean: f64,
+    #[serde(serialize_with = "digits::millionths")]
     pub low: f64,
+    #[serde(serialize_with = "digits::millionths")]
     pub high: f64,
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::log::{Cost, Record};
 use super::{Interval, Metric, Set};
-use crate::report::Spread;
+use crate::report::{Spread, digits};
 use crate::schedule::Subject;
 
 /// Set and schedules of an evaluation.
@@ -38,11 +38,17 @@ pub struct Row {
     /// Number of these questions.
     pub compared: usize,
     /// Medians over the questions.
+    #[serde(serialize_with = "digits::thousandths")]
     pub visual_tokens: f64,
+    #[serde(serialize_with = "digits::thousandths")]
     pub visual_tokens_deepest: f64,
+    #[serde(serialize_with = "digits::thousandths")]
     pub encoder_ms: f64,
+    #[serde(serialize_with = "digits::thousandths")]
     pub prefill_ms: f64,
+    #[serde(serialize_with = "digits::thousandths")]
     pub total_ms: f64,
+    #[serde(serialize_with = "digits::thousandths")]
     pub kv_bytes: f64,
 }
 

@@ -1,15 +1,14 @@
 //! The summary for people (Markdown) and for spreadsheets (CSV).
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table};
 
 use super::{Interval, Summary};
-use crate::report::quantity;
+use crate::report::{pasted, quantity};
 
 /// Writes a Markdown table, and below it the failures.
 #[must_use]
-pub fn table(summary: &Summary) -> String {
+pub fn table(summary: &Summary, width: Option<u16>) -> String {
     let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN);
     table.set_header([
         "questions",
         "schedule",
@@ -59,7 +58,8 @@ pub fn table(summary: &Summary) -> String {
         }
     }
     let mut text = format!(
-        "{table}\n\n{}, {}, marked by {}. Visual tokens: after the encoder, in the deepest layers. Tokens, times and bytes are medians.\n",
+        "{}\n\n{}, {}, marked by {}. Visual tokens: after the encoder, in the deepest layers. Tokens, times and bytes are medians.\n",
+        pasted(table, width),
         summary.model,
         summary.set,
         summary.metric.name()
@@ -155,7 +155,7 @@ mod tests {
             record("paper", "2", "", None),
         ];
         let summary = summary(Metric::Exact, &["off", "paper"], &records);
-        let text = table(&summary);
+        let text = table(&summary, None);
         assert!(text.contains("all (2) ") && text.contains("100.0 (100.0 to 100.0)"), "{text}");
         assert!(text.contains("all (1 of 2)") && text.contains("a model, set, marked"), "{text}");
         assert!(text.contains("1 failed") && text.contains("2, paper: no such file"), "{text}");
@@ -168,7 +168,7 @@ mod tests {
     fn nothing_is_no_accuracy() {
         let records = [record("off", "1", "", None), record("paper", "1", "", Some(1.0))];
         let summary = summary(Metric::Exact, &["off", "paper"], &records);
-        let text = table(&summary);
+        let text = table(&summary, None);
         let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap().replace(' ', "");
         assert!(line(" off ").starts_with("|all(0of1)|off|-|-|-|"), "{text}");
         assert!(line(" paper ").starts_with("|all(1)|paper|100.0(100.0to100.0)|-|"), "{text}");

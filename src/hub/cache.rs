@@ -134,6 +134,22 @@ impl Cache {
     }
 }
 
+/// Returns the repositories that have a folder in the cache at `root`, by name; none if there is no cache yet.
+pub(super) fn repositories(root: &Path) -> Result<Vec<Repo>> {
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|error| Error::new(Kind::File, format!("{}: {error}", root.display())))?,
+    };
+    let name = |entry: fs::DirEntry| {
+        let folder = entry.file_name().into_string().ok()?;
+        let (user, name) = folder.strip_prefix("models--")?.split_once("--")?;
+        Repo::parse(&format!("{user}/{name}")).ok()
+    };
+    let mut repos: Vec<Repo> = entries.filter_map(|entry| name(entry.ok()?)).collect();
+    repos.sort_by_key(Repo::to_string);
+    Ok(repos)
+}
+
 /// Returns a name beside `path`, to be renamed to it: another process may be making the same file.
 fn name_of_our_own(path: &Path) -> PathBuf {
     static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -220,6 +236,19 @@ mod tests {
 
     fn file(path: &str, hash: char, size: u64) -> File {
         File { path: path.into(), size, checksum: Checksum::Sha256(hash.to_string().repeat(64)) }
+    }
+
+    #[test]
+    fn repositories_by_name() {
+        let (root, _) = cache();
+        for name in
+            ["models--b--two--parts", "models--a--one", "datasets--c--three", ".locks", "models--..--x"]
+        {
+            fs::create_dir(root.path().join(name)).unwrap();
+        }
+        let names: Vec<String> = repositories(root.path()).unwrap().iter().map(Repo::to_string).collect();
+        assert_eq!(names, ["a/one", "b/two--parts"]);
+        assert!(repositories(&root.path().join("none")).unwrap().is_empty());
     }
 
     #[test]

@@ -89,6 +89,31 @@ pub fn fetch(request: &Request, settings: &Settings, watch: &mut dyn FnMut(Step<
     Ok(found(&picked, &cache, &listed, None))
 }
 
+/// A GGUF file in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cached {
+    pub repo: Repo,
+    /// Relative to the repository.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// The GGUF files of all repositories in the cache, each at the commit last seen, by name.
+///
+/// # Errors
+/// [`Kind::File`] for a folder that cannot be read.
+pub fn cached(settings: &Settings) -> Result<Vec<Cached>> {
+    let mut found = Vec::new();
+    for repo in cache::repositories(&settings.cache)? {
+        let listed = Cache::new(&settings.cache, &repo).list()?;
+        let files = listed.into_iter().flat_map(|listed| listed.files);
+        let models = files.filter(|file| file.path.to_ascii_lowercase().ends_with(".gguf"));
+        found.extend(models.map(|file| Cached { repo: repo.clone(), path: file.path, size: file.size }));
+    }
+    Ok(found)
+}
+
 fn from_cache(request: &Request, cache: &Cache, missing: &str, remark: Option<String>) -> Result<Found> {
     let Some(listed) = cache.list()? else {
         return Err(Error::new(

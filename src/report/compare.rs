@@ -1,14 +1,13 @@
 //! Two reports side by side, for people.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table};
 
-use super::Report;
+use super::{Report, fitted};
 
-/// Writes a table of the figures of `a` and `b`, named by their schedules, with b against a.
+/// Writes a table of the figures of `a` and `b`, named by their schedules, with b against a, `width` columns wide.
 #[must_use]
-pub fn compare(a: &Report, b: &Report) -> String {
+pub fn compare(a: &Report, b: &Report, width: Option<u16>) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_header([
         "",
         &format!("merge {}", a.merge.schedule),
@@ -59,7 +58,7 @@ pub fn compare(a: &Report, b: &Report) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    table.to_string()
+    fitted(table, width)
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -100,7 +99,7 @@ mod tests {
         b.merge.schedule = "off".into();
         b.ms.encoder = 400.0;
         b.text = "a dog".into();
-        let table = compare(&b, &a);
+        let table = compare(&b, &a, None);
         for part in ["merge off", "merge paper", "2.00x as fast", "253", "a dog", "a cat"] {
             assert!(table.contains(part), "{part}:\n{table}");
         }

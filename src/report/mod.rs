@@ -3,7 +3,9 @@
 
 mod budget;
 mod compare;
+pub(crate) mod digits;
 mod fate;
+mod fit;
 mod memory;
 mod spread;
 mod summary;
@@ -12,6 +14,7 @@ mod trace;
 pub use budget::Budget;
 pub use compare::{compare, quantity};
 pub use fate::{Cell, Fate, Stage, TileFate, fates};
+pub use fit::{fitted, pasted};
 pub use memory::{peak_rss, rss};
 pub use spread::Spread;
 pub use summary::summary;
@@ -112,26 +115,36 @@ pub fn milliseconds(since: Instant) -> f64 {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Milliseconds {
     /// Reading both files. A program that stays pays for it once.
+    #[serde(serialize_with = "digits::thousandths")]
     pub load: f64,
     /// From the file to the pixels of the encoder's input.
+    #[serde(serialize_with = "digits::thousandths")]
     pub decode_media: f64,
+    #[serde(serialize_with = "digits::thousandths")]
     pub encoder: f64,
+    #[serde(serialize_with = "digits::thousandths")]
     pub projector: f64,
     /// From the last embedding to the first logits.
+    #[serde(serialize_with = "digits::thousandths")]
     pub prefill: f64,
     /// From the request to its first token, loading not included.
+    #[serde(serialize_with = "digits::thousandths")]
     pub first_token: f64,
     /// From the first token to the last.
+    #[serde(serialize_with = "digits::thousandths")]
     pub generate: f64,
     /// From the request to its last token, loading not included.
+    #[serde(serialize_with = "digits::thousandths")]
     pub total: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Rates {
     /// Rows a second that went through the first decoder layers.
+    #[serde(serialize_with = "digits::thousandths")]
     pub prefill: f64,
     /// Tokens a second after the first.
+    #[serde(serialize_with = "digits::thousandths")]
     pub generate: f64,
 }
 

@@ -158,7 +158,7 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let kind = match error.kind() {
             Kind::Context => Type::ContextSize,
-            Kind::Native => Type::Server,
+            Kind::Native | Kind::Closed => Type::Server,
             Kind::Interrupted => Type::Unavailable,
             Kind::Usage | Kind::Schedule | Kind::File | Kind::Media | Kind::Model | Kind::Prompt => {
                 Type::InvalidRequest

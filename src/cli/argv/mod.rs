@@ -4,6 +4,7 @@
 //! llama.cpp has. [`read`] writes the former out and gives each of the latter its [`Meaning`]. The word behind a flag
 //! that takes a value is that value, whatever it looks like: `-p "-fa"` is a prompt.
 
+mod commands;
 mod llama_cpp;
 
 use std::collections::HashMap;
@@ -33,6 +34,9 @@ pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Read> {
     let mut read = Read::default();
     // The first word is the program's name, the second the command's.
     read.args.extend(words.next());
+    if let Some(command) = words.peek().and_then(|word| word.to_str()) {
+        commands::check(command)?;
+    }
     let known = Known::of(words.peek().and_then(|word| word.to_str()));
     while let Some(word) = words.next() {
         let Some(text) = word.to_str().filter(|text| is_flag(text)) else {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::captions::{self, Existing};
 use super::pictures::{self, Found, unreadable};
 use super::record::{Line, parse, record};
 use crate::error::{Error, Kind, Result};
@@ -23,18 +24,32 @@ pub(super) struct Input {
     pub folder: PathBuf,
 }
 
+/// Which pictures are taken.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Taken {
+    /// Those of a folder's folders too.
+    pub recursive: bool,
+    /// With captions beside them: what becomes of those that have one.
+    pub captions: Option<Existing>,
+}
+
 /// Opens requests from one file of lines, or makes one for each picture of files and folders.
 ///
 /// # Errors
 /// [`Kind::File`] for an input that cannot be read or holds nothing; [`Kind::Usage`] for pictures without -p.
-pub(super) fn open(paths: &[PathBuf], recursive: bool, defaults: Defaults) -> Result<Input> {
-    let [path] = paths else { return pictures(paths, recursive, defaults) };
+pub(super) fn open(paths: &[PathBuf], taken: Taken, defaults: Defaults) -> Result<Input> {
+    let [path] = paths else { return pictures(paths, taken, defaults) };
+    if taken.captions.is_some() && !path.is_dir() && !media::is_picture(path) {
+        return Err(Error::usage(
+            "--captions: a caption lies beside its picture; give pictures or folders of them",
+        ));
+    }
     if path == Path::new("-") {
         let items = lines(BufReader::new(std::io::stdin()), defaults);
         return Ok(Input { items: Box::new(items), count: None, folder: PathBuf::new() });
     }
     if path.is_dir() || media::is_picture(path) {
-        return pictures(paths, recursive, defaults);
+        return pictures(paths, taken, defaults);
     }
     let open = || file::open(path).map_err(|error| unreadable(path, &error));
     let count = || -> Result<u64> {
@@ -48,11 +63,18 @@ pub(super) fn open(paths: &[PathBuf], recursive: bool, defaults: Defaults) -> Re
     Ok(Input { items: Box::new(items), count, folder })
 }
 
-fn pictures(paths: &[PathBuf], recursive: bool, defaults: Defaults) -> Result<Input> {
+fn pictures(paths: &[PathBuf], taken: Taken, defaults: Defaults) -> Result<Input> {
     if defaults.prompt.is_none() {
         return Err(Error::usage("pictures need a question: give one with -p"));
     }
-    let Found { folder, files, skipped } = pictures::find(paths, recursive)?;
+    let mut found = pictures::find(paths, taken.recursive)?;
+    if let Some(existing) = taken.captions {
+        let done = captions::due(existing, &mut found)?;
+        if done > 0 {
+            eprintln!("note: {done} pictures have their caption, {} are asked about", found.files.len());
+        }
+    }
+    let Found { folder, files, skipped } = found;
     if let Some(line) = pictures::told(&skipped) {
         eprintln!("note: {line}");
     }
@@ -121,7 +143,7 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.extend([b'\n', 0xff, b'\n']);
         std::fs::write(&path, bytes).unwrap();
-        let input = open(&[path], false, defaults(None)).unwrap();
+        let input = open(&[path], Taken::default(), defaults(None)).unwrap();
         assert_eq!(input.count, Some(5));
         let items: Vec<Line> = input.items.collect();
         assert_eq!(items[0].id, Value::from(1));
@@ -137,12 +159,12 @@ mod tests {
             std::fs::write(folder.path().join(name), "x").unwrap();
         }
         let here = [folder.path().to_owned()];
-        let input = open(&here, false, defaults(Some("what?"))).unwrap();
+        let input = open(&here, Taken::default(), defaults(Some("what?"))).unwrap();
         assert_eq!(input.count, Some(2));
         let ids: Vec<Value> = input.items.map(|line| line.id).collect();
         assert_eq!(ids, ["a.png", "b.png"]);
-        assert!(open(&here, false, defaults(None)).err().unwrap().to_string().contains("-p"));
+        assert!(open(&here, Taken::default(), defaults(None)).err().unwrap().to_string().contains("-p"));
         let none = [folder.path().join("none")];
-        assert_eq!(open(&none, false, defaults(None)).err().unwrap().kind(), Kind::File);
+        assert_eq!(open(&none, Taken::default(), defaults(None)).err().unwrap().kind(), Kind::File);
     }
 }

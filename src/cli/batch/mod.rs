@@ -1,5 +1,7 @@
 //! `illava batch`: many requests from a file or a folder, their answers to a file, in order.
 
+mod captions;
+mod form;
 mod input;
 mod media;
 mod outcome;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::form::shown;
 use crate::cli::words;
 use crate::completion::{self, Heading, finish_reason};
 use crate::error::{Error, Kind};
@@ -39,7 +40,8 @@ pub(super) struct AnswerLine {
     stop: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     logprobs: Option<Value>,
-    report: Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<Trace>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,12 +63,21 @@ pub(super) struct Waiting {
     pub reply: Reply,
     pub openai: bool,
     pub digest: String,
+    /// Whether the answer goes on from an assistant's message.
+    pub continues: bool,
     pub started: Option<Started>,
     pub tokens: Vec<Token>,
 }
 
 impl Waiting {
-    pub(super) fn answer(self, number: u64, done: Done, heading: &Heading) -> Outcome {
+    /// The answer's text. Many vocabularies begin a word with its space, which is no part of an answer, unless that
+    /// goes on from a text.
+    pub(super) fn text<'a>(&self, done: &'a Done) -> &'a str {
+        let text = done.report.text.as_str();
+        if self.continues { text } else { text.trim_start() }
+    }
+
+    pub(super) fn answer(self, number: u64, done: Done, heading: &Heading, with_report: bool) -> Outcome {
         if self.openai {
             let heading = Heading { id: format!("chatcmpl-{number}"), ..heading.clone() };
             let answer = completion::Answer {
@@ -80,15 +91,16 @@ impl Waiting {
             let response = json!({ "status_code": 200, "request_id": heading.id, "body": body });
             return openai(number, self.id, Some(response), None, self.digest);
         }
+        let text = self.text(&done).to_owned();
         let logprobs = self.reply.logprobs.then(|| completion::logprobs(&self.tokens));
         Outcome::Answer(Box::new(AnswerLine {
             id: self.id,
-            text: done.report.text.clone(),
+            text,
             finish: finish_reason(&done.finish),
             stop: if let Finish::StopString(text) = done.finish { Some(text) } else { None },
             logprobs,
             kept: done.trace.as_ref().filter(|_| self.reply.kept).and_then(|trace| fates(trace).ok()),
-            report: done.report,
+            report: with_report.then_some(done.report),
             trace: done.trace.filter(|_| self.reply.trace),
             digest: self.digest,
         }))
@@ -96,6 +108,47 @@ impl Waiting {
 }
 
 impl Outcome {
+    /// The columns of a spreadsheet: id, text, finish, error and digest.
+    pub(super) fn row(&self) -> [String; 5] {
+        let (none, id) = (String::new, |id: &Value| shown(id));
+        match self {
+            Self::Answer(line) => {
+                [id(&line.id), line.text.clone(), line.finish.to_owned(), none(), line.digest.clone()]
+            }
+            Self::Failure { id: name, error, digest } => {
+                [id(name), none(), none(), error.message.clone(), digest.clone()]
+            }
+            Self::OpenAi { custom_id, response, error, digest, .. } => {
+                let text =
+                    |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+                let choice = response.as_ref().and_then(|response| response.pointer("/body/choices/0"));
+                [
+                    id(custom_id),
+                    text(choice.and_then(|choice| choice.pointer("/message/content"))),
+                    text(choice.and_then(|choice| choice.get("finish_reason"))),
+                    text(error.as_ref().and_then(|error| error.get("message"))),
+                    digest.clone(),
+                ]
+            }
+        }
+    }
+
+    /// An answer without a report, for tests of where it goes.
+    #[cfg(test)]
+    pub(super) fn stub(id: &str, digest: &str) -> Self {
+        Self::Answer(Box::new(AnswerLine {
+            id: id.into(),
+            text: "a boat".to_owned(),
+            finish: "stop",
+            stop: None,
+            logprobs: None,
+            report: None,
+            trace: None,
+            kept: None,
+            digest: digest.to_owned(),
+        }))
+    }
+
     pub(super) fn failure(number: u64, id: Value, is_openai: bool, digest: String, error: &Error) -> Self {
         let message = error.worded(words::line);
         if is_openai {

@@ -9,7 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
-use super::input::{self, Input as Requests};
+use super::captions::{self, Existing};
+use super::form::{self, Form};
+use super::input::{self, Input as Requests, Taken};
 use super::media;
 use super::outcome::{Outcome, Waiting};
 use super::output::Output;
@@ -20,6 +22,7 @@ use crate::cli::{interrupt, settings, words, worker};
 use crate::completion::Heading;
 use crate::error::{Error, Kind, Result, worded};
 use crate::pair::LoadSettings;
+use crate::prompt::Role;
 use crate::request::{Bounds, Defaults, Reply, Request, VideoPlan};
 use crate::schedule::Choice;
 use crate::stop::Stop;
@@ -44,14 +47,26 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
             videos: usize::MAX,
             ..Bounds::default()
         },
-        ..settings::defaults(&flags.sampling)?
+        // One question to many files is asked for one answer to each, the same tomorrow.
+        ..settings::defaults(&flags.sampling, 0.0)?
     };
+    let form = Form::of(flags.format.as_deref(), flags.output.as_deref())?;
     let stop = options.load.stop;
     interrupt::install(stop)?;
     // Input and output are opened before the model, which takes long to load.
-    let requests = input::open(&flags.inputs, flags.recursive, defaults)?;
-    let output = Output::open(&flags.output, flags.resume)?;
-    let output_failed = output.failed();
+    let captions = flags.captions.then(|| Existing::of(flags.skip_done, flags.overwrite));
+    let mut requests = input::open(&flags.inputs, Taken { recursive: flags.recursive, captions }, defaults)?;
+    let output = match &flags.output {
+        None if flags.captions => Output::none(),
+        path => Output::open(path.as_deref().unwrap_or(Path::new("-")), form, flags.resume)?,
+    };
+    if requests.count == Some(0) {
+        return Ok(());
+    }
+    if output.asked_again() > 0 {
+        let (again, all) = (output.asked_again(), output.resumed() + output.asked_again());
+        eprintln!("note: asking again {again} of the {all} that are there, which failed");
+    }
     let (inputs, received) = channel();
     let loading = Progress::new();
     let shown = loading.clone();
@@ -70,16 +85,17 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
         videos: VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames },
         heading: Heading { id: String::new(), created: seconds(), model: ready.model.text.clone() },
         traces: flags.traces,
+        reports: !flags.no_report,
+        captions: flags.captions,
         asked_of: asked_of(&options.load, &options.choice),
         // The slots, and as many requests again, whose pictures are encoded ahead.
         most: options.sizes.slots as usize * 2,
         waiting: HashMap::new(),
         next: 0,
-        failed: output_failed,
+        failed: 0,
         error: None,
         ended: false,
     };
-    let mut requests = requests;
     driver.feed(&mut requests);
     service.run(&received, |event| driver.take(event, &mut requests));
     driver.close()
@@ -95,6 +111,10 @@ struct BatchDriver {
     videos: VideoPlan,
     heading: Heading,
     traces: bool,
+    /// Whether each answer has its report.
+    reports: bool,
+    /// Whether each answer becomes its picture's caption.
+    captions: bool,
     /// Identity of the pair, its template and the default schedule.
     asked_of: String,
     most: usize,
@@ -119,16 +139,19 @@ impl BatchDriver {
             let number = self.next;
             self.next += 1;
             let digest = self.digest(&record);
-            if let Err(error) = self.output.check(number, &id, &digest) {
-                self.error = Some(error);
-                break;
-            }
-            if number < self.output.resumed() {
-                continue;
+            match self.output.wants(number, &id, &digest) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    self.error = Some(error);
+                    break;
+                }
             }
             match record.and_then(|record| self.request(number, record)) {
                 Ok((request, reply)) => {
-                    let waiting = Waiting { id, reply, openai, digest, started: None, tokens: Vec::new() };
+                    let continues = request.messages.last().is_some_and(|last| last.role == Role::Assistant);
+                    let (started, tokens) = (None, Vec::new());
+                    let waiting = Waiting { id, reply, openai, digest, continues, started, tokens };
                     self.waiting.insert(number, waiting);
                     self.send(Command::Generate(Box::new(request)));
                 }
@@ -178,7 +201,8 @@ impl BatchDriver {
                 // An answer that was cut short is not written: --resume asks again.
                 if done.finish != Finish::Cancelled {
                     let number = done.id;
-                    self.put(number, waiting.answer(number, *done, &self.heading));
+                    self.caption(&waiting, waiting.text(&done));
+                    self.put(number, waiting.answer(number, *done, &self.heading, self.reports));
                 }
                 return self.feed(requests);
             }
@@ -194,6 +218,16 @@ impl BatchDriver {
         }
         if self.stop.is_asked() {
             self.send(Command::Shutdown);
+        }
+    }
+
+    fn caption(&mut self, waiting: &Waiting, text: &str) {
+        if !self.captions {
+            return;
+        }
+        let picture = self.folder.join(form::shown(&waiting.id));
+        if let Err(error) = captions::write(&picture, text) {
+            self.error.get_or_insert(error);
         }
     }
 
@@ -215,18 +249,23 @@ impl BatchDriver {
         let _ = self.inputs.send(Input::Command(request));
     }
 
-    fn close(self) -> Result<()> {
+    fn close(mut self) -> Result<()> {
         self.bar.finish_and_clear();
+        let finished = self.output.finish();
         if let Some(error) = self.error {
             return Err(error);
         }
+        finished?;
         if self.stop.is_asked() {
             return Err(Error::interrupted());
         }
         if self.failed > 0 {
             return Err(Error::new(
                 Kind::Media,
-                format!("{} of {} requests failed; the output says why", self.failed, self.next),
+                format!(
+                    "{} of {} requests failed, each with a line above; --resume asks them again",
+                    self.failed, self.next
+                ),
             ));
         }
         Ok(())

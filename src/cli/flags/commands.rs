@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::device::DeviceFlags;
 use super::draw::{DrawFlags, PenaltyFlags, StopFlags};
+use super::names;
 use super::strategy::StrategyFlags;
 use super::text::{FormFlags, PromptFlags, TemplateFlags};
 use super::video::{FrameFlags, VideoFlags};
@@ -15,13 +16,6 @@ use super::weight::WeightFlags;
 
 #[derive(Debug, Args)]
 pub struct RunFlags {
-    #[command(flatten)]
-    pub model: ModelFlags,
-    #[command(flatten)]
-    pub merge: MergeFlags,
-    #[command(flatten)]
-    pub sampling: SamplingFlags,
-
     /// Picture to ask about: a file, a data: URI or a file:// URL; several at once, in a comma list or with the flag again
     #[arg(long, value_name = "FILE", num_args = 1.., help_heading = "Prompt")]
     pub image: Vec<OsString>,
@@ -38,6 +32,13 @@ pub struct RunFlags {
     /// Write every merge step as JSON; - is stdout
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub trace: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub model: ModelFlags,
+    #[command(flatten)]
+    pub merge: MergeFlags,
+    #[command(flatten)]
+    pub sampling: SamplingFlags,
 }
 
 #[derive(Debug, Args)]
@@ -62,7 +63,7 @@ pub struct BenchFlags {
     #[command(flatten)]
     pub merge: MergeFlags,
     /// Another schedule to measure beside off and the one above: a preset, a share as in --keep, a strategy, or one with the other as paper/random; repeat it, or give a comma list
-    #[arg(long, value_name = "PRESET|R[/STRATEGY]", value_delimiter = ',', help_heading = "Bench")]
+    #[arg(long, value_name = "PRESET|R[/STRATEGY]", value_delimiter = ',', value_parser = names::SUBJECTS, hide_possible_values = true, help_heading = "Bench")]
     pub against: Vec<String>,
     /// Picture to encode; several at once, in a comma list or with the flag again [default: a generated one]
     #[arg(long, value_name = "FILE", num_args = 1.., help_heading = "Bench")]
@@ -82,7 +83,7 @@ pub struct BenchFlags {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10_000), help_heading = "Bench")]
     pub warm_up: u32,
     /// Output format: md (a table), csv (a line for each schedule and part) or json (every sample)
-    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "md", help_heading = "Output")]
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "md", value_parser = names::PRINTED, hide_possible_values = true, help_heading = "Output")]
     pub output: String,
     /// Write every sample as JSON; - is stdout
     #[arg(long, value_name = "FILE", help_heading = "Output")]
@@ -102,10 +103,10 @@ pub struct EvalFlags {
     #[arg(long, value_name = "FILE", help_heading = "Evaluation")]
     pub set: PathBuf,
     /// Schedules beside off and the one above: a preset, a share as in --keep, a strategy, or one with the other as paper/random; repeat it, or give a comma list
-    #[arg(long, value_name = "PRESET|R[/STRATEGY]", value_delimiter = ',', help_heading = "Evaluation")]
+    #[arg(long, value_name = "PRESET|R[/STRATEGY]", value_delimiter = ',', value_parser = names::SUBJECTS, hide_possible_values = true, help_heading = "Evaluation")]
     pub against: Vec<String>,
     /// How answers are marked: exact, choice, anls, relaxed, yes_no or vqa [default: by the set's columns]
-    #[arg(long, value_name = "NAME", help_heading = "Evaluation")]
+    #[arg(long, value_name = "NAME", value_parser = names::METRICS, hide_possible_values = true, help_heading = "Evaluation")]
     pub metric: Option<String>,
     /// Put after each question [default: by the metric]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Evaluation")]
@@ -186,7 +187,7 @@ pub struct ModelFlags {
         value_name = "MODE",
         default_value = "auto",
         env = "LLAMA_ARG_FLASH_ATTN",
-        help_heading = "Model"
+        value_parser = names::ON_OFF_AUTO, hide_possible_values = true, help_heading = "Model"
     )]
     pub flash_attn: String,
     /// Type of the K cache: f32, f16, bf16, q8_0, q4_0, q4_1, iq4_nl, q5_0, q5_1 (short: -ctk)
@@ -195,7 +196,7 @@ pub struct ModelFlags {
         value_name = "TYPE",
         default_value = "f16",
         env = "LLAMA_ARG_CACHE_TYPE_K",
-        help_heading = "Model"
+        value_parser = names::KV_TYPES, hide_possible_values = true, help_heading = "Model"
     )]
     pub cache_type_k: String,
     /// Type of the V cache (short: -ctv)
@@ -204,7 +205,7 @@ pub struct ModelFlags {
         value_name = "TYPE",
         default_value = "f16",
         env = "LLAMA_ARG_CACHE_TYPE_V",
-        help_heading = "Model"
+        value_parser = names::KV_TYPES, hide_possible_values = true, help_heading = "Model"
     )]
     pub cache_type_v: String,
     /// Lay a quantised image encoder out anew for the CPU's fastest kernels, as is done with text models
@@ -244,7 +245,7 @@ pub struct HubFlags {
 #[derive(Debug, Args)]
 pub struct MergeFlags {
     /// Preset: off, model, balanced, paper, image, video or qwen2vl; without it, model if the pair carries one, else balanced
-    #[arg(long, value_name = "PRESET", help_heading = "Merging")]
+    #[arg(long, value_name = "PRESET", value_parser = names::MERGES, hide_possible_values = true, help_heading = "Merging")]
     pub merge: Option<String>,
     /// Share of visual tokens that reaches the upper decoder layers, as 0.35 or 35%
     #[arg(long, value_name = "R", allow_negative_numbers = true, help_heading = "Merging")]
@@ -278,14 +279,14 @@ pub struct MergeFlags {
     pub llm_keep: Option<String>,
     /// Score that ranks tokens: image or last-token in the decoder, class (its class token) in the encoder;
     /// or one of each, as in class,last-token
-    #[arg(long, value_name = "SCORE", default_value = "image", help_heading = "Merging")]
+    #[arg(long, value_name = "SCORE", default_value = "image", value_parser = names::SCORES, hide_possible_values = true, help_heading = "Merging")]
     pub score: String,
     /// Grid after the encoder: faithful or reference
-    #[arg(long, value_name = "GRID", default_value = "faithful", help_heading = "Merging")]
+    #[arg(long, value_name = "GRID", default_value = "faithful", value_parser = names::GRIDS, hide_possible_values = true, help_heading = "Merging")]
     pub grid: String,
     /// Positions of a merged picture's rows in the decoder: own (each in its cell's place, counted by its
     /// size) or closed (one after another, counted once) [default: own with the faithful grid]
-    #[arg(long, value_name = "POSITIONS", help_heading = "Merging")]
+    #[arg(long, value_name = "POSITIONS", value_parser = names::POSITIONS, hide_possible_values = true, help_heading = "Merging")]
     pub positions: Option<String>,
     #[command(flatten)]
     pub strategy: StrategyFlags,
@@ -327,10 +328,10 @@ pub struct InspectFlags {
     #[command(flatten)]
     pub hub: HubFlags,
     /// Type of the K cache (short: -ctk)
-    #[arg(long, value_name = "TYPE", default_value = "f16", env = "LLAMA_ARG_CACHE_TYPE_K")]
+    #[arg(long, value_name = "TYPE", default_value = "f16", env = "LLAMA_ARG_CACHE_TYPE_K", value_parser = names::KV_TYPES, hide_possible_values = true)]
     pub cache_type_k: String,
     /// Type of the V cache (short: -ctv)
-    #[arg(long, value_name = "TYPE", default_value = "f16", env = "LLAMA_ARG_CACHE_TYPE_V")]
+    #[arg(long, value_name = "TYPE", default_value = "f16", env = "LLAMA_ARG_CACHE_TYPE_V", value_parser = names::KV_TYPES, hide_possible_values = true)]
     pub cache_type_v: String,
     /// Tokens of one picture at most, for models whose number follows its size: smaller, or fewer tiles
     #[arg(long, value_name = "N", env = "LLAMA_ARG_IMAGE_MAX_TOKENS")]
@@ -342,7 +343,7 @@ pub struct InspectFlags {
     #[arg(long, value_name = "WxH")]
     pub size: Vec<String>,
     /// Grid after the encoder: faithful or reference
-    #[arg(long, value_name = "GRID", default_value = "faithful")]
+    #[arg(long, value_name = "GRID", default_value = "faithful", value_parser = names::GRIDS, hide_possible_values = true)]
     pub grid: String,
     #[command(flatten)]
     pub strategy: StrategyFlags,

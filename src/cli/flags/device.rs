@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::names;
+
 use crate::error::{Error, Result};
 use crate::pair::{Placement, Split};
 
@@ -26,7 +28,7 @@ pub struct DeviceFlags {
         value_name = "MODE",
         default_value = "layer",
         env = "LLAMA_ARG_SPLIT_MODE",
-        help_heading = "Model"
+        value_parser = names::SPLITS, hide_possible_values = true, help_heading = "Model"
     )]
     pub split_mode: String,
     /// Proportions of the GPUs, as 3,1 (short: -ts)

@@ -8,17 +8,16 @@ use crate::request::{Limits, Sampling};
 
 #[derive(Debug, Args)]
 pub struct DrawFlags {
-    /// Temperature; 0 takes the most likely token
+    /// Temperature; 0 takes the most likely token [default: 0.2, for batch 0]
     #[arg(
         long,
         visible_alias = "temperature",
         value_name = "T",
-        default_value_t = 0.2,
         allow_negative_numbers = true,
         env = "LLAMA_ARG_TEMPERATURE",
         help_heading = "Sampling"
     )]
-    pub temp: f32,
+    pub temp: Option<f32>,
     /// Draw from the N most likely tokens; 0 from all
     #[arg(
         long,
@@ -34,6 +33,7 @@ pub struct DrawFlags {
         long,
         value_name = "P",
         default_value_t = 0.95,
+        allow_negative_numbers = true,
         env = "LLAMA_ARG_TOP_P",
         help_heading = "Sampling"
     )]
@@ -43,6 +43,7 @@ pub struct DrawFlags {
         long,
         value_name = "P",
         default_value_t = 0.05,
+        allow_negative_numbers = true,
         env = "LLAMA_ARG_MIN_P",
         help_heading = "Sampling"
     )]
@@ -58,7 +59,13 @@ pub struct DrawFlags {
 #[derive(Debug, Args)]
 pub struct PenaltyFlags {
     /// Divide the logits of tokens that came lately by this; 1 is none
-    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Sampling")]
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 1.0,
+        allow_negative_numbers = true,
+        help_heading = "Sampling"
+    )]
     pub repeat_penalty: f32,
     /// Tokens that the penalties look back on; 0 none, -1 the whole context
     #[arg(
@@ -111,11 +118,12 @@ pub struct StopFlags {
 }
 
 impl DrawFlags {
-    /// Returns checked sampling. A seed of -1 becomes `None`, for which each draw takes a new seed.
+    /// Returns checked sampling, of `temperature` if the flags name none. A seed of -1 becomes `None`, for which each
+    /// draw takes a new seed.
     ///
     /// # Errors
     /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
-    pub fn sampling(&self) -> Result<Sampling> {
+    pub fn sampling(&self, temperature: f32) -> Result<Sampling> {
         let seed = match self.seed {
             -1 => None,
             n => Some(u32::try_from(n).map_err(|_| {
@@ -123,8 +131,7 @@ impl DrawFlags {
             })?),
         };
         self.penalties.over(Sampling {
-            // llama.cpp takes the most likely token below 0 too.
-            temperature: if self.temp < 0.0 { 0.0 } else { self.temp },
+            temperature: self.temp.unwrap_or(temperature),
             top_k: self.top_k,
             top_p: self.top_p,
             min_p: self.min_p,

@@ -4,6 +4,7 @@ mod batch;
 mod commands;
 mod device;
 mod draw;
+mod names;
 mod rpc;
 mod serve;
 mod slot;
@@ -39,6 +40,18 @@ pub struct Cli {
     pub command: Command,
 }
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  illava run -hf ggml-org/Qwen2-VL-2B-Instruct-GGUF --image photo.jpg -p \"What is this?\"
+  illava run -m text.gguf -mm mmproj.gguf --image photo.jpg          (a chat about it)
+  illava run -m text.gguf -mm mmproj.gguf --image photo.jpg -p \"What is this?\" --merge off -v";
+
+const BATCH_EXAMPLES: &str = "\
+Examples:
+  illava batch photos -p \"Describe the picture.\" --captions -m text.gguf -mm mmproj.gguf
+  illava batch photos -p \"Describe the picture.\" -o answers.csv -m text.gguf -mm mmproj.gguf
+  illava batch requests.jsonl -o answers.jsonl --resume -m text.gguf -mm mmproj.gguf";
+
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\nllama.cpp ",
@@ -52,6 +65,7 @@ const VERSION: &str = concat!(
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Answer a prompt about pictures; without -p on a terminal, chat about them
+    #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunFlags>),
     /// Show which visual tokens were kept: pictures, one HTML page, and the numbers behind them
     Explain(Box<ExplainFlags>),
@@ -64,7 +78,12 @@ pub enum Command {
     /// Say what a pair of GGUF files is and what merging would do to it
     Inspect(Box<InspectFlags>),
     /// Answer many requests from a file, or about a folder of pictures, into a file
+    #[command(after_help = BATCH_EXAMPLES)]
     Batch(Box<BatchFlags>),
+    /// Download a model and its projector by name, and print where they are
+    Pull(super::cached::PullFlags),
+    /// List the models that were downloaded
+    List(super::cached::ListFlags),
     /// Write a text model in a smaller type
     Quantize(super::quantize::QuantizeFlags),
     /// Compute layers of a text model for another machine

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::names;
+
 #[derive(Debug, Args)]
 pub struct RpcFlags {
     /// Address to listen at; 0.0.0.0 is every network of this machine (short: -H)
@@ -23,7 +25,7 @@ pub struct RpcFlags {
     #[arg(long, short = 'c', value_name = "FOLDER")]
     pub cache: Option<PathBuf>,
     /// Kernels for products of many rows on the CPU: auto or stock
-    #[arg(long, value_name = "WHOSE", default_value = "auto")]
+    #[arg(long, value_name = "WHOSE", default_value = "auto", value_parser = names::KERNELS, hide_possible_values = true)]
     pub kernels: String,
     /// Say more; twice: llama.cpp's lines
     #[arg(short, long, action = clap::ArgAction::Count)]

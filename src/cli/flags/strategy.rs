@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::names;
+
 use crate::error::{Error, Field, Result};
 use crate::schedule::Strategy;
 
@@ -9,11 +11,11 @@ use crate::schedule::Strategy;
 pub struct StrategyFlags {
     /// Strategy for the tokens that go: merge, prune, random, bipartite, kmeans, greedy, assign, prumerge or
     /// downsample; without it, that of the preset
-    #[arg(long, value_name = "NAME", help_heading = "Merging")]
+    #[arg(long, value_name = "NAME", value_parser = names::STRATEGIES, hide_possible_values = true, help_heading = "Merging")]
     pub strategy: Option<String>,
     /// Whether a token that stands for several counts as often in the encoder's attention: on or off; without
     /// it, as the strategy does
-    #[arg(long, value_name = "on|off", help_heading = "Merging")]
+    #[arg(long, value_name = "on|off", value_parser = names::ON_OFF, hide_possible_values = true, help_heading = "Merging")]
     pub vit_sizes: Option<String>,
     /// Seed of the random strategy
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Merging")]

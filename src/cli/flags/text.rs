@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::names;
+
 use crate::error::{Error, Kind, Result};
 use crate::request::Grammar;
 
@@ -38,7 +40,7 @@ pub struct TemplateFlags {
         value_name = "TEMPLATE",
         env = "LLAMA_ARG_CHAT_TEMPLATE",
         hide_env_values = true,
-        help_heading = "Prompt"
+        value_parser = names::TEMPLATES, hide_possible_values = true, help_heading = "Prompt"
     )]
     pub chat_template: Option<String>,
     /// File with the Jinja chat template

@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::names;
+
 use crate::error::{Error, Result};
 use crate::pair::{Kernels, LoadMode, Weights};
 
@@ -16,12 +18,12 @@ pub struct WeightFlags {
         value_name = "MODE",
         default_value = "auto",
         env = "LLAMA_ARG_LOAD_MODE",
-        help_heading = "Model"
+        value_parser = names::LOAD_MODES, hide_possible_values = true, help_heading = "Model"
     )]
     pub load_mode: String,
     /// Kernels for pictures and prompts on the CPU: auto (this program's, if it has some for the processor)
     /// or stock (llama.cpp's, with its results to the last bit)
-    #[arg(long, value_name = "WHOSE", default_value = "auto", help_heading = "Model")]
+    #[arg(long, value_name = "WHOSE", default_value = "auto", value_parser = names::KERNELS, hide_possible_values = true, help_heading = "Model")]
     pub kernels: String,
 }
 
