@@ -227,7 +227,7 @@ fn captions_lie_beside_their_pictures() {
     batch(&model, &[&lines, "--captions"]).fails(2, "a caption lies beside its picture");
 }
 
-/// What people open in a spreadsheet; a run that goes on asks again what failed.
+/// Rows for a spreadsheet, and lines without reports; a resumed run asks failures again.
 #[test]
 fn rows_and_short_lines() {
     let folder = scratch("rows");

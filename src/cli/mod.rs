@@ -55,7 +55,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Whoever closed a pipe has read enough.
+            // The reader closed the pipe because it has read enough.
             if error.kind() != Kind::Closed {
                 eprintln!("error: {}", error.worded(words::flag));
             }

@@ -210,7 +210,8 @@ pub(super) fn share(text: &str) -> Option<f64> {
     }
 }
 
-/// `-n`: tokens of an answer at most, `None` until the context is full. llama.cpp had -2 for that too.
+/// Returns the most tokens of an answer that `-n` allows, or `None` for as many as the context holds. Older
+/// llama.cpp had -2 for that too.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] naming the flag and what it takes.
@@ -226,7 +227,7 @@ pub(super) fn answer_tokens(n: i64) -> Result<Option<u32>> {
     }
 }
 
-/// What requests get that say nothing else; `temperature` is that of the command.
+/// Returns the defaults of requests; `temperature` is the command's.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] naming the flag and what it takes.

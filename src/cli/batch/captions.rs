@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::pictures::Found;
 use crate::error::{Error, Kind, Result};
 
-/// What becomes of a picture that has its caption.
+/// Treatment of a picture that has its caption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Existing {
     /// Nothing is begun: somebody wrote that text.

@@ -55,7 +55,7 @@ impl Form {
         }
     }
 
-    /// What a new file begins with.
+    /// Returns the first bytes of a new file.
     pub(super) fn head(self) -> String {
         match self {
             Self::Jsonl => String::new(),

@@ -187,7 +187,7 @@ fn failed(path: &Path, error: &impl std::fmt::Display) -> Error {
     Error::new(Kind::File, format!("{}: {error}", path.display()))
 }
 
-/// Where the earlier file stands while its failures are asked again.
+/// Returns the earlier file's place while its failures are asked again.
 fn before(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".before");

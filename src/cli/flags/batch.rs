@@ -21,7 +21,7 @@ pub struct BatchFlags {
     #[command(flatten)]
     pub text: PromptFlags,
 
-    /// Where the answers go, one JSON object a line, or a row if the name ends in .csv; - is stdout [default: -, or nowhere with --captions]
+    /// Output file, one JSON object a line, or a row if the name ends in .csv; - is stdout [default: -, or nowhere with --captions]
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
     /// Form of the output, jsonl or csv, whatever its name

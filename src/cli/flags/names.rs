@@ -1,4 +1,4 @@
-//! The names that a flag takes, for completions. What is wrong with another name is said where the flag is read.
+//! Names that a flag takes, for completions. The code that reads the flag refuses other names.
 
 use std::ffi::OsStr;
 
@@ -43,5 +43,5 @@ pub const MERGES: Names = Names(|| {
     let own = [MergeFlag::Off, MergeFlag::Model, MergeFlag::Auto];
     own.into_iter().chain(Preset::ALL.map(MergeFlag::Preset)).map(MergeFlag::name).collect()
 });
-/// What `--against` takes besides shares.
+/// Names that `--against` takes besides shares.
 pub const SUBJECTS: Names = Names(|| [MERGES.0(), STRATEGIES.0()].concat());
