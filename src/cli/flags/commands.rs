@@ -20,9 +20,9 @@ pub struct RunFlags {
     #[arg(long, value_name = "FILE", num_args = 1.., help_heading = "Prompt")]
     pub image: Vec<OsString>,
     #[command(flatten)]
-    pub videos: VideoFlags,
-    #[command(flatten)]
     pub text: PromptFlags,
+    #[command(flatten)]
+    pub videos: VideoFlags,
     #[command(flatten)]
     pub template: TemplateFlags,
 
