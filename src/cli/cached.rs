@@ -1,33 +1,12 @@
 //! `illava pull` and `illava list`: models in the Hugging Face cache, fetched without a question and listed.
 
-use clap::Args;
 use serde::Serialize;
 
-use super::flags::HubFlags;
+use super::flags::{HubFlags, ListFlags, PullFlags};
 use super::{model_files, output};
 use crate::error::Result;
 use crate::hub::{self, Settings};
 use crate::report::quantity;
-
-#[derive(Debug, Args)]
-pub struct PullFlags {
-    /// Repository of the text model and its projector; QUANT is Q4_K_M, or what there is
-    #[arg(value_name = "USER/REPO[:QUANT]")]
-    repo: String,
-    /// The text model's file in that repository, instead of QUANT (short: -hff)
-    #[arg(long, value_name = "FILE")]
-    hf_file: Option<String>,
-    /// Leave the repository's projector out: text alone
-    #[arg(long)]
-    no_mmproj: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct ListFlags {
-    /// Print JSON instead of lines
-    #[arg(long)]
-    json: bool,
-}
 
 /// Prints the path of each file, text model first.
 ///

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::outcome::Outcome;
+use super::record::shown;
 use crate::error::{Error, Kind, Result};
 
 /// The columns of a CSV file.
@@ -30,11 +31,6 @@ pub(super) struct Known {
     pub failed: bool,
     /// Its bytes in the file, line break included.
     pub bytes: Range<u64>,
-}
-
-/// The id as both forms show it.
-pub(super) fn shown(id: &Value) -> String {
-    id.as_str().map_or_else(|| id.to_string(), str::to_owned)
 }
 
 impl Form {

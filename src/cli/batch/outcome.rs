@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::form::shown;
+use super::record::shown;
 use crate::cli::words;
 use crate::completion::{self, Heading, finish_reason};
 use crate::error::{Error, Kind};

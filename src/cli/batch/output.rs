@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::form::{Form, Known, shown};
+use super::form::{Form, Known};
 use super::outcome::Outcome;
+use super::record::shown;
 use crate::cli::output::closed;
 use crate::error::{Error, Kind, Result};
 

@@ -22,6 +22,11 @@ pub(super) struct Record {
     pub reply: Reply,
 }
 
+/// Returns an id as text, the same for every form of output.
+pub(super) fn shown(id: &Value) -> String {
+    id.as_str().map_or_else(|| id.to_string(), str::to_owned)
+}
+
 pub(super) fn parse(line: &[u8], number: usize, defaults: &Defaults) -> Line {
     let bad = |error: Error| Error::new(error.kind(), format!("line {number}: {}", error.message()));
     let map = match json::object(line, defaults.bounds.json_depth) {

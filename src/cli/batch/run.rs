@@ -10,12 +10,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
 use super::captions::{self, Existing};
-use super::form::{self, Form};
+use super::form::Form;
 use super::input::{self, Input as Requests, Taken};
 use super::media;
 use super::outcome::{Outcome, Waiting};
 use super::output::Output;
-use super::record::{Line, Record};
+use super::record::{Line, Record, shown};
 use crate::cli::flags::BatchFlags;
 use crate::cli::progress::Progress;
 use crate::cli::{interrupt, settings, words, worker};
@@ -225,7 +225,7 @@ impl BatchDriver {
         if !self.captions {
             return;
         }
-        let picture = self.folder.join(form::shown(&waiting.id));
+        let picture = self.folder.join(shown(&waiting.id));
         if let Err(error) = captions::write(&picture, text) {
             self.error.get_or_insert(error);
         }

@@ -1,6 +1,7 @@
 //! Command line as it is typed, with a file for each group of flags. `settings` works out its meaning.
 
 mod batch;
+mod cached;
 mod commands;
 mod device;
 mod draw;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub use batch::BatchFlags;
+pub use cached::{ListFlags, PullFlags};
 pub use commands::{
     BenchFlags, EvalFlags, ExplainFlags, HubFlags, InspectFlags, MergeFlags, ModelFlags, RunFlags,
     SamplingFlags,
@@ -81,9 +83,9 @@ pub enum Command {
     #[command(after_help = BATCH_EXAMPLES)]
     Batch(Box<BatchFlags>),
     /// Download a model and its projector by name, and print where they are
-    Pull(super::cached::PullFlags),
+    Pull(PullFlags),
     /// List the models that were downloaded
-    List(super::cached::ListFlags),
+    List(ListFlags),
     /// Write a text model in a smaller type
     Quantize(super::quantize::QuantizeFlags),
     /// Compute layers of a text model for another machine
