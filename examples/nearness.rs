@@ -77,7 +77,7 @@ impl Decoder for Watched {
     fn decode(&mut self, next: &[Next]) -> Result<()> {
         self.inner.decode(next)
     }
-    fn start_sampling(&mut self, slot: usize, how: &Generation, seen: &[i32]) -> Result<()> {
+    fn start_sampling(&mut self, slot: usize, how: &Generation, seen: &[i32]) -> Result<Vec<(i32, f32)>> {
         self.inner.start_sampling(slot, how, seen)
     }
     fn forget_from(&mut self, slot: usize, position: i32) -> bool {

@@ -203,8 +203,14 @@ mod tests {
 
     #[test]
     fn both_counts_of_the_prompt() {
-        let started =
-            Started { id: 1, slot: 0, prompt_tokens: 40, cached_tokens: 10, kv_tokens: vec![40, 25] };
+        let started = Started {
+            id: 1,
+            slot: 0,
+            prompt_tokens: 40,
+            cached_tokens: 10,
+            kv_tokens: vec![40, 25],
+            logit_bias: Vec::new(),
+        };
         let answer = |started| Answer { started, done: Some(done()), ..Answer::default() };
         let usage = usage(&[answer(Some(started)), answer(None)]);
         assert_eq!((&usage["prompt_tokens"], &usage["prompt_tokens_after_merge"]), (&json!(40), &json!(25)));

@@ -42,6 +42,38 @@ fn short(mut body: Value) -> Value {
     body
 }
 
+/// llama.cpp's ways to choose a slot and to bias tokens by their text, with what its answer tells of them.
+#[test]
+fn slots_and_biases_of_a_request() {
+    let served = Served::start("siglip-qwen2-f32", &["-np", "2"]);
+    let server = &served.caller;
+    let ask = |more: Value| {
+        let mut body =
+            json!({ "prompt": "what shape", "n_predict": 3, "temperature": 0, "ignore_eos": true });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.post("/completion", &body).json()
+    };
+    for slot in [1, 0, 1] {
+        assert_eq!(ask(json!({ "id_slot": slot }))["id_slot"], slot);
+    }
+    let free = ask(json!({}));
+    let ends = free["generation_settings"]["logit_bias"].as_array().unwrap().clone();
+    assert!(!ends.is_empty() && ends.iter().all(|entry| entry["bias"].is_null()), "{ends:?}");
+    // One wanted text, as a pair and as a field: the answer is its tokens and no others.
+    let tokens =
+        server.post("/tokenize", &json!({ "content": "shape", "add_special": false })).json()["tokens"]
+            .clone();
+    let wanted: Vec<i64> = tokens.as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect();
+    for bias in [json!([["shape", 1e6]]), json!({ "shape": 1e6 })] {
+        let answer = ask(json!({ "logit_bias": bias, "return_tokens": true }));
+        let drawn = answer["tokens"].as_array().unwrap();
+        assert!(drawn.iter().all(|id| wanted.contains(&id.as_i64().unwrap())), "{answer}");
+        let told = answer["generation_settings"]["logit_bias"].as_array().unwrap();
+        assert_eq!(told.len(), wanted.len() + ends.len());
+        assert_eq!(told[0], json!({ "token": wanted[0], "bias": 1e6 }));
+    }
+}
+
 #[test]
 fn answers() {
     let served = Served::start("siglip-qwen2-f32", &["--merge", "paper", "--metrics"]);

@@ -152,6 +152,9 @@ fn generate(id: u64, picture: Option<u32>, text: &str, merge: Choice) -> Request
         logprobs: None,
         scope: Some(b"s".to_vec()),
         trace: false,
+        text_bias: Vec::new(),
+        slot: None,
+        headless: false,
     }
 }
 

@@ -27,11 +27,12 @@ pub trait Decoder {
     /// The library's own; what was computed of the batch is unknown.
     fn decode(&mut self, next: &[Next]) -> Result<()>;
 
-    /// Begins an answer: a fresh sampler and grammar. `seen` is what its penalties look back on.
+    /// Begins an answer: a fresh sampler and grammar. `seen` is what its penalties look back on. Returns what is added
+    /// to which token's logit.
     ///
     /// # Errors
     /// [`crate::error::Kind::Usage`] for a grammar or numbers that cannot be used.
-    fn start_sampling(&mut self, slot: usize, how: &Generation, seen: &[i32]) -> Result<()>;
+    fn start_sampling(&mut self, slot: usize, how: &Generation, seen: &[i32]) -> Result<Vec<(i32, f32)>>;
 
     /// Draws a token; `None` if the grammar allows none. `top`: alternatives to report.
     ///

@@ -16,6 +16,8 @@ pub struct Started {
     pub cached_tokens: u32,
     /// Cells the prompt takes in each segment of the cache.
     pub kv_tokens: Vec<u32>,
+    /// What is added to which token's logit; minus infinity forbids it.
+    pub logit_bias: Vec<(i32, f32)>,
 }
 
 /// More of an answer. Text is held back while it may still become a stop string.
@@ -104,6 +106,8 @@ pub struct SlotView {
     /// Text tokens and embeddings of the prompt.
     pub prompt_tokens: u32,
     pub generated_tokens: u32,
+    /// Tokens that its answer may have; `None` until the context is full.
+    pub max_tokens: Option<u32>,
     /// Cells in use in each segment of the cache.
     pub kv_tokens: Vec<u32>,
     pub n_ctx: u32,

@@ -63,6 +63,8 @@ pub struct Job {
     pub schedule: Schedule,
     pub how: Generation,
     pub trace: bool,
+    /// The slot that answers, modulo their number; `None` is any.
+    pub slot: Option<usize>,
     /// When the request came; the time to the first token counts from here.
     pub arrived: Instant,
     /// Milliseconds that decoding its pictures took before that.

@@ -66,7 +66,7 @@ impl Decoder for LlamaDecoder {
         self.context.decode(next)
     }
 
-    fn start_sampling(&mut self, slot: usize, how: &Generation, seen: &[i32]) -> Result<()> {
+    fn start_sampling(&mut self, slot: usize, how: &Generation, seen: &[i32]) -> Result<Vec<(i32, f32)>> {
         let request::Sampling { temperature, top_k, top_p, min_p, seed, .. } = how.sampling;
         let sampling = Sampling { temperature, top_k, top_p, min_p, seed: seed.unwrap_or(0) };
         let mut penalties = Penalties {
@@ -91,7 +91,7 @@ impl Decoder for LlamaDecoder {
             Sampler::with_penalties(&self.model, &sampling, &penalties, grammar.as_ref(), &mut self.schemas)?;
         seen.iter().try_for_each(|&token| sampler.saw(token))?;
         self.samplers[slot] = Some(sampler);
-        Ok(())
+        Ok(penalties.bias)
     }
 
     fn sample(&mut self, slot: usize, from: Logits, top: Option<u32>) -> Result<Option<Drawn>> {

@@ -227,6 +227,7 @@ impl<D: Decoder> Scheduler<D> {
                 state: slot.state(),
                 prompt_tokens: slot.work.as_ref().map_or(0, |work| work.task.prompt_tokens()),
                 generated_tokens: slot.work.as_ref().map_or(0, Work::generated),
+                max_tokens: slot.work.as_ref().and_then(|work| work.task.how.limits.max_tokens),
                 kv_tokens: (0..n_segments).map(|segment| slot.sequence.cells(segment)).collect(),
                 n_ctx: self.slot_cells(),
             })
@@ -242,9 +243,15 @@ impl<D: Decoder> Scheduler<D> {
     /// waiting.
     fn assign(&mut self) {
         while self.slots.iter().any(|slot| slot.work.is_none()) {
-            let ready = |task: &Task| !slot::will_be_shared(&self.slots, task);
-            let Some(next) = self.queue.iter().position(ready) else { return };
-            let Some(place) = slot::place(&self.slots, &self.queue[next]) else { return };
+            let place = |task: &Task| {
+                let ready = !slot::will_be_shared(&self.slots, task);
+                ready.then(|| slot::place(&self.slots, task)).flatten()
+            };
+            let Some((next, place)) =
+                self.queue.iter().enumerate().find_map(|(next, task)| Some((next, place(task)?)))
+            else {
+                return;
+            };
             if let Some(task) = self.queue.remove(next) {
                 self.seat(task, &place);
             }
@@ -254,10 +261,10 @@ impl<D: Decoder> Scheduler<D> {
     /// Makes the slot hold what is kept of the prompt, and no more.
     fn seat(&mut self, mut task: Task, place: &slot::Place) {
         task.queued_ms = task.waited_ms();
-        if let Err(error) = self.decoder.start_sampling(place.slot, &task.how, &task.seen()) {
-            self.fail(task.id, &error, None);
-            return;
-        }
+        let bias = match self.decoder.start_sampling(place.slot, &task.how, &task.seen()) {
+            Ok(bias) => bias,
+            Err(error) => return self.fail(task.id, &error, None),
+        };
         let mut kept = place.kept;
         if let Some(from) = place.from {
             let shared = self.slots[from].sequence.first(kept);
@@ -273,7 +280,7 @@ impl<D: Decoder> Scheduler<D> {
         slot.scope.clone_from(&task.scope);
         slot.used_at = since;
         task.adopt_cached(&slot.sequence);
-        slot.work = Some(Work { task, since, kept, stage: Stage::Encoding });
+        slot.work = Some(Work { task, since, kept, bias, stage: Stage::Encoding });
     }
 
     /// Forgets what slot `i` holds behind its first `kept` entries; all of it if the cache cannot do that.
@@ -374,6 +381,7 @@ impl<D: Decoder> Scheduler<D> {
             prompt_tokens: task.prompt_tokens(),
             cached_tokens: task.cached_tokens,
             kv_tokens: (0..self.settings.cells.len()).map(|segment| task.cells(segment)).collect(),
+            logit_bias: std::mem::take(&mut work.bias),
         };
         match self.decoder.begin(i, &rows, last_token) {
             Ok(()) => {

@@ -241,6 +241,7 @@ impl<E: Engine> Session<E> {
             schedule: self.schedule.clone(),
             how: how.clone(),
             trace: true,
+            slot: None,
             arrived,
             spent,
         });

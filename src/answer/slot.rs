@@ -24,6 +24,8 @@ pub(super) struct Work {
     pub since: u64,
     /// Entries of the prompt that the cache had.
     pub kept: usize,
+    /// What is added to which token's logit.
+    pub bias: Vec<(i32, f32)>,
     pub stage: Stage,
 }
 
@@ -75,9 +77,10 @@ pub(super) struct Place {
 }
 
 /// Finds the idle slot for a request, and the place of its longest cached beginning: that slot, or another
-/// whose cells it can share. Returns `None` while all are busy.
+/// whose cells it can share. Returns `None` while all are busy, or the one that the request names is.
 pub(super) fn place(slots: &[Slot], task: &Task) -> Option<Place> {
-    let idle = |i: &usize| slots[*i].work.is_none();
+    let own = task.slot.map(|slot| slot % slots.len().max(1));
+    let idle = |i: &usize| slots[*i].work.is_none() && own.is_none_or(|own| own == *i);
     let source = (0..slots.len())
         .filter(|i| matches!(slots[*i].state(), SlotState::Idle | SlotState::Generating))
         .map(|i| (i, slots[i].common(task)))

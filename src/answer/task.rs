@@ -22,6 +22,8 @@ pub(super) struct Task {
     pub schedule: Schedule,
     pub how: Generation,
     pub trace: bool,
+    /// The slot that it was sent to; `None` is any.
+    pub slot: Option<usize>,
     arrived: Instant,
     /// Milliseconds that decoding its pictures took before it arrived.
     spent: Spent,
@@ -105,6 +107,7 @@ impl Task {
             entries,
             how,
             trace: job.trace,
+            slot: job.slot,
             arrived: job.arrived,
             spent: job.spent,
             queued_ms: 0.0,

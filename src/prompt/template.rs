@@ -34,6 +34,8 @@ pub struct Conversation<'a> {
     pub tools: Option<&'a Tools>,
     /// Variables of the template's own, such as `enable_thinking`.
     pub variables: Option<&'a Map<String, serde_json::Value>>,
+    /// Ends behind the last message, without the head of an answer.
+    pub headless: bool,
 }
 
 impl Template {
@@ -163,7 +165,7 @@ impl Template {
                 messages => values,
                 tools,
                 documents => (),
-                add_generation_prompt => !continued,
+                add_generation_prompt => !continued && !given.headless,
                 bos_token => self.bos.as_str(),
                 eos_token => self.eos.as_str(),
                 ..variables

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::fields::{Fields, deeper_than, whole, wrong};
+use super::sampling::check_texts;
 use super::{Bounds, Limits, Reference, Request, Sampling, check_logprobs, grammar, merge, messages, policy};
 use crate::error::{Error, Field, Result};
 use crate::prompt::{Message, Role};
@@ -81,8 +82,9 @@ pub fn read(body: Map<String, Value>, defaults: &Defaults) -> Result<(Request<Re
 /// As [`read`].
 pub fn read_fields(mut body: Fields, defaults: &Defaults) -> Result<(Request<Reference>, Reply)> {
     let conversation = conversation(&mut body, defaults)?;
-    continues(&mut body, conversation.0.last().map(|message| message.role))?;
-    settings(body, defaults, conversation)
+    let headless = continues(&mut body, conversation.0.last().map(|message| message.role))?;
+    let (request, reply) = settings(body, defaults, conversation)?;
+    Ok((Request { headless, ..request }, reply))
 }
 
 /// Everything beside the conversation.
@@ -98,6 +100,7 @@ pub(super) fn settings(
     let logprobs = logprobs(&mut body)?.or(defaults.logprobs);
     let reply = Reply { logprobs: logprobs.is_some(), ..reply(&mut body, &defaults.bounds)? };
     let cache = body.flag("cache_prompt")?.unwrap_or(true);
+    let text_bias = body.peek("logit_bias").map(logit_bias).transpose()?.unwrap_or_default().1;
     let variables = match body.value("chat_template_kwargs") {
         None => Map::new(),
         Some(Value::Object(map)) => map,
@@ -119,10 +122,13 @@ pub(super) fn settings(
         merge: merge::read(&mut body, &defaults.choice)?,
         limits: limits(&mut body, &defaults.limits)?,
         sampling: sampling(&mut body, &defaults.sampling)?,
+        text_bias,
         grammar: grammar::read(&mut body, &defaults.bounds)?.or_else(|| defaults.grammar.clone()),
         logprobs,
         scope: if cache { defaults.scope.clone() } else { None },
         trace: reply.trace || reply.kept,
+        slot: slot(&mut body)?,
+        headless: false,
     };
     body.close(&policy::BODY)?;
     Ok((request, reply))
@@ -175,8 +181,9 @@ fn conversation(body: &mut Fields, defaults: &Defaults) -> Result<(Vec<Message>,
     Ok(conversation)
 }
 
-/// A conversation that ends with an assistant's message is continued, any other is answered: nothing else is done here.
-fn continues(body: &mut Fields, last: Option<Role>) -> Result<()> {
+/// A conversation that ends with an assistant's message is continued, any other is answered. True for one whose prompt
+/// has no head of an answer.
+fn continues(body: &mut Fields, last: Option<Role>) -> Result<bool> {
     let (header, open) = (body.flag("add_generation_prompt")?, body.flag("continue_final_message")?);
     let continued = last == Some(Role::Assistant);
     let refuse = |name: &str, why: &str| Err(Error::usage(format!("{name}: {why}")));
@@ -195,10 +202,7 @@ fn continues(body: &mut Fields, last: Option<Role>) -> Result<()> {
             "add_generation_prompt",
             "a conversation that ends with an assistant's message is continued; leave that message out",
         ),
-        (_, Some(false)) if !continued => {
-            refuse("add_generation_prompt false", "not supported here; leave it out")
-        }
-        _ => Ok(()),
+        _ => Ok(header == Some(false) && !continued),
     }
 }
 
@@ -287,7 +291,7 @@ fn sampling(body: &mut Fields, own: &Sampling) -> Result<Sampling> {
     };
     let logit_bias = match body.value("logit_bias") {
         None => own.logit_bias.clone(),
-        Some(value) => logit_bias(&value)?,
+        Some(value) => logit_bias(&value)?.0,
     };
     let sampling = Sampling {
         temperature,
@@ -349,26 +353,53 @@ fn fold(seed: i64) -> u32 {
     if (0..i64::from(u32::MAX)).contains(&seed) { half(0) } else { half(0) ^ half(4) }
 }
 
-/// Reads OpenAI's object of token to bias, or llama.cpp's list of pairs, in which `false` forbids a token.
-fn logit_bias(value: &Value) -> Result<Vec<(i32, f32)>> {
-    let token = |text: &str| text.trim().parse::<i32>().ok();
+/// Reads llama.cpp's number of a slot; a negative one is any.
+fn slot(body: &mut Fields) -> Result<Option<u32>> {
+    let (slot, older) = (body.whole("id_slot")?, body.whole("slot_id")?);
+    Ok(slot.or(older).and_then(|slot| u32::try_from(slot).ok()))
+}
+
+/// Biases of tokens, and of texts.
+type Biases = (Vec<(i32, f32)>, Vec<(String, f32)>);
+
+/// Reads OpenAI's object of token to bias, or llama.cpp's list of pairs, in which `false` forbids a token. A text in the place
+/// of a token stands for each of its tokens, as in llama.cpp.
+fn logit_bias(value: &Value) -> Result<Biases> {
     let bias = |value: &Value| match value {
         Value::Bool(false) => Some(f32::NEG_INFINITY),
         value => value.as_f64().map(to_f32).filter(|bias| bias.is_finite()),
     };
-    let pairs: Option<Vec<(i32, f32)>> = match value {
-        Value::Object(fields) => fields.iter().map(|(id, value)| Some((token(id)?, bias(value)?))).collect(),
+    let pairs: Option<Vec<(Value, f32)>> = match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, value)| {
+                let number = key.trim().parse::<i64>();
+                Some((number.map_or_else(|_| key.as_str().into(), Value::from), bias(value)?))
+            })
+            .collect(),
         Value::Array(items) => items
             .iter()
             .map(|item| match item.as_array()?.as_slice() {
-                [id, value] => Some((i32::try_from(whole(id)?).ok()?, bias(value)?)),
+                [token, value] => Some((token.clone(), bias(value)?)),
                 _ => None,
             })
             .collect(),
         _ => None,
     };
-    let wanted = "an object of token ids to numbers, or a list of [token id, number or false]";
-    pairs.ok_or_else(|| wrong("logit_bias", value, wanted))
+    let wrong = || {
+        let wanted =
+            "an object of token ids or texts to numbers, or a list of [token id or text, number or false]";
+        wrong("logit_bias", value, wanted)
+    };
+    let (mut tokens, mut texts) = (Vec::new(), Vec::new());
+    for (key, bias) in pairs.ok_or_else(wrong)? {
+        match key {
+            Value::String(text) => texts.push((text, bias)),
+            id => tokens.push((whole(&id).and_then(|id| i32::try_from(id).ok()).ok_or_else(wrong)?, bias)),
+        }
+    }
+    check_texts(&texts)?;
+    Ok((tokens, texts))
 }
 
 /// OpenAI's two fields, or llama.cpp's one.

@@ -54,6 +54,8 @@ pub struct Request<M = Picture> {
     pub merge: Option<Choice>,
     pub limits: Limits,
     pub sampling: Sampling,
+    /// Texts whose tokens are biased as `sampling.logit_bias` biases tokens; the answerer has the vocabulary.
+    pub text_bias: Vec<(String, f32)>,
     pub grammar: Option<Grammar>,
     /// Log-probabilities of the drawn tokens, with this many alternatives each.
     pub logprobs: Option<u32>,
@@ -62,6 +64,10 @@ pub struct Request<M = Picture> {
     pub scope: Option<Vec<u8>>,
     /// Whether the answer comes with its trace.
     pub trace: bool,
+    /// The slot that answers; one beyond the last counts on from the first. `None` is any.
+    pub slot: Option<u32>,
+    /// Ends the prompt behind the last message, without the head of an answer.
+    pub headless: bool,
 }
 
 /// The size of one request.
@@ -113,10 +119,13 @@ impl Request<Reference> {
             merge: self.merge,
             limits: self.limits,
             sampling: self.sampling,
+            text_bias: self.text_bias,
             grammar: self.grammar,
             logprobs: self.logprobs,
             scope: self.scope,
             trace: self.trace,
+            slot: self.slot,
+            headless: self.headless,
         }
     }
 }

@@ -21,9 +21,7 @@ pub(super) const BODY: Policy = Policy {
         "prompt_cache_retention",
         "safety_identifier",
         "prediction",
-        // llama-server: slots, caches, measurements, numbers of samplers that are off.
-        "id_slot",
-        "slot_id",
+        // llama-server: caches, measurements, numbers of samplers that are off.
         "n_keep",
         "n_discard",
         "n_cache_reuse",

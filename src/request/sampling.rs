@@ -110,6 +110,23 @@ impl Sampling {
     }
 }
 
+/// Checks the texts whose tokens are biased.
+///
+/// # Errors
+/// Kind `Usage` for too many, empty or too long ones.
+pub(super) fn check_texts(texts: &[(String, f32)]) -> Result<()> {
+    let bias = Field::LogitBias;
+    if texts.len() > MOST_BIASES {
+        return Err(Error::usage(format!("{bias}: {} texts, the limit is {MOST_BIASES}", texts.len())));
+    }
+    match texts.iter().map(|(text, _)| text.len()).find(|n| !(1..=STOP_BYTES).contains(n)) {
+        Some(n) => {
+            Err(Error::usage(format!("{bias}: a text of {n} bytes, the limits are 1 and {STOP_BYTES}")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Checks the number of alternatives that log-probabilities come with.
 ///
 /// # Errors

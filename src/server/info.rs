@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::header;
+use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -131,5 +131,8 @@ pub async fn metrics(State(app): State<Shared>) -> ApiResult<Response> {
     // A worker that died meanwhile would be counted twice.
     let status = app.client.status().await.filter(|_| app.client.restarts() == restarts);
     let text = app.metrics.text(&app.admission, app.client.restarts(), status.as_ref());
-    Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
+    // llama.cpp's clients tell a restart from a counter that fell by this.
+    let started = (HeaderName::from_static("process-start-time-unix"), app.metrics.started().to_string());
+    let kind = (header::CONTENT_TYPE, prometheus::TEXT_FORMAT.to_owned());
+    Ok(([kind, started], text).into_response())
 }

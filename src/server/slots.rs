@@ -44,7 +44,12 @@ pub async fn slots(
                     SlotState::Generating => "generating",
                 },
                 "n_prompt_tokens": slot.prompt_tokens,
-                "next_token": [{ "n_decoded": slot.generated_tokens }],
+                "next_token": [{
+                    "n_decoded": slot.generated_tokens,
+                    "n_remain": slot.max_tokens.map_or(-1, |most| {
+                        i64::from(most.saturating_sub(slot.generated_tokens))
+                    }),
+                }],
                 "kv_tokens": slot.kv_tokens,
             })
         })

@@ -50,6 +50,11 @@ impl Resolver {
         let pictures = request.media.into_iter().enumerate();
         let pictures = pictures.map(|(i, picture)| self::picture(i, picture, several, expected));
         let pictures = pictures.collect::<Result<_>>()?;
+        let mut sampling = request.sampling;
+        for (text, bias) in &request.text_bias {
+            let tokens = self.text.tokenize_text(text, false, false);
+            sampling.logit_bias.extend(tokens.into_iter().map(|(token, _)| (token, *bias)));
+        }
         Ok(Job {
             id: request.id,
             scope: request.scope,
@@ -58,12 +63,13 @@ impl Resolver {
             schedule,
             how: Generation {
                 limits: request.limits,
-                sampling: request.sampling,
+                sampling,
                 grammar: request.grammar,
                 logprobs: request.logprobs,
                 marks: request.marks,
             },
             trace: request.trace,
+            slot: request.slot.map(|slot| slot as usize),
             arrived,
             spent: Spent { media_ms, ..Spent::default() },
         })
@@ -102,6 +108,7 @@ impl Resolver {
             messages: &request.messages,
             tools: request.tools.as_ref(),
             variables: Some(&request.variables),
+            headless: request.headless,
         })
     }
 
@@ -114,6 +121,7 @@ impl Resolver {
             messages: &request.messages,
             tools: request.tools.as_ref(),
             variables: Some(&request.variables),
+            headless: request.headless,
         })?;
         let job = self.job(request)?;
         let tokens = job.prompt.iter().map(|chunk| match chunk {

@@ -33,7 +33,7 @@ fn an_answer_in_a_stream() {
     let server = serve(settings(), Peer::default());
     let mut body = question("hello there you");
     let objects = server.stream(&body).rest();
-    assert_eq!(objects[0]["choices"][0]["delta"], json!({ "role": "assistant", "content": "" }));
+    assert_eq!(objects[0]["choices"][0]["delta"], json!({ "role": "assistant", "content": null }));
     let text: String =
         objects.iter().filter_map(|object| object["choices"][0]["delta"]["content"].as_str()).collect();
     assert_eq!(text, "hello there you");

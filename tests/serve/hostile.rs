@@ -83,7 +83,7 @@ fn objects() -> Vec<(u16, &'static str, Value)> {
         (400, "top_logprobs", with("top_logprobs", json!(1000))),
         (400, "top_logprobs", with("top_logprobs", json!(5))),
         (400, "logprobs", with("logprobs", json!("many"))),
-        (400, "logit_bias", with("logit_bias", json!({ "x": 1 }))),
+        (400, "logit_bias", with("logit_bias", json!({ "x": true }))),
         (400, "logit_bias", with("logit_bias", json!({ "-5": 1 }))),
         (400, "token 999999", with("logit_bias", json!({ "999999": 1 }))),
         (400, "logit_bias", with("logit_bias", json!({ "5": "much" }))),

@@ -261,7 +261,14 @@ async fn answer(
         let message = "the prompt has 900 tokens, a slot takes 512".into();
         return send(Event::Failed(Failed { id, kind: Kind::Context, message, context: Some((900, 512)) }));
     }
-    let started = Started { id, slot: 0, prompt_tokens: 40, cached_tokens: 10, kv_tokens: vec![40, 25] };
+    let started = Started {
+        id,
+        slot: 0,
+        prompt_tokens: 40,
+        cached_tokens: 10,
+        kv_tokens: vec![40, 25],
+        logit_bias: Vec::new(),
+    };
     send(Event::Started(started));
     let said = match text.as_str() {
         "pixels" => request.media.iter().map(size).collect(),
@@ -386,6 +393,7 @@ fn status(id: u64) -> Status {
         state: SlotState::Idle,
         prompt_tokens: 0,
         generated_tokens: 0,
+        max_tokens: None,
         kv_tokens: vec![0, 0],
         n_ctx: 512,
     };

@@ -270,6 +270,22 @@ fn a_conversation_goes_on_in_its_slot() {
 }
 
 #[test]
+fn a_request_for_a_slot_waits_for_it_and_keeps_nobody_waiting() {
+    let mut bench = Bench::new(2);
+    let to = |slot, job: Job| Job { slot: Some(slot), ..job };
+    bench.submit(to(1, job(1, "x", 9)));
+    bench.turns(1);
+    // Slot 3 of two is slot 1. A busy slot's prompt is shared with the one that was asked for.
+    bench.submit(to(3, job(2, "y", 1)));
+    bench.submit(to(0, job(3, "xab", 1)));
+    bench.run();
+    assert_eq!([1, 2, 3].map(|id| bench.started(id).slot), [1, 1, 0]);
+    assert_eq!(bench.order(), [3, 1, 2]);
+    assert_eq!(bench.done(3).cached_tokens, 2);
+    bench.is_consistent();
+}
+
+#[test]
 fn last_token_scores_are_for_one_question() {
     let mut bench = Bench::new(1);
     let schedule = crate::schedule::Schedule { score: crate::schedule::Score::LastToken, ..fake::schedule() };

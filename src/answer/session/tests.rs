@@ -146,8 +146,8 @@ impl Decoder for Context {
         Ok(())
     }
 
-    fn start_sampling(&mut self, _: usize, _: &Generation, _: &[i32]) -> Result<()> {
-        Ok(())
+    fn start_sampling(&mut self, _: usize, _: &Generation, _: &[i32]) -> Result<Vec<(i32, f32)>> {
+        Ok(Vec::new())
     }
 
     fn sample(&mut self, _: usize, _: Logits, top: Option<u32>) -> Result<Option<Drawn>> {

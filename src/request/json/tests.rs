@@ -107,6 +107,15 @@ fn numbers_and_their_other_names() {
     assert!(sampling(with("seed", json!(i64::MAX))).unwrap().seed.is_some());
     let pairs = sampling(with("logit_bias", json!([[3, false], [4.0, 2]]))).unwrap().logit_bias;
     assert_eq!(pairs, [(3, f32::NEG_INFINITY), (4, 2.0)]);
+    for mixed in [json!({ "5": 1, " x": false }), json!([[" x", false], [5, 1]])] {
+        let (request, _) = check(with("logit_bias", mixed)).unwrap();
+        assert_eq!(request.sampling.logit_bias, [(5, 1.0)]);
+        assert_eq!(request.text_bias, [(" x".to_owned(), f32::NEG_INFINITY)]);
+    }
+    let slot = |slot| check(with("id_slot", json!(slot))).unwrap().0.slot;
+    assert_eq!([slot(-1), slot(0), slot(7)], [None, Some(0), Some(7)]);
+    let headless = |asked| check(with("add_generation_prompt", json!(asked))).unwrap().0.headless;
+    assert_eq!([headless(true), headless(false)], [false, true]);
     let limits = |field, value| check(with(field, value)).unwrap().0.limits;
     assert_eq!(limits("max_tokens", json!(-1)).max_tokens, None);
     assert_eq!(limits("n_predict", json!(5)).max_tokens, Some(5));
@@ -126,7 +135,6 @@ fn what_would_change_the_answer_and_is_not_done_is_said() {
         ("modalities", json!(["text", "audio"])),
         ("mirostat", json!(2)),
         ("dry_multiplier", json!(0.8)),
-        ("add_generation_prompt", json!(false)),
         ("image_data", json!([{ "data": "x", "id": 1 }])),
         ("stop_token_ids", json!([2])),
         ("min_tokens", json!(4)),
@@ -187,7 +195,9 @@ fn wrong_values_name_the_field() {
         ("response_format", json!("json")),
         ("grammar", json!(1)),
         ("report", json!(1)),
-        ("logit_bias", json!({ "x": 1 })),
+        ("logit_bias", json!({ "x": true })),
+        ("logit_bias", json!({ "": 1 })),
+        ("logit_bias", json!([["x".repeat(257), 1]])),
         ("logit_bias", json!({ "-1": 1 })),
         ("logit_bias", json!([[1]])),
         ("logit_bias", json!([[1, true]])),

@@ -39,7 +39,7 @@ impl Writer for Chat {
     fn update(&mut self, index: u32, update: Update<'_>, out: &mut Vec<Frame>) {
         let mut extra = None;
         let mut chunk = match update {
-            Update::Started(_) => self.chunk(index, json!({ "role": "assistant", "content": "" }), None),
+            Update::Started(_) => self.chunk(index, json!({ "role": "assistant", "content": null }), None),
             Update::Progress(progress) => {
                 extra = Some(("prompt_progress", progress));
                 self.chunk(index, json!({ "role": "assistant", "content": null }), None)

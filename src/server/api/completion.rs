@@ -40,14 +40,18 @@ impl Completion {
         if self.reply.logprobs { content.take() } else { Value::Null }
     }
 
-    fn settings(&self, seed: u32) -> Value {
+    fn settings(&self, seed: u32, started: Option<&Started>) -> Value {
         let (own, limits) = &self.settings;
+        // Minus infinity is null in JSON, as llama.cpp writes it.
+        let bias = started.map_or(&[][..], |started| &started.logit_bias);
+        let bias = bias.iter().map(|(token, bias)| json!({ "token": token, "bias": bias }));
         let most = limits.max_tokens.map_or(-1, i64::from);
         json!({
             "n_predict": most, "max_tokens": most, "seed": seed, "temperature": own.temperature,
             "top_k": own.top_k, "top_p": own.top_p, "min_p": own.min_p, "repeat_last_n": own.repeat_last_n,
             "repeat_penalty": own.repeat_penalty, "presence_penalty": own.presence_penalty,
             "frequency_penalty": own.frequency_penalty, "stop": limits.stop, "ignore_eos": limits.ignore_eos,
+            "logit_bias": bias.collect::<Vec<_>>(),
             "stream": self.reply.stream, "samplers": crate::request::json::SAMPLERS,
             // Settings that do not exist here are reported as switched off.
             "mirostat": 0, "typical_p": 1.0, "xtc_probability": 0.0, "dry_multiplier": 0.0, "dynatemp_range": 0.0,
@@ -74,7 +78,7 @@ impl Completion {
             ("model", json!(self.heading.model)),
             ("tokens_predicted", json!(done.generated_tokens)),
             ("tokens_evaluated", json!(done.prompt_tokens)),
-            ("generation_settings", self.settings(done.report.seed)),
+            ("generation_settings", self.settings(done.report.seed, answer.started.as_ref())),
             ("prompt", json!(prompt)),
             ("has_new_line", json!(answer.text.contains('\n'))),
             ("truncated", json!(done.finish == Finish::ContextFull)),

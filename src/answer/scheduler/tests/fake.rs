@@ -57,6 +57,7 @@ pub fn job(id: u64, prompt: &str, length: u32) -> Job {
         schedule: schedule(),
         how: ending(length, None, &[]),
         trace: false,
+        slot: None,
         arrived: Instant::now(),
         spent: Spent::default(),
     }
@@ -137,9 +138,9 @@ impl Decoder for Fake {
         if self.broken { Err(Error::new(Kind::Native, "broken")) } else { Ok(()) }
     }
 
-    fn start_sampling(&mut self, slot: usize, how: &Generation, _seen: &[i32]) -> Result<()> {
+    fn start_sampling(&mut self, slot: usize, how: &Generation, _seen: &[i32]) -> Result<Vec<(i32, f32)>> {
         self.answers.insert(slot, (0, how.sampling.seed.unwrap()));
-        Ok(())
+        Ok(how.sampling.logit_bias.clone())
     }
 
     fn sample(&mut self, slot: usize, _from: Logits, top: Option<u32>) -> Result<Option<Drawn>> {
