@@ -1,5 +1,7 @@
 //! The decoder over the native library.
 
+use std::sync::Arc;
+
 use super::{CacheLayout, Decoder, Drawn, Generation, Logits, MergeStep, Next, Rows, SegmentInfo};
 use crate::error::{Error, Kind, Result};
 use crate::native::{
@@ -9,6 +11,10 @@ use crate::pair::{LoadSettings, TextSide};
 use crate::request;
 use crate::see::{ComputeLock, in_decoder};
 
+/// Is shown the logits of each row that a token is drawn from, \[n_vocab\]. A token that it returns takes the place of
+/// the drawn one.
+pub type LogitsWatch = Arc<dyn Fn(&[f32]) -> Option<i32> + Send + Sync>;
+
 /// One context with a sequence for each slot, and each slot's sampler.
 pub struct LlamaDecoder {
     context: Context,
@@ -17,6 +23,7 @@ pub struct LlamaDecoder {
     model: TextModel,
     /// Lock that the encoder of pictures shares.
     lock: Option<ComputeLock>,
+    pub(super) watch: Option<LogitsWatch>,
 }
 
 impl LlamaDecoder {
@@ -32,6 +39,7 @@ impl LlamaDecoder {
             schemas: Schemas::default(),
             model: model.clone(),
             lock,
+            watch: None,
         })
     }
 }
@@ -101,9 +109,9 @@ impl Decoder for LlamaDecoder {
         };
         let sampler = self.samplers.get_mut(slot).and_then(Option::as_mut);
         let sampler = sampler.ok_or_else(|| Error::new(Kind::Native, "no answer was begun"))?;
-        Ok(sampler
-            .sample(logits)?
-            .map(|token| Drawn { token, logprobs: top.map(|top| super::logprobs::of(logits, token, top)) }))
+        let Some(drawn) = sampler.sample(logits)? else { return Ok(None) };
+        let token = self.watch.as_ref().and_then(|watch| watch(logits)).unwrap_or(drawn);
+        Ok(Some(Drawn { token, logprobs: top.map(|top| super::logprobs::of(logits, token, top)) }))
     }
 
     fn forget_from(&mut self, slot: usize, position: i32) -> bool {

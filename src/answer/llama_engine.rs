@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::{CacheLayout, Engine, LlamaDecoder};
+use super::{CacheLayout, Engine, LlamaDecoder, LogitsWatch};
 use crate::error::Result;
 use crate::pair::{self, Facts, LoadSettings, Loading, TextSide};
 use crate::prompt::{Chunk, Message};
@@ -15,6 +15,8 @@ pub struct LlamaEngine {
     pub text: TextSide,
     /// `None` for a text model alone.
     pub encoder: Option<TowerEncoder>,
+    /// Watch on the decoders opened from now on.
+    pub watch: Option<LogitsWatch>,
 }
 
 impl LlamaEngine {
@@ -27,7 +29,7 @@ impl LlamaEngine {
         progress: impl Fn(Loading) + 'static,
     ) -> Result<(Self, Vec<String>)> {
         let pair::Loaded { text, encoder, remarks } = pair::load(settings, progress)?;
-        Ok((Self { text, encoder }, remarks))
+        Ok((Self { text, encoder, watch: None }, remarks))
     }
 }
 
@@ -62,6 +64,8 @@ impl Engine for LlamaEngine {
     }
 
     fn open(&self, layout: &CacheLayout) -> Result<LlamaDecoder> {
-        LlamaDecoder::new(&self.text, layout, 1, None)
+        let mut decoder = LlamaDecoder::new(&self.text, layout, 1, None)?;
+        decoder.watch.clone_from(&self.watch);
+        Ok(decoder)
     }
 }

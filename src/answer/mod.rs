@@ -29,7 +29,7 @@ pub use decoder::{Decoder, Drawn, Logits};
 pub use event::{Alternative, Delta, Done, Failed, Finish, SlotState, SlotView, Started, Token};
 pub use job::{Generation, Job, PictureSource, PromptPicture};
 pub use layers::{Sizes, servable_layers, shared_layout};
-pub use llama_decoder::LlamaDecoder;
+pub use llama_decoder::{LlamaDecoder, LogitsWatch};
 pub use llama_engine::LlamaEngine;
 pub use rows::{Entry, Rows};
 pub use scheduler::{Output, Scheduler, Settings, SlotFile};
