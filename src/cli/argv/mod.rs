@@ -10,7 +10,7 @@ mod llama_cpp;
 use std::collections::HashMap;
 use std::ffi::OsString;
 
-use clap::{Command, CommandFactory};
+use clap::CommandFactory;
 
 use super::flags::Cli;
 use crate::error::{Error, Result};
@@ -110,26 +110,16 @@ struct Known(HashMap<String, bool>);
 impl Known {
     fn of(command: Option<&str>) -> Self {
         let cli = Cli::command();
-        let command = command.and_then(|name| cli.find_subcommand(name).cloned()).unwrap_or(cli);
-        Self(Self::names(&command))
-    }
-
-    fn names(command: &Command) -> HashMap<String, bool> {
+        let command = command.and_then(|name| cli.find_subcommand(name)).unwrap_or(&cli);
         let mut names = HashMap::new();
         for arg in command.get_arguments() {
-            let long = arg
-                .get_long_and_visible_aliases()
-                .unwrap_or_default()
-                .into_iter()
-                .map(|name| format!("--{name}"));
-            let short = arg
-                .get_short_and_visible_aliases()
-                .unwrap_or_default()
-                .into_iter()
-                .map(|name| format!("-{name}"));
+            let long = arg.get_long_and_visible_aliases().unwrap_or_default();
+            let short = arg.get_short_and_visible_aliases().unwrap_or_default();
+            let long = long.into_iter().map(|name| format!("--{name}"));
+            let short = short.into_iter().map(|name| format!("-{name}"));
             names.extend(long.chain(short).map(|name| (name, arg.get_action().takes_values())));
         }
-        names
+        Self(names)
     }
 
     fn contains(&self, name: &str) -> bool {
