@@ -1,4 +1,4 @@
-//! What `--version` and the report say of the build: which llama.cpp, and which patches on it.
+//! Stamps the build with the llama.cpp and the patches that `--version` and the report name.
 
 use std::path::{Path, PathBuf};
 

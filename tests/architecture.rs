@@ -1,5 +1,8 @@
 //! Holds the edges between the parts of the program: who may know whom, and where unsafe code is.
 
+#[path = "architecture/words.rs"]
+mod words;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -65,7 +68,7 @@ fn module(part: &str) -> &str {
     part.trim_end_matches(".rs")
 }
 
-/// What the files of `part` must not mention.
+/// Returns the names that the files of `part` must not mention.
 fn forbidden((part, known, outside): &(&str, &[&str], &[&str])) -> Vec<String> {
     let strange = |other: &&str| *other != module(part) && *other != "error" && !known.contains(other);
     let parts = PARTS.iter().map(|other| module(other.0)).filter(strange);

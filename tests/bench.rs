@@ -93,7 +93,8 @@ fn a_video_is_measured_as_pictures_are() {
         serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap()
     };
     let tokens = |outcome: &Value| outcome["visual"].as_u64().unwrap();
-    // 7 x 7 cells of each frame pooled to 4 x 4, and a newline; nobody asked for a schedule: the video's.
+    // Each frame has 7 x 7 cells pooled to 4 x 4, and a newline. Without a schedule on the command line the
+    // video's acts.
     let found = measure("hf-llava_onevision-f32", &[]);
     let [off, on] = found["outcomes"].as_array().unwrap().as_slice() else { panic!("two: {found}") };
     assert_eq!((tokens(off), on["name"].as_str()), (6 * 16 + 1, Some("video")));

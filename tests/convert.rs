@@ -1,7 +1,7 @@
 //! Text models that tools/convert.py made, against transformers with the checkpoints they were made of.
 //!
 //! The expected values are in tests/fixtures with the script that made them; the pairs come from
-//! tools/test-models.sh. What pictures give is compared elsewhere.
+//! tools/test-models.sh. Other tests compare answers about pictures.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -150,7 +150,7 @@ fn nothing_marked_is_no_accuracy() {
     let outcome = eval(&DEMO, &["--set", &set]);
     outcome.exits(1, "6 of 6 answers failed");
     assert!(outcome.stdout.contains("all (0 of 3)") && !outcome.stdout.contains("0.0"), "{}", outcome.stdout);
-    // Of many, the first ten are enough.
+    // The first ten of many are enough.
     fs::write(&set, (0..50).map(line).collect::<String>()).unwrap();
     let outcome = eval(&DEMO, &["--set", &set]);
     outcome.exits(1, "the first 10 answers failed alike, the last one: ");

@@ -102,7 +102,7 @@ fn hand_made(picture: Option<&str>) -> Value {
     })
 }
 
-/// Of each panel of a strip, whether each cell's middle and corners are covered.
+/// Returns for each panel of a strip whether each cell's middle and corners are covered.
 fn covered(strip: &Path, ground: Rgb<u8>, cells: (u32, u32), panel: (u32, u32)) -> Vec<Vec<bool>> {
     let strip = image::open(strip).unwrap().to_rgb8();
     let (width, height) = (panel.0 / cells.0, panel.1 / cells.1);

@@ -19,7 +19,7 @@ use illava::schedule::Schedule;
 use illava::see::{EncodedImage, Encoder, Visual};
 use sha2::{Digest, Sha256};
 
-/// Of 255 levels.
+/// Largest difference of a pixel, of 255 levels.
 const PIXEL_TOLERANCE: f32 = 2.0;
 
 fn tiles_are_the_processors(pair: &Pair, fixture: &Fixture, case: &Case) {

@@ -1,5 +1,5 @@
-//! Downloads against a stand-in for the hub: whatever the line and the server do, a file under its final name is
-//! whole, and what is not is told in one line.
+//! Downloads against a stand-in for the hub. A file under its final name is whole, with any fault of line and
+//! server. One line tells of a file that is not.
 
 mod binary;
 mod standin;

@@ -1,4 +1,5 @@
-//! Memory that decoding takes, counted by the allocator: bounded by a picture's pixels, whatever its file claims.
+//! Memory that decoding takes, counted by the allocator: a picture's pixels bound it, not the claims of its
+//! file.
 
 use std::io::Cursor;
 

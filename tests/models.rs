@@ -62,7 +62,7 @@ fn inspect_counts_any_picture() {
     illava(&args).fails(2, "--size 20x");
 }
 
-/// A copy of a pair's projector in which nobody finds what was called `names`.
+/// Makes a copy of a pair's projector in which the keys `names` have other names.
 fn without(name: &str, names: &[&str]) -> String {
     let mut bytes = fs::read(model(name, "mmproj.gguf")).unwrap();
     for gone in names {

@@ -118,7 +118,7 @@ fn a_text_model_alone_chats() {
     assert!(shown.contains(seen.trim()), "{seen:?} is not in {shown:?}");
 }
 
-/// What a person does in a chat, against what the commands say.
+/// The answers of a chat, against those of the commands.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_chat_attaches_drops_repeats_and_saves() {
@@ -149,7 +149,7 @@ fn a_pair_of_two_families_is_none() {
     call(&["run", "-m", &text, "-mm", &projector, "-p", "hi"]).fails(1, "not a pair");
     let shown = call(&["inspect", "-m", &text, "-mm", &projector]);
     assert!(shown.stdout.contains("no: mmproj.gguf gives embeddings"), "{}", shown.stdout);
-    // Of equal widths.
+    // Both are equally wide.
     let width = |name: &str, key: &str| Gguf::open(&models().join(name)).expect("a file").u32(key);
     let wide = "siglip-qwen2-wide-f32/text.gguf";
     let qwen = "hf-qwen2_vl-f32/mmproj.gguf";

@@ -23,7 +23,7 @@ struct Index {
 #[derive(Deserialize)]
 struct Case {
     name: String,
-    /// Where a file has cases of several pairs.
+    /// Name of the pair, if a file has cases of several.
     pair: Option<String>,
     #[serde(default)]
     strategy: String,

@@ -1,5 +1,5 @@
-//! Properties of plans and of assembled spans that hold for every schedule and every picture, not only for those of the
-//! tables at the foot of their files.
+//! Properties of plans and of assembled spans that hold for every schedule and every picture. The tables at
+//! the foot of their files have single cases.
 
 use illava::assembly::{Arrangement, Row, Share, Survivors, gather, rows, sizes};
 use illava::schedule::{Amount, Choice, Half, MergeFlag, Plan, Preset, Shape, Step, select};

@@ -91,7 +91,7 @@ fn every_type_that_the_converter_offers() {
             .expect("python starts");
         assert!(done.status.success(), "{text}: {}", String::from_utf8_lossy(&done.stderr));
         let file = |name: String| folder.path().join(name);
-        // What is left is the weights' own rounding.
+        // The rest is the weights' own rounding.
         let setting = Setting { weights: text, tolerance, flash_attention: FlashAttention::Off, kv: "f32" };
         let mut pair = Pair::open(
             file(format!("tiny-{}.gguf", text.to_uppercase())),

@@ -157,7 +157,7 @@ fn answers() {
     };
     assert_eq!(said(ollama), said(user(parts)));
 
-    // What only the model can refuse.
+    // Only the model can refuse these.
     let mut broken = question("x");
     broken["grammar"] = "root ::= <<<".into();
     server.chat(&broken).fails(400, "grammar");

@@ -314,7 +314,7 @@ fn endless_output_ends_at_a_limit() {
     refused(open("echo 0.0,0.0,K_", "printf 'P6\\n65535 65535\\n255\\n'; yes", 60), "the limit is");
     refused(open("echo 0.0,0.0,K_", "yes", 60), "cannot be read");
     refused(open("echo 0.0,0.0,K_", "exit 1", 60), "is it a whole video?");
-    // The first frame is enough where one was asked for, whatever follows.
+    // If one frame was asked for, the first is enough, with any bytes behind it.
     let video = open("echo 0.0,0.0,K_", "printf 'P6\\n1 1\\n255\\nabc'", 60).unwrap();
     assert_eq!(video.frames[0].pixels.rgb, *b"abc");
 }

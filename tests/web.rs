@@ -107,8 +107,8 @@ async fn the_slider_is_the_budget() {
 #[tokio::test]
 async fn stopped_answers_end_and_the_next_one_comes() {
     on_page("stop", async |browser| {
-        // What the model says to this goes on until the context is full, some thousand tokens; it is stopped by the
-        // page's own clock, which no driver delays.
+        // The model's answer to this continues until the context is full, some thousand tokens. The page's
+        // own clock stops it, which no driver delays.
         let stop = "const stop = document.getElementById('stop');
             const clock = setInterval(() => { if (!stop.hidden) { clearInterval(clock); stop.click(); } }, 5);";
         browser.run(stop, vec![]).await;
@@ -317,7 +317,7 @@ async fn a_narrow_screen_needs_no_sideways_scrolling() {
 #[tokio::test]
 async fn an_answer_cannot_bring_markup_to_life() {
     on_page("markup", async |browser| {
-        // What the page draws is what a model may have been talked into: here, by the page's own module.
+        // The page's own module draws a text that a model may have been talked into.
         let script = "
             const done = arguments[0];
             const { answerMessage } = await import('/app/messages.js');

@@ -158,7 +158,7 @@ fn generate(id: u64, picture: Option<u32>, text: &str, merge: Choice) -> Request
     }
 }
 
-/// What a conversation of its own answers.
+/// Answers of a conversation of its own.
 struct Alone(Session<LlamaEngine>);
 
 impl Alone {
@@ -331,7 +331,7 @@ fn what_is_wrong_with_a_request_is_said_and_costs_nobody_else() {
         worker.wait(id);
         let failed = worker.failed.get(&id).unwrap_or_else(|| panic!("{part}: {:?}", worker.done.get(&id)));
         assert_eq!(failed.kind, kind, "{}", failed.message);
-        // Settings are named by whoever shows the message.
+        // The face that shows the message names the settings.
         let message = illava::error::worded(&failed.message, illava::error::Field::name);
         assert!(message.contains(part), "{part}: {message}");
     }
@@ -354,7 +354,7 @@ fn sampling_reaches_the_model() {
     for (id, logprob, top) in &greedy {
         assert!(*logprob <= 0.0 && top.len() == 2 && top[0] == *id, "the most likely token stands first");
     }
-    // What is forbidden does not come; what is pushed comes always.
+    // A forbidden token does not come; a token that is pushed comes always.
     let bias = vec![(greedy[0].0, f32::NEG_INFINITY)];
     worker.ask(Request { sampling: Sampling { logit_bias: bias, ..base(0).sampling }, ..base(2) });
     worker.wait(2);

@@ -35,7 +35,7 @@ pub struct Case {
     pub positions: String,
     #[serde(default)]
     pub strategy: String,
-    /// Of each span: where every row stands in it without merging, and where it ends.
+    /// Place of every row of each span without merging, and the span's end.
     #[serde(default)]
     pub places: Vec<Vec<i32>>,
     #[serde(default)]
@@ -48,7 +48,7 @@ pub struct Case {
     pub steps: Vec<Step>,
 }
 
-/// What one merge step keeps: of tile `tile` of span `span` in the encoder, of the span's rows in the decoder.
+/// Result of one merge step: of tile `tile` of span `span` in the encoder, of the span's rows in the decoder.
 #[derive(Deserialize)]
 pub struct Step {
     pub span: usize,
@@ -110,7 +110,7 @@ impl Case {
         (self.seed..).zip(&self.sizes).map(|(seed, &size)| picture(size, seed)).collect()
     }
 
-    /// What each span shows.
+    /// Returns the pictures of each span.
     pub fn visuals<'a>(&self, pictures: &'a [Pixels]) -> Vec<Visual<'a>> {
         match pictures {
             _ if self.frames > 0 => vec![Visual::Video(pictures.iter().collect())],

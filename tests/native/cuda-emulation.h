@@ -3,11 +3,11 @@
 // CUDA's execution model on the CPU, as far as the kernels of ggml-cuda/illava-score*.cuh use it: their
 // source is compiled by the host's compiler and run thread by thread.
 //
-// Every CUDA thread of a block is a fibre with a stack of its own. A fibre runs until it has to wait
-// for others (a barrier, a shuffle, a warp's matrix product), then another one goes on. What races on
-// a card is therefore in a fixed order here; kernels are run in two orders, once lane by lane with
-// asynchronous copies as late as allowed, once a warp as far as it gets, from the last to the first, with
-// copies done at once. A barrier left out shows as a different result.
+// Every CUDA thread of a block is a fibre with a stack of its own. A fibre runs until it has to wait for
+// others (a barrier, a shuffle, a warp's matrix product), then another one goes on. A race on a card is
+// therefore in a fixed order here. Kernels run in two orders. One goes lane by lane, with asynchronous copies
+// as late as allowed. The other takes a warp as far as it gets, from the last to the first, with copies done
+// at once. A barrier left out shows as a different result.
 
 #include "ggml.h"
 
@@ -176,7 +176,7 @@ private:
         fail("threads wait for others that never come");
     }
 
-    // Of the warp at hand, else of the one before it.
+    // The last thread of the warp at hand that can run, else one of the warp before it.
     size_t last_in_warp() const {
         const size_t end = std::min(n_, current_ / 32 * 32 + 32);
         for (size_t i = 1; i <= n_; i++) {
@@ -244,7 +244,7 @@ inline block & the_block() {
     return b;
 }
 
-// What the kernels' host code calls in place of <<<>>>.
+// Stand-in for <<<>>>, which the kernels' host code calls.
 struct launcher {
     schedule order;
 

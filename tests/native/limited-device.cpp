@@ -45,7 +45,7 @@ ggml_backend_buffer_t buft_alloc(ggml_backend_buffer_type_t buft, size_t size) {
 const char * buft_name(ggml_backend_buffer_type_t) { return "LIMITED"; }
 size_t       buft_alignment(ggml_backend_buffer_type_t) { return alignment; }
 
-// What is taken.
+// Bytes in use.
 
 bool is_f32(const ggml_tensor * x) { return x->type == GGML_TYPE_F32; }
 bool is_f16(const ggml_tensor * x) { return x->type == GGML_TYPE_F16; }

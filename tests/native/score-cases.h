@@ -1,7 +1,7 @@
 #pragma once
 
-// What the attention-received score is tested on, whoever computes it: cases, their operands, and the
-// result in float64.
+// Cases of the attention-received score for every implementation, with their operands and the result in
+// float64.
 
 #include "graph-fixture.h"
 

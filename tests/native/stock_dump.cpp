@@ -1,11 +1,11 @@
-// Runs a model pair on fixed input through upstream's own API and writes what it computes. Compiled
-// against the pristine and against the patched library, it shows that the patches change no bit of
-// a run that does not merge, and what they cost in time.
+// Runs a model pair on fixed input through upstream's own API and writes the results. It is compiled against
+// the pristine and against the patched library. The patches must change no bit of a run that does not merge,
+// and the times show their cost.
 //
 //   stock-dump TEXT MMPROJ DIR [threads] [flash: 0|1] [ubatch] [kv: f16|f32|q8_0] [repeats]
 //
-// DIR receives embeddings.f32 (the encoder's output) and logits.f32 (every position of a text
-// prompt, then the position after the picture, then eight greedy steps), raw and native-endian.
+// DIR receives embeddings.f32 and logits.f32, raw and native-endian. The first is the encoder's output. The
+// second has every position of a text prompt, then the position after the picture, then eight greedy steps.
 // Standard output is one JSON object: shortest time of the repeats, by part.
 
 #include "ggml.h"

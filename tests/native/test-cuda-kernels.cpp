@@ -100,7 +100,7 @@ void test_case(fixture::checks & t, const score_case & c) {
     }
 }
 
-// What the documentation promises of the scratch memory.
+// Sizes of the scratch memory, as the documentation promises them.
 void test_scratch(fixture::checks & t) {
     for (bool tensor_cores : { true, false }) {
         for (int64_t n : { 729, 2916, 6272 }) {

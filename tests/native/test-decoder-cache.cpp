@@ -1,5 +1,5 @@
-// What a cache that shrinks with depth must still do: several pictures, several sequences, a chat that goes on, forgetting,
-// saving and restoring, and refusing what it cannot hold.
+// A cache that shrinks with depth must still do everything: several pictures, several sequences, a chat that
+// goes on, forgetting, saving and restoring, and refusing what it cannot hold.
 //
 // Models: the tiny pairs of tools/make_model.py in $ILLAVA_TEST_MODELS.
 

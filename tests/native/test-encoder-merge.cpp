@@ -1,5 +1,6 @@
-// Merging in the image encoder through the C boundary: off is upstream's result bit for bit, the trace is what the
-// algorithm says, the number of tokens is what was announced, and nothing a caller passes ends the process.
+// Merging in the image encoder through the C boundary. Off is upstream's result bit for bit, and the trace
+// follows the algorithm. The number of tokens is the announced one, and no argument of a caller ends the
+// process.
 //
 // Runs on tiny files it writes itself; projector files given as arguments are put through the same checks.
 
@@ -91,8 +92,8 @@ std::vector<float> upstream(const std::string & path, int flash_attn, const illa
     return embd;
 }
 
-// What one step must be, given its scores: the order by (score, index), the r + 1 first merged into the last of them,
-// everyone else and that one kept. `entered` are the original indices of the tokens that entered.
+// Checks one step against its scores: the order by (score, index), the r + 1 first merged into the last of
+// them, all others and that one kept. `entered` are the original indices of the tokens that entered.
 void check_step(const illava_step & step, std::vector<int32_t> & entered, int32_t unit_r) {
     CHECK(step.n_in == (int32_t) entered.size(), "%d of %zu", step.n_in, entered.size());
     CHECK(step.n_out == step.n_in - unit_r, "%d - %d", step.n_in, unit_r);

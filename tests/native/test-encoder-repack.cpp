@@ -1,7 +1,7 @@
 // Weights laid out anew for the CPU's fastest kernels: which are taken, and that the encoder computes what it does with
 // the weights as stored, but for the rounding of its activations.
 //
-// Runs on tiny files it writes itself. What is repacked depends on the processor; where it has no such kernels, the
+// Runs on tiny files it writes itself. The processor decides what is repacked. If it has no such kernels, the
 // switch must change nothing.
 
 #include "projector-fixture.h"
@@ -19,13 +19,13 @@ using namespace fixture;
 
 constexpr uint32_t side = 64;
 
-// Products of either layout take activations rounded to 8 bits. Where sums in another order carry a value over a
+// Products of either layout take activations rounded to 8 bits. If sums in another order carry a value over a
 // rounding limit, layers of 64 differ by a per cent; a wrong layout differs by all.
 constexpr double rounding = 0.03;
 
 std::string logged;
 
-// What ggml has for a type on the processor at hand, for rows of 64.
+// Whether ggml has a layout for a type on the processor at hand, for rows of 64.
 bool has_layout(ggml_type type) {
     const bool x86 = ggml_cpu_has_avx2() != 0, amx = ggml_cpu_has_amx_int8() != 0;
     const bool arm = ggml_cpu_has_neon() != 0 && ggml_cpu_has_dotprod() != 0;

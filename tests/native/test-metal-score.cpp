@@ -1,6 +1,6 @@
-// The Metal kernels of the attention-received score, on an emulated device: upstream's encoding of the
-// node, our dispatch and the kernels' own source, against the float64 reference. What this shows and
-// what it cannot is in docs/metal.md.
+// The Metal kernels of the attention-received score, on an emulated device: upstream's encoding of the node,
+// our dispatch and the kernels' own source, against the float64 reference. docs/metal.md says what this shows
+// and what it cannot.
 
 #include "ggml-illava.h"
 #include "ggml-impl.h"

@@ -80,7 +80,8 @@ std::string name_of(ggml_type type, const shape & s, bool repacked) {
         + " x " + std::to_string(s.inputs);
 }
 
-// Of a checkpoint in `origin`: f16 files of bf16 checkpoints are products in bf16, others in f32.
+// Checks a shape with weights of a checkpoint in `origin`: f16 files of bf16 checkpoints are products in
+// bf16, others in f32.
 void check_shape(checks & t, ggml_type type, const shape & s, ggml_backend_buffer_type_t layout, ggml_type origin = GGML_TYPE_F32) {
     const auto name = name_of(type, s, layout != nullptr) + (origin == GGML_TYPE_BF16 ? " from bf16" : "");
     const auto rows = normal(size_t(s.rows * s.inputs), 1.0f, 3);

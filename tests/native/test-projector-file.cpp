@@ -1,5 +1,6 @@
-// Loading a projector that is truncated, damaged, of another kind or made to hurt gives a status and a sentence that
-// names the file; it never ends the process. Where a changed byte happens to leave a usable file, it must also encode.
+// Loading a projector that is truncated, damaged, of another kind or made to hurt gives a status and a
+// sentence that names the file. It never ends the process. If a changed byte leaves a usable file, it must
+// also encode.
 
 #include "illava.h"
 #include "projector-fixture.h"

@@ -48,8 +48,8 @@ struct score_graph {
     }
 };
 
-// What ggml_mul_mat on the CPU does to q before it multiplies: it rounds it to the type its dot
-// product with k works in. The fused kernel does not.
+// Tolerance against the composed graph. ggml_mul_mat on the CPU rounds q before it multiplies, to the type
+// that its dot product with k works in. The fused kernel does not.
 double composed_tolerance(ggml_type k_type) {
     switch (k_type) {
         case GGML_TYPE_F32:  return 1e-5;

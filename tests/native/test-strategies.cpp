@@ -230,7 +230,7 @@ void counting_sizes(checks & t, const fixture::vision_ptr & vision, const fixtur
                      values(encode(vision, image, last, strategy, 0, grid, 1, false, true))), label(strategy, "the last layer"));
 }
 
-// What the class token looks at ranks, and only that.
+// The class token's attention ranks, and only that.
 void ranked_by_class(checks & t, const fixture::vision_ptr & vision, const fixture::image_ptr & image) {
     const fixture::merge_steps steps = { { 1, 8 }, { 3, 12 } };
     for (auto strategy : { ILLAVA_STRATEGY_MERGE, ILLAVA_STRATEGY_PRUNE, ILLAVA_STRATEGY_ASSIGN }) {

@@ -90,7 +90,7 @@ inline bool same_bits(const std::vector<float> & a, const std::vector<float> & b
     return a.size() == b.size() && memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-// Of a to b, by their norms; infinite where the lengths differ.
+// Distance of a to b, by their norms; infinite if the lengths differ.
 inline double relative_error(const std::vector<float> & a, const std::vector<float> & b) {
     if (a.size() != b.size() || b.empty()) {
         return INFINITY;

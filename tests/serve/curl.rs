@@ -1,4 +1,4 @@
-//! The curl lines of the documentation, as a reader would paste them. A line that nobody checks here is an error.
+//! Curl lines of the documentation, as a reader would paste them. A line without a check here is an error.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,7 +16,7 @@ fn commands(file: &str) -> Vec<String> {
     paragraphs.filter(|text| text.contains("curl ")).map(str::to_owned).collect()
 }
 
-/// What the command prints, run by a shell in `folder`.
+/// Runs a command by a shell in `folder`. Returns its output.
 fn pasted(command: &str, folder: &Path, address: &str) -> String {
     let command = command.replace("localhost:8080", address);
     // Errors of HTTP are answers to look at; the progress meter is not.

@@ -413,7 +413,7 @@ fn tools_in_every_dialect() {
     let parts: String =
         stream.iter().filter_map(|(_, event)| event["delta"]["partial_json"].as_str()).collect();
     assert_eq!(parts, "{\"at\": \"x y\"}");
-    // What a tool gave back goes on in its own message.
+    // The result of a tool goes on in its own message.
     let history = json!({ "max_tokens": 9, "tools": body["tools"], "messages": [
         { "role": "user", "content": "look" },
         { "role": "assistant", "content": answer["content"] },

@@ -1,4 +1,4 @@
-//! Requests nobody should send. Each gets a proper answer, and the server is there for the next.
+//! Faulty and hostile requests. Each gets a proper answer, and the server is there for the next.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -94,7 +94,7 @@ fn objects() -> Vec<(u16, &'static str, Value)> {
         (400, "stop", with("stop", json!("x".repeat(5000)))),
         (400, "stream", with("stream", json!("true"))),
         (400, "stream_options", with("stream_options", json!(true))),
-        // What is not done here.
+        // Requests for anything that is not done here.
         (400, "tools", with("tools", json!([{ "type": "function", "function": { "name": "rm -rf" } }]))),
         (400, "functions", with("functions", json!([{ "name": "rm" }]))),
         (400, "tool_choice", with("tool_choice", json!({ "type": "function" }))),
@@ -229,7 +229,7 @@ fn bytes_that_are_no_json() {
     for (bytes, part) in cases {
         server.send("POST", "/v1/chat/completions", &[], bytes).fails(400, part);
         let tokens = server.send("POST", "/tokenize", &[], bytes);
-        // What it ignores may be anything that ends where it should.
+        // Fields that it ignores may hold any value that ends at its end.
         if tokens.status != 200 {
             tokens.fails(400, part);
         }

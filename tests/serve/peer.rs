@@ -27,7 +27,7 @@ use illava::worker::protocol::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf};
 use tokio::sync::{mpsc, watch};
 
-/// What a test sees of its workers.
+/// State of the workers that a test sees.
 #[derive(Default)]
 pub struct Seen {
     pub launched: AtomicU32,
@@ -66,12 +66,12 @@ impl Gate {
 #[derive(Clone, Default)]
 pub struct Peer {
     pub seen: Arc<Seen>,
-    /// What the first worker waits for before it is ready.
+    /// Moment that the first worker waits for before it is ready.
     pub loading: Gate,
     pub load_fails: bool,
     /// Videos are no spans, but pictures.
     pub no_videos: bool,
-    /// What a later worker waits for before it is ready.
+    /// Moment that a later worker waits for before it is ready.
     pub reloading: Gate,
 }
 

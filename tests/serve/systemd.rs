@@ -1,4 +1,4 @@
-//! What systemd would hear, on a socket that stands in for its own.
+//! Messages to systemd, on a socket that stands in for its own.
 
 use std::os::unix::net::UnixDatagram;
 

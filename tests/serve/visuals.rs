@@ -1,4 +1,4 @@
-//! What is shown over HTTP against what `illava run` shows: the same rows, and the same greedy answer.
+//! Pictures and videos over HTTP against the same in `illava run`: the same rows, and the same greedy answer.
 
 use std::path::PathBuf;
 

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What happens to one request for a file; after the last of them all goes well.
+/// Fault of one request for a file. After the last fault all goes well.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
     /// The connection breaks after so many bytes.
@@ -27,7 +27,7 @@ pub enum Fault {
     WrongBytes,
     /// One byte fewer than listed.
     WrongLength,
-    /// The whole file, whatever was asked for.
+    /// The whole file, for any range that was asked for.
     NoRanges,
     Status(u16),
     /// This and every later request is answered with that.
@@ -48,7 +48,7 @@ struct State {
     files: Vec<(String, Vec<u8>)>,
     faults: VecDeque<Fault>,
     seen: Vec<Seen>,
-    /// Of the list of files: the status, and the hub's own name for the error.
+    /// Fault of the list of files: the status, and the hub's own name for the error.
     listing: Option<(u16, &'static str)>,
     /// A host that file requests are sent on to.
     elsewhere: Option<String>,

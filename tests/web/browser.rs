@@ -163,7 +163,7 @@ impl Browser {
         self.run(script, vec![json!(css), json!(value)]).await;
     }
 
-    /// What the page's own errors were.
+    /// Returns the errors of the page itself.
     pub async fn complaints(&self) -> Vec<String> {
         let script = "return performance.getEntriesByType('resource').filter((entry) => entry.responseStatus >= 400).map((entry) => entry.name)";
         serde_json::from_value(self.run(script, vec![]).await).unwrap()

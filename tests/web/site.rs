@@ -26,7 +26,7 @@ impl Site {
                 break address.trim().to_owned();
             }
         };
-        // Whoever does not read a pipe stops the one that writes into it.
+        // A full pipe would stop the program that writes into it.
         std::thread::spawn(move || lines.for_each(drop));
         let site = Self { address, process };
         site.ready().await;

@@ -1,6 +1,6 @@
 #pragma once
 
-// What a compiled kernel looks like to the emulated device.
+// A compiled kernel, as the emulated device sees it.
 
 #include "threadgroup.h"
 

@@ -9,7 +9,7 @@ namespace emulation {
 
 constexpr int simd_width = 32;
 
-// What tells one thread from another.
+// Indices that tell one thread from another.
 struct position {
     uint32_t threadgroup[3];
     uint32_t thread;  // in the threadgroup

@@ -82,13 +82,7 @@ enum class arithmetic { f32, bf16 };
 template <int R, int V, arithmetic A>
 TARGET void tile(const uint32_t * rows, size_t stride, const uint32_t * panel, int words, __mmask16 last, const target & to, float * out) {
     __m512 sum[R][V];
-    ILLAVA_UNROLL
-    for (int r = 0; r < R; r++) {
-        ILLAVA_UNROLL
-        for (int v = 0; v < V; v++) {
-            sum[r][v] = to.add ? _mm512_maskz_loadu_ps(v == V - 1 ? last : 0xffff, out + r * to.stride + 16 * v) : _mm512_setzero_ps();
-        }
-    }
+    load_sums(sum, out, to.stride, last, to.add);
     for (int k = 0; k < words; k++) {
         __m512i weights[V];
         ILLAVA_UNROLL
@@ -105,13 +99,7 @@ TARGET void tile(const uint32_t * rows, size_t stride, const uint32_t * panel, i
             }
         }
     }
-    ILLAVA_UNROLL
-    for (int r = 0; r < R; r++) {
-        ILLAVA_UNROLL
-        for (int v = 0; v < V; v++) {
-            _mm512_mask_storeu_ps(out + r * to.stride + 16 * v, v == V - 1 ? last : 0xffff, sum[r][v]);
-        }
-    }
+    store_sums(sum, out, to.stride, last);
 }
 
 template <int V, arithmetic A>

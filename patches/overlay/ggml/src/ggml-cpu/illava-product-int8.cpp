@@ -1,5 +1,5 @@
-// Products of quantised weights by VPDPBUSD: each lane adds four products of neighbouring inputs to a 32-bit sum, exact,
-// and after 32 inputs the sum joins an f32 one by the scales of weights and activations.
+// Products of quantised weights by VPDPBUSD: each lane adds four products of neighbouring inputs to a 32-bit
+// sum, exact. After 32 inputs the scales of weights and activations add the sum to an f32 one.
 //
 // A panel holds, for each 32 inputs, [8][vectors][16] times four weights as unsigned bytes; behind all of them the
 // scales, [inputs / 32][vectors][16], and the minima alike.
@@ -35,13 +35,7 @@ TARGET void tile(const rows_int8 & rows, int row, const uint8_t * panel, int blo
     const auto *   minima = scales + size_t(blocks) * V * 16;
 
     __m512 sum[R][V];
-    ILLAVA_UNROLL
-    for (int r = 0; r < R; r++) {
-        ILLAVA_UNROLL
-        for (int v = 0; v < V; v++) {
-            sum[r][v] = to.add ? _mm512_maskz_loadu_ps(v == V - 1 ? last : 0xffff, out + r * to.stride + 16 * v) : _mm512_setzero_ps();
-        }
-    }
+    load_sums(sum, out, to.stride, last, to.add);
     for (int b = 0; b < blocks; b++) {
         __m512i exact[R][V];
         ILLAVA_UNROLL
@@ -84,13 +78,7 @@ TARGET void tile(const rows_int8 & rows, int row, const uint8_t * panel, int blo
             }
         }
     }
-    ILLAVA_UNROLL
-    for (int r = 0; r < R; r++) {
-        ILLAVA_UNROLL
-        for (int v = 0; v < V; v++) {
-            _mm512_mask_storeu_ps(out + r * to.stride + 16 * v, v == V - 1 ? last : 0xffff, sum[r][v]);
-        }
-    }
+    store_sums(sum, out, to.stride, last);
 }
 
 template <int V, bool M>

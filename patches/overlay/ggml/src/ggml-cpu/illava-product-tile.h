@@ -1,6 +1,6 @@
 #pragma once
 
-// What one instruction set brings to a product: see illava-product.h.
+// Interface of one instruction set's kernels: see illava-product.h.
 
 #include "ggml.h"
 
@@ -54,14 +54,14 @@ struct rows_f32 {
     size_t        stride;
 };
 
-// Where the part of a result goes: f32 [rows][stride].
+// Place for the part of a result: f32 [rows][stride].
 struct target {
     float * values;
     size_t  stride;
     bool    add; // to what is there
 };
 
-// What an unsigned weight of this type has above its signed value; -1 if the type has a minimum instead.
+// Difference of an unsigned weight of this type to its signed value; -1 if the type has a minimum instead.
 constexpr int bias(ggml_type type) {
     return type == GGML_TYPE_Q4_0 ? 8 : type == GGML_TYPE_Q8_0 ? 128 : -1;
 }
@@ -75,7 +75,7 @@ void multiply_bf16(const rows_bf16 & rows, int n_rows, const part & p, const voi
 void pack_panel_f32(const weights & w, const part & p, void * panel);
 void multiply_f32(const rows_f32 & rows, int n_rows, const part & p, const void * panel, const target & to);
 
-// Of a panel in either.
+// Bytes of a panel in either of these forms.
 constexpr size_t panel_bytes_float(ggml_type type, int inputs) {
     return size_t(columns_float) * size_t((inputs + step - 1) / step * step) * (type == GGML_TYPE_F16 ? sizeof(float) : sizeof(uint16_t));
 }

@@ -2,9 +2,10 @@
 
 // Matrix products of a prompt or a picture: many rows of activations by a weight matrix.
 //
-// The weights stay as the loader laid them out, which is best for one row. A product of many rows unpacks a panel of
-// them (some columns of the result by some hundred inputs) for the processor's widest product instruction and
-// multiplies all rows by it. Unpacking costs a few per cent of such a product and no memory beyond one panel a thread.
+// The weights stay as the loader laid them out, which is best for one row. A product of many rows unpacks a
+// panel of them: some columns of the result by some hundred inputs. The panel has the form of the processor's
+// widest product instruction, and all rows are multiplied by it. Unpacking costs a few per cent of such a
+// product and no memory beyond one panel a thread.
 //
 //   BF16, F16 of a checkpoint in bf16, quants without a form   bf16 x bf16 -> f32 (VDPBF16PS)
 //   F16 whose values bf16 would round                          f32 x f32 -> f32
