@@ -137,7 +137,8 @@ struct illava_tile {
 LLAMA_API enum illava_status illava_image_tile(
         const struct illava_vision * vision, const struct illava_image * image, size_t tile, struct illava_tile * out);
 
-// What a picture of a projector with `by_library` is in the prompt: marks and tiles, in order. Others have no parts.
+// Part of a picture of a projector with `by_library` in the prompt: a mark or a tile, in order. Others have
+// no parts.
 struct illava_part {
     size_t              size;
     const llama_token * tokens;   // [n_rows]; NULL: the rows of the next tile
@@ -157,7 +158,7 @@ struct illava_merge_step {
     int32_t r;     // tokens (patches) this step removes; 0 is the identity
 };
 
-// Whose attention ranks the tokens of the image encoder.
+// Attention that ranks the tokens of the image encoder.
 enum illava_tower_score {
     ILLAVA_TOWER_SCORE_RECEIVED = 0, // of all rows, the class token's too
     ILLAVA_TOWER_SCORE_CLASS    = 1, // of the class token alone; refused where there is none

@@ -1,4 +1,4 @@
-// What a loaded text model can do.
+// Abilities of a loaded text model.
 
 #include "illava.h"
 

@@ -1,5 +1,5 @@
-// The one gate between C++ and the C boundary of illava.h: an entry point runs its body inside illava_guard(),
-// which turns whatever leaves the body into a status and keeps the sentence for illava_last_error().
+// The one gate between C++ and the C boundary of illava.h. An entry point runs its body inside
+// illava_guard(), which turns every exception into a status. It keeps the sentence for illava_last_error().
 
 #pragma once
 

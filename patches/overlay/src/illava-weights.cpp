@@ -1,4 +1,4 @@
-// Where a text model's weights lie, and what the CPU makes of them on loading.
+// Layout of a text model's weights in memory, and its change by the CPU on loading.
 
 #include "illava.h"
 
@@ -12,7 +12,7 @@
 
 namespace {
 
-// Of a square matrix that the blocks of every layout divide.
+// Side of a square matrix that the blocks of every layout divide.
 constexpr int64_t side = 4096;
 
 ggml_backend_dev_t cpu() {

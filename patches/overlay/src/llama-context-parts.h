@@ -1,4 +1,4 @@
-// What a prefill that merges needs of a context and upstream keeps private, all of it in one place: the friend that
+// Private parts of a context that a merging prefill needs, all of them in one place: the friend that
 // patches/llama-context-prefill.patch declares.
 
 #pragma once

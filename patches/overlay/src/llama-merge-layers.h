@@ -1,4 +1,4 @@
-// Where a context merges visual tokens, and how large each segment of its cache is.
+// Layers at which a context merges visual tokens, and the size of each segment of its cache.
 
 #pragma once
 

@@ -49,9 +49,9 @@ public:
     // the span of a row, -1 for text
     int32_t span(size_t i) const { return rows[i].span; }
 
-    // A chunk stays within one span or between two, so that its query rows are exactly the span's where scores are
-    // read. The cuts fall where decode() would have to make them for tokens and embeddings, at every segment, so
-    // that removing nothing gives the result of one ordinary cache bit for bit.
+    // A chunk stays within one span or between two: its query rows are then exactly the span's if scores are
+    // read. The cuts fall at every segment, as decode() would make them for tokens and embeddings. Removing
+    // nothing therefore gives the result of one ordinary cache bit for bit.
     std::vector<llama_prefill_chunk> cut(uint32_t n_ubatch, bool scored, illava_score score) const;
 
     // equal_seqs: how a cache with several streams wants its ubatches
@@ -79,8 +79,8 @@ private:
         float   size;  // original tokens it stands for
     };
 
-    // What becomes of n rows x of one span, alike by keys [n, d]; returns the rows that stay, ascending, and sets their
-    // values and sizes.
+    // Merges n rows x of one span, alike by keys [n, d]. Returns the rows that stay, ascending, and sets
+    // their values and sizes.
     std::vector<int32_t> reduce(
             row * of, float * x, const float * keys, size_t d, int32_t n, int32_t r, llama_merge_step & step) const;
 

@@ -1,6 +1,6 @@
-// Prefill with merging: rows of one sequence go through the decoder segment by segment, and between two segments
-// the least attended rows of each visual span are folded into one. One ubatch at a time, so that other sequences
-// can be decoded in between.
+// Prefill with merging: rows of one sequence go through the decoder segment by segment. Between two segments
+// the rows of each visual span are merged. A call computes one ubatch, so that other sequences can be decoded
+// in between.
 
 #pragma once
 

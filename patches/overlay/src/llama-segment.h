@@ -1,4 +1,4 @@
-// What a graph over a part of the decoder is told: the layers it runs and the query rows it scores.
+// Parameters of a graph over a part of the decoder: the layers it runs and the query rows it scores.
 
 #pragma once
 

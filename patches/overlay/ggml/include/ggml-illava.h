@@ -28,8 +28,8 @@ GGML_API struct ggml_tensor * ggml_attn_score(
         struct ggml_tensor  * mask,
         float                 scale);
 
-// The same value out of operations that every backend has. The softmax map is made and summed in
-// pieces (a range of queries by a range of heads), so its memory does not grow with n_q.
+// The same value out of operations that every backend has. The softmax map is made and summed in pieces: a
+// range of queries by a range of heads. Its memory therefore does not grow with n_q.
 GGML_API struct ggml_tensor * ggml_attn_score_composed(
         struct ggml_context * ctx,
         struct ggml_tensor  * q,

@@ -3,15 +3,15 @@
 // Tokens that merge into those they are most alike, as graph nodes. Only stock operations, so that every backend of
 // ggml can run them without leaving its device.
 //
-// Alike means a large cosine of two tokens' features; the direction of a merged token is the sum of its tokens'
-// directions, each of length one times the number of original tokens it stands for (its size). Ties go to the lower
-// index. A token's weight in a mean is its size.
+// Alike means a large cosine of two tokens' features. The direction of a merged token is the sum of its
+// tokens' directions. Each has as its length the number of original tokens it stands for (its size). Ties go
+// to the lower index. A token's weight in a mean is its size.
 
 #include "illava-graph.h"
 
 #include <vector>
 
-// What one matching decided. All are outputs of the graph that reading back needs.
+// Decisions of one matching. All are outputs of the graph that reading back needs.
 struct illava_match_tensors {
     ggml_tensor * gone; // i32 [r], tokens that merge away, indices among those that entered the matching
     ggml_tensor * into; // f32 [r], the tokens that they merge into, whole numbers
@@ -28,9 +28,9 @@ struct illava_alike_tensors {
 // heads, f32 [d, n]. Only directions count, so the sum serves as well as the mean.
 GGML_API ggml_tensor * illava_build_key_features(ggml_context * ctx, ggml_tensor * keys, int64_t n);
 
-// ToMe (Bolya et al., 2023): the tokens are dealt to A and B in turn, each of A finds the most alike of B, and the r
-// pairs most alike merge into their token of B. One matching takes at most half of the tokens; where more go, there is
-// another among those left.
+// ToMe (Bolya et al., 2023): the tokens are dealt to A and B in turn. Each of A finds the most alike of B,
+// and the r pairs most alike merge into their token of B. One matching takes at most half of the tokens. If
+// more go, there is another among those left.
 //
 // x: f32 [d, n], contiguous; features: f32 [d', n], contiguous; sizes: f32 [n], or null for one each. 1 <= r < n.
 // A feature that is no number gives a matching that is valid but means nothing.

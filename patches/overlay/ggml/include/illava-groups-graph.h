@@ -5,7 +5,7 @@
 
 #include "illava-groups.h"
 
-// What a node is told beside its operands. It must outlive the graph's computation.
+// Parameters of a node beside its operands. They must outlive the graph's computation.
 struct illava_group_request {
     enum illava_strategy strategy;
     int64_t              r; // tokens that go

@@ -8,8 +8,8 @@
 extern "C" {
 #endif
 
-// Lets this library's own kernels compute the products of many rows they have code for on this processor (see
-// ggml-cpu/illava-product.h), or, which is the default, leaves all to ggml, whose results are then the same to the
+// Lets this library's own kernels compute products of many rows, as far as they have code for this processor
+// (see ggml-cpu/illava-product.h). The default leaves all to ggml, whose results are then the same to the
 // last bit. It counts for the whole process, for graphs that are computed afterwards.
 GGML_BACKEND_API void illava_use_own_kernels(bool use);
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// What a step may do with the tokens that go. The numbers are part of the C boundary.
+// Treatment of the tokens that go. The numbers are part of the C boundary.
 
 #ifdef __cplusplus
 extern "C" {

@@ -43,11 +43,11 @@ struct piece_shape {
     int64_t n_head;
 };
 
-// Some queries of all heads, where they fit: Vulkan binds the operands of a matrix product at the view's
-// own address, which has to be a multiple of up to 256 bytes, and 32 rows of heads are that, a few heads
-// of 72 elements are not. Otherwise some heads, eight key heads at a time where they fit, for the same
-// reason. ggml_mul_mat broadcasts key heads over groups of query heads, so they are whole groups or an
-// equal part of one group.
+// Some queries of all heads, if they fit. Vulkan binds the operands of a matrix product at the view's own
+// address, which has to be a multiple of up to 256 bytes. 32 rows of heads are such a multiple, a few heads
+// of 72 elements are not. Otherwise some heads, eight key heads at a time if they fit, for the same reason.
+// ggml_mul_mat broadcasts key heads over groups of query heads: they are whole groups or an equal part of one
+// group.
 piece_shape choose_piece(const score_shape & s) {
     const int64_t queries = max_piece / (s.n_kv * s.n_head);
     if (queries >= min_queries) {

@@ -6,8 +6,8 @@
 
 namespace {
 
-// A similarity matrix is made in pieces of at most this many floats (16 MiB), and at most this many pieces, because a
-// graph has room for so many nodes.
+// A similarity matrix is made in pieces of at most this many floats (16 MiB). There are at most this many
+// pieces, because a graph has room for so many nodes.
 constexpr int64_t max_piece  = int64_t(1) << 22;
 constexpr int64_t max_pieces = 16;
 

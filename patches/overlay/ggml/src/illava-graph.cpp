@@ -46,10 +46,10 @@ ggml_tensor * dense_rank(ggml_context * ctx, ggml_tensor * keys, ggml_tensor * o
 
 // i32 [n]: the tokens in ascending (score, index) order.
 //
-// ggml_argsort leaves the order of equal keys open. So the tokens are ranked by score, and equal
-// ranks are told apart by index in a second sort, whose key rank * base + index is a different
-// integer for every token. Where such a key would not be exact, the index goes in digit by digit,
-// the highest first, with a new rank after each.
+// ggml_argsort leaves the order of equal keys open. The tokens are therefore ranked by score first. A second
+// sort tells equal ranks apart by index: its key rank * base + index is a different integer for every token.
+// If such a key would not be exact, the index goes in digit by digit, the highest first, with a new rank
+// after each.
 ggml_tensor * sort_with_ties(ggml_context * ctx, ggml_tensor * scores) {
     const int64_t n = scores->ne[0];
 

@@ -28,8 +28,8 @@ std::vector<int32_t> identity(size_t n) {
     return all;
 }
 
-// Cosines with many directions at a time: 16 of them lie side by side, so that their sums go on next to each other, and
-// every sum is taken in the same order.
+// Cosines with many directions at a time: 16 of them lie side by side, so that their sums go on next to each
+// other. Every sum is taken in the same order.
 class side_by_side {
   public:
     side_by_side(const std::vector<float> & unit, size_t d, const std::vector<int32_t> & of) :
@@ -43,7 +43,7 @@ class side_by_side {
         }
     }
 
-    // The lowest index of the most similar, and how similar. What is no number is similar to nothing.
+    // The lowest index of the most similar, and its cosine. A NaN is similar to nothing.
     std::pair<size_t, float> most_alike(const float * row) const {
         std::pair<size_t, float> best = { 0, float(illava_unlike) };
         for (size_t first = 0; first < n; first += width) {
@@ -70,8 +70,9 @@ class side_by_side {
     std::vector<float> panels; // [panels, d, width]
 };
 
-// ToMe: the tokens are dealt to A and B in turn, each of A finds the most similar of B, and the pairs most alike merge
-// into their token of B. One round takes at most half; where more must go, there is another among those left.
+// ToMe: the tokens are dealt to A and B in turn. Each of A finds the most similar of B, and the pairs most
+// alike merge into their token of B. One round takes at most half. If more must go, there is another among
+// those left.
 std::vector<int32_t> bipartite(const illava_directions & tokens, size_t r) {
     std::vector<int32_t> into  = identity(tokens.n);
     std::vector<int32_t> alive = into;
@@ -272,8 +273,9 @@ double quantile(const std::vector<float> & sorted, double share) {
     return sorted[below] + (place - double(below)) * (double(sorted[above]) - sorted[below]);
 }
 
-// The tokens that stay of n, m in number: those whose score lies further above the third quartile than one and a half
-// times the distance of the quartiles, the highest m if there are more; if fewer, of the others some at even distances.
+// The m tokens of n that stay. First come outliers: their score lies further above the third quartile than
+// one and a half times the distance of the quartiles. If there are more than m, the highest m stay; if fewer,
+// some of the others at even distances.
 std::vector<bool> outliers(const float * scores, size_t n, size_t m) {
     std::vector<float> sorted(scores, scores + n);
     for (float & score : sorted) {

@@ -1,4 +1,4 @@
-// What the strategies have in common: what they look at, whom they leave, and the means.
+// Parts that the strategies have in common: their features, their survivors, and the means.
 
 #include "illava-groups.h"
 

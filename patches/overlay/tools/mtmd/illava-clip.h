@@ -1,4 +1,5 @@
-// What the illava entry points need of a loaded encoder and of one run of its graph, beyond upstream's clip.h.
+// Parts of a loaded encoder and of one run of its graph that the illava entry points need, beyond upstream's
+// clip.h.
 
 #pragma once
 

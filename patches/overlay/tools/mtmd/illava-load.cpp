@@ -81,7 +81,8 @@ illava_vision_params illava_vision_default_params(void) {
     return params;
 }
 
-// What clip's loader reports to, and whether that has asked it to stop: the loader does not heed every answer.
+// Callback of clip's loader, and whether it has asked the loader to stop: the loader does not heed every
+// answer.
 struct load_progress {
     const illava_vision_params & params;
     bool stopped = false;

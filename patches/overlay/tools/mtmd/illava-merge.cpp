@@ -148,7 +148,8 @@ ggml_tensor * illava_merger::weigh(ggml_context * ctx, ggml_tensor * kq, float s
     return ggml_add(ctx, kq, ggml_scale(ctx, log_sizes, 1.0f / scale));
 }
 
-// What follows a step that counted: the logs of the sizes, for every row of a unit alike; the class token stands for one.
+// Makes the bias behind a step that counted: the logs of the sizes, for every row of a unit alike; the class
+// token stands for one.
 void illava_merger::weigh_from_here(ggml_context * ctx) {
     const int64_t unit = schedule->unit_rows, n = sizes->ne[0];
     log_sizes = ggml_log(ctx, sizes);

@@ -12,6 +12,7 @@ struct illava_projector_file {
     bool        by_library = false; // of no family of ours: upstream's mtmd runs it
 };
 
-// Throws illava_error: ILLAVA_BAD_FILE for what is damaged or no projector, ILLAVA_UNSUPPORTED for a sound file of a
-// kind the engine does not run, ILLAVA_BAD_ARG for token limits that this file's patches cannot give.
+// Throws illava_error. ILLAVA_BAD_FILE is a damaged file or one that is no projector; ILLAVA_UNSUPPORTED is a
+// sound file of a kind the engine does not run. ILLAVA_BAD_ARG stands for token limits that this file's
+// patches cannot give.
 illava_projector_file illava_check_projector_file(const char * path, int32_t image_min_tokens, int32_t image_max_tokens);

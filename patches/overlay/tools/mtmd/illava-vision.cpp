@@ -27,7 +27,7 @@ static void check_side(uint32_t nx, uint32_t ny) {
     }
 }
 
-// What the graph of this encoder takes; its builders assert the same.
+// Sizes that the graph of this encoder takes; its builders assert the same.
 static void check_tile(const illava_vision & vision, uint32_t nx, uint32_t ny) {
     if (vision.mtmd) {
         illava_fail(ILLAVA_UNSUPPORTED, "llama.cpp cuts the pictures of this projector (%s): give the whole picture", vision.projector.c_str());
@@ -261,7 +261,7 @@ illava_status illava_encoded_n_tokens(
     });
 }
 
-// Where each output token stands in the grid of output cells.
+// Place of each output token in the grid of output cells.
 static std::vector<int32_t> kept_cells(
         const illava_vision & vision, const illava_merge_schedule_ptr & schedule,
         const std::vector<illava_step_trace> & steps, uint32_t n_tokens) {

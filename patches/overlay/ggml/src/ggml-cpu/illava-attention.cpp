@@ -10,9 +10,9 @@
 #include <cmath>
 #include <cstring>
 
-// Of one head, keys and values are unpacked once to f32 panels. Then, for a few queries at a time, come all their
-// scores, the softmax of each row, and the sum of the values. A row's result depends on no other row: what a mask hides
-// adds zeros, and every sum goes in the order of the keys.
+// Keys and values of a head are unpacked once to f32 panels. Then, for a few queries at a time, come all
+// their scores, the softmax of each row, and the sum of the values. A row's result depends on no other row:
+// masked keys add zeros, and every sum goes in the order of the keys.
 
 namespace illava::attention {
 

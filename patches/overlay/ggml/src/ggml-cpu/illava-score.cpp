@@ -1,10 +1,10 @@
 // The attention-received score on the CPU: fused and streaming.
 //
-// The unit of work is an item, a query head and a range of its queries. For a block of queries at a
-// time the item's thread computes the logits against all keys (a register-blocked product with the
-// keys of the head packed into panels), turns each row into its softmax, and adds it to the item's
-// own column sums. At the end the items' sums are added up. Only the rows of one block exist at any
-// time, never a map of n_q x n_kv.
+// The unit of work is an item, a query head and a range of its queries. The item's thread takes a block of
+// queries at a time and computes the logits against all keys: a register-blocked product with the keys of the
+// head packed into panels. It turns each row into its softmax and adds it to the item's own column sums. At
+// the end the items' sums are added up. Only the rows of one block exist at any time, never a map of n_q x
+// n_kv.
 //
 // Two properties that callers rely on:
 // - The result does not depend on the number of threads. Items are cut by shape alone, each is

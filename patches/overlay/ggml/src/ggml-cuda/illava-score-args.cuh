@@ -1,6 +1,6 @@
 #pragma once
 
-// What every kernel of the attention-received score is given. The score op computes, for key i,
+// Arguments of every kernel of the attention-received score. The score op computes, for key i,
 //
 //   s[i] = sum over heads h and queries j of 2^(l[h,j,i] - lse[h,j]),   lse = log2 of the row's sum of 2^l
 //
@@ -10,8 +10,8 @@
 //   rows      fixed = queries, moving = keys      -> lse of every query and head
 //   columns   fixed = keys,    moving = queries   -> column sums over one range of queries of one head
 //
-// The sums of all ranges are then added in a fixed order. No map of n_q x n_kv exists, nothing is added
-// by atomics, and a key's sum does not depend on where the key stands.
+// The sums of all ranges are then added in a fixed order. No map of n_q x n_kv exists, and no kernel adds by
+// atomics. A key's sum does not depend on the key's place.
 
 enum class score_pass { rows, columns };
 

@@ -6,8 +6,8 @@
 // into shared memory, the next ones while these are multiplied. Logits stay in the accumulators: every
 // thread has two rows of the warp's 16, and shares each with three neighbours.
 //
-// Operands in two parts (score_pack) make a product as exact as f32: high*high + low*high + high*low.
-// What remains, low*low, is below f32's own rounding.
+// Operands in two parts (score_pack) make a product as exact as f32: high*high + low*high + high*low. The
+// missing low*low is below f32's own rounding.
 
 #include "illava-score-row.cuh"
 

@@ -1,7 +1,7 @@
 #pragma once
 
-// What a thread keeps of one fixed row while the other operand streams past, and how the threads that
-// share a row bring it together.
+// State of a thread for one fixed row while the other operand streams past, and its reduction over the
+// threads that share a row.
 
 #include "illava-score-pack.cuh"
 
@@ -84,7 +84,7 @@ static __device__ __forceinline__ void score_moving_range(const score_args & a, 
     }
 }
 
-// What is added to the logit of a fixed and a moving row, in base 2. -inf hides it.
+// Bias of the logit of a fixed and a moving row, in base 2. -inf hides it.
 template <score_pass pass>
 static __device__ __forceinline__ float score_mask(const score_args & a, const int fixed, const int moving) {
     const int q = pass == score_pass::rows ? fixed  : moving;

@@ -15,8 +15,8 @@ struct score_shape {
     score_type k_type;
 };
 
-// A function of the shape alone (and of whether the card has the tensor cores), so that the same
-// operands give the same bits on every card of a kind.
+// A function of the shape alone, and of whether the card has tensor cores: the same operands give the same
+// bits on every card of a kind.
 struct score_plan {
     score_shape shape;
     bool mma;

@@ -44,7 +44,7 @@ ggml_metal_kargs_attn_score arguments(const ggml_tensor * op) {
     return args;
 }
 
-// Where the parts lie, in bytes from the node's result.
+// Offsets of the parts, in bytes from the node's result.
 struct layout {
     size_t rows;
     size_t sums;

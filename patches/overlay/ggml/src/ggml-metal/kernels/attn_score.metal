@@ -7,15 +7,15 @@
 //            queries of one chunk
 //   sum      the chunks' sums, in the order of the chunks
 //
-// rows and columns compute the logits tile by tile, ATTN_SCORE_NQ queries by ATTN_SCORE_NK keys, with
-// the head in pieces of ATTN_SCORE_ND elements, so that a head of any size fits. There are no atomics,
-// and every key of a tile is added up by the same sequence of additions: the result is always the
-// same, and equal keys have equal scores.
+// rows and columns compute the logits tile by tile, ATTN_SCORE_NQ queries by ATTN_SCORE_NK keys. They take
+// the head in pieces of ATTN_SCORE_ND elements, so that a head of any size fits. There are no atomics, and
+// the same sequence of additions adds up every key of a tile: the result is always the same, and equal keys
+// have equal scores.
 //
-// Metal compiles with fast math, which promises the compiler that no number is infinite. So -inf in a
-// mask becomes ATTN_SCORE_HIDDEN before anything is computed with it.
+// Metal compiles with fast math, which promises the compiler that no number is infinite. A mask's -inf
+// therefore becomes ATTN_SCORE_HIDDEN before any computation with it.
 
-// What threadgroup memory holds: a piece of the queries and of the keys, later the logits of the tile.
+// Threadgroup memory holds a piece of the queries and of the keys, later the logits of the tile.
 #define ATTN_SCORE_SK (ATTN_SCORE_NQ*ATTN_SCORE_ND) // where the keys begin
 #define ATTN_SCORE_NS (ATTN_SCORE_NK + 4)           // floats from one row of logits to the next
 
