@@ -16,7 +16,7 @@ pub struct Started {
     pub cached_tokens: u32,
     /// Cells the prompt takes in each segment of the cache.
     pub kv_tokens: Vec<u32>,
-    /// What is added to which token's logit; minus infinity forbids it.
+    /// Additions to the logits of tokens, minus infinity forbids a token.
     pub logit_bias: Vec<(i32, f32)>,
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Work {
     pub since: u64,
     /// Entries of the prompt that the cache had.
     pub kept: usize,
-    /// What is added to which token's logit.
+    /// Additions to the logits of tokens, by token.
     pub bias: Vec<(i32, f32)>,
     pub stage: Stage,
 }

@@ -25,8 +25,8 @@ pub(super) fn closed(error: &io::Error) -> Option<Error> {
     (error.kind() == io::ErrorKind::BrokenPipe).then(|| Error::new(Kind::Closed, "stdout is closed"))
 }
 
-/// Checks that a file can be written at `path` before the work is done whose result goes there; `-` is stdout. What
-/// is in it stays.
+/// Checks that a file can be written at `path` before the work whose result it takes; `-` is stdout. The
+/// content stays.
 ///
 /// # Errors
 /// [`Kind::File`] naming the file.

@@ -26,7 +26,7 @@ pub(super) enum Form {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Known {
     pub id: String,
-    /// Of what was asked of whom. Older versions wrote none.
+    /// Digest of everything that decides the answer. Older versions wrote none.
     pub digest: Option<String>,
     pub failed: bool,
     /// Its bytes in the file, line break included.

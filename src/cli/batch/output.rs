@@ -1,7 +1,7 @@
 //! Output of a batch: one whole record for each answer, in the order of the requests.
 //!
-//! A run that goes on asks again what failed. The earlier file then stands beside the new one with the ending
-//! `.before` until its good records are copied, so that a run may end at any point and nothing is lost.
+//! A run that continues another asks failures again. The earlier file then stands beside the new one with the
+//! ending `.before` until its good records are copied. A run may therefore end at any point without a loss.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
