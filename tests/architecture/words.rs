@@ -32,7 +32,7 @@ fn sentences(text: &str) -> Vec<String> {
 /// Returns the fault of a sentence: its beginning, or more than `longest` words.
 fn fault(sentence: &str, longest: usize) -> Option<String> {
     let first = sentence.split(|c: char| !c.is_alphanumeric() && c != '\'').find(|word| !word.is_empty())?;
-    if BEGINNINGS.contains(&first) && !sentence.trim_end().ends_with('?') {
+    if BEGINNINGS.contains(&first) && !sentence.trim_end_matches([' ', '*']).ends_with('?') {
         return Some(format!("begins with {first}; name the thing first"));
     }
     let words = sentence.split_whitespace().filter(|word| word.contains(char::is_alphanumeric)).count();
@@ -60,6 +60,20 @@ fn comments(code: &str) -> Vec<(usize, String)> {
                 found.push((number, text.trim_start_matches("- ").to_owned()));
             }
             None => open = false,
+        }
+    }
+    found
+}
+
+/// The paragraphs, headings, items and table cells of a Markdown page, with their line numbers.
+fn paragraphs(page: &str) -> Vec<(usize, String)> {
+    let mut block = false;
+    let mut found = Vec::new();
+    for (number, line) in (1..).zip(page.lines()) {
+        if line.trim_start().starts_with("```") {
+            block = !block;
+        } else if !block {
+            found.extend(line.split(" | ").map(|cell| (number, cell.to_owned())));
         }
     }
     found
@@ -102,6 +116,18 @@ fn comments_name_the_thing_first() {
 }
 
 #[test]
+fn pages_name_the_thing_first() {
+    let mut pages = with_ending("docs", &["md"]);
+    for page in ["README.md", "CONTRIBUTING.md", "SECURITY.md", "benches/README.md", "patches/README.md"] {
+        pages.extend(with_ending(page, &["md"]));
+    }
+    pages.extend(with_ending("models", &["md"]));
+    assert!(pages.len() > 30, "the check sees too few pages");
+    let wrong = faults(&pages, paragraphs, usize::MAX);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn no_type_has_a_private_name() {
     for file in with_ending("src", &["rs"]) {
         for line in fs::read_to_string(&file).unwrap().lines() {
@@ -133,4 +159,7 @@ fn the_check_of_words_sees_what_it_forbids() {
     let found = comments(code);
     assert_eq!(found, [(1, "One two. So three.".to_owned()), (8, "four".to_owned())]);
     assert_eq!(sentences(&found[0].1), ["One two. ", "So three. "]);
+    let page = "Text: so.\n\n```sh\nOf code\n```\n| a | Of b |\n";
+    assert!(paragraphs(page).iter().any(|(line, cell)| *line == 6 && cell.starts_with("Of b")));
+    assert!(paragraphs(page).iter().all(|(line, _)| *line != 4));
 }
