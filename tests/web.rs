@@ -3,6 +3,8 @@
 
 #[path = "web/browser.rs"]
 mod browser;
+#[path = "web/daily.rs"]
+mod daily;
 #[path = "web/site.rs"]
 mod site;
 
@@ -85,16 +87,18 @@ async fn a_question_about_a_picture() {
 #[tokio::test]
 async fn the_slider_is_the_budget() {
     on_page("slider", async |browser| {
-        browser.click("#own").await;
-        browser.set_range("#keep", 0).await;
-        assert!(browser.text("#keep-value").await.starts_with("off"));
+        browser.select("#budget-kind", "off").await;
         ask(browser, Some(PICTURE), QUESTION).await;
         answered(browser, 1).await;
+        let shown = "[...document.querySelectorAll('#figures th')].some((cell) => cell.textContent === ";
+        browser.wait(&format!("{shown}'in layers 0 to 3')")).await;
         assert_eq!(figure(browser, "in layers 0 to 3").await[1], "196", "off keeps all");
-        browser.set_range("#keep", 9).await;
+        browser.select("#budget-kind", "share").await;
+        browser.set_range("#keep", 10).await;
         assert_eq!(browser.text("#keep-value").await, "10 %");
         ask(browser, None, QUESTION).await;
         answered(browser, 2).await;
+        browser.wait(&format!("{shown}'in layers 2 to 3')")).await;
         let deep = figure(browser, "in layers 2 to 3").await;
         let kept: u32 = deep[1].parse().unwrap();
         assert!((19..=20).contains(&kept), "{deep:?}");
@@ -157,6 +161,13 @@ async fn off_beside_the_same_question() {
         browser.run(press, vec![]).await;
         browser.wait("document.querySelector('#figures thead th:nth-child(3)') && document.querySelectorAll('#figures tbody tr').length > 5 && [...document.querySelectorAll('#figures tr')].some((row) => row.cells[0].textContent === 'prefill' && row.cells[2]?.textContent)").await;
         assert!(browser.text(".twin p").await.contains("purple"));
+        // Both answers side by side, and below them what they cost.
+        let beside = "const [own, off] = ['#messages .assistant > div', '.twin'].map((css) => document.querySelector(css).getBoundingClientRect());
+            return own.right <= off.left && Math.abs(own.top - off.top) < 60";
+        assert_eq!(browser.run(beside, vec![]).await, json!(true));
+        let table = browser.text(".assistant table").await;
+        assert!(["first token", "KV cache", "in layers 2 to 3"].iter().all(|row| table.contains(row)), "{table}");
+        browser.screenshot("beside").await;
         assert_eq!(figure(browser, "after the encoder").await[2], "196");
         // Another picture with the same words is another question.
         browser.click("#clear").await;
@@ -310,6 +321,12 @@ async fn a_narrow_screen_needs_no_sideways_scrolling() {
             .filter((element) => { const box = element.getBoundingClientRect(); return box.left < 0 || box.right > innerWidth; })
             .map((element) => element.id)";
         assert_eq!(browser.run(outside, vec![]).await, json!([]));
+        // The question's form stays in sight, and a touched answer shows its pictures with their covered cells.
+        let sight = "const box = document.querySelector(arguments[0]).getBoundingClientRect();
+            return box.bottom > 0 && box.top < innerHeight";
+        assert_eq!(browser.run(sight, vec![json!("#send")]).await, json!(true));
+        browser.run("document.querySelector('.assistant > div').click()", vec![]).await;
+        browser.wait("document.querySelector('#pictures canvas').getBoundingClientRect().top < innerHeight").await;
     })
     .await;
 }

@@ -242,6 +242,8 @@ fn connection(
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(read_time)
+        // Names as llama-server writes them: some of its clients compare letter by letter.
+        .title_case_headers(true)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
 }

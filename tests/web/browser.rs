@@ -163,6 +163,28 @@ impl Browser {
         self.run(script, vec![json!(css), json!(value)]).await;
     }
 
+    /// Chooses one of a list.
+    pub async fn select(&self, css: &str, value: &str) {
+        let script = "const list = document.querySelector(arguments[0]);
+            list.value = arguments[1];
+            list.dispatchEvent(new Event('change', { bubbles: true }));
+            return list.value === arguments[1]";
+        assert_eq!(self.run(script, vec![json!(css), json!(value)]).await, json!(true), "{css} has {value}");
+    }
+
+    /// Presses the button `label` of message number `index`.
+    pub async fn act(&self, index: u32, label: &str) {
+        let script = "const item = document.querySelectorAll('#messages > li')[arguments[0]];
+            const found = [...item.querySelectorAll('button')].find((button) => button.textContent === arguments[1]);
+            found?.click();
+            return Boolean(found)";
+        assert_eq!(
+            self.run(script, vec![json!(index), json!(label)]).await,
+            json!(true),
+            "{index} has {label}"
+        );
+    }
+
     /// Returns the errors of the page itself.
     pub async fn complaints(&self) -> Vec<String> {
         let script = "return performance.getEntriesByType('resource').filter((entry) => entry.responseStatus >= 400).map((entry) => entry.name)";

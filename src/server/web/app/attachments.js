@@ -1,8 +1,8 @@
 // Pictures and videos of the question being written: chosen, dropped or pasted.
 
-import { isImage, isVideo } from './media.js';
+import { isImage, isVideo, refusal } from './media.js';
 
-/** Binds the form. `take()` hands the files over and empties the list. */
+/** Binds the form. `take()` hands the files over and empties the list; `complain('')` takes a complaint back. */
 export function attachments({ form, list, input, complain }) {
   let files = [];
 
@@ -23,10 +23,10 @@ export function attachments({ form, list, input, complain }) {
   };
 
   const add = (some) => {
-    for (const file of some) {
-      if (isImage(file) || isVideo(file)) files.push(file);
-      else complain(`${file.name || 'that'} is neither a picture nor a video`);
-    }
+    const [shown, refused] = [[], []];
+    for (const file of some) (isImage(file) || isVideo(file) ? shown : refused).push(file);
+    files.push(...shown);
+    complain(refused.map(refusal).join('. '));
     show();
   };
 

@@ -1,46 +1,42 @@
-// The slider: how many visual tokens may reach the upper layers.
+// How many visual tokens may reach the upper layers: as the server was started, by content, a share, or all.
 
-const STOPS = [null, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]; // null: merging off
-
-/** Binds the controls. `value()` is the request's "merge" object; `canMerge(false)` leaves only "off". */
-export function budget({ own, keep, output }) {
+/** Binds the controls. `value()` is the request's "merge" object; `allow(props)` leaves what the pair can do. */
+export function budget({ kind, keep, output }) {
   let able = true;
 
   const show = () => {
-    const share = STOPS[Number(keep.value)];
-    keep.disabled = own.checked || !able;
-    own.disabled = !able;
-    output.textContent = !able ? 'this pair cannot merge'
-      : own.checked ? ''
-      : share === null ? 'off: all of them'
-      : `${Math.round(share * 100)} %`;
+    kind.disabled = !able;
+    keep.hidden = !able || kind.value !== 'share';
+    output.textContent = !able ? 'this pair cannot merge' : kind.value === 'share' ? `${keep.value} %` : '';
     keep.setAttribute('aria-valuetext', output.textContent);
   };
 
   const remember = () => {
-    localStorage.setItem('budget', JSON.stringify({ own: own.checked, stop: Number(keep.value) }));
+    localStorage.setItem('budget', JSON.stringify({ kind: kind.value, keep: Number(keep.value) }));
     show();
   };
-  own.addEventListener('change', remember);
+  kind.addEventListener('change', remember);
   keep.addEventListener('input', remember);
 
   const saved = JSON.parse(localStorage.getItem('budget') ?? 'null');
-  if (saved && STOPS[saved.stop] !== undefined) {
-    own.checked = Boolean(saved.own);
-    keep.value = saved.stop;
+  if (saved && [...kind.options].some(({ value }) => value === saved.kind)) {
+    kind.value = saved.kind;
+    keep.value = saved.keep;
   }
   show();
 
   return {
-    canMerge(yes) {
-      able = yes;
+    allow({ can_merge: merges = true, unusable_presets: unusable = {} } = {}) {
+      able = merges;
+      const auto = [...kind.options].find(({ value }) => value === 'auto');
+      auto.disabled = 'auto' in unusable;
+      if (auto.disabled && kind.value === 'auto') kind.value = 'own';
       show();
     },
     value() {
-      const share = STOPS[Number(keep.value)];
-      if (!able) return { preset: 'off' };
-      if (own.checked) return undefined; // the server's default
-      return share === null ? { preset: 'off' } : { keep: share };
+      if (!able || kind.value === 'off') return { preset: 'off' };
+      if (kind.value === 'share') return { keep: Number(keep.value) / 100 };
+      return kind.value === 'own' ? undefined : { preset: kind.value }; // undefined: the server's default
     },
   };
 }

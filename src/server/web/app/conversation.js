@@ -1,7 +1,7 @@
 // Conversations, kept in the browser so that a reload loses nothing. Each tab writes one of its own.
 
 import { get, set, del, keys, update } from '../vendor/idb-keyval.js';
-import { isVideo } from './media.js';
+import { dataUrl, isVideo } from './media.js';
 
 const PREFIX = 'conversation/';
 const OLD = 'conversation'; // the one conversation that an earlier page kept
@@ -22,6 +22,11 @@ export function begin() {
   const conversation = fresh();
   adopt(conversation.id);
   return conversation;
+}
+
+/** A conversation of its own that begins with `messages`; the one they come from stays as it is. */
+export function branch(messages) {
+  return { ...begin(), messages };
 }
 
 /** This tab's conversation: { id, revision, messages: [{ role, text, files: [Blob], result, failed, twin }] }. */
@@ -80,23 +85,14 @@ export async function list() {
   }));
 }
 
-function dataUrl(file) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(reader.result);
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(file);
-  });
-}
-
 /** Turns that count: a question that failed, and what there is of its answer, are not sent again. */
 export function spoken(messages) {
   return messages.filter((message, i) => !message.failed && !(message.role === 'user' && messages[i + 1]?.failed));
 }
 
 /** The messages as OpenAI's API spells them: pictures and videos before the text that asks about them. */
-export async function asRequest(messages) {
-  return Promise.all(spoken(messages).map(async ({ role, text, files }) => {
+export async function asRequest(messages, system = '') {
+  const turns = await Promise.all(spoken(messages).map(async ({ role, text, files }) => {
     if (!files?.length) return { role, content: text };
     const media = await Promise.all(files.map(async (file) => {
       const type = isVideo(file) ? 'video_url' : 'image_url';
@@ -104,4 +100,5 @@ export async function asRequest(messages) {
     }));
     return { role, content: [...media, { type: 'text', text }] };
   }));
+  return system ? [{ role: 'system', content: system }, ...turns] : turns;
 }

@@ -36,8 +36,8 @@ export function figures(table, report, other) {
   const beside = off ? null : other ? rows(other) : [['visual tokens', count(report.tokens.visual)], ['KV cache', mib(report.bytes.kv_without_merge)]];
   const head = table.createTHead().insertRow();
   for (const title of ['', off ? 'off' : 'merged', ...(beside ? ['off'] : [])]) {
-    const cell = document.createElement('th');
-    cell.scope = 'col';
+    const cell = document.createElement(title ? 'th' : 'td');
+    if (title) cell.scope = 'col';
     cell.textContent = title;
     head.append(cell);
   }

@@ -5,7 +5,7 @@ import { figures } from './figures.js';
 import { fileOf, isImage } from './media.js';
 
 /** Binds the panel; `show(result, files)` fills it for one answer, `hide()` closes it. */
-export function kept({ panel, pictures, step, stepName, heat, cell, table }) {
+export function kept({ panel, pictures, step, stepName, heat, cell, table, budgets }) {
   let views = [];
   let longest = [];
   let turn = 0; // a slow picture of an answer no longer shown is dropped
@@ -39,6 +39,14 @@ export function kept({ panel, pictures, step, stepName, heat, cell, table }) {
       step.max = Math.max(longest.length - 1, 0);
       step.value = step.max;
       step.disabled = longest.length < 2;
+      // The schedule `auto` gives each picture its own budget: why stands below the pictures.
+      const own = report?.merge?.budgets ?? [];
+      budgets.replaceChildren(...own.map(({ image, cells, decoder, why }) => {
+        const line = document.createElement('li');
+        line.textContent = `Picture ${image + 1}: ${decoder} of ${cells} tokens reach the upper layers (auto): ${why}.`;
+        return line;
+      }));
+      budgets.hidden = own.length === 0;
       figures(table, report, other);
       panel.hidden = false;
       draw();

@@ -3,22 +3,36 @@
 import { properties, complete, useKey, ServerError } from './client.js';
 import { budget } from './budget.js';
 import { attachments } from './attachments.js';
-import { begin, restore, open, save, list, remove, asRequest, spoken } from './conversation.js';
+import { begin, branch, restore, open, save, list, remove, asRequest, spoken } from './conversation.js';
 import { userMessage, answerMessage } from './messages.js';
 import { keyOf } from './media.js';
-import { buttons, copy, twinAnswer } from './turns.js';
+import { buttons, copy, edit, twinAnswer } from './turns.js';
+import { settings } from './settings.js';
+import { asJson, asText, download } from './export.js';
 import { kept } from './kept.js';
 
 const at = (id) => document.getElementById(id);
 
 const panel = kept({
   panel: at('kept'), pictures: at('pictures'), step: at('step'), stepName: at('step-name'),
-  heat: at('heat'), cell: at('cell'), table: at('figures'),
+  heat: at('heat'), cell: at('cell'), table: at('figures'), budgets: at('budgets'),
 });
-const slider = budget({ own: at('own'), keep: at('keep'), output: at('keep-value') });
-const files = attachments({ form: at('ask'), list: at('attachments'), input: at('files'), complain });
+const slider = budget({ kind: at('budget-kind'), keep: at('keep'), output: at('keep-value') });
+const how = settings({ system: at('system'), numbers: ['temperature', 'top_p', 'seed', 'max_tokens'].map(at) });
+const files = attachments({ form: at('ask'), list: at('attachments'), input: at('files'), complain: refuse });
 let conversation = { id: '', revision: 0, messages: [] };
 let running = null; // the AbortController of the answer on its way
+
+/** A sentence about the question that is being written; none takes the last one back. */
+function refuse(sentence) {
+  at('complaint').textContent = sentence;
+  at('complaint').hidden = sentence === '';
+}
+
+/** Tells those who hear the page what those who see it see. */
+function announce(sentence) {
+  at('announcement').textContent = sentence;
+}
 
 function complain(sentence) {
   at('model').textContent = sentence;
@@ -30,7 +44,7 @@ async function connect() {
     const { model_alias: alias, model_path: path, illava } = await properties();
     at('model').textContent = alias || (path ?? '').split('/').pop();
     at('model').classList.remove('failed');
-    slider.canMerge(illava?.can_merge !== false);
+    slider.allow(illava);
   } catch (error) {
     if (error instanceof ServerError && error.status === 401) return askKey();
     complain(error.message);
@@ -71,18 +85,27 @@ async function sameWithoutMerging(index) {
   return null;
 }
 
+/** The button that shows what was kept for an answer. */
+function buttonOf(item) {
+  return item.querySelector('button[aria-pressed]');
+}
+
 async function select(index, item) {
   const { result } = conversation.messages[index];
   if (!result?.report) return;
-  for (const other of document.querySelectorAll('#messages .shown')) other.classList.remove('shown');
+  for (const other of document.querySelectorAll('#messages .shown')) {
+    other.classList.remove('shown');
+    buttonOf(other)?.setAttribute('aria-pressed', 'false');
+  }
   item.classList.add('shown');
+  buttonOf(item)?.setAttribute('aria-pressed', 'true');
   await panel.show(result, filesBefore(index), await sameWithoutMerging(index));
 }
 
 function busy(yes) {
   at('send').hidden = yes;
   at('stop').hidden = !yes;
-  for (const control of [at('clear'), at('conversations'), ...document.querySelectorAll('.actions button')]) {
+  for (const control of [at('clear'), at('forget'), at('conversations'), ...document.querySelectorAll('#messages button')]) {
     control.disabled = yes;
   }
 }
@@ -91,8 +114,9 @@ function busy(yes) {
 async function answerTo(messages, merge, onText) {
   running = new AbortController();
   busy(true);
+  announce('Asked.');
   try {
-    const body = { messages: await asRequest(messages), ...(merge && { merge }) };
+    const body = { messages: await asRequest(messages, how.system()), ...how.sampling(), ...(merge && { merge }) };
     const result = await complete(body, { signal: running.signal, onText });
     return { result, note: result.finish === 'length' ? 'The answer was cut off at its limit.' : '', failed: false };
   } catch (error) {
@@ -109,37 +133,54 @@ async function ask(text, media) {
   const { messages } = conversation;
   const question = { role: 'user', text, files: media };
   messages.push(question);
-  at('messages').append(userMessage(question));
+  const asked = userMessage(question);
+  at('messages').append(asked);
+  offerQuestion(asked, messages.length - 1);
+  refuse('');
   const answer = answerMessage();
   at('messages').append(answer.item);
   answer.item.scrollIntoView({ block: 'nearest' });
   const { result, note, failed } = await answerTo(messages, slider.value(), answer.add);
   // A stopped answer without a word is no turn of the assistant.
   const said = answer.end(note, failed);
+  announce(failed ? `The question failed: ${note}` : `${note} Answer: ${said}`.trim());
   messages.push({ role: 'assistant', text: said, result, note, failed: failed || said === '' });
   const index = messages.length - 1;
   offer(answer.item, index);
   if (result) await select(index, answer.item);
+  // Not below the form, which stays at the foot of the window.
+  answer.item.scrollIntoView({ block: 'nearest' });
   await keep();
+}
+
+/** The question's button. */
+function offerQuestion(item, index) {
+  buttons(item, [['Edit', () => edit(item, conversation.messages[index].text, (words) => askInstead(index, words))]]);
 }
 
 /** The answer's buttons, and what a click on it does. */
 function offer(item, index) {
   const message = conversation.messages[index];
-  item.tabIndex = 0;
-  item.addEventListener('click', () => select(index, item));
-  item.addEventListener('keydown', (event) => {
-    if (event.key === 'Enter' && event.target === item) select(index, item);
-  });
+  const look = async () => {
+    await select(index, item);
+    // On a narrow screen the pictures stand below the conversation.
+    if (matchMedia('(max-width: 48rem)').matches) at('kept').scrollIntoView({ block: 'start' });
+  };
+  item.addEventListener('click', () => message.result?.report && look());
   const merged = message.result?.report && message.result.report.merge?.schedule !== 'off'
     && filesBefore(index).length > 0;
   buttons(item, [
     ...(message.text ? [['Copy', (button) => copy(message.text, button)]] : []),
-    ...(index === conversation.messages.length - 1 ? [['Ask again', () => retry(index)]] : []),
+    ['Ask again', () => askInstead(index - 1, conversation.messages[index - 1].text)],
     ['Remove', () => drop(index)],
+    ...(message.result?.report ? [['What was kept', look]] : []),
     ...(merged ? [['Compare with off', () => compare(index, item)]] : []),
   ]);
-  if (message.twin) twinAnswer(item, message.twin.text);
+  if (message.result?.report) {
+    const show = [...item.querySelectorAll('.actions button')].find((button) => button.textContent === 'What was kept');
+    show.setAttribute('aria-pressed', 'false');
+  }
+  if (message.twin) twinAnswer(item, message.twin.text, message.result.report, message.twin.result.report);
 }
 
 /** The same question about the same pictures with merging off, beside this answer. */
@@ -152,16 +193,24 @@ async function compare(index, item) {
   });
   if (!result) {
     beside.querySelector('p').textContent = note;
+    announce(note);
     return;
   }
   conversation.messages[index].twin = { text, result };
+  twinAnswer(item, text, conversation.messages[index].result.report, result.report);
+  announce(`With merging off: ${text}`);
   await select(index, item);
   await keep();
 }
 
-async function retry(index) {
-  const { text, files: media } = conversation.messages[index - 1];
-  await drop(index);
+/** Asks question `index` again, maybe in other words. Where turns follow it, the conversation so far is kept. */
+async function askInstead(index, text) {
+  const { files: media } = conversation.messages[index];
+  const before = conversation.messages.slice(0, index);
+  if (conversation.messages.length > index + 2) conversation = branch(before);
+  else conversation.messages = before;
+  panel.hide();
+  show();
   await ask(text, media ?? []);
 }
 
@@ -190,7 +239,9 @@ function show() {
   at('messages').replaceChildren();
   conversation.messages.forEach((message, index) => {
     if (message.role === 'user') {
-      at('messages').append(userMessage(message));
+      const question = userMessage(message);
+      at('messages').append(question);
+      offerQuestion(question, index);
       return;
     }
     const answer = answerMessage();
@@ -204,7 +255,8 @@ function show() {
 at('ask').addEventListener('submit', (event) => {
   event.preventDefault();
   const text = at('question').value.trim();
-  if (!text || running) return;
+  if (running) return;
+  if (!text) return refuse('Write a question first.');
   at('question').value = '';
   ask(text, files.take());
 });
@@ -221,6 +273,13 @@ at('clear').addEventListener('click', async () => {
   show();
   await offerOthers();
   at('question').focus();
+});
+at('export-text').addEventListener('click', () => {
+  download(asText(conversation, at('model').textContent), 'text');
+});
+at('export-json').addEventListener('click', async () => {
+  const used = { system: how.system(), ...how.sampling(), merge: slider.value() };
+  download(await asJson(conversation, at('model').textContent, used), 'json');
 });
 at('forget').addEventListener('click', async () => {
   if (running) return;

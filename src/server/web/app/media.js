@@ -10,6 +10,30 @@ export function isImage(file) {
   return file.type.startsWith('image/');
 }
 
+/** Why a file that is neither a picture nor a video cannot be shown, and what can. */
+export function refusal(file) {
+  const name = file.name || 'that';
+  const kind = file.type;
+  if (kind === 'application/pdf' || /\.pdf$/i.test(name)) {
+    return `${name} is a PDF: save its pages as pictures (PNG) and add those`;
+  }
+  if (kind.startsWith('audio/')) return `${name} is a sound, and the model sees only: add pictures or a video`;
+  if (kind.startsWith('text/') || kind === 'application/json') return `${name} is a text: paste its words into the question`;
+  if (/\.(docx?|odt|pptx?|odp|xlsx?|ods)$/i.test(name)) {
+    return `${name} is an office document: save its pages as pictures (PNG) and add those`;
+  }
+  return `${name} is neither a picture nor a video: add a PNG, JPEG, WebP, GIF or a video`;
+}
+
+export function dataUrl(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(file);
+  });
+}
+
 /**
  * The file behind picture number `index` of `count`. A model without videos gets several pictures of each, and then
  * nobody here knows which is which from the first video on.

@@ -1,0 +1,166 @@
+//! The page from day to day: edited and repeated questions, instructions, files out, files refused, every reader.
+
+use serde_json::{Value, json};
+
+use super::{PICTURE, QUESTION, answered, ask, on_page};
+
+/// A question is edited where it stands; with turns behind it, the conversation so far is kept beside the new one.
+#[tokio::test]
+async fn questions_are_edited_and_repeated() {
+    on_page("edit", async |browser| {
+        ask(browser, Some(PICTURE), QUESTION).await;
+        assert!(answered(browser, 1).await.contains("purple"));
+        let edit = "const field = document.querySelector('#messages form textarea');
+            field.value = arguments[0];
+            field.form.requestSubmit()";
+        browser.act(0, "Edit").await;
+        browser.screenshot("editing").await;
+        browser.run(edit, vec![json!("What color is the diamond?")]).await;
+        browser.wait("document.querySelector('.assistant')?.textContent.includes('cyan')").await;
+        assert!(answered(browser, 1).await.contains("cyan"), "the picture is asked about again");
+        assert_eq!(browser.count("#conversations option").await, 1);
+        ask(browser, None, QUESTION).await;
+        answered(browser, 2).await;
+        browser.act(1, "Ask again").await;
+        browser.wait("document.querySelectorAll('#conversations option').length === 2").await;
+        assert!(answered(browser, 1).await.contains("cyan"));
+        let other = "const list = document.getElementById('conversations');
+            list.selectedIndex = 1 - list.selectedIndex;
+            list.dispatchEvent(new Event('change'))";
+        browser.run(other, vec![]).await;
+        browser.wait("document.querySelectorAll('.assistant').length === 2").await;
+        // One turn of it leaves, the other stays.
+        browser.act(1, "Remove").await;
+        browser.wait("document.querySelectorAll('.assistant').length === 1").await;
+        assert!(browser.text(".user").await.contains(QUESTION));
+    })
+    .await;
+}
+
+/// Everything that the form says reaches the request, and a conversation leaves as a file.
+#[tokio::test]
+async fn instructions_sampling_and_export() {
+    on_page("settings", async |browser| {
+        let listen = "window.bodies = [];
+            const fetched = window.fetch;
+            window.fetch = (path, options) => { if (options?.body) bodies.push(JSON.parse(options.body)); return fetched(path, options); };
+            window.blobs = [];
+            const made = URL.createObjectURL;
+            URL.createObjectURL = (blob) => { if (/markdown|json/.test(blob.type)) blobs.push(blob); return made.call(URL, blob); };
+            document.getElementById('settings').open = true;";
+        browser.run(listen, vec![]).await;
+        browser.fill("#system", "Answer in one word.").await;
+        browser.fill("#temperature", "0").await;
+        browser.fill("#max_tokens", "7").await;
+        browser.screenshot("open").await;
+        ask(browser, Some(PICTURE), QUESTION).await;
+        answered(browser, 1).await;
+        let body = browser.run("return bodies[0]", vec![]).await;
+        assert_eq!((&body["temperature"], &body["max_tokens"]), (&json!(0), &json!(7)));
+        assert_eq!(body["messages"][0], json!({ "role": "system", "content": "Answer in one word." }));
+        assert!(body.get("seed").is_none() && body.get("top_p").is_none(), "an empty field says nothing");
+        browser.click("#export-text").await;
+        browser.click("#export-json").await;
+        browser.wait("blobs.length === 2").await;
+        let read = "return Promise.all(blobs.map((blob) => blob.text()))";
+        let files: Vec<String> = serde_json::from_value(browser.run(read, vec![]).await).unwrap();
+        assert!(files[0].contains("## Question\n\n*[crowd-448.png]*") && files[0].contains(QUESTION), "{}", files[0]);
+        let whole: Value = serde_json::from_str(&files[1]).unwrap();
+        assert_eq!(whole["settings"]["system"], "Answer in one word.");
+        assert!(whole["messages"][0]["files"][0]["url"].as_str().unwrap().starts_with("data:image/png;base64,"));
+        assert_eq!(whole["messages"][1]["result"]["report"]["tokens"]["visual"], 196);
+        // They outlive a reload.
+        browser.reload().await;
+        assert_eq!(browser.run("return document.getElementById('max_tokens').value", vec![]).await, "7");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn files_that_are_no_pictures_are_named() {
+    on_page("files", async |browser| {
+        let drop = "const [name, type] = arguments;
+            const transfer = new DataTransfer();
+            transfer.items.add(new File(['x'], name, { type }));
+            const event = new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true });
+            document.getElementById('question').dispatchEvent(event);
+            return document.getElementById('complaint').textContent";
+        for (name, kind, part) in [
+            ("a.pdf", "application/pdf", "a.pdf is a PDF: save its pages as pictures"),
+            ("b.PDF", "", "b.PDF is a PDF"),
+            ("c.mp3", "audio/mpeg", "c.mp3 is a sound"),
+            ("d.txt", "text/plain", "d.txt is a text: paste"),
+            ("e.docx", "", "e.docx is an office document"),
+            ("f.bin", "", "f.bin is neither a picture nor a video"),
+        ] {
+            let said = browser.run(drop, vec![json!(name), json!(kind)]).await;
+            assert!(said.as_str().unwrap().contains(part), "{said}");
+            assert_eq!(browser.count("#attachments li").await, 0);
+        }
+        assert_eq!(browser.run("return document.getElementById('complaint').role", vec![]).await, "alert");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_budget_of_auto_is_explained() {
+    on_page("auto", async |browser| {
+        browser.select("#budget-kind", "auto").await;
+        ask(browser, Some(PICTURE), QUESTION).await;
+        answered(browser, 1).await;
+        browser.wait("!document.getElementById('kept').hidden").await;
+        let why = browser.text("#budgets li").await;
+        assert!(why.starts_with("Picture 1: ") && why.contains("of 196 tokens"), "{why}");
+        browser.screenshot("why").await;
+    })
+    .await;
+}
+
+/// Rules of axe-core, for the page as it is found, with an answer beside its twin, and with a failed turn.
+#[tokio::test]
+async fn every_rule_of_axe_holds() {
+    let path = std::env::var_os("ILLAVA_AXE").map_or_else(
+        || {
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("target/page/node_modules/axe-core/axe.min.js")
+        },
+        Into::into,
+    );
+    let Ok(axe) = std::fs::read_to_string(&path) else {
+        assert!(std::env::var_os("ILLAVA_AXE").is_none(), "{}: no axe-core", path.display());
+        eprintln!("skipped: axe-core is not installed; ./test installs it if there is npm");
+        return;
+    };
+    on_page("axe", async |browser| {
+        let rules = format!("{axe}; return Promise.resolve()");
+        let check = "return axe.run(document).then(({ violations, passes }) => ({
+            passed: passes.length,
+            wrong: violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`),
+        }))";
+        browser.run(&rules, vec![]).await;
+        let clean = async |state: &str| {
+            let found = browser.run(check, vec![]).await;
+            assert_eq!(found["wrong"], json!([]), "{state}");
+            assert!(found["passed"].as_u64().unwrap() > 15, "{state}: {found}");
+        };
+        clean("empty").await;
+        browser.run("document.getElementById('settings').open = true", vec![]).await;
+        ask(browser, Some(PICTURE), QUESTION).await;
+        answered(browser, 1).await;
+        browser.act(1, "Compare with off").await;
+        browser.wait("document.querySelector('.twin p')?.textContent && document.getElementById('stop').hidden").await;
+        browser.wait("!document.getElementById('kept').hidden").await;
+        clean("compared").await;
+        // Screen readers are told the answer.
+        assert!(browser.text("#announcement").await.contains("purple"));
+        browser.fill("#temperature", "7").await;
+        browser.run("document.getElementById('temperature').max = 1000; document.getElementById('temperature').value = 999", vec![]).await;
+        ask(browser, None, "What?").await;
+        browser.wait("document.querySelector('.note.failed')").await;
+        assert!(browser.text("#announcement").await.starts_with("The question failed: temperature 999"));
+        clean("failed").await;
+        browser.complaints().await;
+        browser.run("performance.clearResourceTimings()", vec![]).await;
+    })
+    .await;
+}
