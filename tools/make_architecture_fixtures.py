@@ -22,6 +22,7 @@ from make_fixtures import smallest_gap
 from make_model import make_decoder
 from reference_model.decoder import Decoder, grid_positions, sequential_positions
 from reference_model.weights import Weights
+from seed_search import first_seed
 from testmodels.shapes import DECODERS
 
 MARGIN = 1e-3  # of the smaller score; an F32 run moves scores by less than 1e-5
@@ -40,7 +41,8 @@ def made(model: Decoder, cells: list[int], counted: bool):
         positions = positions[[*rows, *range(len(BEFORE) + SIDE * SIDE, len(positions))]]
     else:
         positions = grid_positions(len(BEFORE), cells, SIDE, SIDE, len(AFTER))
-    for seed in range(SEEDS):
+
+    def attempt(seed: int):
         g = torch.Generator().manual_seed(seed)
         span = torch.randn(n, parts * model.width, generator=g) * 0.5
         sizes = torch.randint(1, 4, (n,), generator=g).double() if counted else None
@@ -48,9 +50,10 @@ def made(model: Decoder, cells: list[int], counted: bool):
             [BEFORE, span, AFTER], positions, KEEP, None if sizes is None else [sizes.clone()]
         )
         steps = [step for _, step in steps]
-        if all(smallest_gap(step) >= MARGIN for step in steps):
-            return span, sizes, positions, logits, steps
-    raise SystemExit(f"no rows with safe gaps in {SEEDS} seeds")
+        safe = all(smallest_gap(step) >= MARGIN for step in steps)
+        return (span, sizes, positions, logits, steps) if safe else None
+
+    return first_seed(SEEDS, attempt, "no rows with safe gaps")[1]
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ from transformers.image_processing_utils import select_best_resolution
 
 from family_inputs import CASES, picture, question
 from make_checkpoint import make_checkpoint
+from seed_search import first_seed
 
 GENERATED = 16
 # A small random model often ends in one token again and again; two of them show that it moves.
@@ -143,14 +144,16 @@ def case(model: Model, torchvision: Model, name: str, sizes, frames: int, tensor
         pictures = [picture(*sizes[0], seed) for seed in range(frames)]
     else:
         pictures = [picture(*size, seed) for seed, size in enumerate(sizes)]
-    for seed in range(SEEDS):
+
+    def attempt(seed: int):
         text = question(seed)
         inputs = model.inputs(pictures, frames, text)
         logits, tokens, lead = model.generate(inputs)
-        if lead >= LEAD and len(set(tokens)) >= DISTINCT:
-            break
-    else:
-        raise SystemExit(f"{model.family} {name}: no question with clear greedy choices")
+        clear = lead >= LEAD and len(set(tokens)) >= DISTINCT
+        return (text, inputs, logits, tokens, lead) if clear else None
+
+    lacking = f"{model.family} {name}: no question with clear greedy choices"
+    seed, (text, inputs, logits, tokens, lead) = first_seed(SEEDS, attempt, lacking)
     parts, lengths = model.parts(inputs["input_ids"][0].tolist())
     tiles = torchvision.tiles(torchvision.inputs(pictures, frames, text))
     key = f"{model.family}.{name}"

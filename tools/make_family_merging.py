@@ -31,6 +31,7 @@ from reference_model.encoder import Encoder
 from reference_model.merge import Step, order
 from reference_model.strategies import Rule
 from reference_model.weights import Weights
+from seed_search import first_seed
 
 MARGIN = 3.0
 SEEDS = 400
@@ -194,15 +195,16 @@ def ways(family: str):
 
 def case(pair: Pair, name: str, sizes, frames: int, way, tensors: dict) -> dict:
     grid, placed, rule = way
-    for seed in range(SEEDS):
+
+    def attempt(seed: int):
         _, _, _, exact = pair.run(sizes, frames, seed, "pil", EXACT, way)
         parts, logits, rows, steps = pair.run(sizes, frames, seed, "pil", SINGLE, way)
-        if not (same(exact, steps) and far_apart(exact, steps)):
-            continue
-        if same(exact, pair.run(sizes, frames, seed, "torchvision", EXACT, way)[3]):
-            break
-    else:
-        raise SystemExit(f"{pair.family} {name}: no pictures with safe gaps")
+        safe = same(exact, steps) and far_apart(exact, steps)
+        if safe and same(exact, pair.run(sizes, frames, seed, "torchvision", EXACT, way)[3]):
+            return parts, logits, rows, steps
+        return None
+
+    seed, (parts, logits, rows, steps) = first_seed(SEEDS, attempt, f"{pair.family} {name}: no pictures with safe gaps")
     key = f"{pair.family}.{name}.{grid}.{placed}.{rule.name}"
     tensors[f"{key}.logits"] = logits.float().contiguous()
     for i, span in enumerate(rows):

@@ -31,6 +31,7 @@ from reference_model.arithmetic import EXACT, HALF, SINGLE
 from reference_model.decoder import Decoder
 from reference_model.encoder import Encoded, Encoder
 from reference_model.merge import Step, order
+from seed_search import first_seed
 
 MARGIN = 3.0
 SEEDS = 20000
@@ -125,15 +126,15 @@ class View:
         return self.pair.reference(type_name, rounding, self.class_token).encoder
 
     def _search(self) -> tuple[int, torch.Tensor]:
-        for seed in range(SEEDS):
+        def attempt(seed: int):
             pixels = pixels_of(seed, *self.size)
             exact = self._encoder("f32", EXACT).encode(pixels, self.encoder, self.grid, promising)
             if exact is None:
-                continue
+                return None
             half = self._encoder("f16", HALF).encode(pixels, self.encoder, self.grid)
-            if safe(exact.steps, half.steps):
-                return seed, pixels
-        raise SystemExit(f"{self.pair.name}: no picture with safe gaps in {SEEDS} seeds")
+            return pixels if safe(exact.steps, half.steps) else None
+
+        return first_seed(SEEDS, attempt, f"{self.pair.name}: no picture with safe gaps")
 
     def encoded(self, type_name: str, rounding: str, merging: bool) -> Encoded:
         key = (type_name, rounding, merging)
@@ -161,18 +162,18 @@ class View:
 
     def prompt_for(self, merging: bool, schedule: dict[int, int], score: str):
         """Token ids before and after the picture, and the greedy tokens that follow."""
-        for seed in range(SEEDS):
+        def attempt(seed: int):
             tokens = tokens_of(seed)
             exact = self.decode("f32", EXACT, merging, tokens, schedule, score)[2]
             if not all(map(promising, exact)):
-                continue
+                return None
             half = self.decode("f16", HALF, merging, tokens, schedule, score)[2]
             if not safe(exact, half):
-                continue
+                return None
             generated = self.greedy(merging, tokens, schedule, score)
-            if generated is not None:
-                return tokens, generated
-        raise SystemExit(f"{self.pair.name}: no prompt with safe gaps in {SEEDS} seeds")
+            return None if generated is None else (tokens, generated)
+
+        return first_seed(SEEDS, attempt, f"{self.pair.name}: no prompt with safe gaps")[1]
 
 
 def step_entry(step: Step) -> dict:

@@ -27,6 +27,7 @@ from reference import Reference
 from reference_model.arithmetic import EXACT, HALF, SINGLE
 from reference_model.merge import Step
 from reference_model.strategies import Inputs, Rule, decide
+from seed_search import first_seed
 
 DRAWS = 6
 NUDGE = 5e-5
@@ -113,15 +114,17 @@ class Work:
         first, coarsest = runs_of(rule)
         exact, half = self.encode(pixels, rule, *first), self.encode(pixels, rule, *coarsest)
         others = [] if f32_only(rule) else [(run, self.encode(pixels, rule, *run)) for run in RUNS]
-        for seed in range(SEEDS):
+
+        def attempt(seed: int):
             tokens = tokens_of(seed)
             a = self.decode(exact, tokens, schedule, rule, *first)[2]
             b = self.decode(half, tokens, schedule, rule, *coarsest)[2]
-            if firm(rule, a, b) and all(
+            decided = firm(rule, a, b) and all(
                 same(a, self.decode(encoded, tokens, schedule, rule, *run)[2]) for run, encoded in others
-            ):
-                return tokens
-        raise SystemExit(f"{self.pair.name} {rule.name}: no prompt that decides firmly")
+            )
+            return tokens if decided else None
+
+        return first_seed(SEEDS, attempt, f"{self.pair.name} {rule.name}: no prompt that decides firmly")[1]
 
     def pictures(self, rules: list[Rule]):
         """Seeds with the rules they serve."""

@@ -20,8 +20,12 @@ const HELLO: u8 = 14;
 /// Bytes in which each side says what its transport can do.
 const CAPABILITIES: usize = 24;
 
-/// The version of ggml-rpc's protocol, major, minor and patch, with this library's operations in it.
-const PROTOCOL: [u8; 3] = [7, 0, 1];
+/// Returns the version of the library's RPC protocol: major, minor, patch.
+fn protocol() -> [u8; 3] {
+    // SAFETY: takes nothing, returns a number.
+    let [_, major, minor, patch] = unsafe { sys::illava_rpc_version() }.to_be_bytes();
+    [major, minor, patch]
+}
 
 /// A greeting: the command, the number of bytes that follow, and a transport that can do nothing special.
 const fn hello() -> [u8; 9 + CAPABILITIES] {
@@ -77,11 +81,11 @@ fn greet(endpoint: &str) -> Result<()> {
     if size != (4 + CAPABILITIES as u64).to_le_bytes() {
         return Err(unreachable(endpoint, "the program there is no RPC server"));
     }
-    if version != PROTOCOL {
+    if version != protocol() {
         let dotted = |[major, minor, patch]: [u8; 3]| format!("{major}.{minor}.{patch}");
         return Err(unreachable(
             endpoint,
-            format_args!("its RPC protocol is {}, this program's {}", dotted(version), dotted(PROTOCOL)),
+            format_args!("its RPC protocol is {}, this program's {}", dotted(version), dotted(protocol())),
         ));
     }
     Ok(())
@@ -142,7 +146,7 @@ mod tests {
 
     #[test]
     fn who_is_no_server_is_told() {
-        let right = [&28u64.to_le_bytes()[..], &PROTOCOL, &[0; 25]].concat();
+        let right = [&28u64.to_le_bytes()[..], &protocol(), &[0; 25]].concat();
         assert!(greet(&answering(right.clone())).is_ok());
         let stock = [&28u64.to_le_bytes()[..], &[7, 0, 0], &[0; 25]].concat();
         for (answer, part) in [

@@ -302,7 +302,7 @@ struct suite {
 
     // Nothing of the header is left out above.
     void every_function_was_called() {
-        called.insert({ "illava_last_error", "illava_version", "illava_log_set", "illava_vision_default_params",
+        called.insert({ "illava_last_error", "illava_version", "illava_rpc_version", "illava_log_set", "illava_vision_default_params",
             "illava_encode_default_params", "illava_context_default_params", "illava_prefill_default_params" });
         std::ifstream file(ILLAVA_HEADER);
         std::stringstream header;
@@ -324,6 +324,7 @@ int main() {
     illava_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
     llama_backend_init();
     t.expect(illava_version() == ILLAVA_VERSION, "the library's version is the header's");
+    t.expect(illava_rpc_version() > 7 << 16, "the RPC protocol is not stock llama.cpp's");
 
     suite s{ t, {} };
     s.vision();

@@ -264,10 +264,11 @@ LLAMA_API enum illava_status illava_context_new(
 // Layers on other machines. Neither side knows who the other is, and nothing is encrypted: for trusted networks only.
 //
 
+// Version of ggml-rpc's protocol with this library's operations: major << 16 | minor << 8 | patch.
+LLAMA_API uint32_t           illava_rpc_version(void);
 // Makes the devices of the RPC server at `endpoint`, host:port, devices of this process (ggml_backend_dev_get()), for
-// its whole life. Ask first whether somebody answers there, since this
-// waits as long as it takes. A server that leaves later ends the
-// process with status 1 and one line on stderr, since ggml-rpc has no status for that.
+// its whole life. It waits as long as it takes: ask first whether a server answers there. A server that leaves later
+// ends the process with status 1 and one line on stderr, since ggml-rpc has no status for that.
 LLAMA_API enum illava_status illava_rpc_connect(const char * endpoint);
 // Computes on these devices for one client after another, and returns only if it cannot listen at `endpoint`, an IPv4
 // address and a port. `cache_dir` may be NULL; otherwise tensors of 10 MiB and more are kept there for the next load.

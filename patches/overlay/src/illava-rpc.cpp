@@ -3,6 +3,7 @@
 #include "illava-status.h"
 
 #include "ggml-backend.h"
+#include "ggml-rpc.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -45,6 +46,10 @@ static void on_abort(const char * message) {
     } else {
         fprintf(stderr, "%s\n", message);
     }
+}
+
+uint32_t illava_rpc_version(void) {
+    return uint32_t(RPC_PROTO_MAJOR_VERSION) << 16 | uint32_t(RPC_PROTO_MINOR_VERSION) << 8 | uint32_t(RPC_PROTO_PATCH_VERSION);
 }
 
 illava_status illava_rpc_connect(const char * endpoint) {
