@@ -107,6 +107,16 @@ def caption(folder, out):
         fail(f"{len(names)} captions, not one for each of {PICTURES} pictures")
     if not all(line.get("text") for line in lines if "id" in line):
         fail("a caption is empty")
+    # The same beside the pictures, half of which somebody has captioned by hand.
+    pictures = sorted(folder.iterdir())
+    for path in pictures[::2]:
+        path.with_suffix(".txt").write_text("by hand\n")
+    question = [*arguments[:4], *PAIR, "--captions"]
+    run(*question, status=1)
+    run(*question, "--skip-done")
+    texts = [path.with_suffix(".txt").read_text() for path in pictures]
+    if any((text == "by hand\n") != (number % 2 == 0) for number, text in enumerate(texts)):
+        fail("a caption was written over, or is missing")
 
 
 def main():

@@ -252,7 +252,7 @@ class Demo(unittest.TestCase):
             program = f"{folder}/elsewhere/built here/release"
             asked = f"run -m models/demo/text.gguf -mm models/demo/mmproj.gguf --image {folder}/elsewhere/photo.jpg -p What is it?"
             self.assertEqual([call.split(" --temp")[0] for call in calls[:2]], [f"{program} {asked}"] * 2)
-            self.assertTrue(calls[2].startswith(f"{program} inspect --reports {folder}/elsewhere/built here/demo-reports/off.json"))
+            self.assertTrue(calls[2].startswith(f"{program} bench -m models/demo/text.gguf"))
             self.assertIn("fixed costs", said)
 
     def test_words_it_cannot_use(self):

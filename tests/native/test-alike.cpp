@@ -117,15 +117,15 @@ std::vector<int32_t> expected_into(const alike_case & c, const values & v) {
     return into;
 }
 
-void test_case(fixture::checks & t, const alike_case & c) {
+void test_case(fixture::checks & t, const alike_case & c, illava_place place) {
     graph g(8192);
     ggml_tensor * features = g.input(GGML_TYPE_F32, c.d, c.n);
     ggml_tensor * x        = g.input(GGML_TYPE_F32, c.width, c.n);
     ggml_tensor * sizes    = g.input(GGML_TYPE_F32, c.n);
     ggml_tensor * scores   = g.input(GGML_TYPE_F32, c.n);
     const auto alike = c.assign
-        ? illava_build_assign   (g.ctx(), x, features, c.sized ? sizes : nullptr, scores, c.r)
-        : illava_build_bipartite(g.ctx(), x, features, c.sized ? sizes : nullptr, c.r);
+        ? illava_build_assign   (g.ctx(), place, x, features, c.sized ? sizes : nullptr, scores, c.r)
+        : illava_build_bipartite(g.ctx(), place, x, features, c.sized ? sizes : nullptr, c.r);
     for (ggml_tensor * tensor : { alike.x, alike.sizes, alike.kept }) {
         g.output(tensor);
     }
@@ -178,13 +178,13 @@ void test_case(fixture::checks & t, const alike_case & c) {
 }
 
 // Values that are no numbers give tokens that are, as many as asked for.
-void test_nonsense(fixture::checks & t, float value, bool assign) {
+void test_nonsense(fixture::checks & t, float value, bool assign, illava_place place) {
     graph g(8192);
     ggml_tensor * x      = g.input(GGML_TYPE_F32, 4, 30);
     ggml_tensor * scores = g.input(GGML_TYPE_F32, 30);
     const auto alike = assign
-        ? illava_build_assign   (g.ctx(), x, x, nullptr, scores, 20)
-        : illava_build_bipartite(g.ctx(), x, x, nullptr, 20);
+        ? illava_build_assign   (g.ctx(), place, x, x, nullptr, scores, 20)
+        : illava_build_bipartite(g.ctx(), place, x, x, nullptr, 20);
     g.output(alike.x);
     g.output(alike.kept);
     g.output(alike.sizes);
@@ -226,19 +226,20 @@ void test_key_features(fixture::checks & t) {
 
 int main() {
     fixture::checks t;
+    for (illava_place place : { ILLAVA_PLACE_ANY, ILLAVA_PLACE_CPU })
     for (bool assign : { false, true }) {
         for (const auto & [n, r] : std::vector<std::pair<int64_t, int64_t>> {
                 { 2, 1 }, { 3, 1 }, { 3, 2 }, { 40, 1 }, { 41, 9 }, { 64, 32 }, { 65, 40 }, { 97, 96 }, { 300, 77 } }) {
             for (bool sized : { false, true }) {
                 for (bool twins : { false, true }) {
-                    test_case(t, { n, r, 24, 16, sized, twins, assign });
+                    test_case(t, { n, r, 24, 16, sized, twins, assign }, place);
                 }
             }
         }
         for (float value : { 1.0f, 0.0f, NAN, INFINITY }) {
-            test_nonsense(t, value, assign);
+            test_nonsense(t, value, assign, place);
         }
-        test_case(t, { 2400, 600, 16, 8, true, false, assign }); // more than one piece
+        test_case(t, { 2400, 600, 16, 8, true, false, assign }, place); // more than one piece
     }
     test_key_features(t);
     return t.finish();

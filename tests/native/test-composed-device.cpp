@@ -136,7 +136,9 @@ void test_encoder(fixture::checks & t, fixture::family kind, const std::string &
             t.expect(ggml_backend_sched_get_n_splits(on_device->parts.sched) == 1, what + ": one split, no way back to the host");
 
             t.expect(!fused.kept.empty() && composed.kept == fused.kept, what + ": keeps what the CPU keeps");
-            t.expect(distance(composed.embd, fused.embd) < 1e-4, what + ": embeddings of the CPU");
+            // flash attention rounds keys and values to f16, so that a last bit of difference before it grows
+            const double apart = distance(composed.embd, fused.embd);
+            t.expect(apart < (flash_attn ? 3e-4 : 1e-4), what + ": embeddings of the CPU, apart by " + std::to_string(apart));
         }
     }
     std::filesystem::remove(path);

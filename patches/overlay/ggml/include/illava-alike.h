@@ -1,7 +1,7 @@
 #pragma once
 
-// Tokens that merge into those they are most alike, as graph nodes. Only stock operations, so that every backend of
-// ggml can run them without leaving its device.
+// Tokens that merge into those they are most alike, as graph nodes: stock operations, so that every backend of ggml can
+// run them without leaving its device, or fewer nodes that a processor alone computes.
 //
 // Alike means a large cosine of two tokens' features. The direction of a merged token is the sum of its
 // tokens' directions. Each has as its length the number of original tokens it stands for (its size). Ties go
@@ -10,6 +10,14 @@
 #include "illava-graph.h"
 
 #include <vector>
+
+enum illava_place {
+    ILLAVA_PLACE_ANY, // stock operations
+    ILLAVA_PLACE_CPU, // nodes of ours, in memory that the processor reads
+};
+
+// ILLAVA_PLACE_CPU for the processor's own backend; for null and every other one ILLAVA_PLACE_ANY.
+GGML_API illava_place illava_place_of(ggml_backend_t backend);
 
 // Decisions of one matching. All are outputs of the graph that reading back needs.
 struct illava_match_tensors {
@@ -35,9 +43,10 @@ GGML_API ggml_tensor * illava_build_key_features(ggml_context * ctx, ggml_tensor
 // x: f32 [d, n], contiguous; features: f32 [d', n], contiguous; sizes: f32 [n], or null for one each. 1 <= r < n.
 // A feature that is no number gives a matching that is valid but means nothing.
 GGML_API illava_alike_tensors illava_build_bipartite(
-        ggml_context * ctx, ggml_tensor * x, ggml_tensor * features, ggml_tensor * sizes, int64_t r);
+        ggml_context * ctx, illava_place place, ggml_tensor * x, ggml_tensor * features, ggml_tensor * sizes, int64_t r);
 
 // The r tokens with the lowest scores, by (score, index), merge into the most alike of the others. scores: f32 [n],
 // contiguous; the rest as above.
 GGML_API illava_alike_tensors illava_build_assign(
-        ggml_context * ctx, ggml_tensor * x, ggml_tensor * features, ggml_tensor * sizes, ggml_tensor * scores, int64_t r);
+        ggml_context * ctx, illava_place place, ggml_tensor * x, ggml_tensor * features, ggml_tensor * sizes, ggml_tensor * scores,
+        int64_t r);

@@ -1,6 +1,7 @@
-// Bipartite matching and assignment out of stock operations.
+// Bipartite matching and assignment: out of stock operations, or with the inner steps that a processor has.
 
 #include "illava-alike.h"
+#include "illava-alike-cpu.h"
 
 #include <algorithm>
 
@@ -53,13 +54,10 @@ ggml_tensor * product(ggml_context * ctx, ggml_tensor * a, ggml_tensor * b) {
     return res;
 }
 
-struct best_match {
-    ggml_tensor * index;      // i32 [n_a], of the most alike of b
-    ggml_tensor * similarity; // f32 [n_a]
-};
-
-// For every row of a [d, n_a] the most alike row of b [d, n_b], the lowest of equals. Rows have one length.
-best_match most_alike(ggml_context * ctx, ggml_tensor * a, ggml_tensor * b) {
+illava_best_match most_alike(ggml_context * ctx, illava_place place, ggml_tensor * a, ggml_tensor * b) {
+    if (place == ILLAVA_PLACE_CPU) {
+        return illava_most_alike_cpu(ctx, a, b);
+    }
     const int64_t d   = a->ne[0];
     const int64_t n_a = a->ne[1];
     const int64_t n_b = b->ne[1];
@@ -70,7 +68,7 @@ best_match most_alike(ggml_context * ctx, ggml_tensor * a, ggml_tensor * b) {
     // the rows of a piece begin at a multiple of 64, which an address on Vulkan has to be
     const int64_t rows = std::max({ max_piece / n_b / 64 * 64, GGML_PAD((n_a + max_pieces - 1) / max_pieces, 64), int64_t(64) });
 
-    best_match all = {};
+    illava_best_match all = {};
     for (int64_t first = 0; first < n_a; first += rows) {
         const int64_t n = std::min(rows, n_a - first);
         const auto part = [&](ggml_tensor * x) { return ggml_view_2d(ctx, x, d, n, x->nb[1], first * x->nb[1]); };
@@ -96,7 +94,10 @@ best_match most_alike(ggml_context * ctx, ggml_tensor * a, ggml_tensor * b) {
 
 // z [w, n] plus, in row into[i], row gone[i] of z. Several may go into one row: they are brought together by sorting,
 // summed up in steps that double, and the last of each row's carries the sum.
-ggml_tensor * fold(ggml_context * ctx, ggml_tensor * z, const illava_match_tensors & match) {
+ggml_tensor * fold(ggml_context * ctx, illava_place place, ggml_tensor * z, const illava_match_tensors & match) {
+    if (place == ILLAVA_PLACE_CPU) {
+        return illava_fold_cpu(ctx, z, match.gone, match.into);
+    }
     const int64_t w = z->ne[0];
     const int64_t n = z->ne[1];
     const int64_t r = match.gone->ne[0];
@@ -132,24 +133,25 @@ ggml_tensor * fold(ggml_context * ctx, ggml_tensor * z, const illava_match_tenso
 
 // The tokens on their way: sums of values and of sizes below each other, [d + 1, n], and directions of one length.
 struct state {
+    illava_place  place;
     ggml_tensor * z;
     ggml_tensor * kept = nullptr; // f32 [n], indices among the tokens there were at first; null: all of them
     std::vector<illava_match_tensors> matches;
 };
 
-state begin(ggml_context * ctx, ggml_tensor * x, ggml_tensor * sizes) {
+state begin(ggml_context * ctx, illava_place place, ggml_tensor * x, ggml_tensor * sizes) {
     const int64_t n = x->ne[1];
     if (!sizes) {
         sizes = ggml_scale_bias(ctx, range(ctx, 0, n), 0.0f, 1.0f);
-        return { ggml_concat(ctx, x, as_column(ctx, sizes), 0), nullptr, {} };
+        return { place, ggml_concat(ctx, x, as_column(ctx, sizes), 0), nullptr, {} };
     }
     ggml_tensor * column = as_column(ctx, sizes);
-    return { ggml_concat(ctx, ggml_mul(ctx, x, column), column, 0), nullptr, {} };
+    return { place, ggml_concat(ctx, ggml_mul(ctx, x, column), column, 0), nullptr, {} };
 }
 
 void apply(ggml_context * ctx, state & s, const illava_match_tensors & match) {
     ggml_tensor * left = illava_build_kept(ctx, match.gone, s.z->ne[1]);
-    s.z    = ggml_get_rows(ctx, fold(ctx, s.z, match), left);
+    s.z    = ggml_get_rows(ctx, fold(ctx, s.place, s.z, match), left);
     s.kept = s.kept ? pick(ctx, s.kept, left) : ggml_cast(ctx, left, GGML_TYPE_F32);
     s.matches.push_back(match);
 }
@@ -187,12 +189,18 @@ ggml_tensor * illava_build_key_features(ggml_context * ctx, ggml_tensor * keys, 
     return ggml_reshape_2d(ctx, ggml_sum_rows(ctx, ggml_cont(ctx, ggml_permute(ctx, rows, 1, 2, 0, 3))), d, n);
 }
 
+illava_place illava_place_of(ggml_backend_t backend) {
+    ggml_backend_dev_t device = backend ? ggml_backend_get_device(backend) : nullptr;
+    const bool is_cpu = device && ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
+    return is_cpu ? ILLAVA_PLACE_CPU : ILLAVA_PLACE_ANY;
+}
+
 illava_alike_tensors illava_build_bipartite(
-        ggml_context * ctx, ggml_tensor * x, ggml_tensor * features, ggml_tensor * sizes, int64_t r) {
+        ggml_context * ctx, illava_place place, ggml_tensor * x, ggml_tensor * features, ggml_tensor * sizes, int64_t r) {
     check(x, features, sizes, r);
     const int64_t d = features->ne[0];
 
-    state         s    = begin(ctx, x, sizes);
+    state         s    = begin(ctx, place, x, sizes);
     ggml_tensor * unit = directions(ctx, features);
     ggml_tensor * sums = nullptr; // of directions times sizes, where another matching follows
     for (int64_t n = x->ne[1]; r > 0; ) {
@@ -202,7 +210,7 @@ illava_alike_tensors illava_build_bipartite(
         const auto half = [&](int64_t begin, int64_t count) {
             return ggml_cont(ctx, ggml_view_2d(ctx, unit, d, count, 2 * unit->nb[1], begin * unit->nb[1]));
         };
-        const best_match best = most_alike(ctx, half(0, n_a), half(1, n_b));
+        const illava_best_match best = most_alike(ctx, place, half(0, n_a), half(1, n_b));
         ggml_tensor * order = illava_build_order(ctx, ggml_scale(ctx, best.similarity, -1.0f));
         ggml_tensor * pairs = ggml_view_1d(ctx, order, now, 0);
 
@@ -215,7 +223,7 @@ illava_alike_tensors illava_build_bipartite(
             if (!sums) {
                 sums = sizes ? ggml_mul(ctx, unit, as_column(ctx, sizes)) : unit;
             }
-            sums = ggml_get_rows(ctx, fold(ctx, sums, match), illava_build_kept(ctx, match.gone, n));
+            sums = ggml_get_rows(ctx, fold(ctx, place, sums, match), illava_build_kept(ctx, match.gone, n));
             unit = directions(ctx, sums);
         }
         apply(ctx, s, match);
@@ -225,14 +233,15 @@ illava_alike_tensors illava_build_bipartite(
 }
 
 illava_alike_tensors illava_build_assign(
-        ggml_context * ctx, ggml_tensor * x, ggml_tensor * features, ggml_tensor * sizes, ggml_tensor * scores, int64_t r) {
+        ggml_context * ctx, illava_place place, ggml_tensor * x, ggml_tensor * features, ggml_tensor * sizes, ggml_tensor * scores,
+        int64_t r) {
     check(x, features, sizes, r);
     const illava_plan_tensors plan = illava_build_plan(ctx, scores, r);
     ggml_tensor * gone = ggml_view_1d(ctx, plan.order, r, 0);
     ggml_tensor * unit = directions(ctx, features);
 
-    const best_match best = most_alike(ctx, ggml_get_rows(ctx, unit, gone), ggml_get_rows(ctx, unit, plan.kept));
-    state s = begin(ctx, x, sizes);
+    const illava_best_match best = most_alike(ctx, place, ggml_get_rows(ctx, unit, gone), ggml_get_rows(ctx, unit, plan.kept));
+    state s = begin(ctx, place, x, sizes);
     apply(ctx, s, { ggml_cont(ctx, gone), pick(ctx, ggml_cast(ctx, plan.kept, GGML_TYPE_F32), best.index) });
     return finish(ctx, s, x->ne[0]);
 }

@@ -264,9 +264,10 @@ ggml_tensor * illava_merger::reduce(ggml_context * ctx, const illava_merge_step 
     }
     if (illava_merge_in_graph(schedule->strategy)) {
         ggml_tensor * features = schedule->rotary_keys ? units : illava_build_key_features(ctx, keys, n_units);
+        const illava_place place = schedule->composed_score ? ILLAVA_PLACE_ANY : illava_place_of(schedule->backend);
         const auto alike = schedule->strategy == ILLAVA_STRATEGY_BIPARTITE
-            ? illava_build_bipartite(ctx, units, features, sizes, r)
-            : illava_build_assign   (ctx, units, features, sizes, scores, r);
+            ? illava_build_bipartite(ctx, place, units, features, sizes, r)
+            : illava_build_assign   (ctx, place, units, features, sizes, scores, r);
         for (size_t i = 0; i < alike.matches.size(); i++) {
             const illava_match_names match(step.layer, i);
             keep(alike.matches[i].gone, match.gone);

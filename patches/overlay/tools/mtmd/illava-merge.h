@@ -27,7 +27,7 @@ struct illava_merge_schedule {
     int32_t rows_per_token = 1;     // rows the projector makes one output token of
     int32_t protected_rows = 0;     // trailing rows (the class token) that are neither scored nor merged
     bool    rotary_keys    = false; // keys turn with their place, so that they do not tell what is alike
-    bool    composed_score = false; // score by stock operations even where the backend has the fused one
+    bool    composed_score = false; // stock operations alone, even if the backend has fused ones
     bool    class_scores   = false; // rank by the attention of the class token alone, which is the last row
     bool    count_sizes    = false; // a token that stands for s original ones counts s times in later layers' attention
 
