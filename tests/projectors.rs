@@ -15,25 +15,25 @@ use binary::{ask, illava, model, pair, picture, scratch};
 use serde_json::{Value, json};
 use served::Served;
 
-/// Type, what its text model is, and whether that merges.
-const TYPES: [(&str, &str, bool); 17] = [
-    ("qwen3vl_merger", "qwen3vl", true),
-    ("gemma3", "gemma3", false),
-    ("internvl", "qwen2", true),
-    ("idefics3", "llama", true),
-    ("pixtral", "llama", true),
-    ("lightonocr", "qwen2", true),
-    ("lfm2", "llama", true),
-    ("kimivl", "llama", true),
-    ("phi4", "llama", true),
-    ("dots_ocr", "qwen2", true),
-    ("paddleocr", "llama", true),
-    ("kimik25", "llama", true),
-    ("nemotron_v2_vl", "llama", true),
-    ("ling3vl", "llama", true),
-    ("glm4v", "llama", true),
-    ("llama4", "llama", true),
-    ("gemma4v", "llama", true),
+/// Type, whether it merges, what its text model is, and whether that merges.
+const TYPES: [(&str, bool, &str, bool); 17] = [
+    ("qwen3vl_merger", true, "qwen3vl", true),
+    ("gemma3", false, "gemma3", false),
+    ("internvl", true, "qwen2", true),
+    ("idefics3", true, "llama", true),
+    ("pixtral", false, "llama", true),
+    ("lightonocr", false, "qwen2", true),
+    ("lfm2", false, "llama", true),
+    ("kimivl", false, "llama", true),
+    ("phi4", false, "llama", true),
+    ("dots_ocr", false, "qwen2", true),
+    ("paddleocr", false, "llama", true),
+    ("kimik25", false, "llama", true),
+    ("nemotron_v2_vl", false, "llama", true),
+    ("ling3vl", false, "llama", true),
+    ("glm4v", false, "llama", true),
+    ("llama4", false, "llama", true),
+    ("gemma4v", false, "llama", true),
 ];
 
 fn name(kind: &str) -> String {
@@ -42,16 +42,21 @@ fn name(kind: &str) -> String {
 
 #[test]
 fn each_type_answers_and_says_what_merges() {
-    for (kind, arch, merges) in TYPES {
+    for (kind, encoder, arch, decoder) in TYPES {
         let outcome = ask(&name(kind), &["--report", "-"]);
         assert_eq!(outcome.code, 0, "{kind}: {}", outcome.stderr);
-        let remark = match merges {
-            true => format!(
-                "({kind}) is run by llama.cpp's own rules and merges nothing; the language model ({arch}) merges if"
+        let remark = match (encoder, decoder) {
+            (true, _) => format!(
+                "({kind}) by llama.cpp's own rules; it and the language model ({arch}) merge if asked to (--merge balanced)"
             ),
-            false => format!(
-                "({kind}) is run by llama.cpp's own rules; neither it nor the language model ({arch}) merges"
+            (false, true) => format!(
+                "({kind}) by llama.cpp's own rules; it merges nothing and the language model ({arch}) merges if asked to (--merge balanced)"
             ),
+            (false, false) => {
+                format!(
+                    "({kind}) by llama.cpp's own rules; neither it nor the language model ({arch}) merges"
+                )
+            }
         };
         assert!(outcome.stderr.contains(&remark), "{kind}: {}", outcome.stderr);
         let report: Value = serde_json::from_str(outcome.stdout.lines().last().expect("a report")).unwrap();
@@ -121,9 +126,9 @@ fn the_server_answers_as_run_does() {
 
 #[test]
 fn the_language_model_merges_if_asked() {
-    for (kind, _, merges) in TYPES {
+    for (kind, encoder, _, decoder) in TYPES {
         let outcome = ask(&name(kind), &["--llm-layers", "2", "--llm-keep", "0.5", "--report", "-"]);
-        if !merges {
+        if !decoder {
             outcome.exits(1, "no merge points");
             continue;
         }
@@ -136,8 +141,60 @@ fn the_language_model_merges_if_asked() {
             .map(|segment| segment["tokens"].as_u64().unwrap())
             .collect();
         assert!(held.len() == 2 && held[1] < held[0], "{kind}: {held:?}");
-        ask(&name(kind), &["--vit-layers", "1", "--vit-r", "2"]).exits(1, "encoder");
+        if !encoder {
+            ask(&name(kind), &["--vit-layers", "1", "--vit-r", "2"]).exits(1, "encoder");
+        }
     }
+}
+
+#[test]
+fn presets_merge_what_can_merge() {
+    for (kind, encoder, _, decoder) in TYPES {
+        let outcome = ask(&name(kind), &["--merge", "balanced", "--report", "-"]);
+        if !decoder {
+            outcome.exits(1, "no merge points");
+            continue;
+        }
+        assert_eq!(outcome.code, 0, "{kind}: {}", outcome.stderr);
+        let said = outcome.stderr.contains("no merging in the encoder");
+        assert_eq!(said, !encoder, "{kind}: {}", outcome.stderr);
+        let report: Value = serde_json::from_str(outcome.stdout.lines().last().expect("a report")).unwrap();
+        let tokens = &report["tokens"];
+        let (all, after) = (tokens["visual"].as_u64(), tokens["visual_after_encoder"].as_u64());
+        assert_eq!(after < all, encoder, "{kind}: {tokens}");
+        let held = |i: usize| tokens["visual_kv"][i]["tokens"].as_u64();
+        assert!(held(0) == after && held(1) < held(0), "{kind}: {tokens}");
+        // A run does as a look at the file promises.
+        let args = [
+            ["inspect", "--json", "--size", "96x72"].map(str::to_owned).to_vec(),
+            pair(&name(kind)).to_vec(),
+        ];
+        let shown: Value = serde_json::from_str(&illava(&args.concat()).stdout).unwrap();
+        let presets = shown["presets"].as_array().unwrap();
+        let balanced = presets.iter().find(|preset| preset["name"] == "balanced").expect("a preset");
+        assert_eq!(balanced["pictures"][0]["tokens_after_encoder"].as_u64(), after, "{kind}: {balanced}");
+        assert_eq!(shown["pictures"][0]["tokens"].as_u64(), all, "{kind}");
+    }
+}
+
+/// A picture of several tiles with marks between them: each tile gives its part, and what stays keeps its place.
+#[test]
+fn tiles_merge_one_by_one() {
+    let wide = picture("wide.png", 200, 60);
+    let args = |extra: &[&str]| {
+        let own = ["run", "-p", "what is it", "--image", &wide, "-n", "4", "--temp", "0", "--report", "-"];
+        let own: Vec<String> = own.iter().chain(extra).map(|&arg| arg.to_owned()).collect();
+        let outcome = illava(&[own, pair(&name("internvl")).to_vec()].concat());
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        let report: Value = serde_json::from_str(outcome.stdout.lines().last().expect("a report")).unwrap();
+        report["tokens"].clone()
+    };
+    let all = args(&[])["visual"].as_u64().unwrap();
+    let tiles = (all - 2) / 16;
+    assert!(tiles > 2, "{all}");
+    let merged = args(&["--vit-layers", "1,2", "--vit-r", "16,8"]);
+    assert_eq!(merged["visual"].as_u64(), Some(all), "{merged}");
+    assert_eq!(merged["visual_after_encoder"].as_u64(), Some(all - tiles * 6), "{merged}");
 }
 
 #[test]

@@ -7,8 +7,7 @@ DIR holds the pairs that tools/test-models.sh makes. For each case: which tokens
 halves keeps, the rows of each span and the logits after the prompt, with the roundings to f16 that
 a CPU run of an F32 file makes (see reference_model/arithmetic.py). Pictures are those of
 family_inputs.py; their seed is raised until no step hangs on rounding: what the exact and the
-rounded computation keep is the same, and the scores at the edge are apart by `MARGIN` times what
-rounding moves them.
+rounded computation keep is the same, and the scores at the edge are apart (safe_gaps.py).
 
 The tiles are those of transformers' processor on Pillow; what is kept has to be the same with those
 of its processor on torchvision, whose pixels differ by one level here and there.
@@ -28,12 +27,12 @@ from reference_model.arithmetic import EXACT, SINGLE
 from reference_model.assembly import Tile, anyres, plain, relabelled, video
 from reference_model.decoder import Decoder
 from reference_model.encoder import Encoder
-from reference_model.merge import Step, order
+from reference_model.merge import Step
 from reference_model.strategies import Rule
 from reference_model.weights import Weights
+from safe_gaps import far_apart
 from seed_search import first_seed
 
-MARGIN = 3.0
 SEEDS = 400
 QUESTION = "what is in the image"
 FAITHFUL, REFERENCE = "faithful", "reference"
@@ -166,20 +165,6 @@ class Pair:
 
 def same(a, b) -> bool:
     return [(s.kept, s.into) for _, _, s in a] == [(s.kept, s.into) for _, _, s in b]
-
-
-def far_apart(exact, other) -> bool:
-    """Whether the scores next to the edge of what goes are apart by more than rounding moves them."""
-    for (_, _, a), (_, _, b) in zip(exact, other):
-        if a.into is None:
-            continue  # Who is alike does not follow from scores.
-        r = len(a.merged) - 1
-        edge = order(a.scores)[max(r - 1, 0) : r + 2]
-        low = a.scores[edge]
-        moved = (a.scores - b.scores)[edge].abs().max()
-        if (low[1:] - low[:-1]).min() < MARGIN * moved:
-            return False
-    return True
 
 
 def entry(step) -> dict:

@@ -35,6 +35,8 @@ for kind in qwen3vl_merger gemma3 internvl idefics3 pixtral lightonocr lfm2 kimi
     nemotron_v2_vl ling3vl glm4v llama4 gemma4v; do
     "$venv/bin/python" "$root/tools/make_model.py" --out "$out/projector-$kind" --projector "$kind" >/dev/null
 done
+# The encoder of Qwen2.5-VL, whose pictures are cut here (tests/towers.rs).
+"$venv/bin/python" "$root/tools/make_model.py" --out "$out/tower-qwen2.5vl" --projector qwen2.5vl_merger >/dev/null
 # One text model of each architecture that merges and is in no pair.
 for arch in ernie4_5 internlm2 mistral3 paddleocr qwen3 qwen3moe qwen3vl qwen3vlmoe; do
     "$venv/bin/python" "$root/tools/make_model.py" --out "$out/decoder-$arch" --decoder "$arch" >/dev/null

@@ -31,8 +31,10 @@ pub struct VisionInfo {
     pub backend: String,
     /// Whether a fixed-size encoder takes smaller squares of whole patches, too.
     pub takes_smaller: bool,
-    /// llama.cpp cuts and marks its pictures, and nothing merges in it.
+    /// llama.cpp cuts and marks its pictures.
     pub by_library: bool,
+    /// The first block that may merge.
+    pub first_layer: u32,
 }
 
 impl VisionInfo {
@@ -58,6 +60,7 @@ impl VisionInfo {
             backend: "CPU".to_owned(),
             takes_smaller: false,
             by_library: false,
+            first_layer: 0,
         }
     }
 
@@ -82,6 +85,7 @@ impl VisionInfo {
             backend: super::from_array(&raw.backend),
             takes_smaller: raw.takes_smaller,
             by_library: raw.by_library,
+            first_layer: raw.first_layer.unsigned_abs(),
         }
     }
 }

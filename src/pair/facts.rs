@@ -21,6 +21,10 @@ pub struct Pair {
     pub text_name: Option<String>,
     pub n_embd: u32,
     pub n_layer: u32,
+    /// First layers of the text model that add image features.
+    pub n_deepstack: u32,
+    /// Tokens of a picture have a line and a column in the text model.
+    pub has_axes: bool,
     pub n_ctx_train: u32,
     pub kv: KvShape,
     pub has_chat_template: bool,
@@ -146,6 +150,8 @@ impl Pair {
             text_name: text_file.string("general.name"),
             n_embd,
             n_layer,
+            n_deepstack: text_file.u32(&format!("{arch}.n_deepstack_layers")).unwrap_or(0),
+            has_axes: text_file.integers(&format!("{arch}.rope.dimension_sections")).is_some(),
             n_ctx_train: number("context_length")?,
             kv,
             has_chat_template: text_file.string("tokenizer.chat_template").is_some(),
@@ -211,15 +217,6 @@ impl Pair {
         ))
     }
 
-    /// One line on what merges beside a projector that llama.cpp runs; `llm` if the text model can.
-    pub(super) fn merging_beside(&self, vision: &VisionInfo, llm: bool) -> Option<String> {
-        let (file, projector, arch) = (&self.model.projector, &vision.projector, &self.arch);
-        vision.by_library.then(|| match llm {
-            true => format!("{file}: its image encoder ({projector}) is run by llama.cpp's own rules and merges nothing; the language model ({arch}) merges if a schedule names its layers"),
-            false => format!("{file}: its image encoder ({projector}) is run by llama.cpp's own rules; neither it nor the language model ({arch}) merges"),
-        })
-    }
-
     /// The two generations, if projector and text model go together as badly as `fit` says.
     fn other_generation(&self, vision: &VisionInfo, fit: Fit) -> Option<String> {
         let of = Generation::of_projector(&vision.projector).filter(|of| self.generation.fit(*of) == fit)?;
@@ -229,24 +226,6 @@ impl Pair {
             of.name(),
             of.other().name()
         ))
-    }
-
-    /// The numbers a schedule depends on.
-    #[must_use]
-    pub fn shape(&self, vision: &VisionInfo, llm_can_merge: bool) -> Shape {
-        let side = vision.image_size / vision.patch_size.max(1);
-        Shape {
-            vit_layers: vision.layers,
-            vit_layers_run: vision.layers_run,
-            vit_tokens: side * side,
-            group: vision.group,
-            vit_can_merge: vision.can_merge,
-            llm_layers: self.n_layer,
-            llm_can_merge,
-            is_qwen2vl: is_qwen2vl(vision),
-            widths: (vision.width, self.n_embd),
-            class_token: vision.class_token,
-        }
     }
 }
 
@@ -261,7 +240,7 @@ pub(super) fn family(vision: &VisionInfo) -> Family {
 /// The architecture of Qwen2-VL's and Qwen2.5-VL's text models.
 const QWEN2VL: &str = "qwen2vl";
 
-fn is_qwen2vl(vision: &VisionInfo) -> bool {
+pub(super) fn is_qwen2vl(vision: &VisionInfo) -> bool {
     !vision.by_library
         && (vision.projector.starts_with("qwen2vl") || vision.projector.starts_with("qwen2.5vl"))
 }
@@ -381,6 +360,8 @@ pub(super) mod tests {
                 text_name: None,
                 n_embd: 2,
                 n_layer: 4,
+                n_deepstack: 0,
+                has_axes: false,
                 n_ctx_train: 256,
                 kv: KvShape::new(vec![1; 4], 2, 2),
                 has_chat_template: true,
@@ -408,6 +389,7 @@ pub(super) mod tests {
                 backend: "CPU".into(),
                 takes_smaller: false,
                 by_library: false,
+                first_layer: 0,
             },
             shape: Shape {
                 vit_layers: 4,
@@ -415,8 +397,11 @@ pub(super) mod tests {
                 vit_tokens: 16,
                 group: 1,
                 vit_can_merge: true,
+                vit_first: 0,
                 llm_layers: 4,
                 llm_can_merge: true,
+                llm_first: 1,
+                has_axes: false,
                 is_qwen2vl: false,
                 widths: (1152, 896),
                 class_token: false,
@@ -453,6 +438,8 @@ pub(super) mod tests {
             text_name: None,
             n_embd: 64,
             n_layer: 2,
+            n_deepstack: 0,
+            has_axes: false,
             n_ctx_train: 64,
             kv: KvShape::new(vec![1, 1], 32, 32),
             has_chat_template: false,

@@ -102,6 +102,8 @@ pub struct PictureFacts {
     pub frames: Option<usize>,
     /// Patches of each tile, across and down.
     pub tiles: Vec<[u32; 2]>,
+    /// Tokens of the text model around and between them.
+    pub marks: u32,
     pub tokens: u32,
     pub kv_bytes: u64,
     #[serde(skip)]
@@ -272,6 +274,7 @@ fn pictures(
     for &(width, height) in sizes {
         // Only the size matters to the choice of tiles.
         let blank = blank(width, height);
+        let mut marks = 0;
         let (tiles, arrangement) = match processor.prepare(&Visual::Image(&blank))? {
             Some(prepared) => (patches(vision, &prepared), prepared.arrangement),
             // Without its text model the library cannot mark a picture.
@@ -279,10 +282,12 @@ fn pictures(
             None => {
                 let picture = vision.picture(&blank.rgb, width, height)?;
                 let rows = vision.parts(&picture)?;
-                let tiles = match rows.is_empty() {
+                let (texts, images): (Vec<_>, Vec<_>) = rows.iter().partition(|part| !part.tokens.is_empty());
+                marks = texts.iter().map(|part| part.rows).sum();
+                let tiles = match rows.is_empty() || vision.info().can_merge {
                     true => vision.tiles(&picture)?.iter().map(|tile| [tile.grid.0, tile.grid.1]).collect(),
-                    // Marks and tiles alike, as rows of the prompt.
-                    false => rows.iter().map(|part| [part.rows, 1]).collect(),
+                    // A tile counts its rows.
+                    false => images.iter().map(|part| [part.rows, 1]).collect(),
                 };
                 (tiles, Arrangement::Plain)
             }
@@ -292,7 +297,7 @@ fn pictures(
             out.push(picture_facts(
                 (width, height),
                 None,
-                tiles,
+                (tiles, marks),
                 arrangement,
                 processor,
                 shape,
@@ -309,7 +314,7 @@ fn pictures(
             out.push(picture_facts(
                 size,
                 Some(frames),
-                tiles,
+                (tiles, 0),
                 arrangement,
                 processor,
                 shape,
@@ -333,19 +338,20 @@ fn patches(vision: &Vision, prepared: &Prepared) -> Vec<[u32; 2]> {
 fn picture_facts(
     (width, height): (u32, u32),
     frames: Option<usize>,
-    tiles: Vec<[u32; 2]>,
+    (tiles, marks): (Vec<[u32; 2]>, u32),
     arrangement: Arrangement,
     processor: &Processor,
     shape: &Shape,
     bytes_per_token: u64,
 ) -> PictureFacts {
     let full: Vec<Survivors> = tiles.iter().map(|tile| Survivors::all(cells(tile, shape.group))).collect();
-    let tokens = count(assembly::rows(arrangement, &full, !processor.newline.is_empty()).len());
+    let tokens = marks + count(assembly::rows(arrangement, &full, !processor.newline.is_empty()).len());
     PictureFacts {
         width,
         height,
         frames,
         tiles,
+        marks,
         tokens,
         kv_bytes: bytes_per_token * u64::from(tokens),
         arrangement,
@@ -412,7 +418,15 @@ fn presets(
                         picture.tiles.iter().map(|tile| cells(tile, shape.group)).collect();
                     let (tokens, estimated) =
                         expected_rows(&cells, &tiles, picture.arrangement, grid, newline)?;
-                    Ok((Plan::of_span(&schedule, shape, tiles, picture.tokens, tokens)?, estimated))
+                    let tokens = tokens + picture.marks;
+                    let plan = Plan::of_marked_span(
+                        &schedule,
+                        shape,
+                        tiles,
+                        (picture.tokens, tokens),
+                        picture.marks,
+                    )?;
+                    Ok((plan, estimated))
                 });
                 match planned {
                     Ok((plan, estimated)) => {

@@ -7,6 +7,7 @@ mod header;
 mod inspection;
 mod kv_shape;
 mod load;
+mod merging;
 mod quantize;
 mod text_side;
 

@@ -208,14 +208,14 @@ const EARLY: Amount = Amount::Keep(1.0);
 
 /// Puts steps that merge repeated cells before the others, unless the strategy ranks by attention: that is
 /// upside down in the first layers.
-pub(super) fn begin_early(schedule: &mut Schedule, choice: &Choice) {
+pub(super) fn begin_early(schedule: &mut Schedule, choice: &Choice, shape: &Shape) {
     let steps = &mut schedule.encoder.steps;
     let (Some(&(end, _)), false) =
         (steps.first(), choice.strategy.unwrap_or(schedule.usual).ranks_by_attention())
     else {
         return;
     };
-    let first = FIRST_LAYERS.start..FIRST_LAYERS.end.min(end);
+    let first = FIRST_LAYERS.start.max(shape.vit_first)..FIRST_LAYERS.end.min(end);
     steps.splice(..0, first.map(|layer| (layer, EARLY)));
 }
 

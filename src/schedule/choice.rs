@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::auto::{self, Bounds};
-use super::preset::PresetHalf;
+use super::half::{as_written, of_preset, own_decoder, own_encoder};
 use super::{
     Amount, Grid, HalfSchedule, Positions, Preset, Schedule, Score, Shape, Strategy, TowerScore, layers,
     positions, strategy,
@@ -158,21 +158,21 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
             schedule.remark = untested(preset, shape);
             schedule.usual = preset.strategy();
             if choice.vit.is_none() && shape.vit_can_merge {
-                schedule.encoder = on_model(
+                schedule.encoder = of_preset(
                     preset,
                     &preset.encoder(shape),
                     shape.vit_layers,
-                    (0, layers::ENCODER_FLOOR),
+                    (shape.vit_first, layers::ENCODER_FLOOR.max(shape.vit_first)),
                     shape.vit_layers_run,
                     "encoder",
                 )?;
             }
             if choice.llm.is_none() && shape.llm_can_merge {
-                schedule.decoder = on_model(
+                schedule.decoder = of_preset(
                     preset,
                     &preset.decoder(),
                     shape.llm_layers,
-                    (1, 1),
+                    (shape.llm_first, shape.llm_first),
                     shape.llm_layers,
                     "text model",
                 )?;
@@ -181,7 +181,7 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
     }
     if flag == MergeFlag::Auto {
         schedule.auto = Some(Bounds::new(choice.keep_min, choice.keep_max)?);
-        auto::begin_early(&mut schedule, choice);
+        auto::begin_early(&mut schedule, choice, shape);
     }
     if flag != MergeFlag::Off {
         leave_out(&mut schedule, choice, shape, asked)?;
@@ -190,13 +190,13 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
         if !shape.vit_can_merge {
             return Err(cannot_merge("encoder", Field::VitLayers));
         }
-        schedule.encoder = by_hand_half(half, Field::VitLayers, Field::VitR)?;
+        schedule.encoder = as_written(half, Field::VitLayers, Field::VitR)?;
     }
     if let Some(half) = &choice.llm {
         if !shape.llm_can_merge {
             return Err(cannot_merge("text model", Field::LlmLayers));
         }
-        schedule.decoder = by_hand_half(half, Field::LlmLayers, Field::LlmR)?;
+        schedule.decoder = as_written(half, Field::LlmLayers, Field::LlmR)?;
     }
     check_layers(&schedule, shape)?;
     strategy::apply(positions::apply(schedule, choice, shape)?, choice, shape)
@@ -224,7 +224,8 @@ fn check_flags(choice: &Choice) -> Result<()> {
     Ok(())
 }
 
-/// Handles the parts of a preset that this model cannot merge: an error if the preset was asked for.
+/// Takes away the parts of a preset that this model cannot merge: an error if the preset was asked for and neither half
+/// can.
 fn leave_out(schedule: &mut Schedule, choice: &Choice, shape: &Shape, asked: bool) -> Result<()> {
     let mut missing = Vec::new();
     if !shape.vit_can_merge && choice.vit.is_none() {
@@ -236,7 +237,7 @@ fn leave_out(schedule: &mut Schedule, choice: &Choice, shape: &Shape, asked: boo
         missing.push("text model");
     }
     if let Some(first) = missing.first() {
-        if asked {
+        if asked && missing.len() == 2 {
             return Err(cannot_merge(first, Field::Merge));
         }
         schedule.remark = Some(format!(
@@ -259,78 +260,6 @@ fn cannot_merge(half: &str, field: Field) -> Error {
     )
 }
 
-fn on_model(
-    preset: Preset,
-    half: &PresetHalf,
-    stored: u32,
-    lowest: (u32, u32),
-    limit: u32,
-    what: &str,
-) -> Result<HalfSchedule> {
-    let layers = layers::scale(half.layers, (half.depth, stored), lowest, limit).ok_or_else(|| {
-        Error::new(
-            Kind::Schedule,
-            format!(
-                "{} {}: needs {} merge layers, the {what} has {}; name layers with {} and {}",
-                Field::Merge,
-                preset.name(),
-                half.layers.len(),
-                limit - lowest.0.min(limit),
-                Field::VitLayers,
-                Field::LlmLayers
-            ),
-        )
-    })?;
-    Ok(HalfSchedule { steps: layers.into_iter().map(|layer| (layer, half.amount)).collect() })
-}
-
-fn own_encoder(own: &Recommended, shape: &Shape) -> Result<HalfSchedule> {
-    if own.vit_layers.len() != own.vit_r.len() {
-        return Err(own_lengths("vit_layers", own.vit_layers.len(), "vit_r", own.vit_r.len()));
-    }
-    let of = shape.vit_tokens.max(1);
-    let amounts = own.vit_r.iter().map(|&r| Amount::Scaled { r, of });
-    Ok(HalfSchedule { steps: own.vit_layers.iter().copied().zip(amounts).collect() })
-}
-
-fn own_decoder(own: &Recommended) -> Result<HalfSchedule> {
-    if own.llm_layers.len() != own.llm_keep.len() {
-        return Err(own_lengths("llm_layers", own.llm_layers.len(), "llm_keep", own.llm_keep.len()));
-    }
-    if let Some(keep) = own.llm_keep.iter().find(|keep| !(**keep > 0.0 && **keep <= 1.0)) {
-        return Err(Error::new(
-            Kind::Schedule,
-            format!(
-                "illava.merge.llm_keep {keep}: the pair's metadata must keep a share above 0 and up to 1"
-            ),
-        ));
-    }
-    let amounts = own.llm_keep.iter().map(|&keep| Amount::Keep(keep));
-    Ok(HalfSchedule { steps: own.llm_layers.iter().copied().zip(amounts).collect() })
-}
-
-fn own_lengths(a: &str, n_a: usize, b: &str, n_b: usize) -> Error {
-    Error::new(
-        Kind::Schedule,
-        format!(
-            "the pair's metadata has {n_a} illava.merge.{a} but {n_b} illava.merge.{b}; choose another schedule"
-        ),
-    )
-}
-
-fn by_hand_half(half: &Half, at: Field, at_amounts: Field) -> Result<HalfSchedule> {
-    let (layers, amounts) = (&half.layers, &half.amounts);
-    if amounts.len() != 1 && amounts.len() != layers.len() {
-        return Err(Error::usage(format!(
-            "{at} names {} layers, {at_amounts} {} amounts: give one amount, or one for each layer",
-            layers.len(),
-            amounts.len()
-        )));
-    }
-    let amount = |i: usize| if amounts.len() == 1 { amounts[0] } else { amounts[i] };
-    Ok(HalfSchedule { steps: layers.iter().enumerate().map(|(i, &layer)| (layer, amount(i))).collect() })
-}
-
 fn check_layers(schedule: &Schedule, shape: &Shape) -> Result<()> {
     let check = |half: &HalfSchedule, first: u32, limit: u32, what: &str, field: Field| {
         if let Some(pair) = half.steps.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
@@ -350,8 +279,8 @@ fn check_layers(schedule: &Schedule, shape: &Shape) -> Result<()> {
             None => Ok(()),
         }
     };
-    check(&schedule.encoder, 0, shape.vit_layers_run, "encoder", Field::VitLayers)?;
-    check(&schedule.decoder, 1, shape.llm_layers, "text model", Field::LlmLayers)
+    check(&schedule.encoder, shape.vit_first, shape.vit_layers_run, "encoder", Field::VitLayers)?;
+    check(&schedule.decoder, shape.llm_first, shape.llm_layers, "text model", Field::LlmLayers)
 }
 
 fn untested(preset: Preset, shape: &Shape) -> Option<String> {
@@ -376,8 +305,11 @@ pub(super) mod tests {
             vit_tokens: 729,
             group: 1,
             vit_can_merge: true,
+            vit_first: 0,
             llm_layers: 28,
             llm_can_merge: true,
+            llm_first: 1,
+            has_axes: false,
             is_qwen2vl: false,
             widths: (1152, 896),
             class_token: false,
@@ -473,11 +405,43 @@ pub(super) mod tests {
         assert_eq!(layers_of(&schedule), (vec![5, 6, 7, 8], vec![]));
         assert!(schedule.remark.unwrap().contains("text model"));
         let asked = Choice { merge: Some(MergeFlag::Preset(Preset::Paper)), ..Choice::default() };
-        assert_eq!(select(&asked, &shape, None).unwrap_err().kind(), Kind::Model);
+        let schedule = select(&asked, &shape, None).unwrap();
+        assert_eq!((schedule.name.as_str(), layers_of(&schedule)), ("paper", (vec![3, 4, 5, 6], vec![])));
+        assert!(schedule.remark.unwrap().contains("no merging in the text model"));
+        let decoder = Shape { vit_can_merge: false, ..so400m() };
+        let schedule = select(&asked, &decoder, None).unwrap();
+        assert_eq!(layers_of(&schedule), (vec![], vec![2]));
+        let neither = Shape { llm_can_merge: false, ..decoder };
+        assert_eq!(select(&asked, &neither, None).unwrap_err().kind(), Kind::Model);
         let hand_vit = Choice { vit: hand(&[5], Amount::Count(9)), ..Choice::default() };
         assert!(select(&hand_vit, &shape, None).is_ok());
         let hand_llm = Choice { llm: hand(&[5], Amount::Count(9)), ..Choice::default() };
         assert_eq!(select(&hand_llm, &shape, None).unwrap_err().kind(), Kind::Model);
+    }
+
+    #[test]
+    fn some_models_merge_from_a_later_layer_on() {
+        // Qwen2.5-VL has its first attention over the whole picture at layer 7, Qwen3-VL adds image features in the
+        // text model's first three layers.
+        let shape = Shape { vit_layers: 32, vit_layers_run: 32, vit_first: 7, llm_first: 3, ..so400m() };
+        let balanced = Choice { merge: Some(MergeFlag::Preset(Preset::Balanced)), ..Choice::default() };
+        let schedule = select(&balanced, &shape, None).unwrap();
+        assert_eq!(layers_of(&schedule), (vec![7, 8, 9, 10], vec![3]));
+        let auto = Choice { merge: Some(MergeFlag::Auto), ..Choice::default() };
+        assert_eq!(layers_of(&select(&auto, &shape, None).unwrap()), (vec![7, 8, 9, 10], vec![3]));
+        for (choice, part) in [
+            (
+                Choice { vit: hand(&[6], Amount::Count(4)), ..Choice::default() },
+                "merge.vit_layers 6: the encoder of this model can merge at layers 7 to 31",
+            ),
+            (
+                Choice { llm: hand(&[2], Amount::Keep(0.5)), ..Choice::default() },
+                "merge.llm_layers 2: the text model of this model can merge at layers 3 to 27",
+            ),
+        ] {
+            let error = select(&choice, &shape, None).unwrap_err().to_string();
+            assert!(error.contains(part), "{part}: {error}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod amount;
 mod auto;
 mod choice;
+mod half;
 mod layers;
 mod plan;
 mod positions;
@@ -39,11 +40,17 @@ pub struct Shape {
     pub vit_layers_run: u32,
     /// Patches of one tile at the encoder's own size, the reference of a pair's recommended counts.
     pub vit_tokens: u32,
-    /// Patches that make one output token: 1, or 4 for Qwen2-VL.
+    /// Patches that make one output token: 1, or 4 for Qwen-VL.
     pub group: u32,
     pub vit_can_merge: bool,
+    /// First encoder layer that may merge.
+    pub vit_first: u32,
     pub llm_layers: u32,
     pub llm_can_merge: bool,
+    /// First layer of the text model that may merge, 1 or later.
+    pub llm_first: u32,
+    /// Tokens of a picture have a line and a column in the text model.
+    pub has_axes: bool,
     /// Family that the preset `qwen2vl` is for.
     pub is_qwen2vl: bool,
     /// Width of the encoder and of the text model.

@@ -45,6 +45,9 @@ pub struct Plan {
     pub tokens_unmerged: u32,
     /// Embeddings that enter the decoder: one visual span.
     pub tokens: u32,
+    /// Rows of the span that are tokens of the text model around and between tiles: they stay.
+    #[serde(default)]
+    pub marks: u32,
     pub decoder: Vec<Step>,
     pub segments: Vec<Segment>,
 }
@@ -124,7 +127,21 @@ impl Plan {
         tokens_unmerged: u32,
         tokens: u32,
     ) -> Result<Self> {
-        let entering = Self { tiles, tokens_unmerged, tokens, ..Self::default() };
+        Self::of_marked_span(schedule, shape, tiles, (tokens_unmerged, tokens), 0)
+    }
+
+    /// The same for a span whose `(unmerged, left)` rows hold `marks`, which no share counts.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn of_marked_span(
+        schedule: &Schedule,
+        shape: &Shape,
+        tiles: Vec<TilePlan>,
+        (tokens_unmerged, tokens): (u32, u32),
+        marks: u32,
+    ) -> Result<Self> {
+        let entering = Self { tiles, tokens_unmerged, tokens, marks, ..Self::default() };
         entering.decoded_by(schedule, shape.llm_layers)
     }
 
@@ -141,11 +158,15 @@ impl Plan {
     /// # Errors
     /// As [`Plan::new`].
     pub fn decoded_by(&self, schedule: &Schedule, n_layers: u32) -> Result<Self> {
-        let decoder = match Budget::new(schedule) {
-            _ if schedule.auto.is_some() => auto::decoder(&schedule.decoder, &self.tiles, self.tokens),
-            Some(budget) => budget.decoder(&schedule.decoder, self.tokens, self.tokens_unmerged),
-            None => decoder_steps(&schedule.decoder, self.tokens)?,
+        let (tokens, unmerged) = (self.tokens - self.marks, self.tokens_unmerged - self.marks);
+        let mut decoder = match Budget::new(schedule) {
+            _ if schedule.auto.is_some() => auto::decoder(&schedule.decoder, &self.tiles, tokens),
+            Some(budget) => budget.decoder(&schedule.decoder, tokens, unmerged),
+            None => decoder_steps(&schedule.decoder, tokens)?,
         };
+        for step in &mut decoder {
+            (step.n_in, step.n_out) = (step.n_in + self.marks, step.n_out + self.marks);
+        }
         let segments = segments(&decoder, self.tokens, n_layers);
         Ok(Self { decoder, segments, ..self.clone() })
     }

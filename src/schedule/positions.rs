@@ -55,7 +55,7 @@ pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape) -> Resul
             Field::Grid
         )));
     }
-    if positions != usual && shape.is_qwen2vl {
+    if positions != usual && shape.has_axes {
         return Err(Error::usage(format!(
             "{} closed: this model has a line and a column for every token; take {} reference for the places of the authors' code",
             Field::Positions,
@@ -98,7 +98,7 @@ mod tests {
         let error = select(&own, &so400m(), None).unwrap_err().to_string();
         assert!(error.contains("own") && error.contains("reference"), "{error}");
         let closed = Choice { positions: Some(Positions::Closed), ..Choice::default() };
-        let mrope = Shape { is_qwen2vl: true, ..so400m() };
+        let mrope = Shape { has_axes: true, ..so400m() };
         assert!(select(&closed, &mrope, None).unwrap_err().to_string().contains("a line and a column"));
         for positions in Positions::ALL {
             assert_eq!(Positions::parse(positions.name()).unwrap(), positions);

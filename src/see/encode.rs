@@ -11,7 +11,7 @@ use crate::assembly::{self, Arrangement, Row, Survivors};
 use crate::error::{Error, Kind, Result};
 use crate::native::{EncodeOptions, Encoded, PreprocessedImage, Tile};
 use crate::report::milliseconds;
-use crate::schedule::{Content, Grid, Plan, Schedule, Strategy, TowerScore};
+use crate::schedule::{Content, Grid, Plan, Schedule, Strategy, TilePlan, TowerScore};
 
 /// The encoder's inputs.
 pub(super) enum Inputs {
@@ -60,26 +60,7 @@ impl TowerEncoder {
             if self.stop.is_asked() || cancelled.load(Ordering::Relaxed) {
                 return Err(Error::interrupted());
             }
-            let steps: Vec<(u32, u32)> = plan.steps.iter().map(|step| (step.layer, step.r)).collect();
-            let options = EncodeOptions {
-                steps: &steps,
-                // Every tile has a draw of its own.
-                strategy: super::strategy::native(schedule.strategy, i),
-                reference_grid: schedule.grid == Grid::Reference,
-                threads: self.tower.options.threads,
-                stop: &[self.stop.flag(), cancelled],
-                class_scores: schedule.vit_score == TowerScore::Class,
-                count_sizes: schedule.vit_sizes,
-            };
-            let mut out = self.tile(&inputs, i, &options)?;
-            if out.n_tokens != plan.tokens {
-                return Err(Error::new(
-                    Kind::Native,
-                    format!("the encoder gave {} tokens where the plan has {}", out.n_tokens, plan.tokens),
-                ));
-            }
-            out.sizes = super::sizes::of_tile(&out);
-            encoded.push(out);
+            encoded.push(self.planned_tile(&inputs, i, plan, schedule, cancelled)?);
         }
         let mut image = EncodedImage {
             size: visual.size(),
@@ -153,7 +134,12 @@ impl TowerEncoder {
     }
 
     /// Returns the content of each input. If the library cuts a picture, the whole is looked at, at the size of its inputs.
-    fn contents(&self, visual: &Visual<'_>, inputs: &Inputs, tiles: &[Tile]) -> Result<Vec<Content>> {
+    pub(super) fn contents(
+        &self,
+        visual: &Visual<'_>,
+        inputs: &Inputs,
+        tiles: &[Tile],
+    ) -> Result<Vec<Content>> {
         let side = self.tower.info().patch_size * self.shape.group.isqrt().max(1);
         match (inputs, visual) {
             (Inputs::Cuts(cuts), _) => Ok(cuts
@@ -189,6 +175,38 @@ impl TowerEncoder {
         }
     }
 
+    /// Encodes one tile as its plan has it, and counts the cells that each token stands for.
+    pub(super) fn planned_tile(
+        &mut self,
+        inputs: &Inputs,
+        i: usize,
+        plan: &TilePlan,
+        schedule: &Schedule,
+        cancelled: &AtomicBool,
+    ) -> Result<Encoded> {
+        let steps: Vec<(u32, u32)> = plan.steps.iter().map(|step| (step.layer, step.r)).collect();
+        let stop = self.stop;
+        let options = EncodeOptions {
+            steps: &steps,
+            // Every tile has a draw of its own.
+            strategy: super::strategy::native(schedule.strategy, i),
+            reference_grid: schedule.grid == Grid::Reference,
+            threads: self.tower.options.threads,
+            stop: &[stop.flag(), cancelled],
+            class_scores: schedule.vit_score == TowerScore::Class,
+            count_sizes: schedule.vit_sizes,
+        };
+        let mut out = self.tile(inputs, i, &options)?;
+        if out.n_tokens != plan.tokens {
+            return Err(Error::new(
+                Kind::Native,
+                format!("the encoder gave {} tokens where the plan has {}", out.n_tokens, plan.tokens),
+            ));
+        }
+        out.sizes = super::sizes::of_tile(&out);
+        Ok(out)
+    }
+
     fn tile(&mut self, inputs: &Inputs, i: usize, options: &EncodeOptions<'_>) -> Result<Encoded> {
         let cut = match inputs {
             Inputs::Library(picture) => return self.compute(picture, i, options),
@@ -206,7 +224,7 @@ impl TowerEncoder {
         self.compute(&picture, 0, options)
     }
 
-    pub(super) fn compute(
+    fn compute(
         &mut self,
         picture: &PreprocessedImage,
         tile: usize,

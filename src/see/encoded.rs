@@ -151,6 +151,7 @@ pub(super) mod tests {
                 tiles: Vec::new(),
                 tokens_unmerged: tokens * 2,
                 tokens,
+                marks: 0,
                 decoder: vec![crate::schedule::Step {
                     layer: 2,
                     r: tokens - deep,

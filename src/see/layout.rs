@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Kind, Result};
 use crate::native::PicturePart;
 
 /// Empty for the families that are laid out here, whose rows are all embeddings.
@@ -45,9 +46,38 @@ impl Layout {
         layout
     }
 
+    /// The layout whose tile `i` has its rows `kept[i]` left, ascending, and the row of this one that each of its rows
+    /// was. Positions stay.
+    pub(super) fn keep(&self, kept: &[Vec<usize>]) -> Result<(Self, Vec<usize>)> {
+        let fits = |(&(_, rows), kept): (&(usize, usize), &Vec<usize>)| kept.iter().all(|&row| row < rows);
+        if self.tiles.len() != kept.len() || !self.tiles.iter().zip(kept).all(fits) {
+            return Err(Error::new(Kind::Native, "the encoder gave other tiles than llama.cpp laid out"));
+        }
+        let mut left = Self { two_ways: self.two_ways, extent: self.extent, ..Self::default() };
+        let (mut rows, mut next) = (Vec::new(), 0);
+        for (&(first, count), kept) in self.tiles.iter().zip(kept) {
+            rows.extend(next..first);
+            left.tiles.push((rows.len(), kept.len()));
+            rows.extend(kept.iter().map(|row| first + row));
+            next = first + count;
+        }
+        rows.extend(next..self.tokens.len());
+        left.tokens = rows.iter().map(|&row| self.tokens[row]).collect();
+        if !self.axes.is_empty() {
+            left.axes = rows.iter().map(|&row| self.axes[row]).collect();
+        }
+        Ok((left, rows))
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
+    }
+
+    /// Rows that are no tile's.
+    pub(super) fn marks(&self) -> u32 {
+        let rows = self.tiles.iter().map(|(_, rows)| rows).sum::<usize>();
+        u32::try_from(self.tokens.len() - rows).unwrap_or(u32::MAX)
     }
 
     /// Rows that merging can take away: one of every tile stays.
@@ -108,6 +138,19 @@ mod tests {
         assert_eq!(layout.axes[5], [2, 3, 2, -1]);
         assert_eq!(layout.axes[8], [5, 5, 5, 5]);
         assert!(Layout::new(&[marks(&[7])], 1).axes.is_empty());
+    }
+
+    #[test]
+    fn survivors_keep_their_places() {
+        let layout = Layout::new(&[marks(&[7, 8]), grid(3, 2), marks(&[9]), grid(2, 2)], 4);
+        let (left, rows) = layout.keep(&[vec![0, 4], vec![3]]).unwrap();
+        assert_eq!(rows, [0, 1, 2, 6, 8, 12]);
+        assert_eq!(left.tokens, [7, 8, -1, -1, 9, -1]);
+        assert_eq!((left.extent, left.tiles.as_slice()), (layout.extent, [(2, 2), (5, 1)].as_slice()));
+        assert_eq!(left.axes, rows.iter().map(|&row| layout.axes[row]).collect::<Vec<_>>());
+        let all: Vec<Vec<usize>> = layout.tiles.iter().map(|&(_, rows)| (0..rows).collect()).collect();
+        assert_eq!(layout.keep(&all).unwrap().0, layout);
+        assert!(layout.keep(&[vec![6], vec![0]]).is_err() && layout.keep(&[vec![0]]).is_err());
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::EncodedImage;
+use super::encode::Inputs;
 use super::layout::Layout;
 use super::tower::TowerEncoder;
 use super::visual::Visual;
 use crate::error::{Error, Kind, Result};
-use crate::native::EncodeOptions;
+use crate::native::{Encoded, Tile};
 use crate::report::milliseconds;
 use crate::schedule::{Plan, Schedule, Strategy, TilePlan};
 
@@ -36,69 +37,98 @@ impl TowerEncoder {
             ));
         }
         let picture = self.tower.vision.picture(&pixels.rgb, pixels.width, pixels.height)?;
-        let layout = Layout::new(&self.tower.vision.parts(&picture)?, self.n_pos);
+        let full = Layout::new(&self.tower.vision.parts(&picture)?, self.n_pos);
         let tiles = self.tower.vision.tiles(&picture)?;
+        let inputs = Inputs::Library(picture);
+        let plans = self.library_plans(visual, &inputs, &full, &tiles, schedule)?;
         let preprocess_ms = milliseconds(start);
 
-        let options = EncodeOptions {
-            steps: &[],
-            strategy: super::strategy::native(Strategy::default(), 0),
-            reference_grid: false,
-            threads: self.tower.options.threads,
-            stop: &[self.stop.flag(), cancelled],
-            class_scores: false,
-            count_sizes: false,
-        };
-        let width = self.tower.info().n_embd_out as usize;
-        let mut image = EncodedImage {
-            size: visual.size(),
-            dynamic_size: self.tower.info().dynamic_size,
-            embeddings: vec![0.0; layout.tokens.len() * width],
-            places: vec![None; layout.tokens.len()],
-            positions: schedule.positions,
-            strategy: schedule.strategy,
-            preprocess_ms,
-            ..EncodedImage::default()
-        };
-        let mut plans = Vec::with_capacity(tiles.len());
-        for (i, &(first, rows)) in layout.tiles.iter().enumerate() {
+        let mut encoded = Vec::with_capacity(plans.len());
+        for (i, plan) in plans.iter().enumerate() {
             if self.stop.is_asked() || cancelled.load(Ordering::Relaxed) {
                 return Err(Error::interrupted());
             }
-            let encoded = self.compute(&picture, i, &options)?;
-            if encoded.n_tokens as usize != rows {
-                return Err(Error::new(
-                    Kind::Native,
-                    format!("the encoder gave {} tokens where its layout has {rows}", encoded.n_tokens),
-                ));
-            }
-            image.embeddings[first * width..(first + rows) * width].copy_from_slice(&encoded.embeddings);
-            (0..rows).for_each(|cell| image.places[first + cell] = Some((i, cell)));
-            image.encoder_ms += encoded.encoder_ms;
-            image.projector_ms += encoded.projector_ms;
-            plans.push(TilePlan {
-                patches: encoded.n_tokens,
-                steps: Vec::new(),
-                tokens: encoded.n_tokens,
-                amounts: None,
-            });
+            encoded.push(self.planned_tile(&inputs, i, plan, schedule, cancelled)?);
         }
-        let rows = u32::try_from(layout.tokens.len()).unwrap_or(u32::MAX);
-        image.plan = Plan::of_span(schedule, &self.shape, plans, rows, rows)?;
+        let mut image = EncodedImage {
+            size: visual.size(),
+            dynamic_size: self.tower.info().dynamic_size,
+            tiles,
+            positions: schedule.positions,
+            strategy: schedule.strategy,
+            preprocess_ms,
+            encoder_ms: encoded.iter().map(|tile| tile.encoder_ms).sum(),
+            projector_ms: encoded.iter().map(|tile| tile.projector_ms).sum(),
+            ..EncodedImage::default()
+        };
+        let unmerged = u32::try_from(full.tokens.len()).unwrap_or(u32::MAX);
+        self.lay_out(&mut image, &full, &mut encoded)?;
+        let rows = u32::try_from(image.layout.tokens.len()).unwrap_or(u32::MAX);
+        image.plan =
+            Plan::of_marked_span(schedule, &self.shape, plans, (unmerged, rows), image.layout.marks())?;
         let removed: u32 = image.plan.decoder_r().iter().sum();
-        if removed > layout.spare() {
+        if removed > image.layout.spare() {
             return Err(Error::new(
                 Kind::Schedule,
                 format!(
                     "merging takes {removed} of {rows} rows, of which {} can go: the others are marks, and one of each tile stays; keep more",
-                    layout.spare()
+                    image.layout.spare()
                 ),
             ));
         }
-        image.tiles = tiles;
-        image.extent = layout.extent;
-        image.layout = layout;
+        image.extent = full.extent;
         image.place_at(schedule.positions, schedule.counts_sizes);
         Ok(image)
+    }
+
+    /// The encoder's half for each tile. A tile of a projector that merges nothing counts its rows.
+    fn library_plans(
+        &self,
+        visual: &Visual<'_>,
+        inputs: &Inputs,
+        full: &Layout,
+        tiles: &[Tile],
+        schedule: &Schedule,
+    ) -> Result<Vec<TilePlan>> {
+        let grids = tiles.iter().map(|tile| tile.grid.0 * tile.grid.1);
+        let rows = full.tiles.iter().map(|&(_, rows)| u32::try_from(rows).unwrap_or(u32::MAX));
+        let patches: Vec<u32> = if self.shape.vit_can_merge { grids.collect() } else { rows.collect() };
+        match schedule.auto {
+            Some(_) if self.shape.vit_can_merge => {
+                let contents = self.contents(visual, inputs, tiles)?;
+                Ok(Plan::encoder_by_content(schedule, &self.shape, &patches, &contents))
+            }
+            _ => Plan::encoder(schedule, &self.shape, &patches),
+        }
+    }
+
+    /// The rows of the span that are left, in their order, with what each stands for and where.
+    fn lay_out(&self, image: &mut EncodedImage, full: &Layout, encoded: &mut [Encoded]) -> Result<()> {
+        let kept: Vec<Vec<usize>> = encoded
+            .iter()
+            .map(|tile| tile.kept.iter().map(|cell| cell.unsigned_abs() as usize).collect())
+            .collect();
+        let (layout, rows) = full.keep(&kept)?;
+        let width = self.tower.info().n_embd_out as usize;
+        image.embeddings.resize(layout.tokens.len() * width, 0.0);
+        image.places.resize(layout.tokens.len(), None);
+        let counted = encoded.iter().any(|tile| !tile.sizes.is_empty());
+        image.sizes.resize(if counted { layout.tokens.len() } else { 0 }, 1.0);
+        for (i, (tile, &(first, rows))) in encoded.iter_mut().zip(&layout.tiles).enumerate() {
+            image.embeddings[first * width..(first + rows) * width].copy_from_slice(&tile.embeddings);
+            for (at, &cell) in kept[i].iter().enumerate() {
+                image.places[first + at] = Some((i, cell));
+            }
+            if !tile.sizes.is_empty() {
+                image.sizes[first..first + rows].copy_from_slice(&tile.sizes);
+            }
+            image.steps.extend(std::mem::take(&mut tile.steps).into_iter().map(|step| (i, step)));
+        }
+        if self.n_pos == 1 {
+            let int = |row| i32::try_from(row).unwrap_or(i32::MAX);
+            image.offsets = rows.into_iter().chain([full.tokens.len()]).map(int).collect();
+        }
+        image.layout = layout;
+        Ok(())
     }
 }

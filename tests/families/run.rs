@@ -33,6 +33,7 @@ pub const SETTINGS: [Setting; 3] = [
 pub struct Pair {
     pub engine: LlamaEngine,
     text: TextModel,
+    remarks: Vec<String>,
     /// Mean and standard deviation of the file.
     pub normalisation: ([f32; 3], [f32; 3]),
 }
@@ -72,7 +73,9 @@ impl Pair {
     }
 
     pub fn load(family: &str, setting: &Setting) -> Self {
-        Self::with(&Self::settings(family, setting))
+        let pair = Self::with(&Self::settings(family, setting));
+        assert!(pair.remarks.is_empty(), "nothing is missing in converted files: {:?}", pair.remarks);
+        pair
     }
 
     /// The pair of two files.
@@ -84,7 +87,6 @@ impl Pair {
     fn with(settings: &LoadSettings) -> Self {
         let (text, projector) = (settings.text.clone(), settings.projector.clone().expect("a projector"));
         let (engine, remarks) = LlamaEngine::load(settings, |_| ()).expect("the pair loads");
-        assert!(remarks.is_empty(), "nothing is missing in converted files: {remarks:?}");
         let file = Gguf::open(&projector).expect("the header is read");
         let three = |key: &str| {
             let values = file.floats(key).expect("three numbers");
@@ -98,6 +100,7 @@ impl Pair {
                 |_| true,
             )
             .expect("the text model loads"),
+            remarks,
             normalisation: (three("clip.vision.image_mean"), three("clip.vision.image_std")),
         }
     }
@@ -129,7 +132,7 @@ impl Pair {
             }
         }
         let facts = self.engine.facts();
-        let rows = Rows::new(&entries, images, 0, facts.pair.n_embd as usize, facts.n_pos);
+        let rows = Rows::new(&entries, images, 0, facts.n_embd_in as usize, facts.n_pos);
         let cells = u32::try_from(rows.tokens.len()).expect("a short prompt") + 64;
         let kv = KvType::named(setting.kv).expect("a cache type");
         let options = ContextOptions {

@@ -91,6 +91,9 @@ static std::vector<float> by_illava(const std::string & mmproj, llama_model * mo
     CHECK(illava_image_from_rgb(vision.get(), rgb.data(), nx, ny, &cut) == ILLAVA_OK, "%s", illava_last_error());
     const std::unique_ptr<illava_image, decltype(&illava_image_free)> image(cut, illava_image_free);
 
+    illava_vision_info info = {};
+    info.size = sizeof(info);
+    CHECK(illava_vision_describe(vision.get(), &info) == ILLAVA_OK && info.by_library, "%s", illava_last_error());
     const size_t n_embd = llama_model_n_embd_inp(model);
     std::vector<llama_token> tokens;
     std::vector<float>       embd;
@@ -119,7 +122,9 @@ static std::vector<float> by_illava(const std::string & mmproj, llama_model * mo
         encode.steps = &step;
         encode.n_steps = 1;
         illava_encoded * encoded = nullptr;
-        CHECK(illava_encode(vision.get(), image.get(), tile, &encode, &encoded) == ILLAVA_UNSUPPORTED, "a step is taken");
+        // one patch of a group that merges as a whole
+        const illava_status refused = info.can_merge ? ILLAVA_BAD_ARG : ILLAVA_UNSUPPORTED;
+        CHECK(illava_encode(vision.get(), image.get(), tile, &encode, &encoded) == refused, "a step is taken");
         encode.n_steps = 0;
         CHECK(illava_encode(vision.get(), image.get(), tile++, &encode, &encoded) == ILLAVA_OK, "%s", illava_last_error());
         illava_encoded_view view = {};

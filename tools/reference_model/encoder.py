@@ -239,7 +239,7 @@ class Encoder:
             step.into = alive[chosen[-1]]
         else:
             # Keys that turn with their place do not tell what is alike; the tokens themselves do.
-            features = features if state.angles is None else units.flatten(1)
+            features = features.reshape(len(units), -1) if state.angles is None else units.flatten(1)
             step.inputs = Inputs(features, scores, state.sizes, r // unit, 0, layer)
             units, kept, chosen, groups, state.sizes = reduce(state.rule, units, step.inputs)
             step.groups = [[alive[i] for i in group] for group in groups]

@@ -10,7 +10,7 @@ from typing import Callable, Iterator
 from .shapes import Decoder
 from .tensors import KERNEL, SCALE, VECTOR, Tensor, linear, matrix, norm
 
-WIDTH, HEADS, MLP, BLOCKS, PATCH, OUTPUT = 32, 2, 64, 2, 8, 64
+WIDTH, HEADS, MLP, PATCH, OUTPUT = 32, 2, 64, 8, 64
 SIDE = 64
 # How many of Qwen3-VL's blocks also give features to the first layers of its text model.
 DEEP = 2
@@ -26,9 +26,12 @@ class Projector:
     fused: bool = False
     gated: bool = False
     bias: bool = True
+    rms: bool = False  # norms without a bias beside linear maps that have one
     gelu: bool = True
     marks: tuple[str, ...] = ()
     side: int = SIDE
+    blocks: int = 2
+    scaled: bool = False  # each block has factors for what it adds
 
 
 def _patches(bias: bool = True, positions: int = (SIDE // PATCH) ** 2, kernels: int = 1) -> Iterator[Tensor]:
@@ -49,10 +52,16 @@ def _two(first: str, second: str, columns: int, hidden: int = 64, rows: int = OU
 def _qwen3vl() -> Iterator[Tensor]:
     yield from _patches(kernels=2)
     yield from norm("v.post_ln", WIDTH, bias=True)
-    yield from _two("mm.0", "mm.2", 4 * WIDTH)
+    yield from _two("mm.0", "mm.2", 4 * WIDTH, hidden=4 * WIDTH)
     for block in range(DEEP):
         yield from norm(f"v.deepstack.{block}.norm", 4 * WIDTH, bias=True)
-        yield from _two(f"v.deepstack.{block}.fc1", f"v.deepstack.{block}.fc2", 4 * WIDTH)
+        yield from _two(f"v.deepstack.{block}.fc1", f"v.deepstack.{block}.fc2", 4 * WIDTH, hidden=4 * WIDTH)
+
+
+def _qwen2_5vl() -> Iterator[Tensor]:
+    yield from _patches(bias=False, positions=0, kernels=2)
+    yield from norm("v.post_ln", WIDTH, bias=False)
+    yield from _two("mm.0", "mm.2", 4 * WIDTH, hidden=4 * WIDTH)
 
 
 def _gemma3() -> Iterator[Tensor]:
@@ -172,13 +181,20 @@ def _gemma4v() -> Iterator[Tensor]:
 
 _BOUNDS = (("image_min_pixels", 1024), ("image_max_pixels", 16384))
 PROJECTORS = {
-    "qwen3vl_merger": Projector(_qwen3vl, text="qwen3vl", keys=(("spatial_merge_size", 2),), fused=True),
+    "qwen2.5vl_merger": Projector(
+        _qwen2_5vl, text="qwen2vl", keys=(("spatial_merge_size", 2), ("n_wa_pattern", 2)), gated=True, rms=True,
+        gelu=False, side=256, blocks=4,
+    ),
+    "qwen3vl_merger": Projector(_qwen3vl, text="qwen3vl", keys=(("spatial_merge_size", 2),), fused=True, blocks=4),
     "gemma3": Projector(_gemma3, text="gemma3"),
-    "internvl": Projector(_internvl, text="qwen2", keys=(("projector.scale_factor", 2),), marks=("<img>", "</img>")),
+    "internvl": Projector(
+        _internvl, text="qwen2", keys=(("projector.scale_factor", 2),), marks=("<img>", "</img>"), blocks=4, scaled=True
+    ),
     "idefics3": Projector(
         _idefics3,
-        keys=(("projector.scale_factor", 2), ("preproc_image_size", 2 * SIDE)),
+        keys=(("projector.scale_factor", 2), ("preproc_image_size", SIDE)),
         marks=("<fake_token_around_image>", "<global-img>"),
+        blocks=4,
     ),
     "pixtral": Projector(
         _pixtral, keys=(("spatial_merge_size", 1),), gated=True, bias=False, gelu=False, marks=("[IMG_END]",)
@@ -202,6 +218,7 @@ PROJECTORS = {
 DECODERS = {
     "llama": Decoder("llama", OUTPUT, 4, 4, 4, 160, 384, 4096, 1e4, 1e-5, tied=False),
     "qwen2": Decoder("qwen2", OUTPUT, 4, 4, 2, 160, 384, 4096, 1e6, 1e-6, tied=False),
+    "qwen2vl": Decoder("qwen2vl", OUTPUT, 4, 4, 2, 160, 384, 4096, 1e6, 1e-6, False, (3, 3, 2, 0)),
     "qwen3vl": Decoder("qwen3vl", OUTPUT, 4, 4, 2, 160, 384, 4096, 1e6, 1e-6, False, (3, 3, 2, 0), deepstack=DEEP),
     "gemma3": Decoder("gemma3", OUTPUT, 7, 4, 2, 160, 384, 4096, 1e6, 1e-6, tied=True),
 }
@@ -209,16 +226,18 @@ DECODERS = {
 
 def projector_tensors(projector: Projector) -> Iterator[Tensor]:
     yield from projector.tensors()
-    for i in range(BLOCKS):
+    for i in range(projector.blocks):
         block = f"v.blk.{i}"
-        yield from norm(f"{block}.ln1", WIDTH, bias=projector.bias)
+        yield from norm(f"{block}.ln1", WIDTH, bias=projector.bias and not projector.rms)
         for name, rows in ((("attn_qkv", 3 * WIDTH),) if projector.fused else
                            (("attn_q", WIDTH), ("attn_k", WIDTH), ("attn_v", WIDTH))):
             yield from _maybe(projector.bias, f"{block}.{name}", rows, WIDTH)
         yield from _maybe(projector.bias, f"{block}.attn_out", WIDTH, WIDTH, 0.7)
-        yield from norm(f"{block}.ln2", WIDTH, bias=projector.bias)
+        yield from norm(f"{block}.ln2", WIDTH, bias=projector.bias and not projector.rms)
         for name in ("ffn_up", "ffn_gate") if projector.gated else ("ffn_up",):
             yield from _maybe(projector.bias, f"{block}.{name}", MLP, WIDTH)
+        for name in ("ls1", "ls2") if projector.scaled else ():
+            yield Tensor(f"{block}.{name}.weight", (WIDTH,), SCALE, 0.1, 1.0)
         yield from _maybe(projector.bias, f"{block}.ffn_down", WIDTH, MLP, 0.25)
 
 
@@ -238,7 +257,7 @@ def write_keys(writer, projector: Projector) -> None:
         ("patch_size", PATCH),
         ("embedding_length", WIDTH),
         ("feed_forward_length", MLP),
-        ("block_count", BLOCKS),
+        ("block_count", projector.blocks),
         ("attention.head_count", HEADS),
         ("projection_dim", OUTPUT),
         *projector.keys,

@@ -88,7 +88,7 @@ struct illava_vision_info {
     int32_t  image_size;     // pixels per side; the largest for dynamic resolution
     int32_t  patch_size;
     int32_t  n_embd_out;     // projector width; equals the text model's n_embd
-    int32_t  group;          // patches that make one output token: 1, or 4 for Qwen2-VL
+    int32_t  group;          // patches that make one output token: 1, or 4 for Qwen-VL
     bool     class_token;
     bool     dynamic_size;   // token count follows the picture's size
     bool     can_merge;      // the graph of this projector takes merge steps
@@ -98,6 +98,7 @@ struct illava_vision_info {
     char     backend[32];
     bool     takes_smaller;  // of a fixed-size encoder: tiles of fewer pixels, a square of whole patches
     bool     by_library;     // upstream's mtmd cuts and marks its pictures: see illava_vision_set_text()
+    int32_t  first_layer;    // block that may merge; others are before the first attention over the whole picture
 };
 
 LLAMA_API enum illava_status illava_vision_load(

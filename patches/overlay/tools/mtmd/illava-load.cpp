@@ -31,8 +31,32 @@ int32_t illava_vision::n_layer_run() const {
     return features.empty() ? hparams().n_layer - 1 : *std::max_element(features.begin(), features.end());
 }
 
+int32_t illava_vision::first_layer() const {
+    // before the first layer with attention over the whole picture no patch knows more than its window
+    return hparams().n_wa_pattern > 0 ? hparams().n_wa_pattern - 1 : 0;
+}
+
+bool illava_vision::merges_in_library() const {
+    switch (mtmd ? model().proj_type : PROJECTOR_TYPE_UNKNOWN) {
+        case PROJECTOR_TYPE_INTERNVL:
+        case PROJECTOR_TYPE_IDEFICS3:
+        case PROJECTOR_TYPE_QWEN3VL:
+            return true;
+        default:
+            return false;
+    }
+}
+
+bool illava_vision::has_rotary_keys() const {
+    return is_qwen() || model().proj_type == PROJECTOR_TYPE_QWEN3VL;
+}
+
+int32_t illava_vision::raster_side() const {
+    return merges_in_library() && model().proj_type != PROJECTOR_TYPE_QWEN3VL ? hparams().n_merge : 0;
+}
+
 int32_t illava_vision::group() const {
-    return is_qwen() ? hparams().n_merge * hparams().n_merge : 1;
+    return is_qwen() || merges_in_library() ? hparams().n_merge * hparams().n_merge : 1;
 }
 
 bool illava_vision::takes_smaller() const {
@@ -41,10 +65,7 @@ bool illava_vision::takes_smaller() const {
 
 const char * illava_vision::why_no_merge() const {
     if (mtmd) {
-        return "llama.cpp runs it as it is";
-    }
-    if (model().proj_type == PROJECTOR_TYPE_QWEN25VL || hparams().n_wa_pattern > 0) {
-        return "its window attention fixes which tokens share a window, so none may leave";
+        return merges_in_library() ? nullptr : "llama.cpp runs it as it is";
     }
     if (hparams().feature_layers.size() > 1) {
         return "its projector stacks the features of several layers, which must have the same tokens";
@@ -194,6 +215,7 @@ illava_status illava_vision_describe(const illava_vision * vision, illava_vision
         info.repacked_bytes = vision->parts.repacked_bytes;
         info.takes_smaller  = vision->takes_smaller();
         info.by_library     = vision->mtmd != nullptr;
+        info.first_layer    = vision->first_layer();
         illava_give("illava_vision_info", out, info);
     });
 }

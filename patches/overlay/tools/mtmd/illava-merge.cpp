@@ -23,7 +23,7 @@ int64_t illava_merge_tokens_left(const illava_merge_schedule_ptr & schedule, int
 void illava_merge_check(const illava_merge_schedule & schedule, int64_t n_rows) {
     const int32_t unit  = schedule.unit_rows;
     const bool    after = schedule.strategy == ILLAVA_STRATEGY_PRUMERGE;
-    const int32_t first = after ? schedule.n_layer : 0;
+    const int32_t first = after ? schedule.n_layer : schedule.first_layer;
     const int32_t final = after ? schedule.n_layer : schedule.n_layer - 1;
 
     int64_t left = n_rows;
@@ -31,7 +31,8 @@ void illava_merge_check(const illava_merge_schedule & schedule, int64_t n_rows) 
 
     for (const auto & step : schedule.steps) {
         if (step.layer < first || step.layer > final) {
-            illava_fail(ILLAVA_BAD_ARG, "merge layer %d: the image encoder runs layers 0 to %d%s", step.layer, schedule.n_layer - 1,
+            illava_fail(ILLAVA_BAD_ARG, "merge layer %d: the image encoder merges at layers %d to %d%s", step.layer,
+                schedule.first_layer, schedule.n_layer - 1,
                 after ? ", and this strategy acts once behind the last, which is named by the number after it" : "");
         }
         if (step.layer <= last) {
@@ -132,7 +133,22 @@ ggml_tensor * illava_merger::size_mask(ggml_context * ctx, int64_t n) {
     return n == mask_rows->ne[1] ? mask_rows : ggml_view_2d(ctx, mask_rows, n_rows, n, mask_rows->nb[1], 0);
 }
 
-ggml_tensor * illava_merger::flash_attn(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale) {
+ggml_tensor * illava_merger::weighed(ggml_context * ctx, ggml_tensor * mask) {
+    if (mask != unweighed_mask) {
+        unweighed_mask = mask;
+        weighed_mask   = ggml_cast(ctx, ggml_add(ctx, mask->type == GGML_TYPE_F32 ? mask : ggml_cast(ctx, mask, GGML_TYPE_F32), log_sizes),
+            GGML_TYPE_F16);
+    }
+    return weighed_mask;
+}
+
+ggml_tensor * illava_merger::flash_attn(
+        ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask, float scale) {
+    if (mask) {
+        ggml_tensor * out = ggml_flash_attn_ext(ctx, q, k, v, weighed(ctx, mask), scale, 0.0f, 0.0f);
+        ggml_prec_set_acc(out, GGML_PREC_F32);
+        return out;
+    }
     const int64_t n_rows = q->ne[1], piece = queries_of_piece(n_rows);
     ggml_tensor * out = nullptr;
     for (int64_t first = 0; first < n_rows; first += piece) {
@@ -160,7 +176,8 @@ void illava_merger::weigh_from_here(ggml_context * ctx) {
     if (schedule->protected_rows > 0) {
         log_sizes = ggml_pad(ctx, log_sizes, schedule->protected_rows, 0, 0, 0);
     }
-    mask_rows = nullptr;
+    mask_rows      = nullptr;
+    unweighed_mask = nullptr;
 }
 
 ggml_tensor * illava_merger::received(
@@ -173,12 +190,14 @@ ggml_tensor * illava_merger::received(
 }
 
 ggml_tensor * illava_merger::score(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * mask, float scale) {
-    GGML_ASSERT(!mask); // windows do not merge
+    GGML_ASSERT(!mask || schedule->protected_rows == 0);
     if (schedule->class_asks()) {
         q = some_queries(ctx, q, q->ne[1] - 1, 1);
     }
     ggml_tensor * sum = nullptr;
-    if (counts_sizes()) {
+    if (mask) {
+        sum = received(ctx, q, k, counts_sizes() ? weighed(ctx, mask) : mask, scale);
+    } else if (counts_sizes()) {
         const int64_t n_rows = q->ne[1], piece = queries_of_piece(k->ne[1]);
         for (int64_t first = 0; first < n_rows; first += piece) {
             const int64_t n    = std::min(piece, n_rows - first);
@@ -201,7 +220,7 @@ ggml_tensor * illava_merger::score(ggml_context * ctx, ggml_tensor * q, ggml_ten
     return sum;
 }
 
-ggml_tensor * illava_merger::merge(ggml_context * ctx, int il, ggml_tensor * x, int64_t & n_pos) {
+ggml_tensor * illava_merger::merge(ggml_context * ctx, int il, ggml_tensor * x, int64_t & n_pos, ggml_tensor ** beside) {
     const auto * step = step_at(il);
     if (!step) {
         return x;
@@ -220,7 +239,16 @@ ggml_tensor * illava_merger::merge(ggml_context * ctx, int il, ggml_tensor * x, 
 
     // one unit is one row of [unit * n_embd]: patch k of a group meets patch k of the others
     ggml_tensor * units = ggml_view_2d(ctx, x, n_embd * unit, n_units, x->nb[1] * unit, 0);
-    ggml_tensor * y     = reduce(ctx, *step, units);
+    ggml_tensor * rows  = units;
+    if (beside && *beside) {
+        rows = ggml_concat(ctx, ggml_cont(ctx, units), ggml_reshape_2d(ctx, *beside, (*beside)->ne[0], n_units), 0);
+    }
+    ggml_tensor * y = reduce(ctx, *step, rows, units);
+    if (rows != units) {
+        ggml_tensor * all = y;
+        y       = ggml_cont(ctx, ggml_view_2d(ctx, all, units->ne[0], all->ne[1], all->nb[1], 0));
+        *beside = ggml_cont(ctx, ggml_view_2d(ctx, all, all->ne[0] - units->ne[0], all->ne[1], all->nb[1], units->ne[0] * all->nb[0]));
+    }
     const illava_merge_names names(step->layer);
     ggml_set_name(x, names.entering);
     ggml_set_name(y, names.merged);
@@ -236,7 +264,14 @@ ggml_tensor * illava_merger::merge(ggml_context * ctx, int il, ggml_tensor * x, 
     return y;
 }
 
-ggml_tensor * illava_merger::reduce(ggml_context * ctx, const illava_merge_step & step, ggml_tensor * units) {
+// f32 [d * unit's rows, n_units]: row k of a unit is compared with row k of the others
+ggml_tensor * illava_merger::key_features(ggml_context * ctx) const {
+    const int64_t unit = schedule->unit_rows;
+    ggml_tensor * features = illava_build_key_features(ctx, keys, n_units * unit);
+    return unit == 1 ? features : ggml_reshape_2d(ctx, features, features->ne[0] * unit, n_units);
+}
+
+ggml_tensor * illava_merger::reduce(ggml_context * ctx, const illava_merge_step & step, ggml_tensor * rows, ggml_tensor * units) {
     const illava_merge_names names(step.layer);
     const int64_t r     = step.r / schedule->unit_rows;
     const int64_t n_out = n_units - r;
@@ -248,26 +283,27 @@ ggml_tensor * illava_merger::reduce(ggml_context * ctx, const illava_merge_step 
             kept = plan.kept;
             keep(plan.kept, names.kept);
             if (schedule->strategy == ILLAVA_STRATEGY_PRUNE) {
-                return ggml_get_rows(ctx, units, kept);
+                return ggml_get_rows(ctx, rows, kept);
             }
             keep(plan.order, names.order);
-            return illava_build_merge(ctx, units, plan);
+            return illava_build_merge(ctx, rows, plan);
         }
         case ILLAVA_STRATEGY_RANDOM:
             // chance needs nothing of the picture: the probe fills it in
             kept = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n_out);
             ggml_set_name(kept, names.kept);
             ggml_set_input(kept);
-            return ggml_get_rows(ctx, units, kept);
+            return ggml_get_rows(ctx, rows, kept);
         default:
             break;
     }
+    const int64_t unit = schedule->unit_rows;
     if (illava_merge_in_graph(schedule->strategy)) {
-        ggml_tensor * features = schedule->rotary_keys ? units : illava_build_key_features(ctx, keys, n_units);
+        ggml_tensor * features = schedule->rotary_keys ? units : key_features(ctx);
         const illava_place place = schedule->composed_score ? ILLAVA_PLACE_ANY : illava_place_of(schedule->backend);
         const auto alike = schedule->strategy == ILLAVA_STRATEGY_BIPARTITE
-            ? illava_build_bipartite(ctx, place, units, features, sizes, r)
-            : illava_build_assign   (ctx, place, units, features, sizes, scores, r);
+            ? illava_build_bipartite(ctx, place, rows, features, sizes, r)
+            : illava_build_assign   (ctx, place, rows, features, sizes, scores, r);
         for (size_t i = 0; i < alike.matches.size(); i++) {
             const illava_match_names match(step.layer, i);
             keep(alike.matches[i].gone, match.gone);
@@ -278,28 +314,70 @@ ggml_tensor * illava_merger::reduce(ggml_context * ctx, const illava_merge_step 
         return alike.x;
     }
     const auto & request = schedule->requests[&step - schedule->steps.data()];
-    ggml_tensor * features = schedule->rotary_keys ? units : keys;
+    ggml_tensor * features = schedule->rotary_keys ? units : unit > 1 ? key_features(ctx) : keys;
     ggml_tensor * weighing = schedule->strategy == ILLAVA_STRATEGY_PRUMERGE ? scores : nullptr;
     ggml_tensor * groups   = illava_build_groups(ctx, &request, features, n_units, weighing, sizes);
     keep(groups, names.groups);
     kept  = illava_build_survivors  (ctx, groups, n_out);
     sizes = illava_build_group_sizes(ctx, groups, sizes, n_out);
-    return illava_build_group_means(ctx, units, groups, n_out);
+    return illava_build_group_means(ctx, rows, groups, n_out);
+}
+
+// The four sections of positions, each a row for every one of n units, gathered alike. Not by ggml_repeat: CUDA repeats
+// no integers, and the node would go to the CPU and back.
+static ggml_tensor * gather_positions(ggml_context * ctx, ggml_tensor * pos, ggml_tensor * units, int64_t n, int64_t unit) {
+    ggml_tensor * sections = ggml_concat(ctx, units, units, 1);
+    sections = ggml_concat(ctx, sections, sections, 1);
+    ggml_tensor * rows = ggml_get_rows(ctx, ggml_reshape_3d(ctx, pos, unit, n, 4), sections);
+    return ggml_reshape_1d(ctx, rows, 4 * units->ne[0] * unit);
+}
+
+// Rows and columns of a square of n units a side.
+static ggml_tensor * gather_square(ggml_context * ctx, ggml_tensor * square, ggml_tensor * units, int64_t n, int64_t unit) {
+    for (int side = 0; side < 2; side++) {
+        const int64_t width = square->ne[0];
+        ggml_tensor * rows = ggml_get_rows(ctx, ggml_reshape_2d(ctx, square, width * unit, n), units);
+        rows   = ggml_reshape_2d(ctx, rows, width, unit * units->ne[0]);
+        square = ggml_cont(ctx, ggml_transpose(ctx, rows));
+    }
+    return square;
 }
 
 ggml_tensor * illava_merger::positions(ggml_context * ctx, int il, ggml_tensor * pos) const {
-    if (merged != il) {
-        return pos;
-    }
-    const int64_t unit   = schedule->unit_rows;
-    const int64_t n_kept = kept->ne[0];
+    return merged == il ? gather_positions(ctx, pos, kept, n_units, schedule->unit_rows) : pos;
+}
 
-    // The four sections are gathered alike. Not by ggml_repeat: CUDA repeats no integers, and the node would
-    // go to the CPU and back.
-    ggml_tensor * sections = ggml_concat(ctx, kept, kept, 1);
-    sections = ggml_concat(ctx, sections, sections, 1);
-    ggml_tensor * rows = ggml_get_rows(ctx, ggml_reshape_3d(ctx, pos, unit, n_units, 4), sections);
-    return ggml_reshape_1d(ctx, rows, 4 * n_kept * unit);
+ggml_tensor * illava_merger::mask(ggml_context * ctx, int il, ggml_tensor * mask) const {
+    return mask && merged == il ? gather_square(ctx, mask, kept, n_units, schedule->unit_rows) : mask;
+}
+
+ggml_tensor * illava_merger::gather(ggml_context * ctx, ggml_tensor * x, int64_t n_x, int64_t n_y) const {
+    const int64_t side = schedule->raster_side;
+    if (side < 2) {
+        return x;
+    }
+    const int64_t n_embd = x->ne[0], n = n_x * n_y;
+    GGML_ASSERT(n_x % side == 0 && n_y % side == 0 && ggml_is_contiguous(x));
+    ggml_tensor * y = ggml_view_4d(ctx, x, n_embd * side, n_x / side, side, n_y / side,
+        side * x->nb[1], n_x * x->nb[1], side * n_x * x->nb[1], 0);
+    y = ggml_cont_2d(ctx, ggml_permute(ctx, y, 0, 2, 1, 3), n_embd, n);
+    const int64_t behind = x->ne[1] - n;
+    return behind == 0 ? y : ggml_concat(ctx, y, ggml_view_2d(ctx, x, n_embd, behind, x->nb[1], n * x->nb[1]), 1);
+}
+
+ggml_tensor * illava_merger::tokens(ggml_context * ctx, ggml_tensor * x, int64_t n_rows) const {
+    const int64_t rows = schedule->rows_per_token;
+    GGML_ASSERT(n_rows % rows == 0);
+    return ggml_cont(ctx, ggml_view_2d(ctx, x, x->ne[0] * rows, n_rows / rows, x->nb[1] * rows, 0));
+}
+
+void illava_merger::leave_windows(
+        ggml_context * ctx, ggml_tensor * order, ggml_tensor *& x, ggml_tensor *& pos, ggml_tensor *& mask) const {
+    const int64_t n_embd = x->ne[0], n = order->ne[0], group = x->ne[1] / n;
+    x    = ggml_get_rows(ctx, ggml_reshape_2d(ctx, x, n_embd * group, n), order);
+    x    = ggml_reshape_2d(ctx, x, n_embd, group * n);
+    pos  = gather_positions(ctx, pos, order, n, group);
+    mask = gather_square(ctx, mask, order, n, group);
 }
 
 std::shared_ptr<illava_merger> illava_make_merger(const illava_merge_schedule_ptr & schedule) {

@@ -23,9 +23,11 @@ struct illava_merge_schedule {
     uint64_t             seed     = 0; // of chance
     int32_t              n_layer  = 0; // that the tower runs; a step at this one stands behind the last of them
 
+    int32_t first_layer    = 0;     // that may merge
     int32_t unit_rows      = 1;     // consecutive rows merged as one unit: 4 for whole 2x2 groups
     int32_t rows_per_token = 1;     // rows the projector makes one output token of
     int32_t protected_rows = 0;     // trailing rows (the class token) that are neither scored nor merged
+    int32_t raster_side    = 0;     // rows come line by line and are put in groups of so many patches a side first; 0: they come so
     bool    rotary_keys    = false; // keys turn with their place, so that they do not tell what is alike
     bool    composed_score = false; // stock operations alone, even if the backend has fused ones
     bool    class_scores   = false; // rank by the attention of the class token alone, which is the last row
@@ -89,20 +91,37 @@ class illava_merger {
     // functions below then take the place of stock attention's, which has no mask that is one row for all queries.
     bool counts_sizes() const { return log_sizes != nullptr; }
 
-    // q, k, v as ggml_flash_attn_ext takes them -> [d, n_head, n_rows]
-    ggml_tensor * flash_attn(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale);
+    // q, k, v and mask, f16 or null, as ggml_flash_attn_ext takes them -> [d, n_head, n_rows]
+    ggml_tensor * flash_attn(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask, float scale);
 
     // kq: [n_rows, n_rows, n_head], before it is scaled
     ggml_tensor * weigh(ggml_context * ctx, ggml_tensor * kq, float scale) const;
 
-    // x: [n_embd, n_rows] -> [n_embd, rows left]; n_pos follows.
-    ggml_tensor * merge(ggml_context * ctx, int il, ggml_tensor * x, int64_t & n_pos);
+    // x: [n_embd, n_rows] -> [n_embd, rows left]; n_pos follows. beside: features of the units that merge as their rows
+    // do, [any, units], or null, or a null.
+    ggml_tensor * merge(ggml_context * ctx, int il, ggml_tensor * x, int64_t & n_pos, ggml_tensor ** beside = nullptr);
 
     // The same behind the last layer.
-    ggml_tensor * finish(ggml_context * ctx, ggml_tensor * x, int64_t & n_pos) { return merge(ctx, schedule->n_layer, x, n_pos); }
+    ggml_tensor * finish(ggml_context * ctx, ggml_tensor * x, int64_t & n_pos, ggml_tensor ** beside = nullptr) {
+        return merge(ctx, schedule->n_layer, x, n_pos, beside);
+    }
 
     // M-RoPE positions, i32 [4 * n_rows] section by section -> those of the rows that layer il left.
     ggml_tensor * positions(ggml_context * ctx, int il, ggml_tensor * pos) const;
+
+    // A mask between rows, [n_rows, n_rows] -> f32, that of the rows that layer il left.
+    ggml_tensor * mask(ggml_context * ctx, int il, ggml_tensor * mask) const;
+
+    // x: [n_embd, n_x * n_y + class row], line by line -> the same, group by group where the schedule's rows come in
+    // lines; within a group line by line.
+    ggml_tensor * gather(ggml_context * ctx, ggml_tensor * x, int64_t n_x, int64_t n_y) const;
+
+    // x: [n_embd, >= n_rows], group by group -> [n_embd * rows of a token, tokens], without what stands behind.
+    ggml_tensor * tokens(ggml_context * ctx, ggml_tensor * x, int64_t n_rows) const;
+
+    // Rows, positions and mask between rows in the order of windows -> those in the order of the grid's groups.
+    // order: i32 [groups], where each group stands among the windows.
+    void leave_windows(ggml_context * ctx, ggml_tensor * order, ggml_tensor *& x, ggml_tensor *& pos, ggml_tensor *& mask) const;
 
   private:
     const illava_merge_step * step_at(int il) const;
@@ -114,8 +133,13 @@ class illava_merger {
     ggml_tensor * size_mask(ggml_context * ctx, int64_t n);
     void          weigh_from_here(ggml_context * ctx);
 
-    // units: [unit's floats, n] -> [unit's floats, n - r]; sets kept
-    ggml_tensor * reduce(ggml_context * ctx, const illava_merge_step & step, ggml_tensor * units);
+    // f16 [n_rows, n_rows]: a mask between rows with the logs of sizes
+    ggml_tensor * weighed(ggml_context * ctx, ggml_tensor * mask);
+
+    ggml_tensor * key_features(ggml_context * ctx) const;
+
+    // rows: [any, n] -> [any, n - r], by what the units, [unit's floats, n], are like; sets kept
+    ggml_tensor * reduce(ggml_context * ctx, const illava_merge_step & step, ggml_tensor * rows, ggml_tensor * units);
 
     illava_merge_schedule_ptr schedule;
 
@@ -125,6 +149,8 @@ class illava_merger {
     ggml_tensor * sizes    = nullptr; // f32 [units], after a step by groups
     ggml_tensor * log_sizes = nullptr; // f32 [rows], the class token's too, where attention counts them
     ggml_tensor * mask_rows = nullptr; // f16 [rows, queries of a piece], made when it is needed
+    ggml_tensor * unweighed_mask = nullptr; // of which
+    ggml_tensor * weighed_mask   = nullptr; // was made
     int           merged   = -1;      // the layer `kept` belongs to
     int64_t       n_units  = 0;       // that entered it
     ggml_tensor * kept     = nullptr; // i32 [units left]

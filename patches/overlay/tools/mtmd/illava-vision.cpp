@@ -204,7 +204,9 @@ static illava_merge_schedule_ptr make_schedule(
     schedule->strategy       = strategy;
     schedule->seed           = params.seed;
     schedule->n_layer        = vision.n_layer_run();
-    schedule->rotary_keys    = vision.is_qwen();
+    schedule->first_layer    = vision.first_layer();
+    schedule->raster_side    = vision.raster_side();
+    schedule->rotary_keys    = vision.has_rotary_keys();
     schedule->composed_score = params.composed_score;
     schedule->class_scores   = score == ILLAVA_TOWER_SCORE_CLASS;
     schedule->count_sizes    = params.count_sizes;
@@ -216,6 +218,10 @@ static illava_merge_schedule_ptr make_schedule(
     steps.erase(std::remove_if(steps.begin(), steps.end(), [](const illava_merge_step & step) { return step.r == 0; }), steps.end());
     if (steps.empty()) {
         return nullptr;
+    }
+    if (grid == ILLAVA_GRID_REFERENCE && vision.model().n_deepstack_layers > 0) {
+        illava_fail(ILLAVA_UNSUPPORTED, "grid = 1: the image encoder (%s) gives features of earlier layers for whole groups of patches; "
+            "take 0, in which groups stay whole", vision.projector.c_str());
     }
     if (const char * reason = vision.why_no_merge()) {
         illava_fail(ILLAVA_UNSUPPORTED, "the image encoder (%s) cannot merge tokens: %s", vision.projector.c_str(), reason);
@@ -308,24 +314,45 @@ static void run(
     }
 }
 
-// A tile as upstream's own mtmd would encode it.
+static void read_probe(illava_encoded & encoded, const illava_merge_schedule_ptr & schedule, illava_probe & probe) {
+    encoded.steps = std::move(probe.steps);
+    if (!probe.sizes.empty()) {
+        encoded.sizes = token_sizes(*schedule, probe.sizes);
+    }
+    encoded.encoder_ms   = probe.encoder_ms;
+    encoded.projector_ms = probe.projector_ms;
+}
+
+// A tile as upstream's own mtmd would encode it, but for the tokens that merge.
 static std::unique_ptr<illava_encoded> encode_library(
         illava_vision & vision, const illava_image & image, size_t tile, const illava_encode_params & params) {
     const illava_abort_trap trap; // whose assertions no check of ours stands before
-    auto encoded = std::make_unique<illava_encoded>();
-    encoded->n_tokens = (uint32_t) mtmd_input_chunk_get_n_tokens(image.tile_chunks.at(tile));
-    encoded->n_embd   = (uint32_t) clip_n_mmproj_embd(vision.clip.get());
-    encoded->cells_x  = encoded->n_tokens;
-    encoded->cells_y  = 1;
-    encoded->embd.resize((size_t) encoded->n_tokens * encoded->n_embd);
-    encoded->kept.resize(encoded->n_tokens);
-    std::iota(encoded->kept.begin(), encoded->kept.end(), 0);
+    clip_image_f32_batch batch = illava_mtmd_inputs(image, tile).clone();
+    clip_image_f32 & pixels = batch.entries.at(0);
+    const int64_t grid_x = pixels.nx() / vision.hparams().patch_size;
+    const int64_t grid_y = pixels.ny() / vision.hparams().patch_size;
+    const int32_t side   = vision.merges_in_library() ? vision.hparams().n_merge : 1;
+    pixels.merge = make_schedule(vision, grid_x * grid_y, params);
+    if (pixels.merge && (batch.entries.size() != 1 || grid_x % side != 0 || grid_y % side != 0)) {
+        illava_fail(ILLAVA_UNSUPPORTED, "a tile of %lld x %lld patches cannot merge: its projector takes them by %d x %d",
+            (long long) grid_x, (long long) grid_y, side, side);
+    }
 
-    const std::lock_guard<std::mutex> lock(vision.encoding);
-    illava_probe probe(nullptr, 0, vision.hparams().n_head, params.pause, params.pause_data);
-    run(vision, illava_mtmd_inputs(image, tile), params, probe, encoded->embd);
-    encoded->encoder_ms   = probe.encoder_ms;
-    encoded->projector_ms = probe.projector_ms;
+    auto encoded = std::make_unique<illava_encoded>();
+    const uint32_t n_cells = (uint32_t) mtmd_input_chunk_get_n_tokens(image.tile_chunks.at(tile));
+    encoded->n_tokens = (uint32_t) illava_merge_tokens_left(pixels.merge, n_cells);
+    encoded->n_embd   = (uint32_t) clip_n_mmproj_embd(vision.clip.get());
+    encoded->cells_x  = vision.merges_in_library() ? (uint32_t) (grid_x / side) : n_cells;
+    encoded->cells_y  = n_cells / encoded->cells_x;
+    encoded->embd.resize((size_t) encoded->n_tokens * encoded->n_embd);
+
+    {
+        const std::lock_guard<std::mutex> lock(vision.encoding);
+        illava_probe probe(pixels.merge, grid_x * grid_y, vision.hparams().n_head, params.pause, params.pause_data);
+        run(vision, batch, params, probe, encoded->embd);
+        read_probe(*encoded, pixels.merge, probe);
+    }
+    encoded->kept = kept_cells(vision, pixels.merge, encoded->steps, encoded->n_tokens);
     return encoded;
 }
 
@@ -344,9 +371,6 @@ illava_status illava_encode(
         illava_require_own(*vision, *image);
         if (vision->mtmd) {
             tile_at(*image, tile);
-            if (std::any_of(params.steps, params.steps + params.n_steps, [](const illava_merge_step & step) { return step.r != 0; })) {
-                illava_fail(ILLAVA_UNSUPPORTED, "the image encoder (%s) cannot merge tokens: %s", vision->projector.c_str(), vision->why_no_merge());
-            }
             *out = encode_library(*vision, *image, tile, params).release();
             return;
         }
@@ -379,12 +403,7 @@ illava_status illava_encode(
             const std::lock_guard<std::mutex> lock(vision->encoding);
             illava_probe probe(pixels.merge, grid_x * grid_y, hparams.n_head, params.pause, params.pause_data);
             run(*vision, batch, params, probe, encoded->embd);
-            encoded->steps        = std::move(probe.steps);
-            if (!probe.sizes.empty()) {
-                encoded->sizes = token_sizes(*pixels.merge, probe.sizes);
-            }
-            encoded->encoder_ms   = probe.encoder_ms;
-            encoded->projector_ms = probe.projector_ms;
+            read_probe(*encoded, pixels.merge, probe);
         }
         encoded->kept = kept_cells(*vision, pixels.merge, encoded->steps, encoded->n_tokens);
         *out = encoded.release();

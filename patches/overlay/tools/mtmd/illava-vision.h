@@ -42,8 +42,15 @@ struct illava_vision {
     bool is_qwen() const;
     // Blocks the graph runs.
     int32_t n_layer_run() const;
+    // The first block that may merge.
+    int32_t first_layer() const;
     // Patches that make one output token.
     int32_t group() const;
+    // Whether it is a projector that mtmd cuts for and that merges all the same.
+    bool merges_in_library() const;
+    bool has_rotary_keys() const;
+    // As in illava_merge_schedule.
+    int32_t raster_side() const;
     // Whether the positions of a fixed-size encoder can be interpolated for a smaller picture.
     bool takes_smaller() const;
     // Why this encoder cannot merge, or null if it can.

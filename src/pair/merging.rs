@@ -1,0 +1,48 @@
+//! The halves of a pair that merge.
+
+use super::facts::{Pair, is_qwen2vl};
+use crate::error::Field;
+use crate::native::VisionInfo;
+use crate::schedule::Shape;
+
+impl Pair {
+    /// One line on what merges beside a projector that llama.cpp runs; `llm` if the text model can.
+    pub(super) fn merging_beside(&self, vision: &VisionInfo, llm: bool) -> Option<String> {
+        let (file, projector, arch) = (&self.model.projector, &vision.projector, &self.arch);
+        let merges = match (vision.can_merge, llm) {
+            (true, true) => format!("it and the language model ({arch}) merge"),
+            (true, false) => format!("it merges and the language model ({arch}) does not"),
+            (false, true) => format!("it merges nothing and the language model ({arch}) merges"),
+            (false, false) => format!("neither it nor the language model ({arch}) merges"),
+        };
+        let asked = if vision.can_merge || llm {
+            format!(" if asked to ({} balanced)", Field::Merge)
+        } else {
+            String::new()
+        };
+        vision.by_library.then(|| {
+            format!("{file}: pictures are cut and marked for its image encoder ({projector}) by llama.cpp's own rules; {merges}{asked}")
+        })
+    }
+
+    /// The numbers a schedule depends on.
+    #[must_use]
+    pub fn shape(&self, vision: &VisionInfo, llm_can_merge: bool) -> Shape {
+        let side = vision.image_size / vision.patch_size.max(1);
+        Shape {
+            vit_layers: vision.layers,
+            vit_layers_run: vision.layers_run,
+            vit_tokens: side * side,
+            group: vision.group,
+            vit_can_merge: vision.can_merge,
+            vit_first: vision.first_layer,
+            llm_layers: self.n_layer,
+            llm_can_merge,
+            llm_first: self.n_deepstack.max(1),
+            has_axes: self.has_axes,
+            is_qwen2vl: is_qwen2vl(vision),
+            widths: (vision.width, self.n_embd),
+            class_token: vision.class_token,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Image encoders that merge beside LLaVA's and Qwen2-VL's: merging off against Hugging Face transformers, and merging
+//! against a float64 account of each family: kept groups, rows and places of every span, and logits.
+//!
+//! Expected values: tools/make_tower_fixtures.py. Models: `make_model.py --projector`, in ILLAVA_TEST_MODELS or
+//! target/test-models.
+
+#[allow(dead_code)] // These pairs have no processor and no template of their own.
+mod families {
+    pub mod fixture;
+    pub mod levels;
+    pub mod merging;
+    pub mod run;
+}
+
+use std::path::{Path, PathBuf};
+
+use families::fixture::{Case, Fixture};
+use families::run::{Pair, SETTINGS, Setting, assert_steps};
+use illava::answer::Engine;
+use illava::schedule::Schedule;
+use illava::see::{EncodedImage, Encoder};
+
+/// The library's own roundings of pixels and of GELU to f16 move logits by up to 1.5e-4 in transformers, too.
+const SETTING: Setting = Setting { tolerance: 2e-4, ..SETTINGS[0] };
+
+fn load(name: &str) -> Pair {
+    let models = std::env::var_os("ILLAVA_TEST_MODELS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-models"), PathBuf::from);
+    let folder = models.join(name);
+    let (text, projector) = (folder.join("text.gguf"), folder.join("mmproj.gguf"));
+    assert!(text.exists(), "{} is missing: run tools/test-models.sh", text.display());
+    Pair::open(text, projector, &SETTING)
+}
+
+fn off_is_as_in_transformers(pair: &mut Pair, fixture: &Fixture, case: &Case) {
+    let pictures = case.pictures();
+    let images: Vec<EncodedImage> = case
+        .visuals(&pictures)
+        .iter()
+        .map(|visual| pair.engine.encode_span(visual, &Schedule::default()).expect("it is encoded"))
+        .collect();
+    let rows: Vec<u32> = images.iter().map(|image| image.plan.tokens).collect();
+    assert_eq!(rows, case.spans, "{}: rows of the spans", case.name);
+    let logits = pair.greedy(case, &images, &[], &SETTING);
+    let expected = fixture.floats(&format!("{}.logits", case.name));
+    assert_steps(&logits, expected, &case.greedy, &SETTING, &case.name);
+}
+
+/// The cases of projector type `kind`, with the pair in folder `name`.
+fn family(kind: &str, name: &str, least: usize) {
+    let fixture = Fixture::load("towers.json");
+    let mut pair = load(name);
+    assert!(pair.engine.facts().shape.vit_can_merge, "{kind}");
+    let cases: Vec<&Case> = fixture.cases.iter().filter(|case| case.family == kind).collect();
+    assert!(cases.len() >= least, "{kind}: only {} cases", cases.len());
+    for case in cases {
+        match case.encoder.is_empty() {
+            true => off_is_as_in_transformers(&mut pair, &fixture, case),
+            false => families::merging::case_is_as_the_reference(&mut pair, &fixture, case, &SETTING),
+        }
+    }
+}
+
+#[test]
+fn internvl() {
+    family("internvl", "projector-internvl", 8);
+}
+
+#[test]
+fn qwen3_vl() {
+    family("qwen3vl_merger", "projector-qwen3vl_merger", 6);
+}
+
+#[test]
+fn qwen2_5_vl() {
+    family("qwen2.5vl_merger", "tower-qwen2.5vl", 8);
+}

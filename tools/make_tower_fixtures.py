@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Expected values of the image encoders that merge beside LLaVA's and Qwen2-VL's.
+
+    make_tower_fixtures.py [--out tests/fixtures] [--kind TYPE]
+
+The pairs are those of make_model.py --projector. With merging off: logits after a prompt with one
+and with two pictures, from transformers' class of the family (hf_towers.py); the float64 account
+(reference_model/towers.py) has to agree with it to 1e-6. With merging: which groups every step
+keeps, the rows of each span, and the logits, from that account with the roundings to f16 that a CPU
+run of an F32 file makes.
+
+Pictures are those of family_inputs.py in sizes that nobody resizes; their seed is raised until no
+step hangs on rounding.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from family_inputs import picture
+from hf_towers import HfTower
+from make_model import make_projector
+from reference_model.arithmetic import EXACT, SINGLE
+from reference_model.decoder import Decoder
+from reference_model.strategies import Rule
+from reference_model.towers import Tower
+from reference_model.weights import Weights
+from safe_gaps import far_apart
+from seed_search import first_seed
+
+FAITHFUL, REFERENCE = "faithful", "reference"
+OWN, CLOSED = "own", "closed"
+MERGE, BIPARTITE = Rule(), Rule("bipartite", sizes=True)
+SEEDS = 400
+BEFORE, BETWEEN, AFTER = [11, 12, 13, 14, 15], [31, 32], [21, 22, 23, 24]
+AGREEMENT = 1e-6
+WAYS = [(FAITHFUL, OWN, MERGE), (FAITHFUL, OWN, BIPARTITE)]
+SINGLES = [*WAYS, (REFERENCE, CLOSED, MERGE)]
+# Pictures, the patches that each layer removes, and the ways to merge.
+KINDS = {
+    "internvl": ([[(64, 64)], [(64, 64), (64, 64)]], {1: 8, 2: 8, 3: 12}, SINGLES),
+
+    "qwen3vl_merger": ([[(80, 64)], [(64, 48), (64, 96)]], {0: 8, 1: 8, 2: 4, 3: 4}, WAYS),
+    "qwen2.5vl_merger": ([[(160, 128)], [(96, 64), (64, 144)]], {1: 8, 2: 8, 3: 12}, SINGLES),
+}
+# Marks before and behind each picture that llama.cpp writes; `tiles` of a picture have marks of their own.
+MARKS = {"internvl": ("<img>", "</img>"), "qwen3vl_merger": ("<|vision_start|>", "<|vision_end|>")}
+
+
+class Pair:
+    def __init__(self, kind: str, folder: Path):
+        text, mmproj = make_projector(folder, kind)
+        self.kind, self.text, self.tower = kind, Weights(text), Weights(mmproj)
+        self.towers = {r: Tower(self.tower, r) for r in (EXACT, SINGLE)}
+        self.decoders = {r: Decoder(self.text, r) for r in (EXACT, SINGLE)}
+        self.model = HfTower(text, mmproj)
+        self.axes = self.decoders[EXACT].sections is not None
+        names = self.text.fields["tokenizer.ggml.tokens"]
+        ids = lambda *marks: [names.index(mark) for mark in marks]
+        self.first, self.last = (ids(mark) for mark in MARKS.get(kind, ())) if kind in MARKS else ([], [])
+        # A picture of Idefics 3 is shown as one tile of a grid and once more as the whole.
+        self.repeated = kind == "idefics3"
+        if self.repeated:
+            around, whole = ids("<fake_token_around_image>"), ids("<global-img>")
+            cell = ids("<row_1_col_1>") if "<row_1_col_1>" in names else None
+            self.frame = (around, cell, whole)
+
+    def pixels(self, size, seed: int) -> torch.Tensor:
+        return (torch.tensor(picture(*size, seed)).float() / 255 - 0.5) / 0.5
+
+    def span(self, encoded):
+        """Rows of one span, its places with the end, and the size of every row. Marks are token ids, tiles tensors."""
+        e = encoded
+        full = e.rows * e.columns
+        counts = e.counts if e.counts is not None else torch.ones(len(e.cells))
+        parts = [self.first, e.embeddings, self.last]
+        n = len(self.first)
+        places = [*range(n), *(n + c for c in e.cells), *range(n + full, n + full + len(self.last)), n + full + len(self.last)]
+        one = lambda marks: torch.ones(len(marks))
+        return parts, places, torch.cat([one(self.first), counts, one(self.last)])
+
+    def positions(self, spans, placed: str, grid: str) -> torch.Tensor:
+        """[rows, 3] of the whole prompt."""
+        rows, at = [[i] * 3 for i in range(len(BEFORE))], len(BEFORE)
+        for i, (encoded, (_, places, _)) in enumerate(spans):
+            if i > 0:
+                rows += [[at + i] * 3 for i in range(len(BETWEEN))]
+                at += len(BETWEEN)
+            if not self.axes:
+                last = places[-1]
+                places = places[:-1]
+                if placed == CLOSED:
+                    places, last = range(len(places)), len(places)
+                rows += [[at + p] * 3 for p in places]
+                at += last
+                continue
+            rows += [[at + i] * 3 for i in range(len(self.first))]
+            at += len(self.first)
+            rows += [[at, at + c // encoded.columns, at + c % encoded.columns] for c in encoded.cells]
+            at += max(encoded.rows, encoded.columns)
+            rows += [[at + i] * 3 for i in range(len(self.last))]
+            at += len(self.last)
+        rows += [[at + i] * 3 for i in range(len(AFTER))]
+        return torch.tensor(rows, dtype=torch.float64)
+
+    def run(self, sizes, seed: int, rounding: str, schedule, way):
+        grid, placed, rule = way
+        spans = []
+        for i, size in enumerate(sizes):
+            encoded = self.towers[rounding].encode(self.pixels(size, seed + i), schedule, grid, rule=rule)
+            spans.append((encoded, self.span(encoded)))
+        content = self.around([parts for _, (parts, _, _) in spans])
+        counted = None
+        if placed == OWN and schedule:
+            counted = [e.counts for e, _ in spans]
+        positions = self.positions(spans, placed, grid)
+        logits, _ = self.decoders[rounding].prefill_spans(content, positions, {}, counted)
+        steps = [(s, 0, step) for s, (e, _) in enumerate(spans) for step in e.steps]
+        return logits, [span for _, span in spans], steps
+
+    def transformers(self, sizes) -> torch.Tensor:
+        tiles = [self.pixels(size, i) for i, size in enumerate(sizes)]
+        return self.model.last_logits(tiles, self.around([[self.first, None, self.last] for _ in sizes]))
+
+    @staticmethod
+    def around(spans: list[list]) -> list:
+        """The whole prompt's parts."""
+        between = [[BETWEEN, *parts] for parts in spans[1:]]
+        return [BEFORE, *(part for parts in [spans[0], *between] for part in parts), AFTER]
+
+
+def same(a, b) -> bool:
+    return [(s.kept, s.into, s.groups) for _, _, s in a] == [(s.kept, s.into, s.groups) for _, _, s in b]
+
+
+def entry(pair: Pair, key: str, sizes, seed: int, spans, logits, tensors: dict, **more) -> dict:
+    tensors[f"{key}.logits"] = logits.float().contiguous()
+    for i, (_, _, counts) in enumerate(spans):
+        tensors[f"{key}.sizes.{i}"] = counts.float().contiguous()
+    return {
+        "name": key,
+        "family": pair.kind,
+        "sizes": sizes,
+        "frames": 0,
+        "question": "",
+        "seed": seed,
+        "parts": pair.around([[None] for _ in sizes]),
+        "spans": [len(counts) for _, _, counts in spans],
+        "places": [places for _, places, _ in spans],
+        "greedy": [int(logits.argmax())],
+        **more,
+    }
+
+
+def off(pair: Pair, sizes, tensors: dict) -> dict:
+    logits, spans, _ = pair.run(sizes, 0, EXACT, {}, WAYS[0])
+    expected = pair.transformers(sizes)
+    error = float(torch.linalg.norm(logits - expected) / torch.linalg.norm(expected))
+    print(f"  {len(sizes)} pictures, off: the account is {error:.1e} from transformers", flush=True)
+    if error > AGREEMENT:
+        raise SystemExit(f"{pair.kind}: the account and transformers differ by {error:.1e}")
+    return entry(pair, f"{pair.kind}.{len(sizes)}.off", sizes, 0, spans, expected, tensors)
+
+
+def merged(pair: Pair, sizes, schedule, way, tensors: dict) -> dict:
+    grid, placed, rule = way
+
+    def attempt(seed: int):
+        _, _, exact = pair.run(sizes, seed, EXACT, schedule, way)
+        logits, spans, steps = pair.run(sizes, seed, SINGLE, schedule, way)
+        return (logits, spans, steps) if same(exact, steps) and far_apart(exact, steps) else None
+
+    seed, (logits, spans, steps) = first_seed(SEEDS, attempt, f"{pair.kind}: no pictures with safe gaps")
+    key = f"{pair.kind}.{len(sizes)}.{grid}.{rule.name}"
+    print(f"  {key}: seed {seed}, rows {[len(c) for _, _, c in spans]}", flush=True)
+    return entry(
+        pair, key, sizes, seed, spans, logits, tensors,
+        grid=grid, positions=placed, strategy=rule.name, encoder=list(schedule.items()), llm_layer=2, llm_keep=1.0,
+        steps=[{"span": s, "tile": t, "layer": p.layer, "kept": p.kept, "into": p.into} for s, t, p in steps],
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    default = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
+    parser.add_argument("--out", type=Path, default=default)
+    parser.add_argument("--kind", choices=KINDS, help="print one type's, write nothing")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    tensors: dict[str, torch.Tensor] = {}
+    entries = []
+    for kind in [args.kind] if args.kind else KINDS:
+        print(kind, flush=True)
+        pictures, schedule, ways = KINDS[kind]
+        with tempfile.TemporaryDirectory() as folder:
+            pair = Pair(kind, Path(folder))
+        for sizes in pictures:
+            entries.append(off(pair, sizes, tensors))
+            entries += [merged(pair, sizes, schedule, way, tensors) for way in ways]
+    if args.kind:
+        return
+    path = args.out / "towers.safetensors"
+    save_file(tensors, path)
+    path.chmod(0o644)
+    index = {"made_by": "tools/make_tower_fixtures.py", "tensors": path.name, "cases": entries}
+    text = json.dumps(index, separators=(",", ":")).replace('{"name"', '\n{"name"')
+    (args.out / "towers.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
