@@ -17,9 +17,9 @@
 //! `docs/library.md` says what a program that depends on illava has to put into its `Cargo.toml`.
 //
 // Parts: `cli` -> `server` -> `worker` -> `answer` -> `pair` -> `see` -> `native`, with `bench`, `eval` and `model`
-// beside the server, and `completion` below it; `assembly`, `schedule`, `media`, `prompt`, `report`, `plot`, `stop` and `hub` know nothing of the
-// others but `error` and `file`. tests/architecture.rs holds these edges. They are public for the crate's own tests and programs, and hidden
-// because they may change in any version: what others use is named below them.
+// beside the server, and `completion` below it. `assembly`, `schedule`, `media`, `prompt`, `report`, `plot`, `stop` and
+// `hub` know only `error` and `file`. tests/architecture.rs holds these edges. The parts are public for the crate's own
+// tests and programs, and hidden because they may change in any version. Programs use the names below them.
 #![deny(unsafe_code)]
 // Comments of flags are help texts, whose addresses stay plain.
 #![allow(rustdoc::bare_urls)]

@@ -145,21 +145,10 @@ impl TextModel {
         unsafe { sys::llama_model_n_embd_inp(self.as_ptr()) }.unsigned_abs()
     }
 
-    #[must_use]
-    pub fn n_layer(&self) -> u32 {
-        self.inner.n_layer()
-    }
-
     /// Bytes of the weights.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.inner.size()
-    }
-
-    /// Tokens the model was trained to read.
-    #[must_use]
-    pub fn n_ctx_train(&self) -> u32 {
-        self.inner.n_ctx_train()
     }
 
     /// Whether this architecture's graph can be cut at merge layers.
