@@ -58,6 +58,7 @@ fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, summary: &Summary) -> R
             Point { speed: 1000.0 / row.total_ms, accuracy, row }
         })
         .collect();
+    let slowest = points.iter().map(|point| point.speed).fold(f64::INFINITY, f64::min);
     let fastest = points.iter().map(|point| point.speed).fold(1e-9, f64::max);
     let low = points.iter().map(|point| point.accuracy[1]).fold(100.0, f64::min);
     let high = points.iter().map(|point| point.accuracy[2]).fold(0.0, f64::max);
@@ -69,7 +70,7 @@ fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, summary: &Summary) -> R
         .caption(title, ("sans-serif", 20))
         .x_label_area_size(44)
         .y_label_area_size(56)
-        .build_cartesian_2d(0.0..fastest * 1.25, (low - room).max(0.0)..(high + room).min(100.5))
+        .build_cartesian_2d(slowest.min(fastest) * 0.8..fastest * 1.2, (low - room).max(0.0)..(high + room).min(100.5))
         .map_err(|error| failed(&error))?;
     chart
         .configure_mesh()
@@ -105,10 +106,17 @@ fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, summary: &Summary) -> R
         chart.draw_series([Circle::new(point.at(), 5, colour.filled())]).map_err(|error| failed(&error))?;
         let (x, y) = chart.backend_coord(&point.at());
         labels.taken.push([x - 6, y - 6, x + 6, y + 6]);
+        let [(_, low), (_, high)] = interval.map(|end| chart.backend_coord(&end));
+        labels.taken.push([x - 2, high, x + 2, low]);
     }
     for point in &points {
-        let place = labels.place(chart.backend_coord(&point.at()), &point.row.schedule);
-        let text = Text::new(point.row.schedule.clone(), place, ("sans-serif", LETTERS));
+        let at = chart.backend_coord(&point.at());
+        let label = labels.place(at, &point.row.schedule);
+        if let Some(end) = leader(at, label) {
+            let line = PathElement::new([at, end], BLACK.mix(0.4));
+            area.draw(&line).map_err(|error| failed(&error))?;
+        }
+        let text = Text::new(point.row.schedule.clone(), (label[0], label[1]), ("sans-serif", LETTERS));
         area.draw(&text).map_err(|error| failed(&error))?;
     }
     if !strategies.is_empty() {
@@ -142,11 +150,10 @@ struct Labels {
 }
 
 impl Labels {
-    /// Returns the upper left corner for the name of the point at `(x, y)`: the nearest of some places that
-    /// covers nothing.
-    fn place(&mut self, (x, y): (i32, i32), name: &str) -> (i32, i32) {
-        // Letters of this font are about half as wide as high.
-        let width = i32::try_from(name.chars().count()).unwrap_or(i32::MAX / 100) * (LETTERS * 11 / 20);
+    /// Returns the box for the name of the point at `(x, y)`: the nearest of some places that covers nothing.
+    fn place(&mut self, (x, y): (i32, i32), name: &str) -> [i32; 4] {
+        // Letters of this font are somewhat more than half as wide as high.
+        let width = i32::try_from(name.chars().count()).unwrap_or(i32::MAX / 100) * (LETTERS * 12 / 20);
         let (left, right) = (x - 10 - width, x + 10);
         let rows = (0..12).flat_map(|i| [i, -i]).map(|i| y - LETTERS / 2 + i * (LETTERS + 2) / 2);
         let boxes = rows.flat_map(|top| [right, left].map(|left| [left, top, left + width, top + LETTERS]));
@@ -155,8 +162,14 @@ impl Labels {
         let found =
             boxes.filter(inside).find(free).unwrap_or([right, y - LETTERS / 2, right + width, y + LETTERS]);
         self.taken.push(found);
-        (found[0], found[1])
+        found
     }
+}
+
+/// Returns the end of the line that leads from a point to its name, if that is not beside it.
+fn leader((x, y): (i32, i32), [left, top, right, bottom]: [i32; 4]) -> Option<(i32, i32)> {
+    let end = (x.clamp(left, right), y.clamp(top, bottom));
+    ((end.0 - x).abs() + (end.1 - y).abs() > 14).then_some(end)
 }
 
 fn overlap(a: &[i32; 4], b: &[i32; 4]) -> bool {
@@ -193,7 +206,9 @@ mod tests {
         for (i, a) in labels.taken.iter().enumerate() {
             assert!(labels.taken[i + 1..].iter().all(|b| !overlap(a, b)), "{:?}", labels.taken);
         }
-        let (left, _) = Labels::default().place((880, 300), "paper/random");
+        let [left, ..] = Labels::default().place((880, 300), "paper/random");
         assert!(left < 800, "a name stays inside");
+        assert_eq!(leader((100, 100), [110, 93, 200, 108]), None);
+        assert_eq!(leader((100, 100), [110, 140, 200, 155]), Some((110, 140)));
     }
 }
