@@ -70,7 +70,10 @@ fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, summary: &Summary) -> R
         .caption(title, ("sans-serif", 20))
         .x_label_area_size(44)
         .y_label_area_size(56)
-        .build_cartesian_2d(slowest.min(fastest) * 0.8..fastest * 1.2, (low - room).max(0.0)..(high + room).min(100.5))
+        .build_cartesian_2d(
+            slowest.min(fastest) * 0.8..fastest * 1.2,
+            (low - room).max(0.0)..(high + room).min(100.5),
+        )
         .map_err(|error| failed(&error))?;
     chart
         .configure_mesh()
