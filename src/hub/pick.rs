@@ -138,8 +138,8 @@ fn shards(names: &[&str], first: usize) -> Result<Vec<usize>, String> {
         .collect()
 }
 
-/// Finds the projector for the text model at `model`: in its folder or one above before any other, then
-/// nearest in bits.
+/// Finds the projector for the text model at `model`: in its folder or one above before any other, then named most
+/// alike, as where a repository holds several sizes of a model, then nearest in bits.
 fn mmproj(names: &[&str], model: &str) -> Option<usize> {
     let folders = |path: &str| -> Vec<String> {
         let mut parts: Vec<String> = path.split('/').map(str::to_owned).collect();
@@ -154,21 +154,31 @@ fn mmproj(names: &[&str], model: &str) -> Option<usize> {
     (0..names.len()).filter(|&i| is_mmproj(names[i])).min_by_key(|&i| {
         let away = near(names[i]).map_or(usize::MAX, |depth| home.len() - depth);
         // If two types have as many bits, F16 is chosen: every processor has instructions for it.
-        (away, bits(names[i]).abs_diff(bits(model)), has_quant(names[i], "BF16"), i)
+        let other = std::cmp::Reverse(words_in_common(model, names[i]));
+        (away, other, bits(names[i]).abs_diff(bits(model)), has_quant(names[i], "BF16"), i)
     })
+}
+
+/// Words of the text model's name, types apart, that stand in the projector's.
+fn words_in_common(model: &str, projector: &str) -> usize {
+    let words =
+        |path: &str| -> Vec<String> { file_name(path).split(['-', '.', '_']).map(str::to_owned).collect() };
+    let projector = words(projector);
+    words(model).iter().filter(|word| type_bits(word).is_none() && projector.contains(word)).count()
 }
 
 /// Returns the bits of a weight by the name: 4 of `Q4_K_M`, 16 of `f16`; 0 if it tells none.
 fn bits(path: &str) -> u32 {
-    let name = file_name(path);
-    let tag = |word: &str| {
-        let digits = ["iq", "tq", "q", "bf", "mxfp", "nvfp", "fp", "f"]
-            .iter()
-            .find_map(|kind| word.strip_prefix(kind))?;
-        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-        digits[..end].parse::<u32>().ok()
-    };
-    name.split(['-', '.']).rev().find_map(tag).unwrap_or(0)
+    file_name(path).split(['-', '.']).rev().find_map(type_bits).unwrap_or(0)
+}
+
+/// Bits of a weight of the type that a word of a name is, if it is one.
+fn type_bits(word: &str) -> Option<u32> {
+    let digits = ["iq", "tq", "q", "bf", "mxfp", "nvfp", "fp", "int", "f"]
+        .iter()
+        .find_map(|kind| word.strip_prefix(kind))?;
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    digits[..end].parse::<u32>().ok()
 }
 
 #[cfg(test)]
@@ -182,6 +192,20 @@ mod tests {
         "Qwen2-VL-2B-Instruct-f16.gguf",
         "mmproj-Qwen2-VL-2B-Instruct-Q8_0.gguf",
         "mmproj-Qwen2-VL-2B-Instruct-f16.gguf",
+    ];
+    const UNSLOTH: [&str; 12] = [
+        "Qwen3-VL-8B-Instruct-BF16.gguf",
+        "Qwen3-VL-8B-Instruct-IQ4_NL.gguf",
+        "Qwen3-VL-8B-Instruct-Q2_K.gguf",
+        "Qwen3-VL-8B-Instruct-Q2_K_L.gguf",
+        "Qwen3-VL-8B-Instruct-Q4_K_M.gguf",
+        "Qwen3-VL-8B-Instruct-Q8_0.gguf",
+        "Qwen3-VL-8B-Instruct-UD-IQ1_M.gguf",
+        "Qwen3-VL-8B-Instruct-UD-Q4_K_XL.gguf",
+        "imatrix_unsloth.gguf_file",
+        "mmproj-BF16.gguf",
+        "mmproj-F16.gguf",
+        "mmproj-F32.gguf",
     ];
     const LLAVA: [&str; 4] = [
         "README.md",
@@ -229,6 +253,152 @@ mod tests {
         ];
         for (files, wanted, expected) in cases {
             assert_eq!(names(files, wanted).unwrap(), expected, "{wanted:?}");
+        }
+    }
+
+    /// Files as the usual converters of vision models name and arrange them.
+    #[test]
+    fn usual_repositories() {
+        // (files, quantisation, text model, projector)
+        let cases: [(&[&str], Option<&str>, &str, &str); 14] = [
+            // ggml-org
+            (
+                &[
+                    "InternVL3-8B-Instruct-Q4_K_M.gguf",
+                    "InternVL3-8B-Instruct-Q8_0.gguf",
+                    "InternVL3-8B-Instruct-f16.gguf",
+                    "mmproj-InternVL3-8B-Instruct-Q8_0.gguf",
+                    "mmproj-InternVL3-8B-Instruct-f16.gguf",
+                ],
+                None,
+                "InternVL3-8B-Instruct-Q4_K_M.gguf",
+                "mmproj-InternVL3-8B-Instruct-Q8_0.gguf",
+            ),
+            (
+                &[
+                    "gemma-3-4b-it-Q4_K_M.gguf",
+                    "gemma-3-4b-it-Q8_0.gguf",
+                    "gemma-3-4b-it-f16.gguf",
+                    "mmproj-model-f16.gguf",
+                ],
+                Some("Q8_0"),
+                "gemma-3-4b-it-Q8_0.gguf",
+                "mmproj-model-f16.gguf",
+            ),
+            (
+                &[
+                    "mmproj-SmolVLM2-2.2B-Instruct-f16.gguf",
+                    "SmolVLM2-2.2B-Instruct-f16.gguf",
+                    "SmolVLM2-2.2B-Instruct-Q8_0.gguf",
+                ],
+                None,
+                "SmolVLM2-2.2B-Instruct-Q8_0.gguf",
+                "mmproj-SmolVLM2-2.2B-Instruct-f16.gguf",
+            ),
+            // unsloth
+            (&UNSLOTH, None, "Qwen3-VL-8B-Instruct-Q4_K_M.gguf", "mmproj-F16.gguf"),
+            (&UNSLOTH, Some("UD-Q4_K_XL"), "Qwen3-VL-8B-Instruct-UD-Q4_K_XL.gguf", "mmproj-F16.gguf"),
+            (&UNSLOTH, Some("BF16"), "Qwen3-VL-8B-Instruct-BF16.gguf", "mmproj-F16.gguf"),
+            (
+                &[
+                    "BF16/Qwen2.5-VL-72B-Instruct-BF16-00001-of-00002.gguf",
+                    "BF16/Qwen2.5-VL-72B-Instruct-BF16-00002-of-00002.gguf",
+                    "Qwen2.5-VL-72B-Instruct-UD-IQ2_M.gguf",
+                    "mmproj-BF16.gguf",
+                    "mmproj-F32.gguf",
+                ],
+                Some("bf16"),
+                "BF16/Qwen2.5-VL-72B-Instruct-BF16-00001-of-00002.gguf",
+                "mmproj-BF16.gguf",
+            ),
+            // bartowski
+            (
+                &[
+                    "google_gemma-3-4b-it-IQ4_XS.gguf",
+                    "google_gemma-3-4b-it-Q4_K_M.gguf",
+                    "google_gemma-3-4b-it-bf16.gguf",
+                    "google_gemma-3-4b-it-imatrix.gguf",
+                    "mmproj-google_gemma-3-4b-it-bf16.gguf",
+                    "mmproj-google_gemma-3-4b-it-f16.gguf",
+                    "mmproj-google_gemma-3-4b-it-f32.gguf",
+                ],
+                None,
+                "google_gemma-3-4b-it-Q4_K_M.gguf",
+                "mmproj-google_gemma-3-4b-it-f16.gguf",
+            ),
+            (
+                &[
+                    "mistralai_Mistral-Small-3.1-24B-Instruct-2503-Q6_K_L.gguf",
+                    "mmproj-mistralai_Mistral-Small-3.1-24B-Instruct-2503-f16.gguf",
+                ],
+                Some("Q6_K_L"),
+                "mistralai_Mistral-Small-3.1-24B-Instruct-2503-Q6_K_L.gguf",
+                "mmproj-mistralai_Mistral-Small-3.1-24B-Instruct-2503-f16.gguf",
+            ),
+            // lmstudio-community
+            (
+                &[
+                    "Qwen2.5-VL-7B-Instruct-Q3_K_L.gguf",
+                    "Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf",
+                    "Qwen2.5-VL-7B-Instruct-Q8_0.gguf",
+                    "mmproj-model-f16.gguf",
+                ],
+                None,
+                "Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf",
+                "mmproj-model-f16.gguf",
+            ),
+            // Qwen
+            (
+                &[
+                    "Qwen3VL-8B-Instruct-F16.gguf",
+                    "Qwen3VL-8B-Instruct-Q4_K_M.gguf",
+                    "Qwen3VL-8B-Instruct-Q8_0.gguf",
+                    "mmproj-Qwen3VL-8B-Instruct-F16.gguf",
+                    "mmproj-Qwen3VL-8B-Instruct-Q8_0.gguf",
+                ],
+                Some("F16"),
+                "Qwen3VL-8B-Instruct-F16.gguf",
+                "mmproj-Qwen3VL-8B-Instruct-F16.gguf",
+            ),
+            // mradermacher
+            (
+                &[
+                    "InternVL3-2B-Instruct.IQ4_XS.gguf",
+                    "InternVL3-2B-Instruct.Q4_K_M.gguf",
+                    "InternVL3-2B-Instruct.mmproj-Q8_0.gguf",
+                    "InternVL3-2B-Instruct.mmproj-fp16.gguf",
+                ],
+                None,
+                "InternVL3-2B-Instruct.Q4_K_M.gguf",
+                "InternVL3-2B-Instruct.mmproj-Q8_0.gguf",
+            ),
+            // The type is in lower case, the projector's size behind its type.
+            (
+                &["gemma-3-12b-it-q4_0.gguf", "mmproj-model-f16-12B.gguf"],
+                Some("Q4_0"),
+                "gemma-3-12b-it-q4_0.gguf",
+                "mmproj-model-f16-12B.gguf",
+            ),
+            // Two sizes in one place: the name decides before the bits.
+            (
+                &[
+                    "Qwen2.5-VL-3B-Instruct-Q8_0.gguf",
+                    "Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf",
+                    "mmproj-Qwen2.5-VL-3B-Instruct-Q8_0.gguf",
+                    "mmproj-Qwen2.5-VL-7B-Instruct-f16.gguf",
+                ],
+                None,
+                "Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf",
+                "mmproj-Qwen2.5-VL-7B-Instruct-f16.gguf",
+            ),
+        ];
+        for (files, quant, text, projector) in cases {
+            let picked = pick(files, Wanted { quant, mmproj: true, ..Wanted::default() }).unwrap();
+            assert_eq!(
+                (files[picked.text[0]], picked.mmproj.map(|i| files[i])),
+                (text, Some(projector)),
+                "{quant:?}"
+            );
         }
     }
 
