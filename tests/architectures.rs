@@ -4,10 +4,13 @@
 //! Expected values: tools/make_architecture_fixtures.py. Models: `make_model.py --decoder`, in ILLAVA_TEST_MODELS or
 //! target/test-models.
 
+mod numbers;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use illava::native::{Context, ContextOptions, FlashAttention, KvType, LoadOptions, Prefill, TextModel};
+use illava::native::{Context, FlashAttention, LoadOptions, Prefill, TextModel};
+use numbers::{distance, options};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -54,28 +57,8 @@ fn model(arch: &str) -> TextModel {
 }
 
 fn context(model: &TextModel, layers: Vec<u32>, ubatch: u32) -> illava::error::Result<Context> {
-    let options = ContextOptions {
-        cells: 256,
-        deep_cells: vec![256; layers.len()],
-        merge_layers: layers,
-        batch: 256,
-        ubatch,
-        threads: 1,
-        threads_batch: 1,
-        flash_attention: FlashAttention::Off,
-        type_k: KvType::named("f32").unwrap(),
-        type_v: KvType::named("f32").unwrap(),
-        offload: false,
-        stop: None,
-    };
+    let options = options(layers, ubatch, FlashAttention::Off, "f32");
     Context::new(model, &options, 1)
-}
-
-fn distance(actual: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(actual.len(), expected.len());
-    let error =
-        actual.iter().zip(expected).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum::<f64>();
-    (error / expected.iter().map(|&b| f64::from(b).powi(2)).sum::<f64>()).sqrt()
 }
 
 #[test]

@@ -4,13 +4,16 @@
 //! The expected values are in tests/fixtures with the scripts that made them; the models come from
 //! tools/make_model.py, in ILLAVA_TEST_MODELS or target/test-models.
 
+mod numbers;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use illava::native::{
-    Context, ContextOptions, EncodeOptions, FlashAttention, KvType, LoadOptions, MergeStep, Next, Prefill,
-    PreprocessedImage, Strategy, TextModel, Vision, VisionOptions,
+    Context, EncodeOptions, FlashAttention, LoadOptions, MergeStep, Next, Prefill, PreprocessedImage,
+    Strategy, TextModel, Vision, VisionOptions,
 };
+use numbers::{distance, options};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -176,32 +179,10 @@ impl Pair {
     }
 
     fn context(&self, case: &Case, setting: &Setting, ubatch: u32) -> Context {
-        let kv = KvType::named(setting.kv).expect("a cache type");
-        let layers: Vec<u32> = case.decoder.iter().map(|merge| merge.layer).collect();
-        let options = ContextOptions {
-            cells: 256,
-            deep_cells: vec![256; layers.len()],
-            merge_layers: layers,
-            batch: 256,
-            ubatch,
-            threads: 1,
-            threads_batch: 1,
-            flash_attention: setting.flash_attention,
-            type_k: kv,
-            type_v: kv,
-            offload: false,
-            stop: None,
-        };
+        let layers = case.decoder.iter().map(|merge| merge.layer).collect();
+        let options = options(layers, ubatch, setting.flash_attention, setting.kv);
         Context::new(&self.text, &options, 1).expect("the context is made")
     }
-}
-
-fn distance(actual: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(actual.len(), expected.len());
-    let square = |x: f64| x * x;
-    let error: f64 = actual.iter().zip(expected).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
-    let norm: f64 = expected.iter().map(|&b| square(f64::from(b))).sum();
-    (error / norm).sqrt()
 }
 
 fn assert_close(actual: &[f32], expected: &[f32], tolerance: f64, what: &str) {

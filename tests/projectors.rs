@@ -75,6 +75,25 @@ fn each_type_answers_and_says_what_merges() {
     }
 }
 
+/// The page's table has a line for each type that is tested here, with what merges.
+#[test]
+fn the_page_lists_what_loads() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/models.md")).unwrap();
+    let yes = |merges: bool| if merges { "yes" } else { "no" };
+    let listed: Vec<Vec<&str>> = page
+        .lines()
+        .skip_while(|line| !line.contains("encoder merges |"))
+        .skip(2)
+        .take_while(|line| line.starts_with("| `"))
+        .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect())
+        .collect();
+    let tested: Vec<[&str; 4]> =
+        TYPES.map(|(kind, encoder, arch, decoder)| [kind, yes(encoder), arch, yes(decoder)]).to_vec();
+    let listed: Vec<[&str; 4]> =
+        listed.iter().map(|cells| [cells[0], cells[2], cells[3], cells[4]]).collect();
+    assert_eq!(listed, tested, "docs/models.md, Every other projector");
+}
+
 #[test]
 fn other_pictures_get_other_answers() {
     let other = scratch("projectors-plain.png");

@@ -67,6 +67,11 @@ fn internvl() {
 }
 
 #[test]
+fn idefics_3() {
+    family("idefics3", "projector-idefics3", 8);
+}
+
+#[test]
 fn qwen3_vl() {
     family("qwen3vl_merger", "projector-qwen3vl_merger", 6);
 }

@@ -10,7 +10,7 @@ from torch import nn
 
 from hf_models import HfPair, _planar
 
-IMAGE = 319  # an ordinary token that no prompt of the fixtures has
+IMAGE = 300  # an ordinary token that no prompt of the fixtures has
 TANH = "gelu_pytorch_tanh"
 
 

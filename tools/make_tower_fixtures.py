@@ -44,11 +44,21 @@ SINGLES = [*WAYS, (REFERENCE, CLOSED, MERGE)]
 KINDS = {
     "internvl": ([[(64, 64)], [(64, 64), (64, 64)]], {1: 8, 2: 8, 3: 12}, SINGLES),
 
+    "idefics3": ([[(64, 64)], [(64, 64), (64, 64)]], {1: 8, 2: 8, 3: 12}, SINGLES),
     "qwen3vl_merger": ([[(80, 64)], [(64, 48), (64, 96)]], {0: 8, 1: 8, 2: 4, 3: 4}, WAYS),
     "qwen2.5vl_merger": ([[(160, 128)], [(96, 64), (64, 144)]], {1: 8, 2: 8, 3: 12}, SINGLES),
 }
-# Marks before and behind each picture that llama.cpp writes; `tiles` of a picture have marks of their own.
-MARKS = {"internvl": ("<img>", "</img>"), "qwen3vl_merger": ("<|vision_start|>", "<|vision_end|>")}
+# Marks that llama.cpp writes before, between and behind the tiles of each picture. Idefics 3 is shown the one tile of a
+# grid and, here the same pixels, the whole.
+MARKS = {
+    "internvl": (("<img>",), ("</img>",)),
+    "idefics3": (
+        ("<fake_token_around_image>", "<row_1_col_1>"),
+        ("ĊĊ", "<fake_token_around_image>", "<global-img>"),
+        ("<fake_token_around_image>",),
+    ),
+    "qwen3vl_merger": (("<|vision_start|>",), ("<|vision_end|>",)),
+}
 
 
 class Pair:
@@ -60,14 +70,8 @@ class Pair:
         self.model = HfTower(text, mmproj)
         self.axes = self.decoders[EXACT].sections is not None
         names = self.text.fields["tokenizer.ggml.tokens"]
-        ids = lambda *marks: [names.index(mark) for mark in marks]
-        self.first, self.last = (ids(mark) for mark in MARKS.get(kind, ())) if kind in MARKS else ([], [])
-        # A picture of Idefics 3 is shown as one tile of a grid and once more as the whole.
-        self.repeated = kind == "idefics3"
-        if self.repeated:
-            around, whole = ids("<fake_token_around_image>"), ids("<global-img>")
-            cell = ids("<row_1_col_1>") if "<row_1_col_1>" in names else None
-            self.frame = (around, cell, whole)
+        # Marks around each picture; between its tiles, where it is shown several times.
+        self.marks = [[names.index(mark) for mark in marks] for marks in MARKS.get(kind, ((), ()))]
 
     def pixels(self, size, seed: int) -> torch.Tensor:
         return (torch.tensor(picture(*size, seed)).float() / 255 - 0.5) / 0.5
@@ -75,13 +79,19 @@ class Pair:
     def span(self, encoded):
         """Rows of one span, its places with the end, and the size of every row. Marks are token ids, tiles tensors."""
         e = encoded
-        full = e.rows * e.columns
         counts = e.counts if e.counts is not None else torch.ones(len(e.cells))
-        parts = [self.first, e.embeddings, self.last]
-        n = len(self.first)
-        places = [*range(n), *(n + c for c in e.cells), *range(n + full, n + full + len(self.last)), n + full + len(self.last)]
-        one = lambda marks: torch.ones(len(marks))
-        return parts, places, torch.cat([one(self.first), counts, one(self.last)])
+        parts, places, sizes, at = [], [], [], 0
+        for i, marks in enumerate(self.marks):
+            if i > 0:
+                parts.append(e.embeddings)
+                places += [at + c for c in e.cells]
+                sizes.append(counts)
+                at += e.rows * e.columns
+            parts.append(marks)
+            places += range(at, at + len(marks))
+            sizes.append(torch.ones(len(marks)))
+            at += len(marks)
+        return parts, [*places, at], torch.cat(sizes)
 
     def positions(self, spans, placed: str, grid: str) -> torch.Tensor:
         """[rows, 3] of the whole prompt."""
@@ -98,12 +108,13 @@ class Pair:
                 rows += [[at + p] * 3 for p in places]
                 at += last
                 continue
-            rows += [[at + i] * 3 for i in range(len(self.first))]
-            at += len(self.first)
+            first, last = self.marks
+            rows += [[at + i] * 3 for i in range(len(first))]
+            at += len(first)
             rows += [[at, at + c // encoded.columns, at + c % encoded.columns] for c in encoded.cells]
             at += max(encoded.rows, encoded.columns)
-            rows += [[at + i] * 3 for i in range(len(self.last))]
-            at += len(self.last)
+            rows += [[at + i] * 3 for i in range(len(last))]
+            at += len(last)
         rows += [[at + i] * 3 for i in range(len(AFTER))]
         return torch.tensor(rows, dtype=torch.float64)
 
@@ -116,15 +127,17 @@ class Pair:
         content = self.around([parts for _, (parts, _, _) in spans])
         counted = None
         if placed == OWN and schedule:
-            counted = [e.counts for e, _ in spans]
+            counted = [e.counts for e, _ in spans for _ in self.marks[1:]]
         positions = self.positions(spans, placed, grid)
         logits, _ = self.decoders[rounding].prefill_spans(content, positions, {}, counted)
-        steps = [(s, 0, step) for s, (e, _) in enumerate(spans) for step in e.steps]
+        tiles = range(len(self.marks) - 1)
+        steps = [(s, t, step) for s, (e, _) in enumerate(spans) for t in tiles for step in e.steps]
         return logits, [span for _, span in spans], steps
 
     def transformers(self, sizes) -> torch.Tensor:
-        tiles = [self.pixels(size, i) for i, size in enumerate(sizes)]
-        return self.model.last_logits(tiles, self.around([[self.first, None, self.last] for _ in sizes]))
+        tiles = [self.pixels(size, i) for i, size in enumerate(sizes) for _ in self.marks[1:]]
+        span = [self.marks[0], *(part for marks in self.marks[1:] for part in (None, marks))]
+        return self.model.last_logits(tiles, self.around([span for _ in sizes]))
 
     @staticmethod
     def around(spans: list[list]) -> list:

@@ -193,7 +193,7 @@ PROJECTORS = {
     "idefics3": Projector(
         _idefics3,
         keys=(("projector.scale_factor", 2), ("preproc_image_size", SIDE)),
-        marks=("<fake_token_around_image>", "<global-img>"),
+        marks=("<fake_token_around_image>", "<global-img>", "<row_1_col_1>"),
         blocks=4,
     ),
     "pixtral": Projector(
