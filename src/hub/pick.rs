@@ -139,7 +139,7 @@ fn shards(names: &[&str], first: usize) -> Result<Vec<usize>, String> {
 }
 
 /// Finds the projector for the text model at `model`: in its folder or one above before any other, then named most
-/// alike, as where a repository holds several sizes of a model, then nearest in bits.
+/// alike, then nearest in bits. Names tell the sizes of a model apart.
 fn mmproj(names: &[&str], model: &str) -> Option<usize> {
     let folders = |path: &str| -> Vec<String> {
         let mut parts: Vec<String> = path.split('/').map(str::to_owned).collect();
