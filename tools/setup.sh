@@ -200,9 +200,12 @@ install_rust() {
     old=$(cargo_version)
     say "installing Rust with rustup (illava needs $rust${old:+, here is $old})"
     script=$(mktemp)
-    if ! curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs -o "$script"; then
+    # The same script at two addresses: some networks let only the second through, which has the toolchains too.
+    mirror=${RUSTUP_UPDATE_ROOT:-https://static.rust-lang.org/rustup}
+    if ! curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs -o "$script" &&
+        ! curl --proto '=https' --tlsv1.2 -sSf "$mirror/rustup-init.sh" -o "$script"; then
         rm -f "$script"
-        stop "https://sh.rustup.rs cannot be reached: install Rust $rust or newer yourself (https://rustup.rs), then start again"
+        stop "https://sh.rustup.rs and $mirror cannot be reached: install Rust $rust or newer yourself (https://rustup.rs), then start again"
     fi
     # A distribution's older Rust may stay: ours comes first on the path.
     RUSTUP_INIT_SKIP_PATH_CHECK=yes sh "$script" -y --profile minimal --default-toolchain stable >&2 || {

@@ -173,7 +173,7 @@ CASES = [
     ("a stale rustup without network", dict(rust="1.80.0", rustup=True, offline=True), False, {}, 1,
      ["rustup toolchain install stable --profile minimal"], ["rustup could not fetch Rust 1.89"]),
     ("rustup out of reach", dict(rust="", programs=[*BUILD, "curl"], offline=True), False, {}, 1, [],
-     ["https://sh.rustup.rs cannot be reached", "install Rust 1.89"]),
+     ["https://sh.rustup.rs and https://static.rust-lang.org/rustup cannot be reached", "install Rust 1.89"]),
     ("no HOME", {}, False, {"HOME": None}, 0, [], []),
     ("CARGO_HOME elsewhere", dict(rust="", programs=[*BUILD, "curl"]), False, {"CARGO_HOME": "{folder}/else"}, 0, [RUST], []),
     ("cmake without make or ninja", dict(programs=["c++", "cmake"]), False, {}, 0, [UPDATE, APT + "ninja-build"], []),
