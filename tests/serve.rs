@@ -9,6 +9,8 @@ mod crowd;
 mod dialects;
 #[path = "serve/endpoints.rs"]
 mod endpoints;
+#[path = "serve/fleet.rs"]
+mod fleet;
 #[path = "serve/hostile.rs"]
 mod hostile;
 #[path = "serve/http.rs"]

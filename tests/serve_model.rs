@@ -7,6 +7,8 @@ mod clip;
 mod curl;
 #[path = "serve/http.rs"]
 mod http;
+#[path = "serve/models.rs"]
+mod models;
 #[path = "serve/served.rs"]
 mod served;
 #[path = "serve/slots.rs"]

@@ -16,6 +16,8 @@ mod inspect;
 mod interrupt;
 mod logging;
 mod model_files;
+#[cfg(unix)]
+mod models_file;
 mod output;
 mod place;
 mod progress;

@@ -2,23 +2,62 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::CommandFactory;
+use clap::{CommandFactory, Parser};
 
-use super::flags::{Cli, LimitFlags, ServeFlags};
-use super::{argv, handed_on, settings as cli_settings};
+use super::flags::{Cli, Command, LimitFlags, ServeFlags};
+use super::{argv, handed_on, models_file, settings as cli_settings};
 use crate::error::{Error, Kind, Result};
 use crate::file;
 use crate::request;
 use crate::server::client::{Patience, Program};
 use crate::server::settings::{Access, Bounds, MediaAccess};
-use crate::server::{self, Settings};
+use crate::server::{self, Member, Residence, Settings};
 
 /// Pixels of one request at most, in millions: one message to the worker holds no more.
 const MOST_REQUEST_PIXELS: u32 = 350;
 
 pub(super) fn serve(flags: &ServeFlags) -> Result<()> {
+    if let Some(file) = &flags.models {
+        return several(flags, file);
+    }
+    let (settings, program) = member(flags, std::env::args_os())?;
+    server::serve(settings, program)
+}
+
+/// Serves the models of a file.
+fn several(flags: &ServeFlags, file: &Path) -> Result<()> {
+    if flags.alias.is_some() {
+        return Err(Error::usage("--alias: the file of --models names the models; leave it out"));
+    }
+    let models_file::Models { loaded, idle, models } = models_file::read(file)?;
+    let common = models_file::without_models(std::env::args_os());
+    let members = models.into_iter().map(|(name, words)| {
+        let typed = common.iter().cloned().chain(words);
+        let typed: Vec<OsString> = typed.collect();
+        let one = || {
+            let cli = Cli::try_parse_from(argv::read(typed.clone())?.args)
+                .map_err(|error| Error::usage(first_line(&error.to_string())))?;
+            let Command::Serve(flags) = cli.command else { return Err(Error::usage("not a server")) };
+            member(&flags, typed.clone())
+        };
+        let (settings, program) =
+            one().map_err(|error| Error::new(error.kind(), format!("{name}: {}", error.message())))?;
+        let settings = Settings { alias: Some(name), ..settings };
+        Ok(Member { settings, launch: Arc::new(program) })
+    });
+    server::serve_several(members.collect::<Result<_>>()?, Residence { loaded, idle })
+}
+
+/// Returns clap's reason without its help.
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
+/// Returns the settings of one model and the program of its worker, whose command line is `typed`.
+fn member(flags: &ServeFlags, typed: impl IntoIterator<Item = OsString>) -> Result<(Settings, Program)> {
     // The worker reads the same flags. Checking them here shows a typing error at once.
     let load = super::worker::options(&flags.worker)?.load;
     let settings = Settings { model_path: load.text.clone(), ..settings(flags)? };
@@ -30,7 +69,7 @@ pub(super) fn serve(flags: &ServeFlags) -> Result<()> {
     }
     let path = std::env::current_exe()
         .map_err(|error| Error::new(Kind::Native, format!("cannot find this program: {error}")))?;
-    server::serve(settings, Program { path, args: worker_args(std::env::args_os())? })
+    Ok((settings, Program { path, args: worker_args(typed)? }))
 }
 
 /// Returns the worker's command line, made from the server's.
@@ -152,9 +191,6 @@ fn keys(given: &[String], file: Option<&Path>) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
-    use super::super::flags::Command;
     use super::*;
 
     fn typed(args: &[&str]) -> Vec<OsString> {

@@ -50,7 +50,7 @@ pub async fn model(State(app): State<Shared>, Path(id): Path<String>) -> ApiResu
     ))
 }
 
-fn described(app: &Shared) -> Value {
+pub(super) fn described(app: &Shared) -> Value {
     let meta = app.client.ready().map(|ready| {
         json!({
             "n_vocab": ready.n_vocab,

@@ -1,40 +1,20 @@
-//! Connections, and the server's life from the first to the last of them.
+//! The server of one model, from its first connection to its last.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::http::Uri;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::time::timeout;
-use tower::ServiceExt;
 
+use super::connections::{Order, WORKER_LEAVES, accept, address_of, bind, runtime, signals};
 use super::notify::Systemd;
 use super::routes::router;
 use super::settings::Settings;
 use super::state::{App, Shared};
 use crate::error::{Error, Kind, Result};
 use crate::server::client::{Client, Launch, State};
-
-/// Time that a worker gets to leave.
-const WORKER_LEAVES: Duration = Duration::from_secs(5);
-/// Bytes of a request's head; pictures are in the body.
-const HEAD_BYTES: usize = 64 << 10;
-
-/// Orders to a running server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    Serve,
-    /// Refuse new requests and finish those under way.
-    Drain,
-}
 
 /// Server that listens.
 pub struct Server {
@@ -47,41 +27,12 @@ pub struct Server {
 /// # Errors
 /// An address that cannot be listened on, a model that cannot be loaded.
 pub fn serve(settings: Settings, launch: impl Launch) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(64)
-        .enable_all()
-        .build()
-        .map_err(|error| Error::new(Kind::Native, format!("no threads for the server: {error}")))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let orders = signals()?;
         let server = Server::start(settings, launch).await?;
         eprintln!("listening on http://{}", server.address()?);
         server.run(orders).await
     })
-}
-
-/// The first signal drains the server, the second ends the process at once.
-fn signals() -> Result<watch::Receiver<Order>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let failed = |error| Error::new(Kind::Native, format!("cannot watch for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let (sender, orders) = watch::channel(Order::Serve);
-    tokio::spawn(async move {
-        for second in [false, true] {
-            let status = tokio::select! {
-                _ = terminate.recv() => 143,
-                _ = interrupt.recv() => 130,
-            };
-            if second {
-                std::process::exit(status);
-            }
-            eprintln!("draining: answers under way are finished; a second signal ends the server at once");
-            sender.send_replace(Order::Drain);
-        }
-    });
-    Ok(orders)
 }
 
 impl Server {
@@ -90,13 +41,7 @@ impl Server {
     /// # Errors
     /// [`Kind::Usage`] for an address that cannot be listened on.
     pub async fn start(settings: Settings, launch: impl Launch) -> Result<Self> {
-        let address = (settings.host.clone(), settings.port);
-        let listener = TcpListener::bind(address).await.map_err(|error| {
-            Error::usage(format!(
-                "--host {} --port {}: cannot listen there ({error})",
-                settings.host, settings.port
-            ))
-        })?;
+        let listener = bind(&settings).await?;
         let client = Client::start(launch, settings.patience);
         Ok(Self { listener, app: Arc::new(App::new(settings, client)?) })
     }
@@ -104,7 +49,7 @@ impl Server {
     /// # Errors
     /// The system's own.
     pub fn address(&self) -> Result<SocketAddr> {
-        self.listener.local_addr().map_err(|error| Error::new(Kind::Native, error.to_string()))
+        address_of(&self.listener)
     }
 
     /// Serves until told to drain, then finishes the requests under way and ends the worker.
@@ -120,7 +65,7 @@ impl Server {
         let watching = tokio::spawn(systemd.clone().watchdog());
         let graceful = GracefulShutdown::new();
         let failed = tokio::select! {
-            () = accept(listener, Shared::clone(&app), &graceful) => None,
+            () = accept(listener, router(Shared::clone(&app)), &app.settings.bounds, &graceful) => None,
             _ = orders.wait_for(|order| *order == Order::Drain) => None,
             error = failure(client.clone()) => Some(error),
         };
@@ -146,132 +91,5 @@ async fn failure(client: Client) -> Error {
         if states.changed().await.is_err() {
             return Error::new(Kind::Native, "the worker's keeper is gone");
         }
-    }
-}
-
-async fn accept(listener: TcpListener, app: Shared, graceful: &GracefulShutdown) {
-    let gate = Arc::new(Semaphore::new(app.settings.bounds.connections));
-    let read_time = app.settings.bounds.read_time;
-    let router = router(app);
-    let mut refused = Refused::default();
-    loop {
-        // Beyond the limit, further connections stay in the system's own queue.
-        let Ok(seat) = Arc::clone(&gate).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let connection = graceful.watch(connection(stream, router.clone(), read_time));
-                tokio::spawn(async move {
-                    let _seat = seat;
-                    // A client may break off at any time.
-                    if let Err(error) = connection.await {
-                        tracing::debug!("connection: {error}");
-                    }
-                });
-            }
-            // Too many open files is the usual cause, which passes as connections end.
-            Err(error) => {
-                if let Some(times) = refused.again(Instant::now()) {
-                    tracing::warn!(
-                        "{times} connections could not be accepted: {error}; see ulimit -n and --max-connections"
-                    );
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-/// Counts connections that the system did not hand over: one line at once, then one a minute as long as it
-/// lasts.
-#[derive(Default)]
-struct Refused {
-    since: u64,
-    said: Option<Instant>,
-}
-
-impl Refused {
-    const PAUSE: Duration = Duration::from_secs(60);
-
-    /// Counts one more. Returns their number since the last line if another line is due.
-    fn again(&mut self, now: Instant) -> Option<u64> {
-        self.since += 1;
-        if self.said.is_some_and(|said| now.duration_since(said) < Self::PAUSE) {
-            return None;
-        }
-        self.said = Some(now);
-        Some(std::mem::take(&mut self.since))
-    }
-}
-
-/// Returns the path without empty segments: base addresses of clients end in a slash, and some of their paths
-/// too.
-fn plain_path(uri: &Uri) -> Option<Uri> {
-    let path = uri.path();
-    if path.len() < 2 || !(path.ends_with('/') || path.contains("//")) {
-        return None;
-    }
-    let path: String = path.split('/').filter(|part| !part.is_empty()).flat_map(|part| ["/", part]).collect();
-    let path = if path.is_empty() { "/".to_owned() } else { path };
-    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(format!("{path}{query}").parse().ok()?);
-    Uri::from_parts(parts).ok()
-}
-
-fn connection(
-    stream: TcpStream,
-    router: Router,
-    read_time: Duration,
-) -> http1::Connection<
-    TokioIo<TcpStream>,
-    impl hyper::service::HttpService<
-        Incoming,
-        ResBody = axum::body::Body,
-        Error = std::convert::Infallible,
-        Future: Send,
-    >,
-> {
-    // Tokens are small and wanted at once.
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        if let Some(plain) = plain_path(request.uri()) {
-            *request.uri_mut() = plain;
-        }
-        router.clone().oneshot(request.map(axum::body::Body::new))
-    });
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(read_time)
-        // Names as llama-server writes them: some of its clients compare letter by letter.
-        .title_case_headers(true)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slashes_that_say_nothing() {
-        for (path, plain) in [
-            ("/", "/"),
-            ("//", "/"),
-            ("/v1/models/", "/v1/models"),
-            ("//v1//models?x=/", "/v1/models?x=/"),
-            ("/v1/models", "/v1/models"),
-            ("http://h/v1/", "http://h/v1"),
-        ] {
-            let uri: Uri = path.parse().unwrap();
-            assert_eq!(plain_path(&uri).unwrap_or(uri).to_string(), plain, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_line_a_minute() {
-        let (mut refused, start) = (Refused::default(), Instant::now());
-        let said: Vec<_> = (0..1300).map(|i| refused.again(start + Duration::from_millis(100) * i)).collect();
-        let lines: Vec<u64> = said.into_iter().flatten().collect();
-        assert_eq!(lines, [1, 600, 600]);
     }
 }

@@ -10,7 +10,9 @@ pub mod api;
 mod body;
 mod choices;
 pub mod client;
+mod connections;
 mod error;
+mod fleet;
 mod gather;
 mod grammar;
 mod guard;
@@ -33,5 +35,7 @@ mod tokenize;
 mod web;
 
 pub use answering::read as read_request;
-pub use listen::{Order, Server, serve};
+pub use connections::Order;
+pub use fleet::{FleetServer, Member, Residence, serve_several};
+pub use listen::{Server, serve};
 pub use settings::Settings;

@@ -55,6 +55,11 @@ impl Systemd {
         let _ = self.messages.send(message);
     }
 
+    /// Says that requests are taken.
+    pub fn ready(&self) {
+        self.say(Message::Ready);
+    }
+
     pub fn stopping(&self) {
         self.say(Message::Stopping);
     }

@@ -1,5 +1,7 @@
 //! Ollama's endpoints about models: they show the one that is loaded.
 
+use std::path::Path;
+
 use axum::Json;
 use axum::extract::{Request, State};
 use serde_json::{Map, Value, json};
@@ -60,15 +62,24 @@ pub async fn show(State(app): State<Shared>, request: Request) -> ApiResult<Json
         "modelfile": "", "parameters": "", "license": "", "template": ready.chat_template,
         "details": details(&ready), "model_info": info,
         "capabilities": ["completion", "vision", "tools"],
-        "modified_at": modified(&app),
+        "modified_at": modified(&app.settings.model_path),
     })))
 }
 
-fn model(app: &Shared, ready: &Ready) -> Value {
+/// Describes a model that is not loaded by its file.
+pub(super) fn unloaded(name: &str, path: &Path) -> Value {
+    let file = std::fs::metadata(path);
+    let size = file.as_ref().map_or(0, std::fs::Metadata::len);
+    let digest = blake3::hash(format!("{name} {size}").as_bytes());
+    json!({ "name": name, "model": name, "modified_at": modified(path), "size": size,
+            "digest": digest.to_hex().as_str(), "details": { "format": "gguf" } })
+}
+
+pub(super) fn model(app: &Shared, ready: &Ready) -> Value {
     let name = app.model_name();
     // A hash of the model's facts tells models apart without reading all of a file.
     let digest = blake3::hash(format!("{:?} {}", ready.model, ready.weight_bytes).as_bytes());
-    json!({ "name": name, "model": name, "modified_at": modified(app), "size": ready.weight_bytes,
+    json!({ "name": name, "model": name, "modified_at": modified(&app.settings.model_path), "size": ready.weight_bytes,
             "digest": digest.to_hex().as_str(), "details": details(ready) })
 }
 
@@ -78,8 +89,8 @@ fn details(ready: &Ready) -> Value {
             "quantization_level": ready.model.text_type })
 }
 
-fn modified(app: &Shared) -> String {
-    let time = std::fs::metadata(&app.settings.model_path).and_then(|file| file.modified());
+fn modified(path: &Path) -> String {
+    let time = std::fs::metadata(path).and_then(|file| file.modified());
     let time = time.unwrap_or(std::time::UNIX_EPOCH);
     chrono::DateTime::<chrono::Utc>::from(time).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }

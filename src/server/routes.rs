@@ -105,7 +105,7 @@ async fn wrong_method(request: Request) -> ApiError {
         .with_status(axum::http::StatusCode::METHOD_NOT_ALLOWED)
 }
 
-fn panicked(reason: Box<dyn Any + Send + 'static>) -> Response {
+pub(super) fn panicked(reason: Box<dyn Any + Send + 'static>) -> Response {
     let reason = reason
         .downcast_ref::<String>()
         .map(String::as_str)

@@ -23,11 +23,14 @@ impl Served {
 
     /// Listening, ready or not.
     pub fn launch(name: &str, extra: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut args = vec!["serve".to_owned()];
-        args.extend(binary::pair(name));
-        args.extend(
-            ["--port", "0", "-np", "8", "-c", "8192", "-t", "2"].iter().chain(extra).map(|a| (*a).to_owned()),
-        );
+        let own = ["-np", "8", "-c", "8192", "-t", "2"].iter().chain(extra).map(|a| (*a).to_owned());
+        Self::run(binary::pair(name).into_iter().chain(own), environment)
+    }
+
+    /// `serve` with these arguments, listening.
+    pub fn run(arguments: impl IntoIterator<Item = String>, environment: &[(&str, &str)]) -> Self {
+        let mut args: Vec<String> = ["serve", "--port", "0"].map(str::to_owned).into();
+        args.extend(arguments);
         let mut process = binary::spawn_with(&args, environment);
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let address = lines

@@ -26,9 +26,9 @@ pub use commands::{
     SamplingFlags,
 };
 pub use rpc::RpcFlags;
-#[cfg(unix)]
-pub use serve::LimitFlags;
 pub use serve::ServeFlags;
+#[cfg(unix)]
+pub use serve::{AnswerFlags, LimitFlags};
 pub use video::FrameFlags;
 pub(super) use weight::{kernels, weights};
 pub use worker::WorkerFlags;

@@ -17,6 +17,9 @@ pub struct ServeFlags {
     #[command(flatten)]
     pub limits: LimitFlags,
 
+    /// File (TOML) with several models, each loaded when a request names it; instead of -m and -mm
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    pub models: Option<PathBuf>,
     /// Address to listen on
     #[arg(
         long,

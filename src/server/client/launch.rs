@@ -40,6 +40,12 @@ pub trait Launch: Send + Sync + 'static {
     fn launch(&self) -> io::Result<Running>;
 }
 
+impl<T: Launch + ?Sized> Launch for Arc<T> {
+    fn launch(&self) -> io::Result<Running> {
+        (**self).launch()
+    }
+}
+
 /// Running worker, with the two directions of its socket.
 pub struct Running {
     pub reader: Box<dyn AsyncRead + Send + Unpin>,

@@ -29,6 +29,12 @@ async function request(path, options = {}) {
   return response;
 }
 
+/** Names of the models there are, loaded or not. */
+export async function models() {
+  const { data } = await (await request('v1/models')).json();
+  return data.map(({ id }) => id);
+}
+
 /** What is loaded: llama.cpp's /props. */
 export async function properties() {
   return (await request('props')).json();

@@ -1,6 +1,6 @@
 // The page: a question goes out, an answer comes in, and beside it what was kept.
 
-import { properties, complete, useKey, ServerError } from './client.js';
+import { properties, models, complete, useKey, ServerError } from './client.js';
 import { budget } from './budget.js';
 import { attachments } from './attachments.js';
 import { begin, branch, restore, open, save, list, remove, asRequest, spoken } from './conversation.js';
@@ -39,8 +39,27 @@ function complain(sentence) {
   at('model').classList.add('failed');
 }
 
+/** Offers the models of a server that has several. None is loaded before it is asked. */
+async function choose() {
+  const names = await models();
+  const several = names.length > 1;
+  at('models').hidden = !several;
+  at('model').classList.remove('failed');
+  if (!several) return false;
+  const saved = localStorage.getItem('model');
+  const chosen = names.includes(saved) ? saved : names[0];
+  at('models').replaceChildren(...names.map((name) => new Option(name, name, false, name === chosen)));
+  at('model').textContent = chosen;
+  return true;
+}
+at('models').addEventListener('change', (event) => {
+  localStorage.setItem('model', event.target.value);
+  at('model').textContent = event.target.value;
+});
+
 async function connect() {
   try {
+    if (await choose()) return;
     const { model_alias: alias, model_path: path, illava } = await properties();
     at('model').textContent = alias || (path ?? '').split('/').pop();
     at('model').classList.remove('failed');
@@ -116,7 +135,10 @@ async function answerTo(messages, merge, onText) {
   busy(true);
   announce('Asked.');
   try {
-    const body = { messages: await asRequest(messages, how.system()), ...how.sampling(), ...(merge && { merge }) };
+    const model = at('models').value;
+    const body = {
+      messages: await asRequest(messages, how.system()), ...how.sampling(), ...(model && { model }), ...(merge && { merge }),
+    };
     const result = await complete(body, { signal: running.signal, onText });
     return { result, note: result.finish === 'length' ? 'The answer was cut off at its limit.' : '', failed: false };
   } catch (error) {
