@@ -38,14 +38,21 @@ def _generator() -> str:
     return str(prepared) if prepared.exists() else sys.executable
 
 
+def written(folder: Path, name: str, arguments: list[str]) -> Path:
+    """A file of tools/make_model.py; written if it is missing."""
+    if not (folder / name).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"writing {name}", file=sys.stderr)
+        command = [_generator(), str(ROOT / "tools" / "make_model.py"), "--out", str(folder), *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder / name
+
+
 def timing(folder: Path, needed: set[str]) -> Models:
     """True shapes with random weights. Only those in `needed` are written if they are missing."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, arguments in TIMING.items():
-        if name in needed and not (folder / name).exists():
-            print(f"writing {name}", file=sys.stderr)
-            command = [_generator(), str(ROOT / "tools" / "make_model.py"), "--out", str(folder), *arguments]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        if name in needed:
+            written(folder, name, arguments)
     return Models(
         tower=folder / "siglip-so400m-f16.gguf",
         tower_q4=folder / "siglip-so400m-q4_0.gguf",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 
-from .child import Child
+from .child import Program
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Row:
 class Work:
     """One run of a round: who is asked, and what."""
 
-    child: Child
+    child: Program
     command: str
 
 

@@ -9,17 +9,22 @@ PAPER_DECODER = (2, 108)
 
 @dataclass(frozen=True)
 class Schedule:
-    """What the preset removes from a tower of `tokens`."""
+    """The tokens that the preset removes from a tower of `tokens`."""
 
     tokens: int
 
     @property
+    def steps(self) -> list[tuple[int, int]]:
+        """Layers of the tower, and the tokens that each removes."""
+        return [(layer, round(r * self.tokens / 729)) for layer, r in PAPER_TOWER]
+
+    @property
     def tower(self) -> str:
-        return ",".join(f"{layer}:{self._removed(r)}" for layer, r in PAPER_TOWER)
+        return ",".join(f"{layer}:{r}" for layer, r in self.steps)
 
     @property
     def after_tower(self) -> int:
-        return self.tokens - sum(self._removed(r) for _, r in PAPER_TOWER)
+        return self.tokens - sum(r for _, r in self.steps)
 
     @property
     def decoder(self) -> str:
@@ -33,6 +38,3 @@ class Schedule:
     def path(self) -> str:
         """Visual tokens from the tower's first layer to the decoder's last."""
         return f"{self.tokens} → {self.after_tower} → {self.after_tower - self.removed_in_decoder}"
-
-    def _removed(self, r: int) -> int:
-        return round(r * self.tokens / 729)

@@ -6,71 +6,32 @@
 // Prints one JSON object a line. One thread is timed by the processor time it took, several by the clock on the wall.
 
 #include "../../tests/native/products.h"
+#include "peaks.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
-#include <ctime>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 namespace {
 
 using namespace fixture;
 
-double seconds(int n_threads) {
-    if (n_threads == 1) {
-        timespec t;
-        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-        return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
-    }
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+using peaks::seconds;
+
+void print_peaks() {
+    const auto peak = [](const std::vector<peaks::loop> & loops) {
+        double best = 0;
+        for (const peaks::loop & loop : loops) {
+            if (loop.runs()) {
+                const double begin = seconds(1);
+                loop.run();
+                best = std::max(best, loop.giga_operations / (seconds(1) - begin));
+            }
+        }
+        return best;
+    };
+    printf("{\"peak\": \"one thread\", \"f32\": %.0f, \"bf16\": %.0f, \"int8\": %.0f}\n", peak(peaks::f32()), peak(peaks::bf16()),
+        peak(peaks::int8()));
 }
-
-#if defined(__x86_64__)
-
-// Twelve sums that do not wait for one another; the asm keeps each a register of its own.
-#define PEAK(name, isa, type, zero, instruction)                                                   \
-    __attribute__((target(isa))) double name(double flop) {                                       \
-        type sum[12];                                                                             \
-        for (auto & s : sum) {                                                                    \
-            s = zero;                                                                             \
-            asm volatile("" : "+v"(s));                                                           \
-        }                                                                                         \
-        const double begin = seconds(1);                                                          \
-        const int n = 20'000'000;                                                                 \
-        for (int i = 0; i < n; i++) {                                                             \
-            asm volatile(instruction " %%zmm30, %%zmm31, %0\n" instruction " %%zmm30, %%zmm31, %1\n"     \
-                         instruction " %%zmm30, %%zmm31, %2\n" instruction " %%zmm30, %%zmm31, %3\n"     \
-                         instruction " %%zmm30, %%zmm31, %4\n" instruction " %%zmm30, %%zmm31, %5\n"     \
-                         instruction " %%zmm30, %%zmm31, %6\n" instruction " %%zmm30, %%zmm31, %7\n"     \
-                         instruction " %%zmm30, %%zmm31, %8\n" instruction " %%zmm30, %%zmm31, %9\n"     \
-                         instruction " %%zmm30, %%zmm31, %10\n" instruction " %%zmm30, %%zmm31, %11"     \
-                : "+v"(sum[0]), "+v"(sum[1]), "+v"(sum[2]), "+v"(sum[3]), "+v"(sum[4]), "+v"(sum[5]), "+v"(sum[6]), "+v"(sum[7]), \
-                  "+v"(sum[8]), "+v"(sum[9]), "+v"(sum[10]), "+v"(sum[11])                        \
-                :                                                                                 \
-                : "xmm30", "xmm31");                                                              \
-        }                                                                                         \
-        return 12.0 * n * flop / (seconds(1) - begin) / 1e9;                                      \
-    }
-
-PEAK(peak_f32, "avx512f", __m512, _mm512_setzero_ps(), "vfmadd231ps")
-PEAK(peak_bf16, "avx512f,avx512bf16", __m512, _mm512_setzero_ps(), "vdpbf16ps")
-PEAK(peak_int8, "avx512f,avx512vnni", __m512i, _mm512_setzero_si512(), "vpdpbusd")
-
-void peaks() {
-    const bool f32 = __builtin_cpu_supports("avx512f"), bf16 = f32 && __builtin_cpu_supports("avx512bf16"), int8 = f32 && __builtin_cpu_supports("avx512vnni");
-    printf("{\"peak\": \"one thread\", \"f32\": %.0f, \"bf16\": %.0f, \"int8\": %.0f}\n", f32 ? peak_f32(32) : 0, bf16 ? peak_bf16(64) : 0,
-        int8 ? peak_int8(128) : 0);
-}
-
-#else
-
-void peaks() {}
-
-#endif
 
 double median(std::vector<double> values) {
     std::sort(values.begin(), values.end());
@@ -122,7 +83,7 @@ int main(int argc, char ** argv) {
     const int threads = number(1, 1), rounds = number(2, 9), outputs = number(3, 4304), inputs = number(4, 1152), rows = number(5, 729);
     illava_use_own_kernels(true);
     printf("{\"kernels\": \"%s\"}\n", illava_kernels());
-    peaks();
+    print_peaks();
     for (ggml_type type : { GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_K, GGML_TYPE_Q6_K }) {
         time_type(type, false, false, inputs, outputs, rows, threads, rounds);
         if (type == GGML_TYPE_F16) {
