@@ -62,7 +62,7 @@ fn piped(path: &Path) -> io::Result<Input> {
     let mut first = vec![0];
     match file.read(&mut first) {
         // There is no end to read: the pipe has no writer, or its writer left without a byte.
-        Ok(0) => return Err(io::Error::other("is a pipe that nobody writes to; give a file")),
+        Ok(0) => return Err(io::Error::other("is a pipe without a writer; give a file")),
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::WouldBlock => first.clear(),
         Err(error) => return Err(error),
@@ -95,7 +95,7 @@ mod tests {
         assert!(made.success());
         assert_eq!(text(&path("text")).unwrap(), "hello");
         for (file, part) in [
-            (path("pipe"), "pipe that nobody writes to"),
+            (path("pipe"), "pipe without a writer"),
             (path("bytes"), "no text in UTF-8"),
             (path("none"), "no such file"),
             (folder.path().to_owned(), "is a folder"),
@@ -114,7 +114,7 @@ mod tests {
         let read = loop {
             match text(&pipe) {
                 Ok(read) => break read,
-                Err(error) => assert!(error.to_string().contains("nobody"), "{error}"),
+                Err(error) => assert!(error.to_string().contains("without a writer"), "{error}"),
             }
         };
         assert_eq!(read, "hello");

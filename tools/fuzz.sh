@@ -17,7 +17,7 @@ for name; do
     folder=$target/fuzz/$name
     mkdir -p "$folder/corpus" "$folder/crashes"
     fault=0
-    "$target/release/fuzz_$name" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -max_len=65536 -use_value_profile=1 \
+    "$target/release/fuzz_$name" -max_total_time="$seconds" -timeout=120 -rss_limit_mb=4096 -max_len=65536 -use_value_profile=1 \
         -print_final_stats=1 -artifact_prefix="$folder/crashes/" "$folder/corpus" "fuzz/seeds/$name" >"$folder/log" 2>&1 || fault=1
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$folder/log")
     reached=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$folder/log" | tail -n 1)

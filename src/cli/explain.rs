@@ -77,7 +77,7 @@ fn pictures_of(fates: &[Fate], trace: &Trace, flags: &ExplainFlags) -> Result<Ve
     given.extend(flags.run.videos.video.iter().cloned());
     if given.len() > fates.len() {
         return Err(Error::usage(format!(
-            "{} pictures and videos are given, the trace is of {}",
+            "{} pictures and videos are given, the trace is of {}; give as many",
             given.len(),
             fates.len()
         )));

@@ -17,7 +17,7 @@ pub(super) fn rpc(given: &RpcFlags) -> Result<()> {
     pair::serve_rpc(given.host, given.port, &given.device, threads, given.cache.as_deref(), |address| {
         if !given.host.is_loopback() {
             eprintln!(
-                "warning: whoever reaches {address} can use this machine's memory and perhaps more: the protocol has no \
+                "warning: every program that reaches {address} can use this machine's memory and perhaps more: the protocol has no \
                  password and no encryption, so keep it to a network that you trust"
             );
         }

@@ -47,7 +47,9 @@ impl Client {
     /// [`Kind::Usage`] if the token cannot stand in a header.
     pub(super) fn new(settings: &Settings, repo: &Repo) -> Result<Self> {
         if settings.token.as_ref().is_some_and(|token| !token.0.bytes().all(|b| b.is_ascii_graphic())) {
-            return Err(Error::usage("HF_TOKEN: not a token (it has spaces or letters outside ASCII)"));
+            return Err(Error::usage(
+                "HF_TOKEN: not a token (it has spaces or letters outside ASCII); copy it again",
+            ));
         }
         let agent = Agent::config_builder()
             .user_agent(concat!("illava/", env!("CARGO_PKG_VERSION")))
@@ -109,7 +111,7 @@ impl Client {
         let response = self.get(&url, Some(from)).map_err(|error| self.lost(&error))?;
         let other_size = |found: u64| {
             let line = format!(
-                "{hf} {}: {path} has {found} bytes where the repository lists {size}; try again later, or another mirror",
+                "{hf} {}: {path} has {found} bytes, the repository lists {size}; try again later, or another mirror",
                 self.repo,
                 hf = Field::Repository
             );

@@ -53,7 +53,7 @@ pub(super) fn download(
         return Err(Error::new(
             Kind::File,
             format!(
-                "{}: what came has another checksum than the repository lists, and was removed; try again, or another mirror",
+                "{}: the content has another checksum than the repository lists, and was removed; try again, or another mirror",
                 file.path
             ),
         ));

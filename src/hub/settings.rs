@@ -77,7 +77,7 @@ impl Settings {
         let home = || {
             set("HOME")
                 .map(PathBuf::from)
-                .ok_or_else(|| Error::usage("HOME is not set; say with HF_HUB_CACHE where models are kept"))
+                .ok_or_else(|| Error::usage("HOME is not set; name the folder of models with HF_HUB_CACHE"))
         };
         let hf_home = match (set("HF_HOME"), set("XDG_CACHE_HOME")) {
             (Some(folder), _) => Ok(PathBuf::from(folder)),

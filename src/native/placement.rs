@@ -54,7 +54,7 @@ impl Placement {
         let most = unsafe { sys::llama_max_devices() };
         if placed.shares.len() > most {
             return Err(Error::usage(format!(
-                "{} shares of devices: there can be {most}",
+                "{} shares of devices: there can be {most}; give fewer",
                 placed.shares.len()
             )));
         }
@@ -77,7 +77,10 @@ fn device(name: &str) -> Result<sys::ggml_backend_dev_t> {
     let found = devices().into_iter().find(|(other, _)| other == name);
     found.map(|(_, device)| device).ok_or_else(|| {
         let names: Vec<String> = devices().into_iter().map(|(name, _)| name).collect();
-        Error::usage(format!("device {name}: this build and machine have {}", names.join(", ")))
+        Error::usage(format!(
+            "device {name}: this build and machine have {}; choose among them",
+            names.join(", ")
+        ))
     })
 }
 

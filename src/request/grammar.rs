@@ -100,7 +100,7 @@ pub(super) fn read(body: &mut Fields, bounds: &Bounds) -> Result<Option<Grammar>
     let (bytes, most) = (grammar.bytes(), bounds.grammar_bytes);
     if bytes > most {
         return Err(Error::usage(format!(
-            "the grammar or schema has {bytes} bytes, the limit is {most} ({})",
+            "the grammar or schema has {bytes} bytes, the limit is {most} ({}); shorten it",
             Field::MaxGrammar
         )));
     }
@@ -144,7 +144,8 @@ fn response_format(mut format: Fields) -> Result<Option<Grammar>> {
                 found = named.value("schema").or(found);
                 named.close(&policy::FORMAT)?;
             }
-            let missing = || Error::usage("response_format.json_schema.schema is missing");
+            let missing =
+                || Error::usage("response_format.json_schema.schema is missing: give a JSON schema");
             Some(schema("response_format.json_schema.schema", found.ok_or_else(missing)?)?)
         }
         _ => return Err(Error::usage("response_format.type: use text, json_object or json_schema")),

@@ -57,7 +57,7 @@ pub fn object(body: &[u8], depth: usize) -> Result<Map<String, Value>> {
     }
     if deeper_than(body, depth) {
         return Err(Error::usage(format!(
-            "arrays and objects nest deeper than {depth} ({})",
+            "arrays and objects nest deeper than {depth} ({}); flatten them",
             Field::MaxDepth
         )));
     }

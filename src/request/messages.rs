@@ -41,7 +41,7 @@ pub(super) fn check((messages, shown): &Conversation, bounds: &Bounds) -> Result
     ] {
         if count > most {
             return Err(Error::usage(format!(
-                "the request has {count} {what}, the limit is {most} ({field})"
+                "the request has {count} {what}, the limit is {most} ({field}); send fewer"
             )));
         }
     }
@@ -69,7 +69,10 @@ pub(super) fn read(given: Value, bounds: &Bounds) -> Result<Conversation> {
     }
     if given.len() > bounds.messages {
         let n = given.len();
-        return Err(Error::usage(format!("messages has {n} entries, the limit is {}", bounds.messages)));
+        return Err(Error::usage(format!(
+            "messages has {n} entries, the limit is {}; leave out the oldest",
+            bounds.messages
+        )));
     }
     let mut shown = Vec::new();
     let messages = given

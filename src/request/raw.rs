@@ -63,7 +63,10 @@ pub fn read(mut body: Fields, defaults: &Defaults) -> Result<(Vec<Request<Refere
         Some(one) => vec![one],
     };
     if prompts.len() > MOST_PROMPTS {
-        return Err(Error::usage(format!("prompt: {} prompts, the limit is {MOST_PROMPTS}", prompts.len())));
+        return Err(Error::usage(format!(
+            "prompt: {} prompts, the limit is {MOST_PROMPTS}; send fewer",
+            prompts.len()
+        )));
     }
     if prompts.len() > 1 && !beside.is_empty() {
         return Err(Error::usage("images: several prompts have pictures of their own (multimodal_data)"));

@@ -31,11 +31,15 @@ impl Limits {
         let stop = Field::Stop;
         if self.stop.len() > MOST_STOP_TEXTS {
             let n = self.stop.len();
-            return Err(Error::usage(format!("{stop}: {n} texts, the limit is {MOST_STOP_TEXTS}")));
+            return Err(Error::usage(format!(
+                "{stop}: {n} texts, the limit is {MOST_STOP_TEXTS}; give fewer"
+            )));
         }
         if let Some(long) = self.stop.iter().find(|text| text.len() > STOP_BYTES) {
             let n = long.len();
-            return Err(Error::usage(format!("{stop}: a text of {n} bytes, the limit is {STOP_BYTES}")));
+            return Err(Error::usage(format!(
+                "{stop}: a text of {n} bytes, the limit is {STOP_BYTES}; shorten it"
+            )));
         }
         self.stop.retain(|text| !text.is_empty());
         Ok(self)
@@ -101,7 +105,7 @@ impl Sampling {
         }
         let (bias, n) = (Field::LogitBias, self.logit_bias.len());
         if n > MOST_BIASES {
-            return Err(Error::usage(format!("{bias}: {n} tokens, the limit is {MOST_BIASES}")));
+            return Err(Error::usage(format!("{bias}: {n} tokens, the limit is {MOST_BIASES}; give fewer")));
         }
         if let Some((id, value)) = self.logit_bias.iter().find(|(id, value)| *id < 0 || value.is_nan()) {
             return Err(Error::usage(format!("{bias}: {value} for token {id} is none; give id and number")));
@@ -117,7 +121,10 @@ impl Sampling {
 pub(super) fn check_texts(texts: &[(String, f32)]) -> Result<()> {
     let bias = Field::LogitBias;
     if texts.len() > MOST_BIASES {
-        return Err(Error::usage(format!("{bias}: {} texts, the limit is {MOST_BIASES}", texts.len())));
+        return Err(Error::usage(format!(
+            "{bias}: {} texts, the limit is {MOST_BIASES}; give fewer",
+            texts.len()
+        )));
     }
     match texts.iter().map(|(text, _)| text.len()).find(|n| !(1..=STOP_BYTES).contains(n)) {
         Some(n) => {

@@ -22,7 +22,7 @@ pub(super) fn read(body: &mut Fields, allowed: bool) -> Result<Option<Tools>> {
         Some(other) => return Err(wrong("tools", &other, "a list of tools")),
     };
     if list.len() > MOST {
-        return Err(Error::usage(format!("tools: {} of them, the limit is {MOST}", list.len())));
+        return Err(Error::usage(format!("tools: {} of them, the limit is {MOST}; give fewer", list.len())));
     }
     let Some(choice) = choice else { return Ok(None) };
     if !allowed && (!list.is_empty() || choice != ToolChoice::Auto) {
@@ -40,7 +40,7 @@ pub(super) fn read(body: &mut Fields, allowed: bool) -> Result<Option<Tools>> {
     if let ToolChoice::Named(name) = &choice
         && list.iter().all(|tool| tool.name != *name)
     {
-        return Err(Error::usage(format!("tool_choice: `{name}` is none of the tools")));
+        return Err(Error::usage(format!("tool_choice: `{name}` is none of the tools; name one of them")));
     }
     Ok(Some(Tools { list, choice, parallel }))
 }
@@ -62,7 +62,8 @@ fn choice(body: &mut Fields) -> Result<Option<ToolChoice>> {
             object.text("type")?;
             let named =
                 object.object("function")?.map(|mut function| function.text("name")).transpose()?.flatten();
-            let name = named.ok_or_else(|| Error::usage("tool_choice.function.name is missing"))?;
+            let name = named
+                .ok_or_else(|| Error::usage("tool_choice.function.name is missing: name one of the tools"))?;
             Ok(Some(ToolChoice::Named(name)))
         }
     }

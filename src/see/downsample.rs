@@ -45,7 +45,7 @@ impl TowerEncoder {
             return Err(Error::new(
                 Kind::Model,
                 format!(
-                    "{} downsample: this image encoder ({}) takes pictures of {}x{} pixels only",
+                    "{} downsample: this image encoder ({}) takes pictures of {}x{} pixels only; choose another strategy",
                     Field::Strategy,
                     vision.projector,
                     vision.image_size,

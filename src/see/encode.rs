@@ -200,7 +200,7 @@ impl TowerEncoder {
         if out.n_tokens != plan.tokens {
             return Err(Error::new(
                 Kind::Native,
-                format!("the encoder gave {} tokens where the plan has {}", out.n_tokens, plan.tokens),
+                format!("the encoder gave {} tokens, the plan has {}", out.n_tokens, plan.tokens),
             ));
         }
         out.sizes = super::sizes::of_tile(&out);

@@ -105,7 +105,7 @@ fn check_head(request: &Request, limit: usize) -> ApiResult<()> {
 }
 
 fn too_large(limit: usize) -> ApiError {
-    ApiError::invalid(format!("the body has more than {limit} bytes (--max-body)"))
+    ApiError::invalid(format!("the body has more than {limit} bytes (--max-body); send smaller pictures"))
         .with_status(StatusCode::PAYLOAD_TOO_LARGE)
 }
 

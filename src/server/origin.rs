@@ -29,7 +29,7 @@ pub fn check<B>(access: &Access, request: &Request<B>) -> ApiResult<()> {
     } else if !host_is_ours(access, host) {
         return Err(ApiError::new(
             Type::Permission,
-            format!("the host `{}` is none this server answers to; add it with --allowed-hosts", shown(host)),
+            format!("the server does not answer to the host `{}`; add it with --allowed-hosts", shown(host)),
         ));
     }
     match headers.get(header::ORIGIN) {

@@ -21,7 +21,10 @@ pub async fn slots(
     Query(query): Query<HashMap<String, String>>,
 ) -> ApiResult<Json<Value>> {
     if !app.settings.slots {
-        return Err(ApiError::new(Type::NotSupported, "the slots endpoint is off (--no-slots)"));
+        return Err(ApiError::new(
+            Type::NotSupported,
+            "the slots endpoint is off; start the server without --no-slots",
+        ));
     }
     app.ready().await?;
     if query.contains_key("fail_on_no_slot") && !app.admission.has_free_slot() {
@@ -71,7 +74,10 @@ pub async fn act(
 ) -> ApiResult<Json<Value>> {
     // As in llama-server, --slot-save-path enables the actions even if the list is off.
     if !app.settings.slots && !app.settings.saves_slots {
-        return Err(ApiError::new(Type::NotSupported, "the slots endpoint is off (--no-slots)"));
+        return Err(ApiError::new(
+            Type::NotSupported,
+            "the slots endpoint is off; start the server without --no-slots",
+        ));
     }
     let ready = app.ready().await?;
     let slot = id.parse::<u32>().ok().filter(|slot| *slot < ready.slots).ok_or_else(|| {

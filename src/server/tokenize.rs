@@ -22,7 +22,7 @@ pub async fn tokenize(State(app): State<Shared>, request: Request) -> ApiResult<
     let text = body.text("content")?.unwrap_or_default();
     if text.len() > bounds.request.prompt_bytes {
         return Err(ApiError::invalid(format!(
-            "content has {} bytes, the limit is {} (--max-prompt-bytes)",
+            "content has {} bytes, the limit is {} (--max-prompt-bytes); send it in parts",
             text.len(),
             bounds.request.prompt_bytes
         )));

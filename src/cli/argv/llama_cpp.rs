@@ -147,7 +147,7 @@ const OTHERS: &[(&str, Meaning)] = &[
     ("-rea --reasoning", Noted(Values::Switch, REASONING)),
     (
         "--no-ui --no-webui",
-        Noted(Values::None, "passed over; the page is served at / and asks nobody anything by itself"),
+        Noted(Values::None, "passed over; the page is served at / and sends nothing elsewhere"),
     ),
     // Flags that would change the answer.
     (

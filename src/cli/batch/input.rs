@@ -113,7 +113,9 @@ fn lines(mut reader: impl BufRead + 'static, defaults: Defaults) -> impl Iterato
                             break;
                         }
                     }
-                    return failed(format!("line {number}: longer than {MAX_LINE} bytes"));
+                    return failed(format!(
+                        "line {number}: longer than {MAX_LINE} bytes; give its pictures as files"
+                    ));
                 }
                 Ok(_) if blank(&line) => {}
                 Ok(_) => return Some(parse(&line, number, &defaults)),

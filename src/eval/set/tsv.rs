@@ -67,8 +67,9 @@ fn picture(cell: &str, by_index: &HashMap<String, PictureSource>) -> Result<Opti
             .map(Some)
             .ok_or_else(|| format!("no row {cell} with a picture before it"));
     }
-    let bytes =
-        BASE64_STANDARD.decode(cell.trim()).map_err(|error| format!("image is not base64 ({error})"))?;
+    let bytes = BASE64_STANDARD
+        .decode(cell.trim())
+        .map_err(|error| format!("image is not base64 ({error}); get the file again"))?;
     Ok(Some(PictureSource::Bytes(Arc::from(bytes))))
 }
 

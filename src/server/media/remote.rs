@@ -67,7 +67,7 @@ impl Remote {
                 }
             }
         }
-        Err(format!("redirected more than {MOST_REDIRECTS} times"))
+        Err(format!("redirected more than {MOST_REDIRECTS} times; give the last address"))
     }
 
     fn check(&self, url: &Url) -> Result<Vec<SocketAddr>, String> {
@@ -79,7 +79,7 @@ impl Remote {
             return Err(format!("redirected to {}:, which is not fetched", url.scheme()));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("a URL with a user's name is not fetched".into());
+            return Err("a URL with a user's name is not fetched; leave the name out".into());
         }
         if !self.hosts.iter().any(|allowed| fits(allowed, &host)) {
             return Err(format!("the host {host} is not among those of --allow-remote-media"));
