@@ -1,6 +1,7 @@
 #include "illava-product.h"
 
 #include "illava-attention.h"
+#include "illava-gelu.h"
 #include "illava-product-tile.h"
 
 #include "ggml-backend-impl.h"
@@ -247,6 +248,10 @@ bool illava_product_forward(const ggml_compute_params * params, ggml_tensor * no
             return false;
         }
         illava::attention::compute(params, node);
+        return true;
+    }
+    if (enabled.load(std::memory_order_relaxed) && illava::gelu::takes(node)) {
+        illava::gelu::compute(params, node);
         return true;
     }
     const form kind = form_of_node(node);

@@ -11,7 +11,8 @@
 //   F16 whose values bf16 would round                          f32 x f32 -> f32
 //   Q4_0, Q8_0, Q4_K                                           u8 x s8 -> s32 (VPDPBUSD), scales of 32 inputs
 //
-// Attention of many queries is two such products with a softmax between them: illava-attention.h.
+// Attention of many queries is two such products with a softmax between them: illava-attention.h. An encoder's GELU is
+// illava-gelu.h.
 //
 // An element of the result is summed in the order of its inputs, whatever the other rows and the threads are.
 
