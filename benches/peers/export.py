@@ -20,12 +20,8 @@ def write(shape: str, weights: str, projection: int, out: Path) -> None:
     module = filled(network(shape, projection), torch.float32)
     with torch.inference_mode():
         model = openvino.convert_model(module, example_input=module.example())
-    rows = list(model.inputs[0].partial_shape)
-    if isinstance(module, Encoder):
-        rows = [1, 3, module.side, module.side]
-    else:
-        rows[1] = -1
-    model.reshape(rows)
+    # Any number of rows, as exported text models have it.
+    model.reshape([1, 3, module.side, module.side] if isinstance(module, Encoder) else [1, -1, module.width])
     if weights == "int8":
         model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
     elif weights == "int4":
