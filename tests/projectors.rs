@@ -18,7 +18,7 @@ use served::Served;
 /// Type, whether it merges, what its text model is, and whether that merges.
 const TYPES: [(&str, bool, &str, bool); 17] = [
     ("qwen3vl_merger", true, "qwen3vl", true),
-    ("gemma3", false, "gemma3", false),
+    ("gemma3", true, "gemma3", false),
     ("internvl", true, "qwen2", true),
     ("idefics3", true, "llama", true),
     ("pixtral", false, "llama", true),
@@ -46,7 +46,10 @@ fn each_type_answers_and_says_what_merges() {
         let outcome = ask(&name(kind), &["--report", "-"]);
         assert_eq!(outcome.code, 0, "{kind}: {}", outcome.stderr);
         let remark = match (encoder, decoder) {
-            (true, _) => format!(
+            (true, false) => format!(
+                "({kind}) by llama.cpp's own rules; it merges and the language model ({arch}) does not if asked to"
+            ),
+            (true, true) => format!(
                 "({kind}) by llama.cpp's own rules; it and the language model ({arch}) merge if asked to (--merge balanced)"
             ),
             (false, true) => format!(
@@ -170,16 +173,19 @@ fn the_language_model_merges_if_asked() {
 fn presets_merge_what_can_merge() {
     for (kind, encoder, _, decoder) in TYPES {
         let outcome = ask(&name(kind), &["--merge", "balanced", "--report", "-"]);
-        if !decoder {
-            outcome.exits(1, "no merge points");
-            continue;
-        }
         assert_eq!(outcome.code, 0, "{kind}: {}", outcome.stderr);
         let said = outcome.stderr.contains("no merging in the encoder");
         assert_eq!(said, !encoder, "{kind}: {}", outcome.stderr);
+        let said = outcome.stderr.contains("no merging in the text model");
+        assert_eq!(said, !decoder, "{kind}: {}", outcome.stderr);
         let report: Value = serde_json::from_str(outcome.stdout.lines().last().expect("a report")).unwrap();
         let tokens = &report["tokens"];
         let (all, after) = (tokens["visual"].as_u64(), tokens["visual_after_encoder"].as_u64());
+        if kind == "gemma3" {
+            // Its cells are means of four patches, of which seldom all go.
+            assert!(after <= all, "{kind}: {tokens}");
+            continue;
+        }
         assert_eq!(after < all, encoder, "{kind}: {tokens}");
         let held = |i: usize| tokens["visual_kv"][i]["tokens"].as_u64();
         assert!(held(0) == after && held(1) < held(0), "{kind}: {tokens}");
@@ -238,7 +244,7 @@ fn what_cannot_run_is_named() {
         let args = ["run", "-m", &text, "-mm", &named(kind), "-p", "hi"].map(str::to_owned);
         illava(&args).fails(1, part);
     }
-    ask("projector-gemma3", &["-ub", "3"]).fails(1, "start with as many (-ub 4)");
+    ask("projector-gemma3", &["-ub", "3"]).fails(1, "start with as many (-ub 16)");
     // A text model that is not its own.
     let (text, projector) =
         (model("projector-pixtral", "text.gguf"), model("projector-idefics3", "mmproj.gguf"));

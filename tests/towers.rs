@@ -4,6 +4,9 @@
 //! Expected values: tools/make_tower_fixtures.py. Models: `make_model.py --projector`, in ILLAVA_TEST_MODELS or
 //! target/test-models.
 
+#[allow(dead_code)] // Contexts are families::run's.
+mod numbers;
+
 #[allow(dead_code)] // These pairs have no processor and no template of their own.
 mod families {
     pub mod fixture;
@@ -17,7 +20,7 @@ use std::path::{Path, PathBuf};
 use families::fixture::{Case, Fixture};
 use families::run::{Pair, SETTINGS, Setting, assert_steps};
 use illava::answer::Engine;
-use illava::schedule::Schedule;
+use illava::schedule::{Amount, Choice, Half, MergeFlag, Schedule, Strategy, select};
 use illava::see::{EncodedImage, Encoder};
 
 /// The library's own roundings of pixels and of GELU to f16 move logits by up to 1.5e-4 in transformers, too.
@@ -69,6 +72,40 @@ fn internvl() {
 #[test]
 fn idefics_3() {
     family("idefics3", "projector-idefics3", 8);
+}
+
+/// The rows alone: no account of its language model is written.
+#[test]
+fn gemma_3() {
+    let fixture = Fixture::load("towers.json");
+    let mut pair = load("projector-gemma3");
+    let cases: Vec<&Case> = fixture.cases.iter().filter(|case| case.family == "gemma3").collect();
+    assert!(cases.len() >= 3);
+    for case in cases {
+        let layers = case.encoder.iter().map(|step| step[0]).collect();
+        let amounts = case.encoder.iter().map(|step| Amount::Count(step[1])).collect();
+        let choice = Choice {
+            merge: case.encoder.is_empty().then_some(MergeFlag::Off),
+            vit: (!case.encoder.is_empty()).then_some(Half { layers, amounts }),
+            strategy: (!case.encoder.is_empty()).then(|| Strategy::parse(&case.strategy, 0).unwrap()),
+            ..Choice::default()
+        };
+        let schedule =
+            select(&choice, &pair.engine.facts().shape, None).expect("a schedule this model takes");
+        let pictures = case.pictures();
+        let image = pair.engine.encode_span(&case.visuals(&pictures)[0], &schedule).expect("it is encoded");
+        assert_eq!(image.plan.tokens, case.spans[0], "{}", case.name);
+        assert_eq!(image.offsets, case.places[0], "{}", case.name);
+        for ((_, step), expected) in image.steps.iter().zip(&case.steps) {
+            assert_eq!((step.layer, &step.kept), (expected.layer, &expected.kept), "{}", case.name);
+        }
+        assert_eq!(image.steps.len(), case.steps.len(), "{}", case.name);
+        let width = pair.engine.facts().n_embd_in as usize;
+        let rows = image.embeddings.chunks(width).zip(&image.layout.tokens).filter(|(_, token)| **token < 0);
+        let rows: Vec<f32> = rows.flat_map(|(row, _)| row.iter().copied()).collect();
+        let error = numbers::distance(&rows, fixture.floats(&format!("{}.rows", case.name)));
+        assert!(error <= SETTING.tolerance, "{}: relative error {error:.1e}", case.name);
+    }
 }
 
 #[test]

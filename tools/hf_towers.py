@@ -11,6 +11,11 @@ from torch import nn
 from hf_models import HfPair, _planar
 
 IMAGE = 300  # an ordinary token that no prompt of the fixtures has
+SIGLIP = {
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_out": "self_attn.out_proj", "ln1": "layer_norm1", "ln2": "layer_norm2",
+    "ffn_up": "mlp.fc1", "ffn_down": "mlp.fc2",
+}
 TANH = "gelu_pytorch_tanh"
 
 
@@ -26,15 +31,19 @@ class HfTower(HfPair):
         self.activation, self.class_token, self.clip = None, "first", False
         self.qwen = self.arch in ("qwen2vl", "qwen3vl")
         make, state = {
+            "gemma3": (self._gemma3, self._gemma3_state),
             "internvl": (self._internvl, self._internvl_state),
             "idefics3": (self._idefics3, self._idefics3_state),
             "qwen3vl_merger": (self._qwen3vl, self._qwen3vl_state),
             "qwen2.5vl_merger": (self._qwen2_5vl, self._qwen2_5vl_state),
         }[self.kind]
         self.model = make().double().eval()
-        states = self._text_state()
+        # Only the rows of Gemma 3 are compared.
+        states = {} if self.kind == "gemma3" else self._text_state()
         states.update(state())
         missing, unexpected = self.model.load_state_dict(states, strict=False)
+        if self.kind == "gemma3":
+            missing = [key for key in missing if "language_model" not in key and "lm_head" not in key]
         if missing or unexpected:
             raise ValueError(f"missing {missing}, unexpected {unexpected}")
 
@@ -120,6 +129,42 @@ class HfTower(HfPair):
             "mm.model.mlp.3": f"{projector}linear_2",
         })
 
+    def _gemma3(self):
+        text = self._text_config()
+        text["rope_parameters"] = None
+        config = transformers.Gemma3Config(
+            vision_config={**self._sizes(), "hidden_act": TANH, "vision_use_head": False},
+            text_config={**text, "head_dim": 16},
+            mm_tokens_per_image=(self._vision("image_size") // self._vision("patch_size") // 2) ** 2,
+            image_token_index=self.image_token(),
+        )
+        return self._made(transformers.Gemma3ForConditionalGeneration, config)
+
+    def _gemma3_state(self):
+        prefix = "model.vision_tower."
+        if not any(key.startswith(f"{prefix}encoder") for key in self.model_keys()):
+            prefix += "vision_model."
+        projector = "model.multi_modal_projector."
+        state = self._blocks(f"{prefix}encoder.layers.", SIGLIP) | self._named({
+            "v.patch_embd": f"{prefix}embeddings.patch_embedding",
+            "v.position_embd": f"{prefix}embeddings.position_embedding",
+            "v.post_ln": f"{prefix}post_layernorm",
+        })
+        state[f"{projector}mm_input_projection_weight"] = self.tower["mm.input_projection.weight"]
+        # GGUF has the whole factor, transformers what is beyond one.
+        state[f"{projector}mm_soft_emb_norm.weight"] = self.tower["mm.soft_emb_norm.weight"] - 1
+        return state
+
+    def model_keys(self):
+        return self.model.state_dict().keys()
+
+    @torch.no_grad()
+    def rows(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The rows of one picture, [n, width]."""
+        out = self.model.model.get_image_features(_planar(pixels))
+        out = getattr(out, "pooler_output", out)
+        return out[0] if out.dim() == 3 else out
+
     def _idefics3(self):
         config = transformers.Idefics3Config(
             vision_config={**self._sizes(), "hidden_act": TANH},
@@ -132,12 +177,7 @@ class HfTower(HfPair):
 
     def _idefics3_state(self):
         prefix = "model.vision_model."
-        names = {
-            "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-            "attn_out": "self_attn.out_proj", "ln1": "layer_norm1", "ln2": "layer_norm2",
-            "ffn_up": "mlp.fc1", "ffn_down": "mlp.fc2",
-        }
-        return self._blocks(f"{prefix}encoder.layers.", names) | self._named({
+        return self._blocks(f"{prefix}encoder.layers.", SIGLIP) | self._named({
             "v.patch_embd": f"{prefix}embeddings.patch_embedding",
             "v.position_embd": f"{prefix}embeddings.position_embedding",
             "v.post_ln": f"{prefix}post_layernorm",

@@ -44,6 +44,7 @@ SINGLES = [*WAYS, (REFERENCE, CLOSED, MERGE)]
 KINDS = {
     "internvl": ([[(64, 64)], [(64, 64), (64, 64)]], {1: 8, 2: 8, 3: 12}, SINGLES),
 
+    "gemma3": None,
     "idefics3": ([[(64, 64)], [(64, 64), (64, 64)]], {1: 8, 2: 8, 3: 12}, SINGLES),
     "qwen3vl_merger": ([[(80, 64)], [(64, 48), (64, 96)]], {0: 8, 1: 8, 2: 4, 3: 4}, WAYS),
     "qwen2.5vl_merger": ([[(160, 128)], [(96, 64), (64, 144)]], {1: 8, 2: 8, 3: 12}, SINGLES),
@@ -51,6 +52,7 @@ KINDS = {
 # Marks that llama.cpp writes before, between and behind the tiles of each picture. Idefics 3 is shown the one tile of a
 # grid and, here the same pixels, the whole.
 MARKS = {
+    "gemma3": (("<start_of_image>",), ("<end_of_image>",)),
     "internvl": (("<img>",), ("</img>",)),
     "idefics3": (
         ("<fake_token_around_image>", "<row_1_col_1>"),
@@ -197,6 +199,39 @@ def merged(pair: Pair, sizes, schedule, way, tensors: dict) -> dict:
     )
 
 
+def gemma3(pair: Pair, tensors: dict) -> list[dict]:
+    """Rows alone: with all patches from transformers, merged from the account."""
+    entries, size = [], (64, 64)
+    expected = pair.model.rows(pair.pixels(size, 0))
+    account = pair.towers[EXACT].encode(pair.pixels(size, 0), {}).embeddings
+    error = float(torch.linalg.norm(account - expected) / torch.linalg.norm(expected))
+    print(f"  off: the account is {error:.1e} from transformers", flush=True)
+    if error > AGREEMENT:
+        raise SystemExit(f"{pair.kind}: the account and transformers differ by {error:.1e}")
+    for rule in (None, MERGE, BIPARTITE):
+        schedule = {} if rule is None else {1: 24, 2: 16, 3: 12}
+
+        def attempt(seed: int):
+            exact, rounded = (
+                pair.towers[r].encode(pair.pixels(size, seed), schedule, rule=rule or MERGE) for r in (EXACT, SINGLE)
+            )
+            steps = [[(0, 0, step) for step in e.steps] for e in (exact, rounded)]
+            return rounded if same(*steps) and far_apart(*steps) else None
+
+        seed, e = first_seed(SEEDS, attempt, "gemma3: no pictures with safe gaps")
+        key = f"gemma3.{rule.name if rule else 'off'}"
+        tensors[f"{key}.rows"] = (e.embeddings if rule else expected).float().contiguous()
+        _, places, sizes = pair.span(e)
+        print(f"  {key}: seed {seed}, {len(e.cells)} cells", flush=True)
+        entries.append({
+            "name": key, "family": "gemma3", "sizes": [size], "frames": 0, "question": "", "seed": seed,
+            "parts": [BEFORE, None, AFTER], "spans": [len(sizes)], "places": [places], "greedy": [],
+            "strategy": rule.name if rule else "", "encoder": list(schedule.items()),
+            "steps": [{"span": 0, "tile": 0, "layer": p.layer, "kept": p.kept, "into": p.into} for p in e.steps],
+        })
+    return entries
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     default = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
@@ -208,6 +243,10 @@ def main() -> None:
     entries = []
     for kind in [args.kind] if args.kind else KINDS:
         print(kind, flush=True)
+        if kind == "gemma3":
+            with tempfile.TemporaryDirectory() as folder:
+                entries += gemma3(Pair(kind, Path(folder)), tensors)
+            continue
         pictures, schedule, ways = KINDS[kind]
         with tempfile.TemporaryDirectory() as folder:
             pair = Pair(kind, Path(folder))

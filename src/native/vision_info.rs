@@ -33,6 +33,8 @@ pub struct VisionInfo {
     pub takes_smaller: bool,
     /// llama.cpp cuts and marks its pictures.
     pub by_library: bool,
+    /// Patches whose mean makes one output token.
+    pub pooled: u32,
     /// The first block that may merge.
     pub first_layer: u32,
 }
@@ -60,6 +62,7 @@ impl VisionInfo {
             backend: "CPU".to_owned(),
             takes_smaller: false,
             by_library: false,
+            pooled: 1,
             first_layer: 0,
         }
     }
@@ -85,6 +88,7 @@ impl VisionInfo {
             backend: super::from_array(&raw.backend),
             takes_smaller: raw.takes_smaller,
             by_library: raw.by_library,
+            pooled: raw.pooled.unsigned_abs().max(1),
             first_layer: raw.first_layer.unsigned_abs(),
         }
     }

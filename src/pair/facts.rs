@@ -389,6 +389,7 @@ pub(super) mod tests {
                 backend: "CPU".into(),
                 takes_smaller: false,
                 by_library: false,
+                pooled: 1,
                 first_layer: 0,
             },
             shape: Shape {
@@ -396,6 +397,7 @@ pub(super) mod tests {
                 vit_layers_run: 4,
                 vit_tokens: 16,
                 group: 1,
+                pooled: 1,
                 vit_can_merge: true,
                 vit_first: 0,
                 llm_layers: 4,

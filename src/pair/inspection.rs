@@ -344,7 +344,8 @@ fn picture_facts(
     shape: &Shape,
     bytes_per_token: u64,
 ) -> PictureFacts {
-    let full: Vec<Survivors> = tiles.iter().map(|tile| Survivors::all(cells(tile, shape.group))).collect();
+    let full: Vec<Survivors> =
+        tiles.iter().map(|tile| Survivors::all(cells(tile, shape.group * shape.pooled))).collect();
     let tokens = marks + count(assembly::rows(arrangement, &full, !processor.newline.is_empty()).len());
     PictureFacts {
         width,
@@ -415,10 +416,13 @@ fn presets(
                 let patches: Vec<u32> = picture.tiles.iter().map(|[x, y]| x * y).collect();
                 let planned = Plan::encoder(&schedule, shape, &patches).and_then(|tiles| {
                     let cells: Vec<(u32, u32)> =
-                        picture.tiles.iter().map(|tile| cells(tile, shape.group)).collect();
+                        picture.tiles.iter().map(|tile| cells(tile, shape.group * shape.pooled)).collect();
                     let (tokens, estimated) =
                         expected_rows(&cells, &tiles, picture.arrangement, grid, newline)?;
                     let tokens = tokens + picture.marks;
+                    // Which patches stay decides which pooled cells are empty.
+                    let pooled = shape.pooled > 1 && !schedule.encoder.steps.is_empty();
+                    let estimated = estimated || pooled;
                     let plan = Plan::of_marked_span(
                         &schedule,
                         shape,

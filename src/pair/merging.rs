@@ -34,6 +34,7 @@ impl Pair {
             vit_layers_run: vision.layers_run,
             vit_tokens: side * side,
             group: vision.group,
+            pooled: vision.pooled,
             vit_can_merge: vision.can_merge,
             vit_first: vision.first_layer,
             llm_layers: self.n_layer,

@@ -244,7 +244,7 @@ impl Plan {
                 amounts.decoder = amounts.encoder;
             }
             let steps = encoder(&schedule.encoder, &amounts, patches, group);
-            let tokens = steps.last().map_or(patches, |step| step.n_out) / group;
+            let tokens = shape.tokens(patches, steps.last().map_or(patches, |step| step.n_out));
             TilePlan { patches, steps, tokens, amounts: Some(amounts) }
         };
         patches.iter().enumerate().map(tile).collect()

@@ -304,6 +304,7 @@ pub(super) mod tests {
             vit_layers_run: 26,
             vit_tokens: 729,
             group: 1,
+            pooled: 1,
             vit_can_merge: true,
             vit_first: 0,
             llm_layers: 28,

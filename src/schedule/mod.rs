@@ -42,6 +42,8 @@ pub struct Shape {
     pub vit_tokens: u32,
     /// Patches that make one output token: 1, or 4 for Qwen-VL.
     pub group: u32,
+    /// Patches whose mean makes one output token: 1, or 16 for Gemma 3.
+    pub pooled: u32,
     pub vit_can_merge: bool,
     /// First encoder layer that may merge.
     pub vit_first: u32,
@@ -60,6 +62,15 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Output tokens of a tile of `patches` patches of which `left` stay: the most there can be where patches are pooled.
+    #[must_use]
+    pub fn tokens(&self, patches: u32, left: u32) -> u32 {
+        match self.pooled {
+            0 | 1 => left / self.group.max(1),
+            pooled => (patches / pooled).min(left),
+        }
+    }
+
     /// Whether the text model does more than one and a half times the encoder's work on a picture. The
     /// multiply-adds of a block grow with the square of its width, once for each token.
     #[must_use]

@@ -71,7 +71,7 @@ impl Plan {
     /// groups.
     pub fn new(schedule: &Schedule, shape: &Shape, patches: &[u32]) -> Result<Self> {
         let tiles = Self::encoder(schedule, shape, patches)?;
-        let tokens_unmerged = patches.iter().map(|n| n / shape.group.max(1)).sum();
+        let tokens_unmerged = patches.iter().map(|&n| shape.tokens(n, n)).sum();
         let tokens = tiles.iter().map(|tile| tile.tokens).sum();
         Self::of_span(schedule, shape, tiles, tokens_unmerged, tokens)
     }
@@ -97,7 +97,7 @@ impl Plan {
                     None => encoder_steps(&schedule.encoder, n, group)?,
                 };
                 let left = steps.last().map_or(n, |step| step.n_out);
-                Ok(TilePlan { patches: n, steps, tokens: left / group, amounts: None })
+                Ok(TilePlan { patches: n, steps, tokens: shape.tokens(n, left), amounts: None })
             })
             .collect()
     }

@@ -40,7 +40,7 @@ impl TowerEncoder {
         let full = Layout::new(&self.tower.vision.parts(&picture)?, self.n_pos);
         let tiles = self.tower.vision.tiles(&picture)?;
         let inputs = Inputs::Library(picture);
-        let plans = self.library_plans(visual, &inputs, &full, &tiles, schedule)?;
+        let mut plans = self.library_plans(visual, &inputs, &full, &tiles, schedule)?;
         let preprocess_ms = milliseconds(start);
 
         let mut encoded = Vec::with_capacity(plans.len());
@@ -50,6 +50,7 @@ impl TowerEncoder {
             }
             encoded.push(self.planned_tile(&inputs, i, plan, schedule, cancelled)?);
         }
+        plans.iter_mut().zip(&encoded).for_each(|(plan, tile)| plan.tokens = tile.n_tokens);
         let mut image = EncodedImage {
             size: visual.size(),
             dynamic_size: self.tower.info().dynamic_size,

@@ -122,9 +122,10 @@ static std::vector<float> by_illava(const std::string & mmproj, llama_model * mo
         encode.steps = &step;
         encode.n_steps = 1;
         illava_encoded * encoded = nullptr;
-        // one patch of a group that merges as a whole
-        const illava_status refused = info.can_merge ? ILLAVA_BAD_ARG : ILLAVA_UNSUPPORTED;
-        CHECK(illava_encode(vision.get(), image.get(), tile, &encode, &encoded) == refused, "a step is taken");
+        // one patch, which may be one of a group that merges as a whole
+        const illava_status expected = !info.can_merge ? ILLAVA_UNSUPPORTED : info.group > 1 ? ILLAVA_BAD_ARG : ILLAVA_OK;
+        CHECK(illava_encode(vision.get(), image.get(), tile, &encode, &encoded) == expected, "%s", illava_last_error());
+        illava_encoded_free(encoded);
         encode.n_steps = 0;
         CHECK(illava_encode(vision.get(), image.get(), tile++, &encode, &encoded) == ILLAVA_OK, "%s", illava_last_error());
         illava_encoded_view view = {};

@@ -5,7 +5,8 @@ on, factors for what a block adds. `idefics3`: SigLIP. Both projectors take grou
 of side x side patches, row by row. `qwen3vl_merger`: learned positions
 interpolated to the picture, rotary angles, and projected features of earlier
 layers beside each output token. `qwen2.5vl_merger`: rotary angles, RMS norms,
-and attention within windows in all but every n-th layer.
+and attention within windows in all but every n-th layer. `gemma3`: SigLIP, whose patches merge one by one; the
+projector takes the mean of each square of side x side of them.
 
 Patches of a group follow each other and merge together, as in encoder.py. A
 group's keys, put side by side, tell what is alike; where keys turn with their
@@ -88,8 +89,10 @@ class Tower(Encoder):
             x = torch.cat([x, self.w["v.class_embd"][None]])
         learned = self._learned(rows, columns)
         x = x if learned is None else x + learned
+        if self.kind == "gemma3":
+            order = torch.arange(rows * columns)
         x = torch.cat([x[order], x[rows * columns :]])
-        unit = group if grid == "faithful" else 1
+        unit = group if grid == "faithful" and self.kind != "gemma3" else 1
         angles = self._angles(rows, columns, order) if self.rotary else None
         state = State(list(range(rows * columns // unit)), angles, unit, rule)
         self.windows = self._windows(rows, columns, order)
@@ -98,6 +101,8 @@ class Tower(Encoder):
             x, refused = self._block(x, layer, schedule, state, accept)
             if refused:
                 return None
+        if self.kind == "gemma3":
+            return self._pooled(x, state, rows, columns)
         x = x[:-1] if self.has_class else x
         embeddings = self._projected(x, group)
         if self.features is not None:
@@ -122,6 +127,16 @@ class Tower(Encoder):
         if self.kind == "idefics3":
             return self.math.linear(x, self.w["mm.model.fc.weight"])
         return self._mlp(x, "mm.0", "mm.2")
+
+    def _pooled(self, x: torch.Tensor, state: State, rows: int, columns: int) -> Encoded:
+        """Each cell is the mean of its patches that are left; one without any is left out."""
+        x, side = self._norm(x, "v.post_ln"), self.side
+        cell = [i // columns // side * (columns // side) + i % columns // side for i in state.alive]
+        cells = sorted(set(cell))
+        means = torch.stack([x[[i for i, c in enumerate(cell) if c == at]].mean(0) for at in cells])
+        means = rms_norm(means, self.w["mm.soft_emb_norm.weight"], self.eps)
+        embeddings = means @ self.w["mm.input_projection.weight"]
+        return Encoded(embeddings, cells, rows // side, columns // side, state.steps)
 
     def _parts(self, normed: torch.Tensor, name: str):
         if f"{name}.attn_qkv.weight" in self.w:

@@ -186,7 +186,9 @@ PROJECTORS = {
         gelu=False, side=256, blocks=4,
     ),
     "qwen3vl_merger": Projector(_qwen3vl, text="qwen3vl", keys=(("spatial_merge_size", 2),), fused=True, blocks=4),
-    "gemma3": Projector(_gemma3, text="gemma3"),
+    "gemma3": Projector(
+        _gemma3, text="gemma3", keys=(("projector.scale_factor", 2),), marks=("<start_of_image>", "<end_of_image>"), blocks=4
+    ),
     "internvl": Projector(
         _internvl, text="qwen2", keys=(("projector.scale_factor", 2),), marks=("<img>", "</img>"), blocks=4, scaled=True
     ),

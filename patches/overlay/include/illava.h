@@ -98,6 +98,7 @@ struct illava_vision_info {
     char     backend[32];
     bool     takes_smaller;  // of a fixed-size encoder: tiles of fewer pixels, a square of whole patches
     bool     by_library;     // upstream's mtmd cuts and marks its pictures: see illava_vision_set_text()
+    int32_t  pooled;         // patches whose mean makes one output token: 1, or 16 for Gemma 3
     int32_t  first_layer;    // block that may merge; others are before the first attention over the whole picture
 };
 

@@ -38,6 +38,7 @@ int32_t illava_vision::first_layer() const {
 
 bool illava_vision::merges_in_library() const {
     switch (mtmd ? model().proj_type : PROJECTOR_TYPE_UNKNOWN) {
+        case PROJECTOR_TYPE_GEMMA3:
         case PROJECTOR_TYPE_INTERNVL:
         case PROJECTOR_TYPE_IDEFICS3:
         case PROJECTOR_TYPE_QWEN3VL:
@@ -51,12 +52,16 @@ bool illava_vision::has_rotary_keys() const {
     return is_qwen() || model().proj_type == PROJECTOR_TYPE_QWEN3VL;
 }
 
+int32_t illava_vision::pool_side() const {
+    return merges_in_library() && model().proj_type == PROJECTOR_TYPE_GEMMA3 ? hparams().n_merge : 0;
+}
+
 int32_t illava_vision::raster_side() const {
-    return merges_in_library() && model().proj_type != PROJECTOR_TYPE_QWEN3VL ? hparams().n_merge : 0;
+    return merges_in_library() && pool_side() == 0 && model().proj_type != PROJECTOR_TYPE_QWEN3VL ? hparams().n_merge : 0;
 }
 
 int32_t illava_vision::group() const {
-    return is_qwen() || merges_in_library() ? hparams().n_merge * hparams().n_merge : 1;
+    return is_qwen() || (merges_in_library() && pool_side() == 0) ? hparams().n_merge * hparams().n_merge : 1;
 }
 
 bool illava_vision::takes_smaller() const {
@@ -215,6 +220,7 @@ illava_status illava_vision_describe(const illava_vision * vision, illava_vision
         info.repacked_bytes = vision->parts.repacked_bytes;
         info.takes_smaller  = vision->takes_smaller();
         info.by_library     = vision->mtmd != nullptr;
+        info.pooled         = std::max(1, vision->pool_side() * vision->pool_side());
         info.first_layer    = vision->first_layer();
         illava_give("illava_vision_info", out, info);
     });

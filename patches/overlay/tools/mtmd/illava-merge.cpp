@@ -17,7 +17,7 @@ int64_t illava_merge_rows_left(const illava_merge_schedule_ptr & schedule, int64
 }
 
 int64_t illava_merge_tokens_left(const illava_merge_schedule_ptr & schedule, int64_t n_tokens) {
-    return schedule ? n_tokens - n_removed(*schedule) / schedule->rows_per_token : n_tokens;
+    return schedule && schedule->pool_side == 0 ? n_tokens - n_removed(*schedule) / schedule->rows_per_token : n_tokens;
 }
 
 void illava_merge_check(const illava_merge_schedule & schedule, int64_t n_rows) {
@@ -255,6 +255,9 @@ ggml_tensor * illava_merger::merge(ggml_context * ctx, int il, ggml_tensor * x, 
     if (schedule->count_sizes) {
         weigh_from_here(ctx);
     }
+    if (schedule->pool_side > 0) {
+        places = places ? ggml_reshape_1d(ctx, ggml_get_rows(ctx, ggml_reshape_2d(ctx, places, 1, n_units), kept), kept->ne[0]) : kept;
+    }
     y = ggml_reshape_2d(ctx, y, n_embd, n_out);
 
     if (n_protected > 0) {
@@ -369,6 +372,23 @@ ggml_tensor * illava_merger::tokens(ggml_context * ctx, ggml_tensor * x, int64_t
     const int64_t rows = schedule->rows_per_token;
     GGML_ASSERT(n_rows % rows == 0);
     return ggml_cont(ctx, ggml_view_2d(ctx, x, x->ne[0] * rows, n_rows / rows, x->nb[1] * rows, 0));
+}
+
+ggml_tensor * illava_merger::pool(ggml_context * ctx, ggml_tensor * x, int64_t n_x, int64_t n_y) const {
+    const int64_t side = schedule->pool_side, n_left = x->ne[1], across = n_x / side, down = n_y / side, n = across * down;
+    GGML_ASSERT(places && places->ne[0] == n_left && n_x % side == 0 && n_y % side == 0);
+
+    // the square of every patch, then of every row that is left, then a one there and zeros elsewhere
+    ggml_tensor * squares = ggml_reshape_4d(ctx, ggml_arange(ctx, 0.0f, (float) n, 1.0f), 1, across, 1, down);
+    squares = ggml_reshape_2d(ctx, ggml_repeat_4d(ctx, squares, side, across, side, down), 1, n_x * n_y);
+    squares = ggml_reshape_1d(ctx, ggml_get_rows(ctx, squares, places), n_left);
+    ggml_tensor * ones = ggml_diag(ctx, ggml_scale_bias(ctx, ggml_arange(ctx, 0.0f, (float) n, 1.0f), 0.0f, 1.0f));
+    ggml_tensor * in   = ggml_get_rows(ctx, ones, ggml_cast(ctx, squares, GGML_TYPE_I32)); // [n, n_left]
+    in = ggml_cont(ctx, ggml_transpose(ctx, in));
+
+    ggml_tensor * sums   = ggml_mul_mat(ctx, ggml_cont(ctx, ggml_transpose(ctx, x)), in); // [n_embd, n]
+    ggml_tensor * counts = ggml_clamp(ctx, ggml_sum_rows(ctx, in), 1.0f, (float) (side * side));
+    return ggml_div(ctx, sums, counts);
 }
 
 void illava_merger::leave_windows(

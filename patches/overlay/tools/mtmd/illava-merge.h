@@ -27,6 +27,7 @@ struct illava_merge_schedule {
     int32_t unit_rows      = 1;     // consecutive rows merged as one unit: 4 for whole 2x2 groups
     int32_t rows_per_token = 1;     // rows the projector makes one output token of
     int32_t protected_rows = 0;     // trailing rows (the class token) that are neither scored nor merged
+    int32_t pool_side      = 0;     // the projector averages squares of so many patches a side; 0: it does not
     int32_t raster_side    = 0;     // rows come line by line and are put in groups of so many patches a side first; 0: they come so
     bool    rotary_keys    = false; // keys turn with their place, so that they do not tell what is alike
     bool    composed_score = false; // stock operations alone, even if the backend has fused ones
@@ -119,6 +120,10 @@ class illava_merger {
     // x: [n_embd, >= n_rows], group by group -> [n_embd * rows of a token, tokens], without what stands behind.
     ggml_tensor * tokens(ggml_context * ctx, ggml_tensor * x, int64_t n_rows) const;
 
+    // x: [n_embd, n_rows] of n_x * n_y patches, line by line -> [n_embd, squares], the mean of the rows left in each;
+    // zeros where none is.
+    ggml_tensor * pool(ggml_context * ctx, ggml_tensor * x, int64_t n_x, int64_t n_y) const;
+
     // Rows, positions and mask between rows in the order of windows -> those in the order of the grid's groups.
     // order: i32 [groups], where each group stands among the windows.
     void leave_windows(ggml_context * ctx, ggml_tensor * order, ggml_tensor *& x, ggml_tensor *& pos, ggml_tensor *& mask) const;
@@ -154,6 +159,7 @@ class illava_merger {
     int           merged   = -1;      // the layer `kept` belongs to
     int64_t       n_units  = 0;       // that entered it
     ggml_tensor * kept     = nullptr; // i32 [units left]
+    ggml_tensor * places   = nullptr; // i32 [units left], which of the first units they are, where the projector pools
 };
 
 // Null without a schedule: the graph is then built by upstream's lines alone.

@@ -205,6 +205,7 @@ static illava_merge_schedule_ptr make_schedule(
     schedule->seed           = params.seed;
     schedule->n_layer        = vision.n_layer_run();
     schedule->first_layer    = vision.first_layer();
+    schedule->pool_side      = vision.pool_side();
     schedule->raster_side    = vision.raster_side();
     schedule->rotary_keys    = vision.has_rotary_keys();
     schedule->composed_score = params.composed_score;
@@ -222,6 +223,10 @@ static illava_merge_schedule_ptr make_schedule(
     if (grid == ILLAVA_GRID_REFERENCE && vision.model().n_deepstack_layers > 0) {
         illava_fail(ILLAVA_UNSUPPORTED, "grid = 1: the image encoder (%s) gives features of earlier layers for whole groups of patches; "
             "take 0, in which groups stay whole", vision.projector.c_str());
+    }
+    if (grid == ILLAVA_GRID_REFERENCE && vision.pool_side() > 0) {
+        illava_fail(ILLAVA_UNSUPPORTED, "grid = 1: the projector (%s) averages patches where they stand; take 0, in which they stay there",
+            vision.projector.c_str());
     }
     if (const char * reason = vision.why_no_merge()) {
         illava_fail(ILLAVA_UNSUPPORTED, "the image encoder (%s) cannot merge tokens: %s", vision.projector.c_str(), reason);
@@ -323,6 +328,33 @@ static void read_probe(illava_encoded & encoded, const illava_merge_schedule_ptr
     encoded.projector_ms = probe.projector_ms;
 }
 
+// Takes the output cells away in which no patch is left.
+static void drop_empty_cells(illava_encoded & encoded, const std::vector<float> & patch_sizes, int64_t grid_x, int32_t side) {
+    const uint32_t n = encoded.n_tokens;
+    std::vector<float> sizes(n, 0.0f);
+    std::vector<bool>  filled(n, false);
+    const auto & patches = encoded.steps.back().kept;
+    for (size_t i = 0; i < patches.size(); i++) {
+        const int64_t cell = patches[i] / grid_x / side * encoded.cells_x + patches[i] % grid_x / side;
+        filled.at(cell) = true;
+        sizes .at(cell) += (patch_sizes.empty() ? 0.0f : patch_sizes[i]) / (float) (side * side);
+    }
+    encoded.kept.clear();
+    for (uint32_t cell = 0; cell < n; cell++) {
+        if (!filled[cell]) {
+            continue;
+        }
+        const size_t at = encoded.kept.size();
+        memmove(encoded.embd.data() + at * encoded.n_embd, encoded.embd.data() + (size_t) cell * encoded.n_embd, encoded.n_embd * sizeof(float));
+        sizes[at] = sizes[cell];
+        encoded.kept.push_back((int32_t) cell);
+    }
+    encoded.n_tokens = (uint32_t) encoded.kept.size();
+    encoded.embd.resize((size_t) encoded.n_tokens * encoded.n_embd);
+    sizes.resize(patch_sizes.empty() ? 0 : encoded.n_tokens);
+    encoded.sizes = std::move(sizes);
+}
+
 // A tile as upstream's own mtmd would encode it, but for the tokens that merge.
 static std::unique_ptr<illava_encoded> encode_library(
         illava_vision & vision, const illava_image & image, size_t tile, const illava_encode_params & params) {
@@ -346,13 +378,19 @@ static std::unique_ptr<illava_encoded> encode_library(
     encoded->cells_y  = n_cells / encoded->cells_x;
     encoded->embd.resize((size_t) encoded->n_tokens * encoded->n_embd);
 
+    std::vector<float> patch_sizes;
     {
         const std::lock_guard<std::mutex> lock(vision.encoding);
         illava_probe probe(pixels.merge, grid_x * grid_y, vision.hparams().n_head, params.pause, params.pause_data);
         run(vision, batch, params, probe, encoded->embd);
+        patch_sizes = probe.sizes;
         read_probe(*encoded, pixels.merge, probe);
     }
-    encoded->kept = kept_cells(vision, pixels.merge, encoded->steps, encoded->n_tokens);
+    if (pixels.merge && vision.pool_side() > 0) {
+        drop_empty_cells(*encoded, patch_sizes, grid_x, side);
+    } else {
+        encoded->kept = kept_cells(vision, pixels.merge, encoded->steps, encoded->n_tokens);
+    }
     return encoded;
 }
 

@@ -50,6 +50,7 @@ struct illava_vision {
     bool merges_in_library() const;
     bool has_rotary_keys() const;
     // As in illava_merge_schedule.
+    int32_t pool_side() const;
     int32_t raster_side() const;
     // Whether the positions of a fixed-size encoder can be interpolated for a smaller picture.
     bool takes_smaller() const;
