@@ -50,10 +50,10 @@ fn each_type_answers_and_says_what_merges() {
                 "({kind}) by llama.cpp's own rules; it merges and the language model ({arch}) does not if asked to"
             ),
             (true, true) => format!(
-                "({kind}) by llama.cpp's own rules; it and the language model ({arch}) merge if asked to (--merge balanced)"
+                "({kind}) by llama.cpp's own rules; it and the language model ({arch}) merge if asked to, as by the schedule balanced"
             ),
             (false, true) => format!(
-                "({kind}) by llama.cpp's own rules; it merges nothing and the language model ({arch}) merges if asked to (--merge balanced)"
+                "({kind}) by llama.cpp's own rules; it merges nothing and the language model ({arch}) merges if asked to, as by the schedule balanced"
             ),
             (false, false) => {
                 format!(

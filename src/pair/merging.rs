@@ -1,7 +1,6 @@
 //! The halves of a pair that merge.
 
 use super::facts::{Pair, is_qwen2vl};
-use crate::error::Field;
 use crate::native::VisionInfo;
 use crate::schedule::Shape;
 
@@ -16,7 +15,7 @@ impl Pair {
             (false, false) => format!("neither it nor the language model ({arch}) merges"),
         };
         let asked = if vision.can_merge || llm {
-            format!(" if asked to ({} balanced)", Field::Merge)
+            " if asked to, as by the schedule balanced".to_owned()
         } else {
             String::new()
         };
