@@ -25,6 +25,15 @@ pub struct Admission {
 /// Place in the queue, as long as it is held.
 pub struct Place {
     _place: OwnedSemaphorePermit,
+    _memory: Vec<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    /// Keeps the memory of fetched pictures as long as the place.
+    #[must_use]
+    pub fn holding(self, memory: Vec<OwnedSemaphorePermit>) -> Self {
+        Self { _memory: memory, ..self }
+    }
 }
 
 /// Slot of the worker, as long as it is held.
@@ -59,7 +68,7 @@ impl Admission {
     /// 429 if all places are taken.
     pub fn enter(&self) -> ApiResult<Place> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| self.full())?;
-        Ok(Place { _place: place })
+        Ok(Place { _place: place, _memory: Vec::new() })
     }
 
     /// Looks for a place without taking one: a body that would be refused need not be sent.

@@ -33,9 +33,18 @@ pub async fn answer(
     // A client that is refused anyway should not send the whole body.
     app.admission.check()?;
     let ready = app.ready().await?;
-    let Opened { requests, reply, tools, writer } = open(&app, scope, request, dialect, &ready).await?;
+    let Opened { mut requests, reply, tools, writer } = open(&app, scope, request, dialect, &ready).await?;
+    let mut memory = Vec::new();
+    for request in &mut requests {
+        let fetched = tokio::select! {
+            biased;
+            () = app.stopping() => return Err(ApiError::stopping()),
+            fetched = app.media.fetch(&mut request.media) => fetched?,
+        };
+        memory.push(app.bodies.take(fetched)?);
+    }
     // The place is taken only now, for a request that can be answered.
-    let place = app.admission.enter()?;
+    let place = app.admission.enter()?.holding(memory);
     let plan = VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames };
     let count = u32::try_from(requests.len()).unwrap_or(u32::MAX).saturating_mul(reply.choices);
     let gather = Gather::new(count, reply, writer, tools.map(|_| CallForm::of(&ready.chat_template)));

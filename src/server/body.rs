@@ -33,7 +33,11 @@ impl Bodies {
         Self(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
     }
 
-    fn take(&self, bytes: usize) -> ApiResult<OwnedSemaphorePermit> {
+    /// Takes a share of the memory.
+    ///
+    /// # Errors
+    /// 429 if there is not so much left.
+    pub fn take(&self, bytes: usize) -> ApiResult<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         Arc::clone(&self.0).try_acquire_many_owned(units).map_err(|_| {
             let line = "bodies that are being read take all the memory there is for them (--max-body times --queue); try again later";

@@ -11,6 +11,8 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use data_url::DataUrl;
 use data_url::forgiving_base64::DecodeError;
 use tokio::sync::Semaphore;
@@ -61,6 +63,25 @@ impl Media {
         self.videos.readable
     }
 
+    /// Fetches the pictures that `references` name by URL and puts data URIs in their place. Returns the bytes of these. A
+    /// slow host then holds up nobody but its own request, which has no place among the answers yet.
+    ///
+    /// # Errors
+    /// 400 that names the picture by its place in the request.
+    pub async fn fetch(self: &Arc<Self>, references: &mut [Reference]) -> ApiResult<usize> {
+        let (mut number, mut fetched) = (0, 0);
+        for reference in references {
+            let Reference::Image(url) = reference else { continue };
+            number += 1;
+            if is_remote(url) {
+                let bytes = self.bytes(url.clone(), format!("image {number}")).await?;
+                *url = format!("data:;base64,{}", BASE64_STANDARD.encode(bytes));
+                fetched += url.len();
+            }
+        }
+        Ok(fetched)
+    }
+
     /// Decodes the media of one request, in order. Each reference gives one picture or video. If the model
     /// takes no videos, the pictures that stand for a video come instead.
     ///
@@ -98,22 +119,27 @@ impl Media {
 
     async fn picture(self: &Arc<Self>, url: String, name: String) -> ApiResult<Picture> {
         let start = Instant::now();
-        let gate = if is_remote(&url) { &self.fetchers } else { &self.decoders };
-        let permit = Arc::clone(gate).acquire_owned().await;
-        let media = Arc::clone(self);
-        let most = Most { bytes: self.limits.max_bytes, flag: "--max-image-bytes" };
-        let (bytes, name) = blocking(move || {
-            let _permit = permit;
-            let mut bytes = Vec::new();
-            media.copy(&url, &name, most, &mut bytes).map(|()| (bytes, name))
-        })
-        .await?;
+        let bytes = self.bytes(url, name.clone()).await?;
         let permit = Arc::clone(&self.decoders).acquire_owned().await;
         let limits = self.limits;
         blocking(move || {
             let _permit = permit;
             let pixels = media::decode(&bytes, &name, &limits)?;
             Ok(Picture::new(pixels, milliseconds(start)))
+        })
+        .await
+    }
+
+    /// Returns the file of a picture.
+    async fn bytes(self: &Arc<Self>, url: String, name: String) -> ApiResult<Vec<u8>> {
+        let gate = if is_remote(&url) { &self.fetchers } else { &self.decoders };
+        let permit = Arc::clone(gate).acquire_owned().await;
+        let media = Arc::clone(self);
+        let most = Most { bytes: self.limits.max_bytes, flag: "--max-image-bytes" };
+        blocking(move || {
+            let _permit = permit;
+            let mut bytes = Vec::new();
+            media.copy(&url, &name, most, &mut bytes).map(|()| bytes)
         })
         .await
     }
@@ -247,6 +273,37 @@ mod tests {
         let safe = safe.trim_end_matches('=');
         let found = read(&media, &[safe, &format!("data:image/png;base64,{safe}")]).await;
         assert_eq!(found.unwrap(), [(9, 7); 2]);
+    }
+
+    #[tokio::test]
+    async fn remote_pictures_are_fetched_before_the_others_are_read() {
+        use std::io::Read;
+        let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x.png", host.local_addr().unwrap());
+        let serving = std::thread::spawn(move || {
+            let (mut stream, _) = host.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]).unwrap();
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", png().len());
+            stream.write_all(&[head.as_bytes(), &png()].concat()).unwrap();
+        });
+        let access = MediaAccess { hosts: vec!["127.0.0.1".into()], ..MediaAccess::default() };
+        let mut media = Media::new(&access, &Bounds::default()).unwrap();
+        media.remote = media.remote.reaching(|_| true);
+        let media = Arc::new(media);
+        let video = Reference::Video("http://127.0.0.1/x.mp4".into());
+        let mut references = [video.clone(), Reference::Image("untouched".into()), Reference::Image(url)];
+        let fetched = media.fetch(&mut references).await.unwrap();
+        serving.join().unwrap();
+        assert_eq!(references[..2], [video, Reference::Image("untouched".into())]);
+        let Reference::Image(data) = &references[2] else { panic!("a video") };
+        assert_eq!(fetched, data.len());
+        assert_eq!(read(&media, &[data]).await.unwrap(), [(3, 2)]);
+        // One that cannot be fetched is named by its place in the request.
+        let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        references[2] = Reference::Image(format!("http://{refused}/x.png"));
+        let error = media.fetch(&mut references).await.unwrap_err();
+        assert!(error.body()["message"].as_str().unwrap().starts_with("image 2: "), "{error:?}");
     }
 
     #[tokio::test]

@@ -42,6 +42,8 @@ pub struct Metrics {
     image_tokens_encoded: IntCounter,
     kept_tokens: IntCounter,
     cached_tokens: IntCounter,
+    /// The same under llama.cpp's name.
+    cached: IntCounter,
     restarts: Gauge,
     first_update: Histogram,
     first_token: Histogram,
@@ -169,6 +171,13 @@ impl Metrics {
                         "Prompt tokens found in a slot's cache.",
                     )?,
                 )?,
+                cached: own(
+                    r,
+                    IntCounter::new(
+                        "llamacpp:prompt_tokens_cached_total",
+                        "Number of prompt tokens reused from the cache.",
+                    )?,
+                )?,
                 restarts: own(r, Gauge::new("illava_worker_restarts", "Workers started after the first.")?)?,
                 first_update: own(
                     r,
@@ -250,6 +259,7 @@ impl Metrics {
             started.and_then(|started| started.kv_tokens.last().copied()).unwrap_or(done.prompt_tokens);
         self.kept_tokens.inc_by(u64::from(kept));
         self.cached_tokens.inc_by(u64::from(done.cached_tokens));
+        self.cached.inc_by(u64::from(done.cached_tokens));
         self.first_token.observe(ms.first_token.max(0.0) / 1000.0);
     }
 
@@ -380,6 +390,7 @@ mod tests {
             "llamacpp:prompt_tokens_seconds 15",
             "llamacpp:tokens_predicted_total 8",
             "llamacpp:n_tokens_max 48",
+            "llamacpp:prompt_tokens_cached_total 10",
             "llamacpp:requests_processing 0",
             "llamacpp:requests_deferred 0",
             "illava_image_tokens_total 729",

@@ -53,6 +53,12 @@ impl Remote {
         }
     }
 
+    /// Fetches from these addresses, too.
+    #[cfg(test)]
+    pub(super) fn reaching(self, may_reach: fn(IpAddr) -> bool) -> Self {
+        Self { may_reach, ..self }
+    }
+
     /// Fetches the body behind `url`, redirects followed.
     pub(super) fn fetch(&self, mut url: Url, sink: &mut Sink<'_>) -> Result<(), String> {
         let start = Instant::now();
