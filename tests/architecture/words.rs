@@ -7,8 +7,25 @@ use super::every;
 
 /// A sentence names its subject first. These words begin a clause in its place.
 const BEGINNINGS: [&str; 7] = ["What", "Whoever", "Of", "So", "Where", "Whose", "Who"];
-/// Words of a sentence at most, in comments of src/. A colon and a semicolon end a sentence, too.
+/// Words of a sentence at most, in comments of src/ and on pages. A colon and a semicolon end a sentence, too.
 const LONGEST: usize = 25;
+/// The pages, and folders of pages.
+const PAGES: [&str; 14] = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "benches/README.md",
+    "deploy/README.md",
+    "docs",
+    "fuzz/README.md",
+    "models",
+    "patches/README.md",
+    "src/server/web/vendor/README.md",
+    "tests/fixtures/README.md",
+    "tools/demo/README.md",
+    "tools/real/README.md",
+];
 /// Private words for usual ideas, which no type may have as its name. docs/glossary.md has the usual words.
 const PRIVATE: [&str; 9] = ["Real", "Turns", "Letters", "Held", "Film", "Wish", "News", "Desk", "Talk"];
 
@@ -65,18 +82,37 @@ fn comments(code: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// The paragraphs, headings, items and table cells of a Markdown page, with their line numbers.
+/// The paragraphs, headings and items of a Markdown page, each on one line, with the numbers of their first lines. Tables
+/// and code blocks are left out.
 fn paragraphs(page: &str) -> Vec<(usize, String)> {
-    let mut block = false;
-    let mut found = Vec::new();
+    let (mut open, mut block) = (false, false);
+    let mut found: Vec<(usize, String)> = Vec::new();
     for (number, line) in (1..).zip(page.lines()) {
-        if line.trim_start().starts_with("```") {
-            block = !block;
-        } else if !block {
-            found.extend(line.split(" | ").map(|cell| (number, cell.to_owned())));
+        let text = line.trim();
+        let fence = text.starts_with("```");
+        block ^= fence;
+        if fence || block || text.is_empty() || text.starts_with('|') {
+            open = false;
+            continue;
         }
+        let item = text.starts_with(['-', '*']) && text[1..].starts_with(' ')
+            || text.split_once(". ").is_some_and(|(first, _)| first.chars().all(|c| c.is_ascii_digit()));
+        if open && !item && !text.starts_with('#') {
+            let last = &mut found.last_mut().expect("a paragraph is open").1;
+            last.push(' ');
+            last.push_str(text);
+        } else {
+            found.push((number, text.to_owned()));
+        }
+        open = !text.starts_with('#');
     }
     found
+}
+
+/// The table cells of a Markdown page, with their line numbers.
+fn cells(page: &str) -> Vec<(usize, String)> {
+    let rows = (1..).zip(page.lines()).filter(|(_, line)| line.trim_start().starts_with('|'));
+    rows.flat_map(|(number, line)| line.split(" | ").map(move |cell| (number, cell.to_owned()))).collect()
 }
 
 fn with_ending(path: &str, endings: &[&str]) -> Vec<PathBuf> {
@@ -117,13 +153,10 @@ fn comments_name_the_thing_first() {
 
 #[test]
 fn pages_name_the_thing_first() {
-    let mut pages = with_ending("docs", &["md"]);
-    for page in ["README.md", "CONTRIBUTING.md", "SECURITY.md", "benches/README.md", "patches/README.md"] {
-        pages.extend(with_ending(page, &["md"]));
-    }
-    pages.extend(with_ending("models", &["md"]));
-    assert!(pages.len() > 30, "the check sees too few pages");
-    let wrong = faults(&pages, paragraphs, usize::MAX);
+    let pages: Vec<_> = PAGES.iter().flat_map(|path| with_ending(path, &["md"])).collect();
+    assert!(pages.len() > 40, "the check sees too few pages");
+    let mut wrong = faults(&pages, paragraphs, LONGEST);
+    wrong.extend(faults(&pages, cells, usize::MAX));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -159,7 +192,9 @@ fn the_check_of_words_sees_what_it_forbids() {
     let found = comments(code);
     assert_eq!(found, [(1, "One two. So three.".to_owned()), (8, "four".to_owned())]);
     assert_eq!(sentences(&found[0].1), ["One two. ", "So three. "]);
-    let page = "Text: so.\n\n```sh\nOf code\n```\n| a | Of b |\n";
-    assert!(paragraphs(page).iter().any(|(line, cell)| *line == 6 && cell.starts_with("Of b")));
-    assert!(paragraphs(page).iter().all(|(line, _)| *line != 4));
+    let page = "Text: so.\nMore.\n- item\n\n```sh\nOf code\n```\n## Head\nlast\n| a | Of b |\n";
+    let found = paragraphs(page);
+    let found: Vec<_> = found.iter().map(|(line, text)| (*line, text.as_str())).collect();
+    assert_eq!(found, [(1, "Text: so. More."), (3, "- item"), (8, "## Head"), (9, "last")]);
+    assert!(cells(page).iter().any(|(line, cell)| *line == 10 && cell.starts_with("Of b")));
 }
