@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Times the engine against the unpatched library: the same llama.cpp, models, threads and settings.
 
-Stock, merging off and merging are a process each, loaded once and asked in turn, so that what else
-the machine does meets all of them and none pays for what another keeps in memory. Every figure is
-the median of the ratios of the rounds, with their range.
+Stock, merging off and merging are a process each, loaded once and asked in turn. Other load of the machine then meets
+all of them, and none pays for what another keeps in memory. Every figure is the median of the ratios of the rounds,
+with their range.
 
     benches/engine.py                          all rows, threads 1 and 2, 5 rounds; 25 minutes or so
     benches/engine.py --only encoder share     some rows; --out FILE adds them to a file that is there
     benches/engine.py --quick                  tiny models, one round: shows that it works, and fails
-                                               where a size is not what it should be
+                                               if a size is not what it should be
 
 Writes a Markdown table to standard output and one JSON file to benches/runs/. Missing models are
 written to --models (random weights in true shapes: 6 GB).

@@ -4,9 +4,9 @@
     benches/growth.py                 SigLIP-so400m F16 and the 0.5B in Q4_0, preset `paper`, one thread
     benches/growth.py --quick         the tests' tiny pair: shows that it works
 
-A point is one `illava run`. Its time is the processor time of the process less that of the same question without a picture,
-so that loading does not count and a busy machine disturbs little. Writes JSON, an SVG with --plot, and a straight line of
-least squares for pictures and one for videos, whose frames are pooled: seconds = a + b x tokens.
+A point is one `illava run`. Its time is the processor time of the process less that of the same question without a
+picture. Loading then does not count, and a busy machine disturbs little. Writes JSON, an SVG with --plot, and a
+straight line of least squares for pictures and one for videos, whose frames are pooled: seconds = a + b x tokens.
 """
 
 import argparse

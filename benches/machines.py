@@ -1,4 +1,5 @@
-"""What a picture sends between machines, with merging off and on: layers in `illava rpc` processes, behind relays that count.
+"""Counts what a picture sends between machines, with merging off and on: layers in `illava rpc` processes, behind
+relays that count.
 
     python3 benches/machines.py -m TEXT.gguf -mm MMPROJ.gguf --image PICTURE --machines 2 [--schedule balanced ...] [flags of illava run]
 

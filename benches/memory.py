@@ -5,10 +5,10 @@
     benches/memory.py --only onevision-video one case
     benches/memory.py --quick                the tests' tiny pair: shows that it works
 
-Weights are random, in the true shapes and types: memory depends on nothing else. Every run is a
-process of its own, `illava run --report`; a figure is what that report says (`bytes.kv` and
-`bytes.compute` as allocated, `bytes.peak_rss` the process's VmHWM). Rows are kept in the JSON file as
-they come, and a call that was stopped goes on where it was. Missing models are written to --models.
+Weights are random, in the true shapes and types: memory depends on nothing else. Every run is a process of its own,
+`illava run --report`; a figure is what that report says (`bytes.kv` and `bytes.compute` as allocated, `bytes.peak_rss`
+the process's VmHWM). Rows are kept in the JSON file as they come, and a call that was stopped goes on from the last
+one. Missing models are written to --models.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def run(program: Path, models: tuple[Path, Path], what: list[str], schedule: lis
 
 
 def cells(rows: list[dict], case: str) -> int:
-    """What the case's prompt and answer take without merging."""
+    """Cells that the case's prompt and answer take without merging."""
     merged = [row["report"]["tokens"] for row in rows if row["case"] == case and row["merging"] != "off"]
     if not merged:
         sys.exit(f"memory: {case}: --context-only needs a run with merging first, whose tokens it counts")

@@ -6,14 +6,14 @@
 
 Every client asks questions of the fixed set over and over, greedily, half of the time without the caches. The questions
 are chosen while the server has nothing else to do: each has an answer of its own, long enough to be left in the middle,
-and the model is sure of every token, so that the last bits of a sum, which depend on what else is computed, cannot
-change it. A stream is
+and the model is sure of every token. The last bits of a sum depend on what else is computed; they cannot change such an
+answer. A stream is
 
 - lost, if it ends with an error, without an end, or if its pieces are not the text that its report says;
 - crossed, if its text or the size of its prompt is another than when the question was asked alone.
 
-The exit status is 0 if there was neither, the worker is the one that began, no slot stays busy, and the memory of both
-processes grew by less than 50 MB since the end of the warm-up. Only the standard library is used.
+The exit status is 0 if there was neither, the worker is the one that began, and no slot stays busy. The memory of both
+processes may grow by less than 50 MB since the end of the warm-up. Only the standard library is used.
 """
 
 import argparse

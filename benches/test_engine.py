@@ -1,6 +1,6 @@
 """The benchmark's driver on tiny models: every group gives its rows, and a file with all that is needed to judge them.
 
-Times are not looked at. Sizes are: with --quick the driver itself fails where one is not what it should be.
+Times are not looked at. Sizes are: with --quick the driver itself fails if one is not what it should be.
 """
 
 import json

@@ -19,7 +19,7 @@ class Machines(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         rows = re.findall(r"^\| (off|balanced) \| ([\d >]+) \| (\d+) \| (\d+) \| ([\d.]+) \| yes \|$", done.stdout, re.M)
         self.assertEqual([row[0] for row in rows], ["off", "balanced"], done.stdout)
-        # What comes back of so small a pair is graphs and scores more than rows.
+        # A pair this small sends back graphs and scores more than rows.
         self.assertLess(int(rows[1][2]), int(rows[0][2]), done.stdout)
         self.assertGreater(int(rows[1][2]), 0)
 

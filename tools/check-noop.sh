@@ -1,7 +1,7 @@
 #!/bin/sh
-# Shows that the patches change no bit of what a run without merging computes: stock-dump from a
-# pristine and from a patched build, on every pair of files given, must write the same embeddings
-# and logits, whatever the threads, attention kernel, batch size and cache type.
+# Shows that the patches change no bit of what a run without merging computes. On every pair of files given,
+# stock-dump from a pristine and from a patched build must write the same embeddings and logits. This holds
+# for any threads, attention kernel, batch size and cache type.
 #
 #   tools/check-noop.sh DIR...      each DIR holds text.gguf and mmproj.gguf
 set -eu
@@ -39,7 +39,7 @@ for pair in $pairs; do
         set -- "$threads" "$flash" "$ubatch" "$kv"
         setting="$pair at threads=$threads flash=$flash ubatch=$ubatch kv=$kv"
         if ! dump "$stock" stock "$@"; then
-            # Tiny heads have no quantised cache. What one build refuses, so must the other.
+            # Tiny heads have no quantised cache. The other build must refuse what one refuses.
             ! dump "$patched" patched "$@" || fail "$setting: only the patched build runs it"
             echo "$setting: refused by both"
             continue

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Compiles the CUDA kernels of the overlay, and the file of upstream's that the series hooks them into,
-# without a GPU and without a CUDA toolkit: the compilers come as wheels from the Python package index,
-# about 650 MB once, of which 470 MB are kept in target/cuda.
+# Compiles the CUDA kernels of the overlay, and the file of upstream's that the series hooks them into. It needs no GPU
+# and no CUDA toolkit: the compilers come as wheels from the Python package index, about 650 MB once, of which 470 MB
+# are kept in target/cuda.
 #
 #   sm_80, sm_90   nvcc 13.0, whole files, host and device code
 #   sm_61          NVRTC 12.9, the kernels alone: CUDA 13 has dropped this card, and the wheels of
 #                  CUDA 12 hold no nvcc
 #
-# Where the wheels cannot be had, it says so and ends with success: there is nothing wrong with the code.
+# If the wheels cannot be had, it says so and ends with success: there is nothing wrong with the code.
 set -eu
 . "$(dirname "$0")/native-lib.sh"
 

@@ -5,7 +5,7 @@ import glob
 import os
 import sys
 
-# What the kernels take from the headers of ggml-cuda, which NVRTC cannot read: they include the host's.
+# Declarations that the kernels take from the headers of ggml-cuda, which NVRTC cannot read: they include the host's.
 PRELUDE = """
 #include <cuda_fp16.h>
 #define GGML_UNUSED(x) (void) (x)

@@ -12,7 +12,7 @@ SINGLES = [
 ]
 TWO = ("two", [(100, 80), (60, 90)], 0)
 THREE = ("three", [(100, 80), (60, 90), (56, 56)], 0)
-# Of sizes that are not resized: videos have no processor on Pillow.
+# Frames of sizes that are not resized: videos have no processor on Pillow.
 FRAMES = ("video", [(56, 56)], 8)
 PAIRS = ("video", [(64, 48)], 8)
 CASES = {

@@ -4,9 +4,8 @@ Choices that make the two libraries compute the same function:
 - LLaVA takes `hidden_states[-2]`, the stream before the last stored block and
   before any final norm, as llama.cpp's graph does. Strategy `full` for SigLIP,
   `default` (without the class token) for CLIP.
-- llama.cpp's GELU is the tanh approximation also in projectors, where the
-  released configurations say the exact one: the projector's activation is set
-  to the approximation here.
+- llama.cpp's GELU is the tanh approximation also in projectors, for which the released
+  configurations say the exact one: the projector's activation is set to the approximation here.
 - Rows of query and key matrices in files of the llama architecture are ordered
   for neighbouring pairs; transformers rotates halves.
 - llama.cpp's LLaVA graph puts the class token after the patches without moving

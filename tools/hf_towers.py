@@ -1,7 +1,7 @@
 """The pairs of make_model.py --projector inside the classes of Hugging Face transformers, float64.
 
-Files without a word about it have the tanh approximation of GELU in their projectors, where the released
-configurations say the exact one: the activations are set to it here, as in hf_models.py.
+Files without a word about it have the tanh approximation of GELU in their projectors. The released configurations say
+the exact one: the activations are set to it here, as in hf_models.py.
 """
 
 import torch
@@ -100,7 +100,7 @@ class HfTower(HfPair):
         return state
 
     def _named(self, names: dict[str, str]) -> dict[str, torch.Tensor]:
-        """Weights and biases by our name, where there are any."""
+        """Weights and biases by our name, if there are any."""
         found = {}
         for ours, theirs in names.items():
             for kind in ("weight", "bias"):
@@ -280,7 +280,7 @@ class HfTower(HfPair):
 
     @torch.no_grad()
     def last_logits(self, tiles: list[torch.Tensor], parts: list) -> torch.Tensor:
-        """Logits after the last token. `parts` are token ids, and None where a tile stands; tiles are [ny, nx, 3]."""
+        """Logits after the last token. `parts` are token ids, and None for a tile; tiles are [ny, nx, 3]."""
         p, side, token = self._vision("patch_size"), 2, self.image_token()
         ids, at = [], iter(tiles)
         for part in parts:

@@ -4,9 +4,9 @@
     make_architecture_fixtures.py [--out tests/fixtures]
 
 Values come from the float64 reference (reference_model/decoder.py). Each architecture has two cases: a picture merged
-at layers 2 and 3; and the same picture with cells missing from its grid, merged there too, each row counting in
-attention as often as it stands for original ones. Rows are searched, seed by seed, until no order of scores hangs on
-the rounding of an F32 run: neighbouring scores among the merged tokens and the first survivor differ by `MARGIN`.
+at layers 2 and 3; and the same picture with cells missing from its grid, merged there too. Each row of the latter
+counts in attention once for each original one. Rows are searched, seed by seed, until no order of scores hangs on the
+rounding of an F32 run: neighbouring scores among the merged tokens and the first survivor differ by `MARGIN`.
 """
 
 import argparse

@@ -3,9 +3,10 @@
 
     make_checkpoint.py --out DIR --family llava_next [--layout original] [--shards 3]
 
-`hf` is the layout of transformers, with tokenizer, processor and chat template; `original` that of the
-authors' own code, with the tower's configuration in a folder beside it (DIR-tower), as the releases name
-a tower instead of describing it. The weights of both are the same numbers. Same arguments, same bytes.
+`hf` is the layout of transformers, with tokenizer, processor and chat template; `original` is that of
+the authors' own code, with the tower's configuration in a folder beside it (DIR-tower). The releases
+name a tower instead of describing it. The weights of both are the same numbers. Same arguments, same
+bytes.
 """
 
 import argparse

@@ -3,16 +3,16 @@
 
     make_family_fixtures.py [--out tests/fixtures] [--family NAME]
 
-For every picture of family_inputs.py: the prompt's token ids, the rows of each span, the tiles'
-pixels (every fourth of each), the next 16 greedy tokens and the logits before each of them. The
-checkpoints are those of make_checkpoint.py, run as they are, in float64.
+For every picture of family_inputs.py: the prompt's token ids, the rows of each span, the tiles' pixels (every fourth of
+each). Then the next 16 greedy tokens and the logits before each of them. The checkpoints are those of
+make_checkpoint.py, run as they are, in float64.
 
 The logits are those with transformers' processor on Pillow, to the bit of which the engine resizes;
 the tiles are those of its processor on torchvision, which it takes by itself and whose pixels differ
 by one level here and there.
 
-Questions are searched until each greedy choice is ahead of the second by `LEAD` standard deviations
-of the logits and the tokens vary, so that rounding cannot change them.
+Questions are searched until each greedy choice is ahead of the second by `LEAD` standard deviations of the logits and
+the tokens vary. Rounding then cannot change them.
 """
 
 import argparse

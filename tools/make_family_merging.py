@@ -3,11 +3,11 @@
 
     make_family_merging.py --models DIR [--out tests/fixtures]
 
-DIR holds the pairs that tools/test-models.sh makes. For each case: which tokens every step of both
-halves keeps, the rows of each span and the logits after the prompt, with the roundings to f16 that
-a CPU run of an F32 file makes (see reference_model/arithmetic.py). Pictures are those of
-family_inputs.py; their seed is raised until no step hangs on rounding: what the exact and the
-rounded computation keep is the same, and the scores at the edge are apart (safe_gaps.py).
+DIR holds the pairs that tools/test-models.sh makes. For each case: which tokens every step of both halves keeps, the
+rows of each span and the logits after the prompt. They have the roundings to f16 that a CPU run of an F32 file makes
+(see reference_model/arithmetic.py). Pictures are those of family_inputs.py; their seed is raised until no step hangs on
+rounding: what the exact and the rounded computation keep is the same, and the scores at the edge are apart
+(safe_gaps.py).
 
 The tiles are those of transformers' processor on Pillow; what is kept has to be the same with those
 of its processor on torchvision, whose pixels differ by one level here and there.

@@ -8,12 +8,10 @@ and tests call the generator. Values come from the float64 reference on the F32
 files, twice: exact, and (`..._table`) with the roundings to f16 that a CPU run
 of an F32 file makes, GELU's table (see reference_model/arithmetic.py).
 
-Which tokens merge is decided by an order, and an order must not hang on
-rounding. Inputs are searched (seed by seed) until, among the r + 1 merged
-tokens and the first survivor, neighbouring scores are apart by at least
-`MARGIN` times the largest change that the rounding of an F16 run makes to any
-of their scores. The script fails if the three computations disagree on an
-index, for the F32 or the F16 file.
+Which tokens merge is decided by an order, and an order must not hang on rounding. Inputs are searched (seed by seed)
+until neighbouring scores among the r + 1 merged tokens and the first survivor are far apart. The least distance is
+`MARGIN` times the largest change that the rounding of an F16 run makes to any of their scores. The script fails if
+the three computations disagree on an index, for the F32 or the F16 file.
 """
 
 import argparse
@@ -150,7 +148,7 @@ class View:
         return prompt, *model.decoder.prefill(prompt, schedule, score)
 
     def greedy(self, merging, tokens, schedule, score) -> list[int] | None:
-        """The tokens that follow, or None where rounding might choose others."""
+        """The tokens that follow, or None if rounding might choose others."""
         generated: list[int] = []
         for _ in range(GENERATED):
             logits = self.decode("f32", EXACT, merging, tokens, schedule, score, generated)[1]
@@ -231,7 +229,7 @@ def case(view: View, name: str, merging: bool, decoder: dict[int, int], score: s
     }
     if view.pair.reference("f32", EXACT, view.class_token).decoder.sections is not None:
         entry["positions"] = prompt.positions.T.int().tolist()
-    # What the CPU's GELU table rounds shows in all that follows, so it is in these too.
+    # The rounding of the CPU's GELU table shows in all that follows, and is in these too.
     rounded = view.encoded("f32", SINGLE, merging).steps + runs["f32", SINGLE][2]
     for i in range(len(rounded)):
         entry["steps"][i]["scores"] = store(f"step{i}.scores", rounded[i].scores)

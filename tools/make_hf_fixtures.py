@@ -3,14 +3,12 @@
 
     make_hf_fixtures.py [--out tests/fixtures]
 
-Writes hf.json and hf.safetensors: for each test pair and for its F32 and F16
-file the logits at the last prompt token and the next eight greedy tokens (no
-special token ends them). How the two libraries are brought to the same
-function is said in hf_models.py.
+Writes hf.json and hf.safetensors: the logits at the last prompt token and the next eight greedy tokens (no
+special token ends them). Each test pair has them for its F32 and its F16 file. How the two libraries are
+brought to the same function is said in hf_models.py.
 
-Prompts are searched until each greedy choice is ahead of the second by
-`LEAD` standard deviations of the logits, so that rounding cannot change it, and
-the tokens vary.
+Prompts are searched until each greedy choice is ahead of the second by `LEAD` standard deviations of the
+logits and the tokens vary. Rounding then cannot change them.
 
 The float64 reference has to agree with transformers to 1e-6: this is the check
 that the reference itself is right, and the figure is printed.

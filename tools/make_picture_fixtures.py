@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/fixtures/pictures.json: small picture files with the pixels that Pillow and transformers make of them,
-and the sizes and pixels that Qwen2-VL's own processor makes of pictures of three shapes.
+"""Writes tests/fixtures/pictures.json: small picture files with the pixels that Pillow and transformers make of them.
+It also has the sizes and pixels that Qwen2-VL's own processor makes of pictures of three shapes.
 
     pip install -r tools/requirements-reference.txt pillow==13.0.0 && tools/make_picture_fixtures.py
 """

@@ -3,14 +3,12 @@
 
     make_strategy_fixtures.py [--out tests/fixtures]
 
-Values come from the float64 reference, as those of make_fixtures.py do, and so
-does the care that no choice hangs on rounding: pictures and prompts are
-searched until every step decides alike when its similarities, scores and sizes
-are moved by `MARGIN` times what the rounding of an F16 run moves them, up or
-down at random, `DRAWS` times over. One picture serves as many strategies of a
-pair as it can. K-means decides hundreds of times a step, always somewhere by
-less than an F16 run rounds: its cases are for F32 files, in the very roundings
-of a CPU (GELU's table), and moved by `NUDGE` of the values' mean.
+Values come from the float64 reference, as those of make_fixtures.py do, and no choice may hang on rounding
+here either. Pictures and prompts are searched until every step decides alike when its similarities, scores
+and sizes are moved. They move by `MARGIN` times what the rounding of an F16 run moves them, up or down at
+random, `DRAWS` times over. One picture serves as many strategies of a pair as it can. K-means decides
+hundreds of times a step, always somewhere by less than an F16 run rounds: its cases are for F32 files, in the
+very roundings of a CPU (GELU's table), and moved by `NUDGE` of the values' mean.
 """
 
 import argparse
@@ -68,7 +66,7 @@ def firm(rule: Rule, exact: list[Step], half: list[Step]) -> bool:
         other = nudged(b.inputs) if f32_only(rule) else b.inputs
         if (a.kept, a.groups) != (b.kept, b.groups):
             return False
-        # The order of the merged is held, too, where the scores give it.
+        # The order of the merged is held, too, if the scores give it.
         decided = decide(rule, a.inputs)
         for _ in range(DRAWS):
             if decide(rule, moved(a.inputs, other, generator)) != decided:

@@ -3,10 +3,10 @@
 
     make_template_fixtures.py [--out tests/fixtures]
 
-Writes templates.json: the templates of checkpoints/published.py, and for each of them the conversations below with their
-token ids, a null where a picture stands. Messages hold lists of parts; a template that takes strings gets the parts joined,
-`<image>` and a place for each picture. A conversation that the template refuses has an `error` instead. One that ends with
-an assistant message is continued (`continue_final_message`).
+Writes templates.json: the templates of checkpoints/published.py, and for each of them the conversations below with
+their token ids, a null for each picture. Messages hold lists of parts; a template that takes strings gets the parts
+joined, `<image>` and a place for each picture. A conversation that the template refuses has an `error` instead. One
+that ends with an assistant message is continued (`continue_final_message`).
 """
 
 import argparse
@@ -60,7 +60,7 @@ def as_text(message: dict, image: str) -> dict:
 
 
 def rendered(source: str, messages: list[dict], tokenizer, image: str) -> str:
-    """By the first kind of content that the template shows all of; raises the first error where none is."""
+    """By the first kind of content that the template shows all of; raises the first error if there is none."""
     continued = messages[-1]["role"] == "assistant"
     words = [part.strip() for message in messages for part in message["parts"] if part != IMAGE]
     pictures = sum(part == IMAGE for message in messages for part in message["parts"])

@@ -3,10 +3,10 @@
 
     make_text_fixtures.py [--out tests/fixtures]
 
-Writes text.json and text.safetensors: for each family of make_checkpoint.py how its own tokenizer cuts
-some texts, the logits after a prompt without a picture, and the next sixteen greedy tokens, from the
-checkpoint's F32 weights in float64. Prompts are searched until every greedy choice is clear and the
-tokens vary, so that rounding cannot change them.
+Writes text.json and text.safetensors: for each family of make_checkpoint.py how its own tokenizer cuts some texts.
+Then the logits after a prompt without a picture and the next sixteen greedy tokens, from the checkpoint's F32 weights
+in float64. Prompts are searched until every greedy choice is clear and the tokens vary, so that rounding cannot change
+them.
 """
 
 import argparse

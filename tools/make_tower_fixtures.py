@@ -3,11 +3,10 @@
 
     make_tower_fixtures.py [--out tests/fixtures] [--kind TYPE]
 
-The pairs are those of make_model.py --projector. With merging off: logits after a prompt with one
-and with two pictures, from transformers' class of the family (hf_towers.py); the float64 account
-(reference_model/towers.py) has to agree with it to 1e-6. With merging: which groups every step
-keeps, the rows of each span, and the logits, from that account with the roundings to f16 that a CPU
-run of an F32 file makes.
+The pairs are those of make_model.py --projector. With merging off: logits after a prompt with one and with two
+pictures, from transformers' class of the family (hf_towers.py); the float64 account (reference_model/towers.py) has to
+agree with it to 1e-6. With merging: which groups every step keeps, the rows of each span, and the logits. They come
+from that account with the roundings to f16 that a CPU run of an F32 file makes.
 
 Pictures are those of family_inputs.py in sizes that nobody resizes; their seed is raised until no
 step hangs on rounding.
@@ -72,7 +71,7 @@ class Pair:
         self.model = HfTower(text, mmproj)
         self.axes = self.decoders[EXACT].sections is not None
         names = self.text.fields["tokenizer.ggml.tokens"]
-        # Marks around each picture; between its tiles, where it is shown several times.
+        # Marks around each picture; between its tiles, if it is shown several times.
         self.marks = [[names.index(mark) for mark in marks] for marks in MARKS.get(kind, ((), ()))]
 
     def pixels(self, size, seed: int) -> torch.Tensor:

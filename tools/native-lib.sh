@@ -1,4 +1,4 @@
-# Sourced by the scripts beside it: where native builds lie, and how CMake is called for them.
+# Sourced by the scripts beside it: the folders of native builds, and CMake's call for them.
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/tools/target.sh"

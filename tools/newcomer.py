@@ -3,8 +3,8 @@
 
     tools/newcomer.py [FOLDER]      FOLDER keeps what is written; without it a temporary one is used
 
-Prints a transcript of every command with what a person sees, and ends with a status that is not 0 if something is not
-as the pages of docs/ say. The chat runs on a terminal of its own.
+Prints a transcript of every command with what a person sees. If something is not as the pages of docs/ say, it ends
+with a status that is not 0. The chat runs on a terminal of its own.
 """
 
 import json

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Prints the notices of what a released illava holds: each crate that is compiled into it with its licence, the licence
-texts that lie in the crates (each once), llama.cpp's, and those of the page's scripts. Fails if one has no licence.
+"""Prints the notices of what a released illava holds. They name each crate that is compiled into it with its licence.
+The licence texts that lie in the crates follow (each once), llama.cpp's, and those of the page's scripts. Fails if one
+has no licence.
 
     tools/notices.py > THIRD-PARTY.txt
 """

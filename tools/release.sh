@@ -31,7 +31,7 @@ done
 cp LICENSE README.md CHANGELOG.md "$stage/$name/"
 python3 tools/notices.py >"$stage/$name/THIRD-PARTY.txt"
 
-# The same files give the same bytes, where tar and gzip can leave out times and owners.
+# The same files give the same bytes, if tar and gzip can leave out times and owners.
 epoch=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 set -- --format=ustar
 if tar --version 2>/dev/null | grep -q GNU; then

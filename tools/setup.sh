@@ -184,7 +184,7 @@ setup_packages() {
     esac
 }
 
-# The tests of the server's page open it in a browser; they are left out where none can be had.
+# The tests of the server's page open it in a browser; they are left out if none can be had.
 setup_browser() {
     [ -n "${setup_tests:-}" ] && ! command -v chromedriver >/dev/null || return 0
     if manager_found && [ -n "$(packages "$manager" browser)" ] && find_root; then
@@ -255,7 +255,7 @@ setup_rust() {
     fi
 }
 
-# --- where things go ---
+# --- places of things ---
 
 setup_target() {
     . tools/target.sh

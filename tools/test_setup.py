@@ -1,6 +1,6 @@
-"""What tools/setup.sh installs and says on machines that lack something: each machine is a folder of programs, which is
-its whole PATH, and a root of libraries. Its package manager, rustup and sudo write down how they are called, and an
-installation puts there what the package would."""
+"""Tests what tools/setup.sh installs and says on machines that lack something: each machine is a folder of programs,
+which is its whole PATH, and a root of libraries. Its package manager, rustup and sudo write down how they are called,
+and an installation puts there what the package would."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import unittest
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
-# What every system has.
+# Programs that every system has.
 BASE = ["sh", "sed", "env", "mktemp", "rm", "mkdir", "cat", "cp", "chmod", "ln", "touch", "dirname"]
 BUILD = ["c++", "cmake", "make"]
 TESTS = ["curl", "git", "ffmpeg", "ffprobe", "chromedriver", "python3"]
@@ -56,11 +56,11 @@ case "$1 $2" in
         cp "$SIM/illava" "$folder/illava" ;;
 esac
 """
-# What the build makes: writes down how it is called.
+# Program that the build makes: writes down how it is called.
 ILLAVA = """#!/bin/sh
 echo "${0%/illava} $*" >> "$SIM/log"
 """
-# What https://sh.rustup.rs sends.
+# Script that https://sh.rustup.rs sends.
 INSTALLER = """echo "rustup-init $*" >> "$SIM/log"
 home=${CARGO_HOME:-$HOME/.cargo}
 mkdir -p "$home/bin"
@@ -133,7 +133,7 @@ class Machine:
         path.chmod(0o755)
 
     def demo(self, *arguments, **variables):
-        """./demo called from the folder `elsewhere`, where there is a photo.jpg; as `set_up`."""
+        """./demo called from the folder `elsewhere`, which has a photo.jpg; as `set_up`."""
         shutil.copy(TOOLS.parent / "demo", self.checkout / "demo")
         self.write("elsewhere/photo.jpg", "")
         run = subprocess.run([str(self.bin / "sh"), str(self.checkout / "demo"), *arguments], cwd=self.folder / "elsewhere",

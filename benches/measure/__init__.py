@@ -1,1 +1,1 @@
-"""What benches/engine.py is made of: programs under test, alternated rounds, models, the table."""
+"""Parts of benches/engine.py: programs under test, alternated rounds, models, the table."""

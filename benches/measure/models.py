@@ -1,4 +1,4 @@
-"""Models of the benchmark: where they are, and how a missing one is written."""
+"""Models of the benchmark: their paths, and the writing of a missing one."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ TIMING = {
 
 
 def _generator() -> str:
-    """The Python that tools/test-models.sh prepares, where it is there."""
+    """The Python that tools/test-models.sh prepares, if it is there."""
     prepared = ROOT / "target" / "python" / "bin" / "python"
     return str(prepared) if prepared.exists() else sys.executable
 

@@ -20,7 +20,7 @@ class Answer:
     # The client went before the end.
     left: bool = False
     usage: dict = field(default_factory=dict)
-    # Of each token, how far its log-probability is from the other's, where two were asked for.
+    # Distance of each token's log-probability from the other's, if two were asked for.
     margins: list[float] = field(default_factory=list)
 
 

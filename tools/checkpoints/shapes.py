@@ -1,8 +1,8 @@
 """Shapes of the tiny checkpoints, one per model family.
 
-An odd grid (7 x 7) like SigLIP's 27 x 27, so that pooling by two meets an edge; an MLP of SigLIP
-that is no multiple of 32, as 4304 is none; grouped queries where the released model has them; more
-rows in the token table than the tokenizer has tokens.
+An odd grid (7 x 7) like SigLIP's 27 x 27, so that pooling by two meets an edge; an MLP of SigLIP that is no
+multiple of 32, as 4304 is none; grouped queries if the released model has them; more rows in the token table than
+the tokenizer has tokens.
 """
 
 from dataclasses import dataclass
@@ -79,8 +79,8 @@ FAMILIES = {
         "llama",
         seed=14,
     ),
-    # As JoyCaption: LLaVA with SigLIP on Llama 3.1. Of the wavelengths 6 to 19,869, three lie below 64 and stay, one
-    # lies between, four lie above 256 and are stretched.
+    # As JoyCaption: LLaVA with SigLIP on Llama 3.1. Its wavelengths are 6 to 19,869: three lie below 64 and stay,
+    # one lies between, four lie above 256 and are stretched.
     "llava_llama3": Family(
         "llava_llama3",
         Tower("siglip", IMAGE, 8, 64, 4, 11, 152, 1e-6, 64, 64),

@@ -16,7 +16,7 @@ from .causes import check_adapter, check_names, check_quantised
 from .problem import Problem
 from .torch_file import TorchFile
 
-# What stands in the file -> what numpy reads; BF16 is the upper half of an F32.
+# Type in the file -> type that numpy reads; BF16 is the upper half of an F32.
 _DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"), "F64": np.dtype("<f8")}
 
 
@@ -85,7 +85,7 @@ class Checkpoint:
         check_names(folder, self.tensors)
 
     def json(self, name: str) -> dict:
-        """An optional file of the folder; empty where there is none."""
+        """An optional file of the folder; empty if there is none."""
         path = self.folder / name
         return read_json(path) if path.is_file() else {}
 

@@ -52,7 +52,7 @@ def encode(values: np.ndarray, kind: Type, name: str) -> np.ndarray:
 
 
 class Streamed:
-    """What GGUFWriter takes for an array, written chunk by chunk."""
+    """Stands for an array with GGUFWriter, and is written chunk by chunk."""
 
     def __init__(self, output: Output, kind: Type):
         self.output, self.kind = output, kind

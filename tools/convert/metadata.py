@@ -1,4 +1,4 @@
-"""What publishers expect in a file's header: base name, size, licence, base models, addresses.
+"""Metadata that publishers expect in a file's header: base name, size, licence, base models, addresses.
 
 gguf's own reader finds them in the folder's model card (README.md), its configuration and the folder's name; a file of
 `general.*` keys overrides what it finds, as with llama.cpp's converter.

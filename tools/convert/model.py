@@ -1,4 +1,4 @@
-"""What a checkpoint is: family, text model, tower, and how pictures reach it."""
+"""Facts of a checkpoint: family, text model, tower, and how pictures reach it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,7 @@ class Model:
     pictures: Pictures
     text_tensors: Tensors
     tower_tensors: Tensors
-    # What the authors' code writes around a question; chosen where the layout is theirs.
+    # Text that the authors' code writes around a question; chosen if the layout is theirs.
     conversation: str = field(default="")
 
 

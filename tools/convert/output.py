@@ -1,4 +1,4 @@
-"""A tensor of the file to come: where its rows are read from, and what may be done to its type."""
+"""A tensor of the file to come: the source of its rows, and what may be done to its type."""
 
 from dataclasses import dataclass
 from typing import Callable, Iterable

@@ -102,7 +102,7 @@ def _writer(job: Job, arch: str, kind: str, file_type: LlamaFileType, outputs: l
 
 def _write_text(job: Job, model: Model, vocabulary: Vocabulary, outputs: list[Output], command: list[str]) -> None:
     direct = job.text_type in DIRECT
-    # What goes to the quantiser keeps what the checkpoint holds.
+    # A file for the quantiser keeps the type that the checkpoint holds.
     stored = model.text_tensors.sources["embed_tokens.weight"].dtype.lower()
     base, file_type = DIRECT[job.text_type if direct else stored if stored in DIRECT else "f32"]
     with ExitStack() as files:

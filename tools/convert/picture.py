@@ -1,6 +1,6 @@
 """How pictures and videos reach the tower, as metadata: sizes, padding, sampling.
 
-Keys of llama.cpp where it has them; ours begin with `illava.`.
+Keys of llama.cpp if it has them; ours begin with `illava.`.
 """
 
 import re
@@ -101,7 +101,7 @@ def _qwen2vl(checkpoint: Checkpoint, processor: dict, resample: str) -> Pictures
     size = processor.get("size") or {}
     low = processor.get("min_pixels") or size.get("shortest_edge") or size.get("min_pixels") or 56 * 56
     high = processor.get("max_pixels") or size.get("longest_edge") or size.get("max_pixels") or 28 * 28 * 1280
-    # Frames have limits of their own only where a video processor is released with the model.
+    # Frames have limits of their own only if a video processor is released with the model.
     video = video_processor(checkpoint)
     edges = video.get("size") or {}
     factor = 2 * int(processor.get("patch_size", 14))

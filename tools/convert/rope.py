@@ -1,6 +1,6 @@
 """Rotary positions of the language model, as llama.cpp stores them.
 
-Its graphs of llama and qwen2 know linear and YaRN scaling by keys, and divide each frequency by a row of `rope_freqs`,
+Its graphs of llama and qwen2 know linear and YaRN scaling by keys. They divide each frequency by a row of `rope_freqs`,
 which is how Llama 3.1's scaling is stored.
 """
 
@@ -13,7 +13,7 @@ from .output import VECTOR, Output
 from .problem import Problem
 
 _SCALED = {"linear": gguf.RopeScalingType.LINEAR, "yarn": gguf.RopeScalingType.YARN}
-# What llama.cpp's graphs compute with, whatever a file says.
+# Values that llama.cpp's graphs compute with, whatever a file says.
 _YARN = {"beta_fast": 32.0, "beta_slow": 1.0, "truncate": True}
 
 

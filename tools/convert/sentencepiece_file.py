@@ -48,8 +48,8 @@ def _type(pieces: sentencepiece.SentencePieceProcessor, place: int) -> TokenType
 def from_pieces(model: dict, fast: dict) -> Vocabulary:
     """From the `model` of a tokenizer.json: BPE with byte fallback.
 
-    It lists pairs in the order in which they merge where a sentencepiece model scores pieces, so the
-    score of a piece is minus the rank of the first pair that makes it.
+    It lists pairs in the order in which they merge; a sentencepiece model scores pieces. The score of a piece is
+    therefore minus the rank of the first pair that makes it.
     """
     tokens = [""] * (max(model["vocab"].values()) + 1)
     for token, place in model["vocab"].items():

@@ -91,7 +91,7 @@ def _added(checkpoint: Checkpoint, config: dict, fast: dict) -> dict[int, tuple[
 
 
 def _named(checkpoint: Checkpoint, config: dict) -> dict:
-    """What special_tokens_map.json says where the tokenizer's configuration says nothing."""
+    """Entries of special_tokens_map.json that the tokenizer's configuration lacks."""
     listed = checkpoint.json("special_tokens_map.json")
     return {key: value for key, value in listed.items() if config.get(key) is None and value is not None}
 

@@ -8,7 +8,7 @@ from gguf import TokenType
 
 # Marks that no text of a person may become, whatever a tokenizer says of them: places of pictures, turns.
 _MARK = re.compile(r"<\|[^|<>]+\|>|<(image|video|pad|im_patch|im_start|im_end)>")
-# What an added token gets that no merge makes.
+# Score of an added token that no merge makes.
 ADDED_SCORE = -1000.0
 
 

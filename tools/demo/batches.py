@@ -16,10 +16,10 @@ FACT_TOKENS = 8
 
 @dataclass
 class Item:
-    """What one prompt shows: `views` is uint8 [pictures or frames, side, side, 3].
+    """One prompt and what it shows: `views` is uint8 [pictures or frames, side, side, 3].
 
-    `shares` is how much of each patch things cover, None where there is no ground; `facts` are
-    all true ones, and some false.
+    `shares` is how much of each patch things cover, None if there is no ground; `facts` are all true ones,
+    and some false.
     """
     views: np.ndarray
     questions: list
@@ -67,8 +67,8 @@ def video_item(rng, g, _=None):
 def pack(questions, length=PACKED, rng=None):
     """Lays questions and answers side by side in `length` tokens, as far as they fit.
 
-    Gives ids, targets (IGNORED where nothing is to be learned), segments (-1 is padding) and
-    positions within the segment, each [length], and the questions taken.  `rng` rewords them.
+    Gives ids, targets (IGNORED: nothing is to be learned), segments (-1 is padding) and positions within
+    the segment, each [length]. The questions taken follow.  `rng` rewords them.
     """
     ids = np.full(length, PAD)
     targets, segments = np.full(length, IGNORED), np.full(length, -1)

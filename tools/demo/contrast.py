@@ -1,8 +1,8 @@
-"""What the tower learns from: whether short texts are true of the whole picture.
+"""The tower's task: whether short texts are true of the whole picture.
 
 SigLIP's objective (Zhai et al., 2023): each picture against each text of the batch by a sigmoid,
-the picture pooled by attention, the texts encoded by a small transformer.  Nothing here knows
-which patch shows what: where the tower looks is its own finding.
+the picture pooled by attention, the texts encoded by a small transformer.  Nothing here knows which
+patch shows what: the tower finds out by itself at which patches to look.
 """
 
 import torch

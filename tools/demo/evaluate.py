@@ -32,8 +32,8 @@ def load(checkpoint):
 def exact(model, items):
     """Per question: (prompt's number, kind, whether the greedy answer is exactly the right one).
 
-    A greedy answer is right if and only if, with the right answer fed in, each of its tokens and
-    the end is the most likely next one; so no answer has to be generated.
+    A greedy answer is right on one condition. With the right answer fed in, each of its tokens and
+    the end is the most likely next one; no answer has to be generated.
     """
     found = []
     alike = defaultdict(list)

@@ -20,7 +20,7 @@ from .geometry import GEOMETRIES
 # models/demo has not learned `relation`, and is asked of every kind about as often.
 KINDS = tuple(kind for kind in tasks.SCENE_KINDS if kind != "relation")
 SCENES, PAGES, ASKED = 240, 60, 6
-# What tools/demo calls a page of 7 x 7 and of 14 x 14 characters, and what that set does.
+# Name that tools/demo gives a page of 7 x 7 and of 14 x 14 characters -> name in that set.
 NAMES = {"page": "page7", "fine": "page14"}
 
 

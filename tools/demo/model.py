@@ -97,8 +97,8 @@ class Decoder(nn.Module):
         return angles.cos(), angles.sin()
 
     def prefix(self, visual, scored=()):
-        """Runs `<|user|>` and the visual rows [B, N, width].  Gives the keys and values of each
-        layer, which is all that a question behind them sees, with the first text position, and
+        """Runs `<|user|>` and the visual rows [B, N, width]. Gives the keys and values of each
+        layer, which is all that a question behind them sees. The first text position follows, and
         the image scores of the layers in `scored`, {layer: [B, N]}."""
         batch, n, _ = visual.shape
         user = self.embedding.weight[USER].expand(batch, 1, -1).to(visual.dtype)
@@ -186,7 +186,7 @@ def initialise(model):
 
 
 def cut(pictures, grid):
-    """Pictures, uint8 [B, H, W, 3], to patches [B, N, 3 * patch * patch] in [-1, 1], each in the
+    """Pictures, uint8 [B, H, W, 3], to patches [B, N, 3 * patch * patch] in [-1, 1]. Each is in the
     order (channel, y, x) of a convolution's weight."""
     x = pictures.unflatten(2, (grid, -1)).unflatten(1, (grid, -1))
     return x.permute(0, 1, 3, 5, 2, 4).flatten(3).flatten(1, 2).float() / 127.5 - 1

@@ -4,9 +4,9 @@ import torch
 
 
 class Muon(torch.optim.Optimizer):
-    """For weight matrices only.  Matrices of one shape are orthogonalised in one batched
-    Newton-Schulz iteration (the quintic one of Jordan et al., 2024), which on a CPU costs a
-    fraction of one call per matrix."""
+    """For weight matrices only. Matrices of one shape are orthogonalised in one batched
+    Newton-Schulz iteration (the quintic one of Jordan et al., 2024). On a CPU that costs a fraction
+    of one call per matrix."""
 
     def __init__(self, groups, lr, momentum=0.95):
         super().__init__(groups, dict(lr=lr, momentum=momentum))

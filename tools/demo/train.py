@@ -1,9 +1,9 @@
 """Trains a pair from nothing: `python -m demo.train --out DIR`.  The same command resumes, and
 SIGTERM saves before it ends.
 
-Stage 1 trains the tower alone on texts about whole pictures.  It has to end with attention
-received that ranks things above ground in the layers where tokens merge, or training stops there.
-Stage 2 trains projector and decoder on questions, and the tower gently, as long as that holds.
+Stage 1 trains the tower alone on texts about whole pictures. It has to end with attention received that
+ranks things above ground in the layers that merge tokens, or training stops there. Stage 2 trains projector
+and decoder on questions, and the tower gently, as long as that holds.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 """The pair's tokenizer: byte-level BPE (GGUF model `gpt2`, pre-tokenizer `qwen2`) in which
 every known word is one token.
 
-The merges of a word are its prefixes, grown letter by letter.  A merge's rank is its place in
-the list and BPE applies the lowest rank first, so two orders matter: words with a leading space
-come before those without (else `wh` of a sentence's first "what" would break up " white"), and
-"where" before "read" (else its last `re` would join first).
+The merges of a word are its prefixes, grown letter by letter.  A merge's rank is its place in the
+list and BPE applies the lowest rank first, so two orders matter. Words with a leading space come
+before those without (else `wh` of a sentence's first "what" would break up " white"). "where" comes
+before "read" (else its last `re` would join first).
 """
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond")

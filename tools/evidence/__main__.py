@@ -2,8 +2,8 @@
 
     python -m evidence -m text.gguf -mm mmproj.gguf --set questions.jsonl --results r.json --page evidence.md
 
-Runs what RESULTS lacks (each run resumes where it was stopped) and writes PAGE from it; `--render`
-writes the page alone.  Needs nothing but Python and an `illava`.
+Runs what RESULTS lacks (a run that was stopped resumes) and writes PAGE from it; `--render` writes the page alone.
+Needs nothing but Python and an `illava`.
 """
 
 import argparse

@@ -2,9 +2,10 @@
 
     python -m evidence.agreement -m text.gguf -mm mmproj.gguf --set questions.jsonl
 
-Prints, for merging off, in the decoder alone and in the encoder alone, how many answers of `illava batch` are those of
-tools/reference_model, which shares no code with the engine, and for the others by how little theirs won. For a LLaVA pair whose pictures have the tower's own size.
-Needs what requirements-real-train.txt lists, Pillow and an `illava`.
+Prints how many answers of `illava batch` are those of tools/reference_model, which shares no code with the engine. It
+does so for merging off, in the decoder alone and in the encoder alone, and says for the others by how little theirs
+won. For a LLaVA pair whose pictures have the tower's own size. Needs what requirements-real-train.txt lists, Pillow and
+an `illava`.
 """
 
 import argparse

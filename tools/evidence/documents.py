@@ -1,11 +1,11 @@
-"""What `--merge auto` keeps of documents, screenshots and photographs; in tools/:
+"""Shows what `--merge auto` keeps of documents, screenshots and photographs; in tools/:
 
     python -m evidence.documents -m text.gguf -mm mmproj.gguf --photographs FOLDER --page table.md
 
-Renders text pages, half blank and blank pages, tables, charts, forms and screenshots, asks `illava batch` about each with
-`--merge auto`, and writes a table of the shares that each kind keeps. All of these kinds
-were looked at when the thresholds of src/see/content.rs were chosen, so the table describes them and proves nothing about
-other documents. Needs Pillow and an `illava`.
+Renders text pages, half blank and blank pages, tables, charts, forms and screenshots. It asks `illava batch` about each
+with `--merge auto`, and writes a table of the shares that each kind keeps. All of these kinds were looked at when the
+thresholds of src/see/content.rs were chosen, so the table describes them and proves nothing about other documents.
+Needs Pillow and an `illava`.
 """
 
 import argparse

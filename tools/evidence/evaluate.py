@@ -14,7 +14,7 @@ _FIGURES = ("questions", "failures", "visual_tokens", "visual_tokens_deepest", "
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated: `model` and `rest` are flags of `illava eval`, `sets` files by name."""
+    """Pair and sets to evaluate: `model` and `rest` are flags of `illava eval`, `sets` files by name."""
     illava: str
     model: tuple
     rest: tuple
@@ -102,7 +102,7 @@ def collect(subject, runs, results, only=None, say=None):
 
 
 def _lines(kept):
-    """JSON with one row a line, so that a change shows where it is."""
+    """JSON with one row a line, so that a change shows its row."""
     text = json.dumps(kept, indent=1)
     return re.sub(r"\{\s*(\"schedule\"[^{}]*?)\s*\}",
                   lambda match: "{" + re.sub(r"\s*\n\s*", " ", match[1]) + "}", text) + "\n"

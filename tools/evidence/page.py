@@ -2,7 +2,7 @@
 
 import re
 
-# Heading, where the paper has it, and what the rows are.
+# Heading with the paper's table, and what the rows are.
 _TABLES = {
     "presets": ("Presets", "`balanced`, kind by kind, and `auto` beside it."),
     "cures": ("Positions and sizes", "The paper's budget (361 and then 253 of 729 tokens, or these shares of them), by `bipartite`."),

@@ -85,7 +85,8 @@ def _tables(shape):
     found = [Run("schedules", "its own" if shape.own else "paper", ("--merge", "model" if shape.own else "paper"))]
     grouped = tuple(s for s in STRATEGIES if s not in ("downsample", "prumerge"))
     if shape.own:
-        # What acts once, before the decoder, takes no decoder layers by hand: it gets the last number at once.
+        # A strategy that acts once, before the decoder, takes no decoder layers by hand: it gets the last number at
+        # once.
         found += [Run("budget", "merge", _encoder(vit, half) + _decoder((llm,), 253 / 361), grouped),
                   Run("budget", "merge, encoder alone", _encoder(vit, n - round(n * 253 / 729)), ("prumerge", "downsample"))]
     # The paper's Table 5: 576 to 225 of 729.
@@ -94,7 +95,7 @@ def _tables(shape):
     # Table 8: 300 to 169 of 361.
     found += [Run("decoder budgets", f"{kept / 361:.0%}", _decoder((llm,), kept / 361), limit=PART)
               for kept in (300, 253, 225, 169)]
-    # Table 6: where, at half of the tokens.
+    # Table 6: other layers, at half of the tokens.
     places = [(vit[1],), _four(0, shape.tower_layers), _four(2, shape.tower_layers),
               _four(shape.tower_layers - 4, shape.tower_layers)]
     found += [Run("encoder layers", _names(layers), _encoder(layers, half), limit=PART)

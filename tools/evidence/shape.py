@@ -1,4 +1,4 @@
-"""What `illava inspect --json` says of a pair, as far as the runs depend on it."""
+"""Facts of a pair from `illava inspect --json`, as far as the runs depend on them."""
 
 import json
 import subprocess
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """Layers count from 0; `vit` and `llm` are those where the pair, or else the paper, merges."""
+    """Layers count from 0; `vit` and `llm` are those that merge by the pair, or else by the
+    paper."""
     tower_layers: int
     text_layers: int
     tokens: int     # of one view

@@ -1,10 +1,10 @@
-"""What `--merge auto` keeps of kinds of documents that nothing was chosen on; in tools/:
+"""Shows what `--merge auto` keeps of kinds of documents that nothing was chosen on; in tools/:
 
     python -m evidence.unseen -m text.gguf -mm mmproj.gguf --page table.md
 
 Renders invoices, newspapers, slides, listings, receipts, plans, notes and spreadsheets. A cell counts as written if its
 pixels differ. The table says which share of all cells and of the written ones keeps a token of its own to the upper
-decoder layers, with `auto` and with `balanced`. The kinds were drawn after the thresholds of src/schedule/auto.rs and
+decoder layers. It has `auto` and `balanced`. The kinds were drawn after the thresholds of src/schedule/auto.rs and
 src/see/content.rs were fixed. Needs Pillow and an `illava`.
 """
 

@@ -3,9 +3,9 @@
 `rows`: the projector is an identity, so that the embeddings are the rows behind the last norm. Its activation, a GELU,
 changes nothing of what stands far above 0: 64 is added before it and taken off behind it.
 
-`class_token`: the engine keeps the class token to itself. A thirteenth block puts it into every row: each row attends to
-the class token alone and takes its value 32,768 times, beside which what the row was vanishes. What tells the class token
-from patches is a linear function of their rows, found by least squares; its margin is checked.
+`class_token`: the engine keeps the class token to itself. A thirteenth block puts it into every row: each row attends
+to the class token alone and takes its value 32,768 times, beside which what the row was vanishes. A linear function of
+their rows, found by least squares, tells the class token from patches; its margin is checked.
 """
 
 from pathlib import Path

@@ -47,8 +47,8 @@ class Decoder:
     def __call__(self, rows: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Rows [B, L, width] at positions [B, L] -> last hidden rows, normed.
 
-        `mask` [B, L, before + L] is added to the scores: 0 for a token that counts once, the logarithm of its size for
-        one that stands for several, a very low number for one that is not seen.
+        `mask` [B, L, before + L] is added to the scores: 0 for a token that counts once; the logarithm of its size for
+        one that stands for several; a very low number for one that is not seen.
         """
         x, (batch, length, width) = rows, rows.shape
         group = self.heads // self.kv_heads

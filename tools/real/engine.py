@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Rows:
-    """What one picture brings to the text model: rows [tokens, width] and the patches that each stands for."""
+    """Rows that one picture brings to the text model: rows [tokens, width] and the patches that each stands for."""
 
     rows: np.ndarray
     sizes: np.ndarray

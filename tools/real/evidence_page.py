@@ -8,7 +8,7 @@ _SETS = {"photographs": "Photographs", "compositions": "Compositions with true m
 
 
 def store(file: Path, results: dict) -> None:
-    """Writes the results as JSON, a row a line, so that a change shows where it is."""
+    """Writes the results as JSON, a row a line, so that a change shows its row."""
     text = json.dumps(results, indent=1)
     row = re.compile(r"\{\s*\"(?:set|share|picture)\"[^{}]*\}")
     file.write_text(row.sub(lambda match: re.sub(r"\s*\n\s*", " ", match[0]), text) + "\n")

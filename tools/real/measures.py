@@ -10,7 +10,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two vectors."""
+    """Cosine of the angle between two vectors."""
     return float(unit(a) @ unit(b))
 
 

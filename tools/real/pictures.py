@@ -33,7 +33,7 @@ KINDS = {
     "clothes": "clothing",
     "space/planets": "planet",
 }
-# What is asked about a picture.
+# Questions about a picture.
 KIND = "What kind of thing is in the picture? Answer with one word."
 NAME = "What is in the picture?"
 ARTICLE = re.compile(r"^(an?|the)\s+", re.IGNORECASE)

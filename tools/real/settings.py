@@ -4,7 +4,7 @@ OFF = {"preset": "off"}
 SHARES = (0.5, 0.35, 0.25, 0.15)
 # Encoder layers that merge, of 12.
 LAYERS = (5, 6, 7, 8)
-# Strategy and whether sizes count in the encoder's attention; None where it keeps none.
+# Strategy and whether sizes count in the encoder's attention; None if it keeps none.
 RULES = (
     ("merge", None),
     ("prune", None),

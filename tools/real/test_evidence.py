@@ -1,4 +1,4 @@
-"""What evidence rests on, without packages and without an engine: sets, settings, measures, files, the page."""
+"""Tests what evidence rests on, without packages and without an engine: sets, settings, measures, files, the page."""
 
 import json
 import struct

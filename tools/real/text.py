@@ -60,8 +60,8 @@ class Text:
     ) -> tuple[torch.Tensor, list[list[int]]]:
         """Last hidden rows [B, n, 576] of images [B, n_image, 576], each followed by several texts of token ids.
 
-        No text sees another: each stands behind the image as if alone. Also returns where each text begins. `at` gives
-        the rows' own places and sizes; without it they stand side by side and count once.
+        No text sees another: each stands behind the image as if alone. Also returns the place at which each text
+        begins. `at` gives the rows' own places and sizes; without it they stand side by side and count once.
         """
         batch, count, _ = images.shape
         past, span = len(self.before), count if at is None else at.span

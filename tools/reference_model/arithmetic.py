@@ -1,11 +1,10 @@
 """The operations of both halves, with the rounding of one of three computations.
 
-`exact` is float64 throughout. `single` rounds where llama.cpp rounds to f16
-even for F32 weights and caches: the patch convolution takes pixels and kernel
-as f16, and on a CPU GELU is a table indexed by an f16 and holding f16 values.
-`half` rounds wherever a run with F16 weights and flash attention does: also the
-operand beside a matrix, keys and values. It tells how far rounding can move a
-score, which is what the gaps of a fixture are measured against.
+`exact` is float64 throughout. `single` rounds what llama.cpp rounds to f16 even for F32 weights and caches: the
+patch convolution takes pixels and kernel as f16, and on a CPU GELU is a table indexed by an f16 and holding f16
+values. `half` rounds all that a run with F16 weights and flash attention rounds: also the operand beside a
+matrix, keys and values. It tells how far rounding can move a score, which is what the gaps of a fixture are
+measured against.
 """
 
 from math import sqrt

@@ -1,13 +1,12 @@
-"""What becomes of the encoder's tokens of one picture or video before the decoder, float64.
+"""Assembly of the encoder's tokens of one picture or video before the decoder, float64.
 
 Written on tensors and masks, sharing nothing with the engine, which works on
 indices. A tile is its embeddings [n, width] with the cells they stand on. Two
 treatments of a grid that merging has thinned:
 
-`faithful`: tokens stay on their cells. What lies in the padding goes; a row of
-the grid without a token brings no newline; an interpolated cell is the
-bilinear mean of the tokens around its centre that are there, none if there is
-none.
+`faithful`: tokens stay on their cells. Tokens in the padding go; a row of the grid without a token brings no
+newline; an interpolated cell is the bilinear mean of the tokens around its centre that are there, none if there
+is none.
 
 `reference`: the n tokens of a tile are taken for a full grid of sqrt(n) x
 sqrt(n), in order, and everything goes on as without merging.

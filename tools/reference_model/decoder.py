@@ -1,12 +1,11 @@
 """Language models with merging inside one visual span, float64.
 
-The step at layer K takes its scores from the attention of layer K - 1 and acts
-on the residual stream that enters layer K; tokens are alike by the keys of layer
-K - 1 before rotation, averaged over the heads. `image`:
-s_i = (1 / (H N)) sum_h sum_j A[h, j, i] over the N rows j of the span, with A
-normalised over all keys a row sees. `last-token`: s_i = (1 / H) sum_h
-A[h, last, i]. Layers from K on see text and survivors only; nobody's position
-changes.
+The step at layer K takes its scores from the attention of layer K - 1 and acts on the residual stream that enters layer
+K; tokens are alike by the keys of layer K - 1 before rotation, averaged over the heads. Layers from K on see text and
+survivors only; nobody's position changes.
+
+`image`: s_i = (1 / (H N)) sum_h sum_j A[h, j, i] over the N rows j of the span. A is normalised over all keys a row sees.
+`last-token`: s_i = (1 / H) sum_h A[h, last, i].
 """
 
 from dataclasses import dataclass, field
@@ -128,7 +127,7 @@ class Decoder:
         return torch.stack(rows)
 
     def _image_features(self, span: torch.Tensor, layer: int) -> torch.Tensor:
-        """What layer `layer` adds to the span's rows."""
+        """Features that layer `layer` adds to the span's rows."""
         return span[:, (layer + 1) * self.width : (layer + 2) * self.width].double()
 
     def prefill(

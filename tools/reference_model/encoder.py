@@ -1,10 +1,9 @@
 """Image encoders and projectors with merging, float64.
 
-Scores of a layer: s_i = (1 / (H N)) sum_h sum_j A[h, j, i], where j runs over
-every query row of the layer and N is the number of those rows. With a class
-token its row is one of them (so N counts it), while its column is not scored
-and the token is never merged. The merge acts on the sum of the layer's input
-and its attention output, before the MLP.
+Scores of a layer: s_i = (1 / (H N)) sum_h sum_j A[h, j, i]. j runs over every query row of the layer, and N
+is the number of those rows. With a class token its row is one of them, and N counts it. Its column is not
+scored and the token is never merged. The merge acts on the sum of the layer's input and its attention
+output, before the MLP.
 
 Qwen2-VL keeps patches in 2x2 groups, four consecutive rows each. `faithful`
 merges whole groups (a group's score is the mean of its patches' scores, patch
@@ -40,12 +39,12 @@ class Encoded:
     steps: list[Step]
     # Original tokens that each embedding stands for, by rules that count them.
     sizes: torch.Tensor | None = None
-    # Output cells that each embedding stands for, by any rule; None where survivors take other cells.
+    # Output cells that each embedding stands for, by any rule; None if survivors take other cells.
     counts: torch.Tensor | None = None
 
 
 class State:
-    """The patches on their way: who is alive, where they stand, how many each stands for."""
+    """The patches on their way: who is alive, at which place, how many each stands for."""
 
     def __init__(self, alive: list[int], angles: torch.Tensor | None, unit: int, rule: Rule):
         self.alive, self.angles, self.unit, self.rule = alive, angles, unit, rule
@@ -53,7 +52,7 @@ class State:
         self.steps: list[Step] = []
 
     def row_sizes(self, class_at: int | None) -> torch.Tensor | None:
-        """Sizes of the rows where attention counts them: all patches of a unit alike, the class token one."""
+        """Sizes of the rows if attention counts them: all patches of a unit alike, the class token one."""
         if not self.rule.sizes or not self.steps:
             return None
         sizes = self.sizes.repeat_interleave(self.unit)
@@ -65,11 +64,10 @@ class State:
 class Encoder:
     """A tower and its projector.
 
-    `class_token` says where the class token stands: "first" as in the published
-    models, or "last", where the unpatched graph of llama.cpp puts it. There row i of the
-    position table goes to patch i (not i + 1), and the rows that go on to the
-    projector are all but row 0: the first patch is dropped and the class token
-    is taken for a patch.
+    `class_token` is the class token's place: "first" as in the published models, or "last" as in the
+    unpatched graph of llama.cpp. There row i of the position table goes to patch i (not i + 1). The rows
+    that go on to the projector are all but row 0: the first patch is dropped and the class token is taken
+    for a patch.
     """
 
     def __init__(self, weights: Weights, rounding: str = EXACT, class_token: str = "last"):
@@ -137,13 +135,11 @@ class Encoder:
     ) -> Encoded | None:
         """Runs the tower and the projector.
 
-        `schedule` maps a layer to r, the patches it removes; with `faithful`
-        Qwen2-VL grids r is a multiple of 4. Step indices name patches of the
-        image (groups with `faithful` Qwen2-VL), row by row of the grid for
-        LLaVA and in the order of groups for Qwen2-VL. The first step that
-        `accept` refuses ends the run with None. `rule` says what becomes of
-        them; `prumerge` acts once, behind the last layer, which is the layer
-        `self.layers`. A picture smaller than the tower's own has its positions
+        `schedule` maps a layer to r, the patches it removes; with `faithful` Qwen2-VL grids r is a multiple
+        of 4. Step indices name patches of the image (groups with `faithful` Qwen2-VL). They go row by row
+        of the grid for LLaVA and in the order of groups for Qwen2-VL. The first step that `accept` refuses
+        ends the run with None. `rule` says what becomes of them; `prumerge` acts once, behind the last
+        layer, which is the layer `self.layers`. A picture smaller than the tower's own has its positions
         interpolated.
         """
         rows, columns = pixels.shape[0] // self.patch, pixels.shape[1] // self.patch

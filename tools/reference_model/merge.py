@@ -1,9 +1,8 @@
 """One merge step, written from its definition and sharing nothing with the engine.
 
-Tokens are ordered by (score, index), ascending. With M the first r + 1 of that
-order, m_0 the least attended, the merged vector is
-sum_k (r + 1 - k) X[m_k] / sum_k (r + 1 - k); it replaces X[m_r] in place and
-m_0 ... m_{r-1} disappear. Survivors keep their order.
+Tokens are ordered by (score, index), ascending. M is the first r + 1 of that order, m_0 the least
+attended. The merged vector is sum_k (r + 1 - k) X[m_k] / sum_k (r + 1 - k); it replaces X[m_r] in place
+and m_0 ... m_{r-1} disappear. Survivors keep their order.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import torch
 
 @dataclass
 class Step:
-    """What one step did. `kept`, `merged`, `into` and `groups` are original indices.
+    """Result of one step. `kept`, `merged`, `into` and `groups` are original indices.
 
     By another rule than `merge` nothing is `into`, and `merged` are the tokens that went.
     """

@@ -1,21 +1,20 @@
-"""What the paper's method is compared with, float64, each written from its definition.
+"""Rules that the paper's method is compared with, float64, each written from its definition.
 
-A step has n tokens with values x [n, ...], attention received s [n], features f
-[n, d] that tell how alike two are, and sizes m [n], the number of original
-tokens that each stands for. r of them go. A rule is a function of (f, s, m, r)
-to `into` [n]: the survivor that each token goes to, or -1 where it is dropped.
+A step has n tokens with values x [n, ...] and attention received s [n]. Features f [n, d] tell how alike
+two are; sizes m [n] are the number of original tokens that each stands for. r of them go. A rule is a
+function of (f, s, m, r) to `into` [n]: the survivor that each token goes to, or -1 if it is dropped.
 
 Alike: the cosine of the directions. A token's direction is m f / |f|, that of a
 group the sum of its tokens'.
 
-`prune`: the r least attended go (FastV, where s is the last token's attention).
+`prune`: the r least attended go (FastV, if s is the last token's attention).
 `random`: keys of SplitMix64, the r smallest go.
 `bipartite`: ToMe. Tokens 0, 2, 4 ... are A, the others B; each of A finds the
 most similar of B; the r most similar pairs merge. At most half can go in one
 round, so that more than half take several, over those that are left.
 `kmeans`: five iterations on the sphere from tokens at even distances; an empty
-cluster takes the token that fits worst into its own; a cluster stands
-where the middle one of its tokens stood.
+cluster takes the token that fits worst into its own; a cluster takes the place of the middle one of its
+tokens.
 `greedy`: the most similar pair of all merges into the larger, r times.
 `prumerge`: scores above Q3 + 1.5 (Q3 - Q1) stay, the others merge into the most
 similar of them with their scores for weights. Held to n - r: the highest, if
@@ -56,7 +55,7 @@ class Rule:
 
 @dataclass
 class Inputs:
-    """What a decision is made from."""
+    """Values that a decision is made from."""
 
     features: torch.Tensor
     scores: torch.Tensor

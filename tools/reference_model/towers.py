@@ -8,9 +8,8 @@ layers beside each output token. `qwen2.5vl_merger`: rotary angles, RMS norms,
 and attention within windows in all but every n-th layer. `gemma3`: SigLIP, whose patches merge one by one; the
 projector takes the mean of each square of side x side of them.
 
-Patches of a group follow each other and merge together, as in encoder.py. A
-group's keys, put side by side, tell what is alike; where keys turn with their
-place, its patches do. Features of earlier layers merge as their groups do. A
+Patches of a group follow each other and merge together, as in encoder.py. A group's keys, put side by side, tell
+what is alike; if keys turn with their place, its patches do. Features of earlier layers merge as their groups do. A
 merged group stays in its survivor's window.
 """
 

@@ -1,4 +1,5 @@
-"""What tools/convert.py writes into a projector file beside its weights, for towers in true shapes."""
+"""Metadata that tools/convert.py writes into a projector file beside its weights, for towers in true
+shapes."""
 
 from dataclasses import replace
 

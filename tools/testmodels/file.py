@@ -71,7 +71,7 @@ def _data(tensor: Tensor, kind: Type, seed: int, random_codes: bool) -> np.ndarr
     values = bell(seed, tensor.name, tensor.shape) * np.float32(tensor.std)
     values += np.float32(tensor.mean)
     if random_codes and kind == Type.F16:
-        # as in a file that was converted from a checkpoint in bf16, where a speed does depend on it
+        # as in a file that was converted from a checkpoint in bf16, since a speed does depend on it
         bits = values.view(np.uint32)
         values = ((bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
     if tensor.kind == KERNEL:

@@ -1,9 +1,8 @@
 """Random tensors that are the same bits on every machine.
 
-The Philox counter generator is defined by integers alone, and every step from
-its output to a weight is an integer operation or one correctly rounded
-floating-point operation. A normal sampler would go through the platform's
-`log` and `exp`, which differ in the last bit between C libraries.
+The Philox counter generator is defined by integers alone. Every step from its output to a weight is
+an integer operation or one correctly rounded floating-point operation. A normal sampler would go
+through the platform's `log` and `exp`, which differ in the last bit between C libraries.
 """
 
 import hashlib

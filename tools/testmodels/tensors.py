@@ -5,10 +5,9 @@ before rounding. It keeps the residual stream near unit size, and it makes
 attention uneven: with the small weights of a fresh model all tokens would
 receive nearly the same attention and scores would tie within rounding noise.
 
-Two roundings to f16 that llama.cpp makes even for F32 files are kept small, so
-that F32 runs can be compared closely: GELU is looked up in an f16 table (its
-branches are small beside the residual stream), and the patch convolution takes
-its kernel as f16 (a `KERNEL` holds f16 values in every file type).
+Two roundings to f16 that llama.cpp makes even for F32 files are kept small, so that F32 runs can be
+compared closely. GELU is looked up in an f16 table (its branches are small beside the residual stream).
+The patch convolution takes its kernel as f16 (a `KERNEL` holds f16 values in every file type).
 """
 
 from dataclasses import dataclass

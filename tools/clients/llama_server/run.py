@@ -5,7 +5,7 @@
         [--peer llama-server] [--only unit/test_basic.py]
 
 The tests come with the source of llama-cpp-python, which pip fetches. No expectation in them is edited: they start a
-server by LLAMA_SERVER_BIN_PATH, which is a script here that puts the pair in the place of the models they would
+server by LLAMA_SERVER_BIN_PATH, which is a script here. It puts the pair in the place of the models they would
 download, and leaves out the flags that the server does not have. With --peer, a test counts if llama-server passes it
 with this pair; each of these passes with illava, too, or stands in `known.txt` with a reason. Without it, the results
 are shown and only `known.txt` is held against them.

@@ -1,11 +1,11 @@
-"""What the task needs of a question: which ones, the picture, the words."""
+"""Gives the task what it needs of a question: which ones, the picture, the words."""
 
 from pathlib import Path
 
 from PIL import Image
 
 DEMO = Path(__file__).resolve().parents[3] / "models" / "demo"
-# Of 1,435 questions about scenes every so many is asked: 36 of them.
+# Distance of the questions asked among the 1,435 about scenes: 36 of them.
 STEP = 40
 
 
