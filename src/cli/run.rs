@@ -70,6 +70,7 @@ fn begin(
     // The default schedule may not fit this model.
     let choice = video::choice(&settings.choice, !settings.videos.is_empty(), &engine);
     let schedule = engine.facts().schedule(&choice).or_else(|_| engine.facts().schedule(&settings.choice))?;
+    let has_other_grid = engine.facts().shape.pooled <= 1;
     let sizing = sizing(settings, interactive, engine.facts().pair.n_ctx_train);
     progress.clear();
     // Without a picture there is nothing to merge.
@@ -95,7 +96,10 @@ fn begin(
     for source in &videos {
         parts.extend(video::add(&mut session, source, settings, &mut seen)?);
     }
-    advise(&session, &parts);
+    // A tower whose patches are averaged has no other grid.
+    if has_other_grid {
+        advise(&session, &parts);
+    }
     Ok((session, parts))
 }
 

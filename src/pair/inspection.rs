@@ -434,7 +434,10 @@ fn presets(
                 });
                 match planned {
                     Ok((plan, estimated)) => {
-                        facts.pictures.push(MergedFacts { estimated, ..merged(&plan, kv)? });
+                        let figures = merged(&plan, kv)?;
+                        // No grid of the authors' code has such cells.
+                        let kept_by_pooling = figures.kept_by_pooling && shape.pooled <= 1;
+                        facts.pictures.push(MergedFacts { estimated, kept_by_pooling, ..figures });
                     }
                     Err(error) => facts.error = Some(error.to_string()),
                 }
