@@ -12,6 +12,7 @@ straight line of least squares for pictures and one for videos, whose frames are
 import argparse
 import datetime
 import json
+import math
 import os
 import subprocess
 import sys
@@ -72,10 +73,18 @@ def lines(points: list[dict]) -> dict[str, tuple[float, float]]:
     return found
 
 
+def steps(most: float) -> list[float]:
+    """Round numbers from 0 that reach over `most`, about five of them."""
+    size = 10 ** math.floor(math.log10(most / 5))
+    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor * 5 >= most)
+    return [step * i for i in range(math.ceil(most / step) + 1)]
+
+
 def svg(points: list[dict]) -> str:
     """Points and lines, tokens across and seconds up."""
     width, height, left, top = 760, 460, 70, 30
-    most, longest = max(p["kept"] for p in points) * 1.05, max(p["seconds"] for p in points) * 1.1
+    across, up = steps(max(p["kept"] for p in points)), steps(max(p["seconds"] for p in points))
+    most, longest = across[-1], up[-1]
 
     def at(tokens: float, seconds: float) -> tuple[float, float]:
         return left + tokens / most * (width - left - 30), height - 60 - seconds / longest * (height - 60 - top)
@@ -85,18 +94,23 @@ def svg(points: list[dict]) -> str:
 
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="14">',
            f'<rect width="{width}" height="{height}" fill="white"/>']
-    for i in range(6):
-        (x, bottom), (_, y) = at(most * i / 5, 0), at(0, longest * i / 5)
-        out += [f'<path d="M{left} {y:.1f}H{width - 30}" stroke="#ddd"/>', text(x, bottom + 20, f"{most * i / 5:.0f}", 'text-anchor="middle"'),
-                text(left - 8, y + 5, f"{longest * i / 5:.0f}", 'text-anchor="end"')]
+    for tokens in across:
+        x, bottom = at(tokens, 0)
+        out.append(text(x, bottom + 20, f"{tokens:g}", 'text-anchor="middle"'))
+    for seconds in up:
+        _, y = at(0, seconds)
+        out += [f'<path d="M{left} {y:.1f}H{width - 30}" stroke="#ddd"/>', text(left - 8, y + 5, f"{seconds:g}", 'text-anchor="end"')]
     for kind, (intercept, slope) in lines(points).items():
         ends = [p["kept"] for p in points if p["kind"] == kind]
         (x0, y0), (x1, y1) = (at(x, intercept + slope * x) for x in (min(ends), max(ends)))
         out.append(f'<path d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}" stroke="#666" stroke-dasharray="6 4"/>')
-    for point in points:
+    for i, point in enumerate(sorted(points, key=lambda p: (p["kind"], p["kept"]))):
         x, y = at(point["kept"], point["seconds"])
+        # Videos above their line, pictures beside or below theirs by turns, so that names keep apart.
+        above = point["kind"] == "video"
+        name = text(x - 8, y - 9, point["shows"], 'text-anchor="end"') if above else text(x + 8, y + (4 if i % 2 else 22), point["shows"])
         colour = "#d55e00" if point["kind"] == "video" else "#0072b2"
-        out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>', text(x + 9, y + 14, point["shows"])]
+        out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>', name]
     out += [text(width / 2, height - 14, "visual tokens kept", 'text-anchor="middle"'),
             text(left - 40, 18, "processor seconds to the first token, one thread; lines: least squares"), "</svg>"]
     return "\n".join(out) + "\n"

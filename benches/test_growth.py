@@ -26,6 +26,10 @@ class Growth(unittest.TestCase):
         self.assertEqual(sum(element.tag.endswith("circle") for element in drawn.iter()), len(POINTS))
         self.assertLessEqual({point["shows"] for point in POINTS}, set(words))
 
+    def test_axes_have_round_numbers(self):
+        for most, wanted in ((44.04, [0, 10, 20, 30, 40, 50]), (4123, [0, 1000, 2000, 3000, 4000, 5000]), (5, [0, 1, 2, 3, 4, 5])):
+            self.assertEqual(growth.steps(most), wanted)
+
 
 if __name__ == "__main__":
     unittest.main()
