@@ -347,7 +347,7 @@ void in_an_encoder(checks & t, fixture::family kind, const std::string & path) {
     refused({ { 1, 8 } }, 8, "strategy 8");
     refused({ { 1, 8 } }, -1, "strategy -1");
     refused({ { 1, 8 } }, ILLAVA_STRATEGY_PRUMERGE, "behind the last");
-    refused({ { info.n_layer_run, 8 } }, ILLAVA_STRATEGY_GREEDY, "runs layers 0 to");
+    refused({ { info.n_layer_run, 8 } }, ILLAVA_STRATEGY_GREEDY, "merges at layers");
 }
 
 //
