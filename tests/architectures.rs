@@ -69,7 +69,7 @@ fn merging_is_as_in_the_float64_account() {
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let values = |name: String| -> Vec<f32> {
         let view = tensors.tensor(&name).unwrap();
-        view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        view.data().as_chunks().0.iter().copied().map(f32::from_le_bytes).collect()
     };
     let mut ran = BTreeSet::new();
     for case in &index.cases {

@@ -40,8 +40,7 @@ fn cases() -> Vec<(Case, Vec<f32>)> {
     let logits: HashMap<String, Vec<f32>> = tensors
         .iter()
         .map(|(name, view)| {
-            let value = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-            (name.to_owned(), view.data().chunks_exact(4).map(value).collect())
+            (name.to_owned(), view.data().as_chunks().0.iter().copied().map(f32::from_le_bytes).collect())
         })
         .collect();
     assert_eq!(index.cases.len(), 6);

@@ -107,11 +107,7 @@ impl Fixture {
             .expect("the tensors are valid")
             .iter()
             .map(|(name, view)| {
-                let values = view
-                    .data()
-                    .chunks_exact(4)
-                    .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                    .collect();
+                let values = view.data().as_chunks().0.iter().copied().map(f32::from_le_bytes).collect();
                 (name.to_owned(), values)
             })
             .collect();

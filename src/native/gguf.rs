@@ -144,11 +144,9 @@ impl Gguf {
                 file.read_exact(&mut data)
             })
             .map_err(|error| bad(error.to_string()))?;
-        let pairs = data.chunks_exact(2).map(|b| [b[0], b[1]]);
+        let pairs = data.as_chunks().0.iter().copied();
         let values = match kind {
-            sys::GGML_TYPE_F32 => {
-                data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-            }
+            sys::GGML_TYPE_F32 => data.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect(),
             sys::GGML_TYPE_F16 => pairs.map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
             sys::GGML_TYPE_BF16 => pairs.map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
             other => {

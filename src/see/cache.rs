@@ -88,9 +88,23 @@ impl Digest {
 
     /// Every part of `schedule` that the encoder looks at. Fields stand here by name, so that a new one is thought of.
     fn encoder(&mut self, schedule: &Schedule) {
-        let Schedule { encoder, decoder, keep, auto, grid, strategy, budget, vit_score, vit_sizes, .. } =
-            schedule;
-        let Schedule { name: _, usual: _, score: _, remark: _, positions: _, counts_sizes: _, .. } = schedule;
+        let Schedule {
+            encoder,
+            decoder,
+            keep,
+            auto,
+            grid,
+            strategy,
+            budget,
+            vit_score,
+            vit_sizes,
+            name: _,
+            usual: _,
+            score: _,
+            remark: _,
+            positions: _,
+            counts_sizes: _,
+        } = schedule;
         self.half(encoder);
         self.bytes(grid.name().as_bytes());
         self.strategy(*strategy);

@@ -55,7 +55,7 @@ fn cell(picture: &Pixels, (left, top): (u32, u32), side: u32) -> Cell {
     for y in 0..side {
         let row = &picture.rgb[at(0, y)..at(side, y)];
         let mut before = None;
-        for (pixel, above) in row.chunks_exact(3).zip(&mut above) {
+        for (pixel, above) in row.as_chunks::<3>().0.iter().zip(&mut above) {
             for ((sum, square), &value) in sums.iter_mut().zip(&mut squares).zip(pixel) {
                 *sum += u64::from(value);
                 *square += u64::from(value).pow(2);

@@ -144,7 +144,7 @@ impl Processor {
             remarks.push(format!("{name}: {what}, so a video's frames go in as single pictures"));
             pooled = false;
         }
-        let video_rule = VideoRule::read(file, vision.mrope, pooled).map_err(&bad)?;
+        let video_rule = VideoRule::read(file, vision.mrope, pooled).map_err(bad)?;
         Ok((
             Self {
                 cutting,
@@ -418,8 +418,10 @@ fn cutting(
     let side =
         |n: i64| u32::try_from(n).ok().filter(|&n| n > 0 && n.is_multiple_of(vision.image_size.max(1)));
     let pinpoints = numbers
-        .chunks_exact(2)
-        .map(|pair| Some((side(pair[0])?, side(pair[1])?)))
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&[across, down]| Some((side(across)?, side(down)?)))
         .collect::<Option<Vec<_>>>()
         .ok_or_else(|| {
             bad(format!(

@@ -84,8 +84,7 @@ impl Fixture {
             if view.dtype() == Dtype::U8 {
                 bytes.insert(name.to_owned(), view.data().to_vec());
             } else {
-                let values =
-                    view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                let values = view.data().as_chunks().0.iter().copied().map(f32::from_le_bytes);
                 floats.insert(name.to_owned(), values.collect());
             }
         }

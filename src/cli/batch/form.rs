@@ -164,7 +164,7 @@ fn ends_a_line(file: &File, length: u64, path: &Path) -> Result<bool> {
     file.seek(SeekFrom::Start(length.saturating_sub(1)))
         .and_then(|_| file.read_exact(&mut last))
         .map_err(|error| unreadable(path, &error))?;
-    Ok(last == [b'\n'])
+    Ok(last == *b"\n")
 }
 
 #[cfg(test)]

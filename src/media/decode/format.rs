@@ -96,8 +96,7 @@ fn video() -> Told {
 fn boxes(bytes: &[u8]) -> Told {
     let length = bytes.first_chunk::<4>().map_or(0, |length| u32::from_be_bytes(*length) as usize);
     let brands = bytes.get(8..length.clamp(12, bytes.len().max(12))).unwrap_or_default();
-    let has =
-        |names: &[&[u8; 4]]| brands.chunks_exact(4).any(|brand| names.iter().any(|name| brand == *name));
+    let has = |names: &[&[u8; 4]]| brands.as_chunks().0.iter().any(|brand| names.contains(&brand));
     if has(&[b"avif", b"avis"]) {
         return convert("an AVIF picture", "avifdec in.avif out.png");
     }

@@ -14,10 +14,11 @@ const ENTRY: usize = 16;
 /// A reason.
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Outcome<Raster> {
     let count = usize::from(u16::from_le_bytes([*bytes.get(4).ok_or(CUT)?, *bytes.get(5).ok_or(CUT)?]));
-    let entries = bytes.get(HEADER..HEADER + count * ENTRY).ok_or(CUT)?.chunks_exact(ENTRY);
+    let entries = bytes.get(HEADER..HEADER + count * ENTRY).ok_or(CUT)?.as_chunks::<ENTRY>().0;
     // A side of 0 stands for 256.
     let side = |n: u8| u32::from(n.wrapping_sub(1)) + 1;
     let entry = entries
+        .iter()
         .max_by_key(|entry| (side(entry[0]) * side(entry[1]), u16::from_le_bytes([entry[6], entry[7]])))
         .ok_or("an icon without pictures; give another file")?;
     let number = |at: usize| u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]]);

@@ -230,9 +230,15 @@ impl<'a> Walk<'a> {
             return Err(unread(&format!("{precision}-bit")));
         }
         let components: Vec<Component> = rest
-            .chunks_exact(3)
+            .as_chunks()
+            .0
+            .iter()
             .take(usize::from(*count))
-            .map(|c| Component { id: c[0], across: u32::from(c[1] >> 4), down: u32::from(c[1] & 15) })
+            .map(|&[id, sides, _]| Component {
+                id,
+                across: u32::from(sides >> 4),
+                down: u32::from(sides & 15),
+            })
             .collect();
         let fits = |n: u32| (1..=4).contains(&n);
         if components.len() != usize::from(*count)
@@ -365,12 +371,12 @@ fn parts(payload: &[u8], frame: &Frame) -> Outcome<(Vec<Part>, Spectrum)> {
     if count == 0 || count > frame.components.len() || rest.len() < 2 * count + 3 {
         return Err(DAMAGED.into());
     }
-    let part = |pair: &[u8]| -> Outcome<Part> {
-        let component = frame.components.iter().position(|c| c.id == pair[0]).ok_or(DAMAGED)?;
-        let (dc, ac) = (usize::from(pair[1] >> 4), usize::from(pair[1] & 15));
+    let part = |&[id, tables]: &[u8; 2]| -> Outcome<Part> {
+        let component = frame.components.iter().position(|c| c.id == id).ok_or(DAMAGED)?;
+        let (dc, ac) = (usize::from(tables >> 4), usize::from(tables & 15));
         if dc > 3 || ac > 3 { Err(DAMAGED.into()) } else { Ok(Part { component, dc, ac }) }
     };
-    let parts = rest[..2 * count].chunks_exact(2).map(part).collect::<Outcome<Vec<_>>>()?;
+    let parts = rest[..2 * count].as_chunks().0.iter().map(part).collect::<Outcome<Vec<_>>>()?;
     let tail = &rest[2 * count..];
     let spectrum = match frame.progressive {
         false => Spectrum { first: 0, last: 63, high: 0, low: 0 },
