@@ -50,7 +50,7 @@ fn indices(value: &Value) -> Vec<i64> {
 #[test]
 fn all_leave_equally_many() {
     let file = scratch("strategies-bench.json");
-    let against = "prune,random,merge,kmeans,greedy,assign,prumerge,downsample,0.25/random,paper/prune";
+    let against = "prune,random,merge,kmeans,greedy,assign,prumerge,downsample,0.25/random,paper/prune,paper,fastv,pyramiddrop,paper/fastv";
     let rest = [
         "--rounds",
         "1",
@@ -81,19 +81,24 @@ fn all_leave_equally_many() {
         })
         .collect();
     assert_eq!(counts["model"], (96, 48));
+    assert_eq!(counts["fastv"], (196, 98), "a method has its own amount");
+    assert_eq!(counts["pyramiddrop"], (196, 25));
+    assert_eq!(counts["paper/fastv"].1, counts["paper"].1, "or that of the preset");
     for name in ["prune", "random", "merge", "kmeans", "greedy", "assign"] {
         assert_eq!(counts[format!("model/{name}").as_str()], (96, 48), "{name}");
     }
     assert_eq!(counts["model/prumerge"], (48, 48), "once, by the whole budget");
     assert_eq!(counts["model/downsample"], (49, 49), "7x7 is the square nearest to 48");
     assert_eq!(counts["model keep 0.25/random"].1, 49);
-    assert_eq!(counts.len(), 12, "{counts:?}");
+    assert_eq!(counts.len(), 16, "{counts:?}");
 }
 
 #[test]
 fn reports_and_traces_say_what_was_done() {
     let mut kept = BTreeMap::new();
-    for name in ["merge", "prune", "random", "bipartite", "kmeans", "assign", "prumerge", "downsample"] {
+    let rules = ["merge", "prune", "random", "bipartite", "kmeans", "assign", "prumerge", "downsample"];
+    let methods = ["fastv", "pyramiddrop"];
+    for name in rules.into_iter().chain(methods) {
         let (report, trace) = answered(name, &["--strategy", name, "--strategy-seed", "3"]);
         assert_eq!(report["merge"]["strategy"], name);
         assert_eq!(report["merge"]["strategy_seed"], if name == "random" { 3 } else { 0 });
@@ -107,14 +112,16 @@ fn reports_and_traces_say_what_was_done() {
             assert_eq!(indices(&step["kept"]).len() as u64, n_out);
             assert_eq!(merged.len(), removed + usize::from(name == "merge"), "{name}");
             assert_eq!(step["into"].is_null(), name != "merge", "{name}");
-            let ranks = ["merge", "prune", "assign", "prumerge"].contains(&name);
+            let ranks = ["merge", "prune", "assign", "prumerge"].contains(&name) || methods.contains(&name);
             assert_eq!(
                 step["scores"].as_array().unwrap().len() as u64,
                 if ranks { n_in } else { 0 },
                 "{name}"
             );
             match step.get("groups") {
-                None => assert!(["merge", "prune", "random"].contains(&name), "{name}"),
+                None => {
+                    assert!(["merge", "prune", "random", "fastv", "pyramiddrop"].contains(&name), "{name}");
+                }
                 Some(groups) => {
                     let groups: Vec<Vec<i64>> = groups.as_array().unwrap().iter().map(indices).collect();
                     let gone: usize = groups.iter().map(|group| group.len() - 1).sum();

@@ -5,17 +5,18 @@ use std::collections::BTreeSet;
 use super::CacheLayout;
 use crate::error::{Error, Field, Result};
 use crate::pair::Facts;
-use crate::schedule::{Choice, MergeFlag, Plan, Preset, Recommended, Schedule, Shape, select};
+use crate::schedule::{Choice, MergeFlag, Plan, Preset, Recommended, Schedule, Shape, Strategy, select};
 
-/// The merge layers of the default schedule and of every preset this pair can take: a request may
-/// then name any preset. A cut that a request does not use costs it one read-out of the residual
+/// The merge layers of the default schedule and of every preset and method this pair can take: a request may
+/// then name any of them. A cut that a request does not use costs it one read-out of the residual
 /// rows, and text one more mask.
 #[must_use]
 pub fn servable_layers(default: &Schedule, shape: &Shape, recommended: Option<&Recommended>) -> Vec<u32> {
     let presets = Preset::ALL.into_iter().map(MergeFlag::Preset).chain([MergeFlag::Model, MergeFlag::Auto]);
-    let schedules = presets.filter_map(|flag| {
-        select(&Choice { merge: Some(flag), ..Choice::default() }, shape, recommended).ok()
-    });
+    let presets = presets.map(|flag| Choice { merge: Some(flag), ..Choice::default() });
+    let methods = Strategy::ALL.into_iter().filter(|strategy| strategy.is_method());
+    let methods = methods.map(|strategy| Choice { strategy: Some(strategy), ..Choice::default() });
+    let schedules = presets.chain(methods).filter_map(|choice| select(&choice, shape, recommended).ok());
     let layers: BTreeSet<u32> =
         schedules.flat_map(|schedule| schedule.merge_layers()).chain(default.merge_layers()).collect();
     layers.into_iter().collect()
@@ -87,9 +88,12 @@ mod tests {
         let shape = so400m();
         let own =
             Schedule { decoder: HalfSchedule { steps: vec![(5, Amount::Keep(0.5))] }, ..Schedule::default() };
-        assert_eq!(servable_layers(&own, &shape, None), [2, 5, 6, 7, 8]);
+        assert_eq!(servable_layers(&own, &shape, None), [2, 5, 6, 7, 8, 14, 21]);
         let recommended = Recommended { llm_layers: vec![3], llm_keep: vec![0.5], ..Recommended::default() };
-        assert_eq!(servable_layers(&Schedule::default(), &shape, Some(&recommended)), [2, 3, 6, 7, 8]);
+        assert_eq!(
+            servable_layers(&Schedule::default(), &shape, Some(&recommended)),
+            [2, 3, 6, 7, 8, 14, 21]
+        );
         let fixed = Shape { llm_can_merge: false, ..shape };
         assert_eq!(servable_layers(&Schedule::default(), &fixed, None), [0_u32; 0]);
     }

@@ -307,8 +307,10 @@ fn file_type(file: &Gguf) -> String {
 
 fn recommended_strategy(file: &Gguf, path: &Path) -> Result<Strategy> {
     let Some(name) = file.string("illava.merge.strategy") else { return Ok(Strategy::default()) };
-    Strategy::parse(&name, 0).map_err(|_| {
-        let names: Vec<&str> = Strategy::ALL.iter().map(|strategy| strategy.name()).collect();
+    // A method has layers of its own, and the file has others.
+    let rules = || Strategy::ALL.into_iter().filter(|strategy| !strategy.is_method());
+    rules().find(|strategy| strategy.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = rules().map(Strategy::name).collect();
         Error::new(
             Kind::File,
             format!(

@@ -378,13 +378,18 @@ fn presets(
     kv: &dyn Fn(u32, u32) -> Result<u64>,
 ) -> Result<Vec<PresetFacts>> {
     let own = pair.recommended.iter().map(|_| MergeFlag::Model);
+    // A method has a schedule of its own, too.
+    let method = strategy.filter(|strategy| strategy.is_method());
     own.chain(Preset::ALL.into_iter().map(MergeFlag::Preset))
         .chain([MergeFlag::Auto])
+        .map(Some)
+        .chain(method.map(|_| None))
         .map(|flag| {
-            let choice = Choice { merge: Some(flag), grid, strategy, ..Choice::default() };
+            let choice = Choice { merge: flag, grid, strategy, ..Choice::default() };
+            let name = flag.map_or(strategy.unwrap_or_default().name(), MergeFlag::name);
             let mut facts = PresetFacts {
-                name: flag.name(),
-                label: flag.name().to_owned(),
+                name,
+                label: name.to_owned(),
                 strategy: "",
                 vit_layers: Vec::new(),
                 llm_layers: Vec::new(),
@@ -401,7 +406,7 @@ fn presets(
                 }
             };
             facts.label = schedule.label();
-            if flag == MergeFlag::Auto {
+            if flag == Some(MergeFlag::Auto) {
                 facts.label += ", at most";
             }
             facts.strategy = schedule.strategy.name();

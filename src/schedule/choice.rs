@@ -119,9 +119,10 @@ pub struct Choice {
 pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>) -> Result<Schedule> {
     check_flags(choice)?;
     let by_hand = choice.vit.is_some() || choice.llm.is_some();
+    let method = choice.strategy.and_then(Strategy::method);
     let flag = match choice.merge {
         Some(flag) => flag,
-        None if by_hand => MergeFlag::Off,
+        None if by_hand || method.is_some() => MergeFlag::Off,
         None if recommended.is_some() => MergeFlag::Model,
         None if !(shape.vit_can_merge || shape.llm_can_merge) => MergeFlag::Off,
         None => MergeFlag::Preset(Preset::Balanced),
@@ -155,11 +156,12 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
         }
         MergeFlag::Auto | MergeFlag::Preset(_) => {
             let preset = if let MergeFlag::Preset(preset) = flag { preset } else { Preset::Balanced };
+            let named = format!("{} {}", Field::Merge, preset.name());
             schedule.remark = untested(preset, shape);
             schedule.usual = preset.strategy();
             if choice.vit.is_none() && shape.vit_can_merge {
                 schedule.encoder = of_preset(
-                    preset,
+                    &named,
                     &preset.encoder(shape),
                     shape.vit_layers,
                     (shape.vit_first, layers::ENCODER_FLOOR.max(shape.vit_first)),
@@ -169,7 +171,7 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
             }
             if choice.llm.is_none() && shape.llm_can_merge {
                 schedule.decoder = of_preset(
-                    preset,
+                    &named,
                     &preset.decoder(),
                     shape.llm_layers,
                     (shape.llm_first, shape.llm_first),
@@ -197,6 +199,9 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
             return Err(cannot_merge("text model", Field::LlmLayers));
         }
         schedule.decoder = as_written(half, Field::LlmLayers, Field::LlmR)?;
+    }
+    if let Some(method) = method {
+        schedule = method.apply(schedule, choice, shape)?;
     }
     check_layers(&schedule, shape)?;
     strategy::apply(positions::apply(schedule, choice, shape)?, choice, shape)
@@ -251,7 +256,7 @@ fn leave_out(schedule: &mut Schedule, choice: &Choice, shape: &Shape, asked: boo
     Ok(())
 }
 
-fn cannot_merge(half: &str, field: Field) -> Error {
+pub(super) fn cannot_merge(half: &str, field: Field) -> Error {
     Error::new(
         Kind::Model,
         format!(

@@ -1,16 +1,16 @@
 //! One half of a schedule: from a preset, from what the pair recommends, or as somebody wrote it.
 
 use super::preset::PresetHalf;
-use super::{Amount, Half, HalfSchedule, Preset, Recommended, Shape, layers};
+use super::{Amount, Half, HalfSchedule, Recommended, Shape, layers};
 use crate::error::{Error, Field, Kind, Result};
 
-/// The layers of `preset` on a half with `stored` layers; none is below the first of `lowest`, nor below the second where
-/// there is room, nor at `limit` or above. `what` names the half.
+/// Layers of a preset's or method's half on a half with `stored` layers. None is below the first of `lowest`, below the
+/// second if there is room, nor at `limit` or above. `asked` is the setting that names them, `what` the half.
 ///
 /// # Errors
 /// [`Kind::Schedule`] if the layers do not fit.
 pub(super) fn of_preset(
-    preset: Preset,
+    asked: &str,
     half: &PresetHalf,
     stored: u32,
     lowest: (u32, u32),
@@ -21,9 +21,7 @@ pub(super) fn of_preset(
         Error::new(
             Kind::Schedule,
             format!(
-                "{} {}: needs {} merge layers, the {what} has {}; name layers with {} and {}",
-                Field::Merge,
-                preset.name(),
+                "{asked}: needs {} merge layers, the {what} has {}; name layers with {} and {}",
                 half.layers.len(),
                 limit - lowest.0.min(limit),
                 Field::VitLayers,

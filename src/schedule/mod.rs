@@ -10,6 +10,7 @@ mod auto;
 mod choice;
 mod half;
 mod layers;
+mod method;
 mod plan;
 mod positions;
 mod preset;
@@ -191,6 +192,8 @@ pub struct Schedule {
     /// Share of visual tokens that reaches the upper decoder layers. Amounts then only give the proportion
     /// between steps.
     pub keep: Option<f64>,
+    /// The same share if a method takes it over from the preset that is named.
+    pub preset_share: Option<f64>,
     /// Bounds within which each picture's amounts follow from its content. The steps then only name layers.
     pub auto: Option<Bounds>,
     pub score: Score,

@@ -268,9 +268,8 @@ struct Budget {
 
 impl Budget {
     fn new(schedule: &Schedule) -> Option<Self> {
-        let keep = schedule.keep?;
-        let total = shares(&schedule.encoder).last().unwrap_or(&1.0)
-            * shares(&schedule.decoder).last().unwrap_or(&1.0);
+        let keep = schedule.keep.or(schedule.preset_share)?;
+        let total = schedule.own_share();
         // A preset that removes nothing gives no proportion. Its steps then remove nothing.
         let exponent = if total > 0.0 && total < 1.0 { keep.ln() / total.ln() } else { 0.0 };
         Some(Self { keep, exponent })
@@ -308,6 +307,19 @@ impl Budget {
                 step
             })
             .collect()
+    }
+}
+
+impl Schedule {
+    /// Share of a picture's tokens that the deepest layers of the text model keep. An amount that is a plain count has
+    /// no share and counts as none.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.keep.or(self.preset_share).unwrap_or_else(|| self.own_share())
+    }
+
+    fn own_share(&self) -> f64 {
+        shares(&self.encoder).last().unwrap_or(&1.0) * shares(&self.decoder).last().unwrap_or(&1.0)
     }
 }
 

@@ -28,10 +28,14 @@ pub enum Strategy {
     Prumerge,
     /// Nothing merges: the picture is shown smaller.
     Downsample,
+    /// FastV: half of the tokens are dropped at one layer of the text model.
+    FastV,
+    /// PyramidDrop: half of the tokens are dropped at each of three layers of the text model.
+    PyramidDrop,
 }
 
 impl Strategy {
-    pub const ALL: [Strategy; 9] = [
+    pub const ALL: [Strategy; 11] = [
         Strategy::Merge,
         Strategy::Prune,
         Strategy::Random(0),
@@ -41,6 +45,8 @@ impl Strategy {
         Strategy::Assign,
         Strategy::Prumerge,
         Strategy::Downsample,
+        Strategy::FastV,
+        Strategy::PyramidDrop,
     ];
 
     /// Returns the strategy of a name, `seed` being that of `random`.
@@ -67,6 +73,8 @@ impl Strategy {
             Strategy::Assign => "assign",
             Strategy::Prumerge => "prumerge",
             Strategy::Downsample => "downsample",
+            Strategy::FastV => "fastv",
+            Strategy::PyramidDrop => "pyramiddrop",
         }
     }
 
@@ -98,8 +106,22 @@ impl Strategy {
         matches!(self, Strategy::Bipartite | Strategy::Kmeans | Strategy::Greedy | Strategy::Assign)
     }
 
+    /// Whether it is a published method, which brings its own layers and amounts.
+    #[must_use]
+    pub fn is_method(self) -> bool {
+        self.method().is_some()
+    }
+
     pub(super) fn ranks_by_attention(self) -> bool {
-        matches!(self, Strategy::Merge | Strategy::Prune | Strategy::Assign | Strategy::Prumerge)
+        matches!(
+            self,
+            Strategy::Merge
+                | Strategy::Prune
+                | Strategy::Assign
+                | Strategy::Prumerge
+                | Strategy::FastV
+                | Strategy::PyramidDrop
+        )
     }
 }
 

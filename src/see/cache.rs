@@ -92,6 +92,7 @@ impl Digest {
             encoder,
             decoder,
             keep,
+            preset_share,
             auto,
             grid,
             strategy,
@@ -111,10 +112,11 @@ impl Digest {
         self.bytes(vit_score.name().as_bytes());
         self.number((*vit_sizes).into());
         self.share(*keep);
+        self.share(*preset_share);
         self.share(auto.map(|bounds| bounds.least));
         self.share(auto.map(|bounds| bounds.most));
         // A share to keep is spread over both halves, so that each depends on the other.
-        if keep.is_some() {
+        if keep.or(*preset_share).is_some() {
             self.half(decoder);
         }
         self.number(budget.is_some().into());
@@ -126,9 +128,12 @@ impl Digest {
 
     /// The same for the decoder, beside what the encoder looks at.
     fn decoder(&mut self, schedule: &Schedule) {
-        let &Schedule { ref decoder, keep, auto, score, strategy, positions, counts_sizes, .. } = schedule;
+        let &Schedule {
+            ref decoder, keep, preset_share, auto, score, strategy, positions, counts_sizes, ..
+        } = schedule;
         self.half(decoder);
         self.share(keep);
+        self.share(preset_share);
         self.share(auto.map(|bounds| bounds.least));
         self.share(auto.map(|bounds| bounds.most));
         self.bytes(score.name().as_bytes());

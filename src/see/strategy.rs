@@ -8,7 +8,7 @@ pub(super) fn native(strategy: Strategy, tile: usize) -> native::Strategy {
     match strategy {
         // A picture that is shown smaller loses nothing after that.
         Strategy::Merge | Strategy::Downsample => native::Strategy::Merge,
-        Strategy::Prune => native::Strategy::Prune,
+        Strategy::Prune | Strategy::FastV | Strategy::PyramidDrop => native::Strategy::Prune,
         Strategy::Random(seed) => native::Strategy::Random(u64::from(seed) | (tile as u64) << 32),
         Strategy::Bipartite => native::Strategy::Bipartite,
         Strategy::Kmeans => native::Strategy::Kmeans,
