@@ -1,7 +1,7 @@
 //! One half of a schedule: from a preset, from what the pair recommends, or as somebody wrote it.
 
 use super::preset::PresetHalf;
-use super::{Amount, Half, HalfSchedule, Recommended, Shape, layers};
+use super::{Amount, Half, HalfSchedule, Recommended, Schedule, Shape, layers};
 use crate::error::{Error, Field, Kind, Result};
 
 /// Layers of a preset's or method's half on a half with `stored` layers. None is below the first of `lowest`, below the
@@ -77,4 +77,29 @@ pub(super) fn as_written(half: &Half, at: Field, at_amounts: Field) -> Result<Ha
     }
     let amount = |i: usize| if amounts.len() == 1 { amounts[0] } else { amounts[i] };
     Ok(HalfSchedule { steps: layers.iter().enumerate().map(|(i, &layer)| (layer, amount(i))).collect() })
+}
+
+/// Returns the share of tokens left after each step, at the amounts' own reference size.
+pub(super) fn shares(half: &HalfSchedule) -> Vec<f64> {
+    let mut share = 1.0;
+    half.steps
+        .iter()
+        .map(|(_, amount)| {
+            share = amount.share_after(share).unwrap_or(share).max(f64::MIN_POSITIVE);
+            share
+        })
+        .collect()
+}
+
+impl Schedule {
+    /// Share of a picture's tokens that the deepest layers of the text model keep. An amount that is a plain count has
+    /// no share and counts as none.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.keep.or(self.preset_share).unwrap_or_else(|| self.own_share())
+    }
+
+    pub(super) fn own_share(&self) -> f64 {
+        shares(&self.encoder).last().unwrap_or(&1.0) * shares(&self.decoder).last().unwrap_or(&1.0)
+    }
 }

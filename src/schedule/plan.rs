@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::amount::round;
+use super::half::shares;
 use super::{Amount, Amounts, HalfSchedule, Schedule, Shape, Strategy, auto};
 use crate::error::{Error, Field, Kind, Result};
 
@@ -310,33 +311,8 @@ impl Budget {
     }
 }
 
-impl Schedule {
-    /// Share of a picture's tokens that the deepest layers of the text model keep. An amount that is a plain count has
-    /// no share and counts as none.
-    #[must_use]
-    pub fn share(&self) -> f64 {
-        self.keep.or(self.preset_share).unwrap_or_else(|| self.own_share())
-    }
-
-    fn own_share(&self) -> f64 {
-        shares(&self.encoder).last().unwrap_or(&1.0) * shares(&self.decoder).last().unwrap_or(&1.0)
-    }
-}
-
 fn step(layer: u32, r: u32, n_in: u32) -> Step {
     Step { layer, r, n_in, n_out: n_in - r }
-}
-
-/// Returns the share of tokens left after each step, at the amounts' own reference size.
-fn shares(half: &HalfSchedule) -> Vec<f64> {
-    let mut share = 1.0;
-    half.steps
-        .iter()
-        .map(|(_, amount)| {
-            share = amount.share_after(share).unwrap_or(share).max(f64::MIN_POSITIVE);
-            share
-        })
-        .collect()
 }
 
 fn segments(decoder: &[Step], tokens: u32, n_layers: u32) -> Vec<Segment> {
