@@ -206,6 +206,9 @@ fields! {
     MaxChoices "choices of a request",
     // Settings of an evaluation.
     Metric "metric",
+    Split "split",
+    Judge "judge",
+    JudgeModel "model of the judge",
     Log "log",
 }
 

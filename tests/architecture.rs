@@ -32,7 +32,7 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("model.rs", &["answer", "media", "pair", "prompt", "report", "request", "schedule", "stop"], &[]),
     ("bench", &["answer", "media", "plot", "prompt", "report", "schedule", "see"], &[]),
-    ("eval", &["answer", "file", "media", "plot", "prompt", "report", "schedule", "see"], &[]),
+    ("eval", &["answer", "file", "media", "plot", "prompt", "report", "schedule", "see", "stop"], &[]),
     ("worker", &["answer", "media", "pair", "prompt", "report", "request", "schedule", "see", "stop"], &[]),
     ("completion.rs", &["report", "request", "worker"], &[]),
     ("server", &["completion", "media", "prompt", "report", "request", "schedule", "worker"], &["tokio"]),

@@ -103,8 +103,9 @@ fn public_layouts_are_read_and_marked() {
             assert!(value["rows"][0]["accuracy"]["mean"].as_f64().unwrap() > 0.7, "{value}");
         }
         if metric == "yes_no" {
+            assert_eq!(value["scores"][0]["name"], "MME perception", "{value}");
             assert!(
-                value["mme"][0][1].as_f64().unwrap() > 100.0,
+                value["scores"][0]["value"].as_f64().unwrap() > 100.0,
                 "two categories, up to 200 points each: {value}"
             );
         }
@@ -222,7 +223,7 @@ fn sets_that_are_none() {
     fs::write(&broken, "PAR1 and nothing else").unwrap();
     eval(&DEMO, &["--set", &broken]).fails(1, "not a readable parquet file");
     eval(&DEMO, &["--set", "models/demo/questions.jsonl", "--metric", "best"])
-        .fails(2, "choose exact, choice");
+        .fails(2, "choose exact, words, choice");
 }
 
 #[test]

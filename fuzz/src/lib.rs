@@ -101,7 +101,7 @@ pub fn trace(data: &[u8]) {
 pub fn questions(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else { return };
     let ending = ["jsonl", "tsv", "parquet"][usize::from(first % 3)];
-    one_line(eval::read(written(ending, rest).path(), None));
+    one_line(eval::read(written(ending, rest).path(), &eval::Reading::default()));
 }
 
 /// Frames between server and worker, in both directions.

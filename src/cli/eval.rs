@@ -9,11 +9,15 @@ use super::progress::Progress;
 use super::{interrupt, output, settings, subjects, video};
 use crate::answer::{Engine, Generation, LlamaEngine, Session, Sizing};
 use crate::error::{Error, Kind, Result};
-use crate::eval::{self, Log, Metric, Runner, Set};
+use crate::eval::{self, Judge, Log, Metric, Reading, Runner, Set};
 use crate::pair::LoadSettings;
 use crate::plot::Format;
 use crate::request::check_logprobs;
 use crate::schedule::Subject;
+use crate::stop::Stop;
+
+/// Variable of the environment with the key of the judge's endpoint.
+const JUDGE_KEY: &str = "ILLAVA_JUDGE_KEY";
 
 pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     output::all_writable([&flags.json, &flags.csv, &flags.plot, &flags.log])?;
@@ -22,21 +26,26 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     if flags.n_probs.is_some() && flags.log.is_none() {
         return Err(Error::usage("--n-probs: the numbers go into the log; give --log too"));
     }
+    let plot = flags.plot.as_deref().map(|path| Ok((path, output::plot_format(path)?))).transpose()?;
+    let reading = Reading {
+        metric: flags.metric.as_deref().map(metric).transpose()?,
+        split: flags.split.as_deref(),
+        limit: flags.limit.map(|limit| limit as usize),
+        media: flags.videos.as_deref(),
+    };
+    let set = eval::read(&flags.set, &reading)?;
+    let judge = judge(flags, &set, load.stop)?;
+    let longest = set.items.iter().map(|item| set.metric_of(item).longest_answer()).max();
+    let predict = flags.predict.or(longest);
     let greedy = Generation::greedy(None);
     let how = Generation {
-        limits: flags.ends.limits(Some(flags.predict))?,
+        limits: flags.ends.limits(predict)?,
         sampling: flags.penalties.over(greedy.sampling)?,
         logprobs: flags.n_probs.map(check_logprobs).transpose()?,
         ..greedy
     };
-    let plot = flags.plot.as_deref().map(|path| Ok((path, output::plot_format(path)?))).transpose()?;
-    let mut set = eval::read(&flags.set, flags.metric.as_deref().map(metric).transpose()?)?;
-    if let Some(limit) = flags.limit {
-        set.items.truncate(limit as usize);
-    }
     let frames = settings::frames(&flags.frames)?;
     let videos = set.items.iter().any(|item| !item.videos.is_empty());
-    let instruction = flags.instruction.as_deref().unwrap_or(eval::instruction(set.metric));
     interrupt::install(load.stop)?;
     let progress = Progress::new();
     let bar = progress.clone();
@@ -49,12 +58,20 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     progress.clear();
 
     let mut log = match &flags.log {
-        Some(path) => Log::open(path, &run_name(&load, &set, &subjects, instruction, flags, &how))?,
+        Some(path) => Log::open(path, &run_name(&load, &set, &subjects, judge.as_ref(), flags, &how))?,
         None => Log::default(),
     };
     let schedule = subjects[0].schedule.clone();
     let mut session = Session::new(engine, schedule, Sizing::Fit, load.stop);
-    let runner = Runner { set: &set, subjects: &subjects, how: &how, instruction, frames };
+    let runner = Runner {
+        set: &set,
+        subjects: &subjects,
+        how: &how,
+        instruction: flags.instruction.as_deref(),
+        subtitles: flags.subtitles,
+        judge: judge.as_ref(),
+        frames,
+    };
     let bar = answers_bar((set.items.len() * subjects.len()) as u64);
     let ran = runner.run(&mut session, &mut log, |done, record| {
         bar.set_position(done);
@@ -64,7 +81,8 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     });
     bar.finish_and_clear();
     let model = load.text.file_name().unwrap_or_default().to_string_lossy();
-    let asked = eval::Asked { model: &model, set: &set, subjects: &subjects };
+    let judge = judge.as_ref().map(Judge::name);
+    let asked = eval::Asked { model: &model, set: &set, subjects: &subjects, judge: judge.as_deref() };
     let summary = eval::summarise(&asked, log.records());
     // The results so far, even if the run did not finish.
     if !log.records().is_empty() {
@@ -108,12 +126,28 @@ fn metric(name: &str) -> Result<Metric> {
     })
 }
 
+/// Reaches the judge of a set that needs one, before a model is loaded.
+fn judge(flags: &EvalFlags, set: &Set, stop: Stop) -> Result<Option<Judge>> {
+    if !set.metric.is_judged() {
+        return Ok(None);
+    }
+    let Some(url) = &flags.judge else {
+        return Err(Error::usage(format!(
+            "{}: answers are marked by a judge model ({}); give --judge URL, or another --metric",
+            flags.set.display(),
+            set.metric.name()
+        )));
+    };
+    let key = std::env::var(JUDGE_KEY).ok();
+    Judge::new(url, flags.judge_model.as_deref(), key.as_deref(), stop).map(Some)
+}
+
 /// Identity of a log: everything that an answer depends on except the schedule, whose name each record has.
 fn run_name(
     load: &LoadSettings,
     set: &Set,
     subjects: &[Subject],
-    instruction: &str,
+    judge: Option<&Judge>,
     flags: &EvalFlags,
     how: &Generation,
 ) -> String {
@@ -126,9 +160,17 @@ fn run_name(
         (None, None) => String::new(),
         asked => format!(" {asked:?}"),
     };
-    if *how != Generation::greedy(Some(flags.predict)) {
+    let predict = how.limits.max_tokens;
+    if *how != Generation::greedy(predict) {
         frames.push_str(&format!(" {how:?}"));
     }
+    if flags.subtitles {
+        frames.push_str(" subtitles");
+    }
+    if let Some(judge) = judge {
+        frames.push_str(&format!(" {}", judge.name()));
+    }
+    let instruction = flags.instruction.as_deref().unwrap_or(eval::instruction(set.metric));
     let text = format!(
         "{:?} {} {:?} {} {} {:?} {} {instruction:?} {} {}",
         load.text,
@@ -138,7 +180,7 @@ fn run_name(
         set.name,
         set.metric,
         set.items.len(),
-        flags.predict,
+        predict.unwrap_or_default(),
         schedules.join(" ") + &frames,
     );
     blake3::hash(text.as_bytes()).to_hex().to_string()

@@ -49,6 +49,9 @@ pub(super) fn flag(field: Field) -> &'static str {
         Field::MicroBatch => "-ub",
         Field::VideoFrames => "--video-frames",
         Field::Metric => "--metric",
+        Field::Split => "--split",
+        Field::Judge => "--judge",
+        Field::JudgeModel => "--judge-model",
         Field::Log => "--log",
         Field::MaxPrompt
         | Field::MaxImages

@@ -7,13 +7,14 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::judge::Verdict;
 use crate::answer::Token;
 use crate::error::{Error, Field, Kind, Result};
 use crate::file;
 use crate::report::{Bytes, Milliseconds, Tokens};
 
 /// One question under one schedule.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Record {
     pub schedule: String,
     pub item: String,
@@ -21,6 +22,12 @@ pub struct Record {
     /// Mark from 0 to 1; absent if the question failed.
     pub mark: Option<f64>,
     pub answer: String,
+    /// Answer to the question in other words, if the set asks it so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<String>,
+    /// Opinion of the judge, if one marks the set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
     /// Reason why there is no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -99,8 +106,18 @@ impl Log {
     /// Returns the record of a question. A failure counts as absent, so that another call tries it again.
     #[must_use]
     pub fn find(&self, schedule: &str, item: &str) -> Option<&Record> {
+        self.last(schedule, item).filter(|record| record.failure.is_none())
+    }
+
+    /// Returns the record of an answer that the judge has not marked.
+    #[must_use]
+    pub fn unmarked(&self, schedule: &str, item: &str) -> Option<&Record> {
+        self.last(schedule, item).filter(|record| record.failure.is_some() && record.cost.is_some())
+    }
+
+    fn last(&self, schedule: &str, item: &str) -> Option<&Record> {
         let key = (schedule.to_owned(), item.to_owned());
-        self.known.get(&key).map(|&i| &self.records[i]).filter(|record| record.failure.is_none())
+        self.known.get(&key).map(|&i| &self.records[i])
     }
 
     /// # Errors
@@ -148,8 +165,7 @@ mod tests {
             mark,
             answer: "a".into(),
             failure: mark.is_none().then(|| "why".into()),
-            cost: None,
-            logprobs: Vec::new(),
+            ..Record::default()
         }
     }
 

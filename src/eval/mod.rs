@@ -3,18 +3,25 @@
 
 mod bootstrap;
 mod curve;
+mod judge;
 mod log;
 mod metric;
+mod prompt;
 mod runner;
+mod scores;
 mod set;
+mod subtitles;
 mod summary;
 mod table;
 
 pub use bootstrap::Interval;
 pub use curve::curve;
+pub use judge::Client as Judge;
 pub use log::{Log, Record};
-pub use metric::{Metric, instruction, prompt};
+pub use metric::Metric;
+pub use prompt::{instruction, prompt};
 pub use runner::Runner;
-pub use set::{Item, PictureSource, Set, read};
+pub use scores::Score;
+pub use set::{Item, PictureSource, Reading, Set, read};
 pub use summary::{Asked, Row, Summary, summarise};
 pub use table::{csv, table};

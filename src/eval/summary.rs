@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::log::{Cost, Record};
-use super::{Interval, Metric, Set};
+use super::scores::{self, Score};
+use super::{Interval, Set};
 use crate::report::{Spread, digits};
 use crate::schedule::Subject;
 
@@ -16,6 +17,8 @@ pub struct Asked<'a> {
     pub set: &'a Set,
     /// Schedules in the order of the table. The first is the one that the others are compared with.
     pub subjects: &'a [Subject],
+    /// Judge that marked the answers, if one did.
+    pub judge: Option<&'a str>,
 }
 
 /// One schedule over the whole set, or over one of its categories.
@@ -50,6 +53,12 @@ pub struct Row {
     pub total_ms: f64,
     #[serde(serialize_with = "digits::thousandths")]
     pub kv_bytes: f64,
+    /// Weights, KV cache and compute buffers.
+    #[serde(serialize_with = "digits::thousandths")]
+    pub memory_bytes: f64,
+    /// Seconds of all answers together.
+    #[serde(serialize_with = "digits::thousandths")]
+    pub seconds: f64,
 }
 
 impl Row {
@@ -65,12 +74,15 @@ impl Row {
 pub struct Summary {
     pub model: String,
     pub set: String,
-    pub metric: Metric,
+    /// Names of the metrics, joined by `+`.
+    pub metric: String,
+    /// Judge that marked the answers; left out without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<String>,
     /// Rows of the whole set first, schedule by schedule; then category by category.
     pub rows: Vec<Row>,
-    /// MME's score of each schedule: 100 points each for questions and for pictures with both questions
-    /// right, summed over the categories. It is there only for yes-or-no sets with categories.
-    pub mme: Vec<(String, f64)>,
+    /// Scores of the set's own kind beside the accuracy.
+    pub scores: Vec<Score>,
     /// Failures: question, schedule and cause.
     pub failures: Vec<(String, String, String)>,
 }
@@ -78,7 +90,7 @@ pub struct Summary {
 /// Makes the rows of the answers so far.
 #[must_use]
 pub fn summarise(asked: &Asked, records: &[Record]) -> Summary {
-    let Asked { model, set, subjects } = *asked;
+    let Asked { model, set, subjects, judge } = *asked;
     let categories: BTreeSet<&str> = set.items.iter().map(|item| item.category.as_str()).collect();
     let mut rows = Vec::new();
     let mut parts: Vec<Option<&str>> = vec![None];
@@ -107,12 +119,15 @@ pub fn summarise(asked: &Asked, records: &[Record]) -> Summary {
         .iter()
         .filter_map(|r| Some((r.item.clone(), r.schedule.clone(), r.failure.clone()?)))
         .collect();
-    let mme = if set.metric == Metric::YesNo && categories.len() > 1 {
-        subjects.iter().map(|subject| (subject.name.clone(), mme(&subject.name, records))).collect()
-    } else {
-        Vec::new()
-    };
-    Summary { model: model.to_owned(), set: set.name.clone(), metric: set.metric, rows, mme, failures }
+    Summary {
+        model: model.to_owned(),
+        set: set.name.clone(),
+        metric: set.metrics(),
+        judge: judge.map(str::to_owned),
+        rows,
+        scores: subjects.iter().flat_map(|subject| scores::scores(set, &subject.name, records)).collect(),
+        failures,
+    }
 }
 
 fn row(subject: &Subject, base: &BTreeMap<&str, &Record>, own: &BTreeMap<&str, &Record>) -> Row {
@@ -141,35 +156,18 @@ fn row(subject: &Subject, base: &BTreeMap<&str, &Record>, own: &BTreeMap<&str, &
         prefill_ms: median(&|cost| cost.ms.prefill),
         total_ms: median(&|cost| cost.ms.total),
         kv_bytes: median(&|cost| cost.bytes.kv as f64),
+        memory_bytes: median(&|cost| (cost.bytes.weights + cost.bytes.kv + cost.bytes.compute) as f64),
+        seconds: own
+            .values()
+            .filter_map(|record| record.cost.as_ref())
+            .map(|cost| cost.ms.total / 1000.0)
+            .sum(),
     }
-}
-
-/// Score by Fu et al., 2023: in each category the share of right questions and the share of pictures with
-/// both right, times 100.
-fn mme(schedule: &str, records: &[Record]) -> f64 {
-    let mut pictures: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
-    for record in records.iter().filter(|record| record.schedule == schedule) {
-        // The reader numbers the questions of one picture: "name#row".
-        let picture = record.item.rsplit_once('#').map_or(record.item.as_str(), |(name, _)| name);
-        pictures.entry((&record.category, picture)).or_default().push(record.mark.unwrap_or(0.0));
-    }
-    let mut categories: BTreeMap<&str, (f64, f64, f64, f64)> = BTreeMap::new();
-    for ((category, _), marks) in &pictures {
-        let sums = categories.entry(category).or_default();
-        sums.0 += marks.iter().sum::<f64>();
-        sums.1 += marks.len() as f64;
-        sums.2 += f64::from(u8::from(marks.iter().all(|&mark| mark >= 1.0)));
-        sums.3 += 1.0;
-    }
-    categories
-        .values()
-        .map(|(right, questions, both, pictures)| 100.0 * (right / questions + both / pictures))
-        .sum()
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::Item;
+    use super::super::{Item, Metric};
     use super::*;
     use crate::report::tests::example;
 
@@ -181,10 +179,9 @@ pub(super) mod tests {
             item: item.into(),
             category: category.into(),
             mark,
-            answer: String::new(),
             failure: mark.is_none().then(|| "no such file".into()),
             cost: mark.map(|_| Cost { tokens: report.tokens, ms: report.ms, bytes: report.bytes }),
-            logprobs: Vec::new(),
+            ..Record::default()
         }
     }
 
@@ -197,7 +194,7 @@ pub(super) mod tests {
                 items.push(Item { id, category, ..Item::default() });
             }
         }
-        Set { name: "set".into(), metric, items }
+        Set::new("set".into(), metric, items)
     }
 
     /// Makes their summary. The first schedule is off, the others merge.
@@ -212,7 +209,8 @@ pub(super) mod tests {
             schedule: if i == 0 { crate::schedule::Schedule::default() } else { merging() },
         };
         let subjects: Vec<Subject> = schedules.iter().enumerate().map(subject).collect();
-        summarise(&Asked { model: "a model", set: &set(metric, records), subjects: &subjects }, records)
+        let set = &set(metric, records);
+        summarise(&Asked { model: "a model", set, subjects: &subjects, judge: None }, records)
     }
 
     #[test]
@@ -233,7 +231,7 @@ pub(super) mod tests {
         assert!((whole.difference.mean + 0.5).abs() < 1e-9, "question 2 does not count");
         assert_eq!(summary.rows.len(), 6, "the whole and two categories of two schedules");
         assert_eq!(summary.failures, [("2".into(), "paper".into(), "no such file".into())]);
-        assert!(summary.mme.is_empty());
+        assert!(summary.scores.is_empty());
     }
 
     #[test]
@@ -242,19 +240,5 @@ pub(super) mod tests {
         let summary = summary(Metric::Exact, &["off"], &records);
         let rows: Vec<_> = summary.rows.iter().map(|row| (row.category.as_str(), row.asked)).collect();
         assert_eq!(rows, [("", 2), ("a", 1)]);
-    }
-
-    #[test]
-    fn mme_counts_questions_and_pictures() {
-        // Category a has 3 of 4 right, 1 of 2 pictures. Category b has all right.
-        let records = [
-            record("off", "p1#0", "a", Some(1.0)),
-            record("off", "p1#1", "a", Some(1.0)),
-            record("off", "p2#2", "a", Some(1.0)),
-            record("off", "p2#3", "a", Some(0.0)),
-            record("off", "p3#4", "b", Some(1.0)),
-        ];
-        let summary = summary(Metric::YesNo, &["off"], &records);
-        assert_eq!(summary.mme, [("off".to_owned(), 75.0 + 50.0 + 200.0)]);
     }
 }

@@ -58,14 +58,15 @@ pub fn table(summary: &Summary, width: Option<u16>) -> String {
         }
     }
     let mut text = format!(
-        "{}\n\n{}, {}, marked by {}. Visual tokens: after the encoder, in the deepest layers. Tokens, times and bytes are medians.\n",
+        "{}\n\n{}, {}, marked by {}{}. Visual tokens: after the encoder, in the deepest layers. Tokens, times and bytes are medians.\n",
         pasted(table, width),
         summary.model,
         summary.set,
-        summary.metric.name()
+        summary.metric,
+        summary.judge.as_ref().map(|judge| format!(", judge {judge}")).unwrap_or_default()
     );
-    for (schedule, score) in &summary.mme {
-        text.push_str(&format!("MME score, {schedule}: {score:.1}\n"));
+    for score in &summary.scores {
+        text.push_str(&format!("{}, {}: {:.1}\n", score.name, score.schedule, score.value));
     }
     if !summary.failures.is_empty() {
         text.push_str(&format!("{} failed and count in no accuracy:\n", summary.failures.len()));
@@ -103,6 +104,8 @@ pub fn csv(summary: &Summary) -> Result<String, String> {
             "prefill_ms",
             "total_ms",
             "kv_bytes",
+            "memory_bytes",
+            "seconds",
         ])
         .map_err(|error| error.to_string())?;
     for row in &summary.rows {
@@ -119,6 +122,8 @@ pub fn csv(summary: &Summary) -> Result<String, String> {
             row.prefill_ms,
             row.total_ms,
             row.kv_bytes,
+            row.memory_bytes,
+            row.seconds,
         ];
         let names = [
             summary.set.clone(),
@@ -173,7 +178,7 @@ mod tests {
         assert!(line(" off ").starts_with("|all(0of1)|off|-|-|-|"), "{text}");
         assert!(line(" paper ").starts_with("|all(1)|paper|100.0(100.0to100.0)|-|"), "{text}");
         assert!(
-            csv(&summary).unwrap().lines().nth(1).unwrap().ends_with(",off,,1,1,1,,,,,,,,,,,,"),
+            csv(&summary).unwrap().lines().nth(1).unwrap().ends_with(",off,,1,1,1,,,,,,,,,,,,,,"),
             "{summary:?}"
         );
     }

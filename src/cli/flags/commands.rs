@@ -99,13 +99,22 @@ pub struct EvalFlags {
     pub model: ModelFlags,
     #[command(flatten)]
     pub merge: MergeFlags,
-    /// Question set: .jsonl, or .parquet and .tsv as public benchmarks come
+    /// Question set: .jsonl, .json, .parquet or .tsv as public benchmarks come, or a folder of parquet files
     #[arg(long, value_name = "FILE", help_heading = "Evaluation")]
     pub set: PathBuf,
+    /// Split of a folder of parquet files [default: the first with answers of test, validation, dev, train]
+    #[arg(long, value_name = "NAME", help_heading = "Evaluation")]
+    pub split: Option<String>,
+    /// Folder of a public set's videos [default: the set's own, and below]
+    #[arg(long, value_name = "FOLDER", help_heading = "Evaluation")]
+    pub videos: Option<PathBuf>,
+    /// Put the subtitles of a video's frames into the prompt, where a set has them
+    #[arg(long, help_heading = "Evaluation")]
+    pub subtitles: bool,
     /// Schedules beside off and the one above: a preset, a share as in --keep, a strategy, or one with the other as paper/random; repeat it, or give a comma list
     #[arg(long, value_name = "PRESET|R[/STRATEGY]", value_delimiter = ',', value_parser = names::SUBJECTS, hide_possible_values = true, help_heading = "Evaluation")]
     pub against: Vec<String>,
-    /// How answers are marked: exact, choice, anls, relaxed, yes_no or vqa [default: by the set's columns]
+    /// How answers are marked: exact, words, choice, anls, relaxed, yes_no, vqa ... [default: by the set's columns]
     #[arg(long, value_name = "NAME", value_parser = names::METRICS, hide_possible_values = true, help_heading = "Evaluation")]
     pub metric: Option<String>,
     /// Put after each question [default: by the metric]
@@ -116,9 +125,15 @@ pub struct EvalFlags {
     /// The first N questions only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Evaluation")]
     pub limit: Option<u32>,
-    /// Tokens of an answer at most
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Evaluation")]
-    pub predict: u32,
+    /// Tokens of an answer at most [default: 32; 64 or 512 for metrics of longer answers]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Evaluation")]
+    pub predict: Option<u32>,
+    /// OpenAI-compatible endpoint of a model that marks answers of MM-Vet, LLaVA-Bench, Video-ChatGPT, VideoDC and ActivityNet-QA, as http://host:8080/v1; ILLAVA_JUDGE_KEY holds its key
+    #[arg(long, value_name = "URL", help_heading = "Evaluation")]
+    pub judge: Option<String>,
+    /// Model of the judge [default: the only one it has]
+    #[arg(long, value_name = "NAME", requires = "judge", help_heading = "Evaluation")]
+    pub judge_model: Option<String>,
     #[command(flatten)]
     pub penalties: PenaltyFlags,
     #[command(flatten)]

@@ -1,42 +1,94 @@
 //! Marks for answers, by each set's own metric.
 
-use std::sync::LazyLock;
+mod caption;
+mod choice;
+mod number;
+mod open;
+mod people;
 
-use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::Item;
 
-/// Metric that gives a number from 0 to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub use caption::Corpus;
+
+/// Metric that gives a number from 0 to 1; CIDEr's reaches 10.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// The same words, apart from case, outer spaces and a closing full stop.
-    Exact,
-    /// The letter of an option, taken out of the answer.
-    Choice,
+    /// Rating from 0 to 1 by a judge, elements joined by `<AND>` and `<OR>` (MM-Vet).
+    #[serde(rename = "mmvet")]
+    MmVet,
+    /// Share of a reference answer's rating, by a judge (LLaVA-Bench in the wild).
+    Llava,
+    /// Aspects rated from 0 to 5 by a judge (Video-ChatGPT).
+    #[serde(rename = "videochatgpt")]
+    VideoChat,
+    /// Detail rated from 0 to 5 by a judge (VideoDC).
+    #[serde(rename = "videodc")]
+    Description,
+    /// Yes or no by a judge (ActivityNet-QA).
+    #[serde(rename = "activitynet")]
+    ActivityNet,
+    /// CIDEr-D of a caption against people's captions (NoCaps, Flickr30k).
+    Cider,
+    /// MathVista's: an option, a whole number, or a number of so many digits.
+    Math,
     /// Average normalised Levenshtein similarity, 0 below one half (DocVQA, InfoVQA).
     Anls,
-    /// Numbers within 5 %, words exactly (ChartQA).
-    Relaxed,
-    /// Yes or no, the first of them in the answer (MME, POPE).
-    YesNo,
     /// Agreement with at least three of ten people (VQA v2, TextVQA).
     Vqa,
+    /// Numbers within 5 %, words exactly (ChartQA).
+    Relaxed,
+    /// The letter of an option, taken out of the answer.
+    Choice,
+    /// A right answer within the answer's closing words or numbers (MMMU's open questions).
+    Open,
+    /// The same words, apart from case and punctuation (GQA).
+    Words,
+    /// Yes or no, the first of them in the answer (MME, POPE).
+    YesNo,
+    /// The same words, apart from case, outer spaces and a closing full stop.
+    Exact,
 }
 
 impl Metric {
-    pub const ALL: [Self; 6] = [Self::Exact, Self::Choice, Self::Anls, Self::Relaxed, Self::YesNo, Self::Vqa];
+    pub const ALL: [Self; 15] = [
+        Self::Exact,
+        Self::Words,
+        Self::Choice,
+        Self::Open,
+        Self::Anls,
+        Self::Relaxed,
+        Self::Math,
+        Self::YesNo,
+        Self::Vqa,
+        Self::Cider,
+        Self::MmVet,
+        Self::ActivityNet,
+        Self::VideoChat,
+        Self::Description,
+        Self::Llava,
+    ];
 
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
+            Self::Words => "words",
             Self::Choice => "choice",
+            Self::Open => "open",
             Self::Anls => "anls",
             Self::Relaxed => "relaxed",
+            Self::Math => "math",
             Self::YesNo => "yes_no",
             Self::Vqa => "vqa",
+            Self::Cider => "cider",
+            Self::MmVet => "mmvet",
+            Self::ActivityNet => "activitynet",
+            Self::VideoChat => "videochatgpt",
+            Self::Description => "videodc",
+            Self::Llava => "llava",
         }
     }
 
@@ -45,50 +97,44 @@ impl Metric {
         Self::ALL.into_iter().find(|metric| metric.name() == name)
     }
 
-    /// Returns the mark of `answer` for `item`, 0 to 1.
+    /// Whether a judge model marks the answers.
     #[must_use]
-    pub fn mark(self, item: &Item, answer: &str) -> f64 {
+    pub fn is_judged(self) -> bool {
+        matches!(self, Self::MmVet | Self::ActivityNet | Self::VideoChat | Self::Description | Self::Llava)
+    }
+
+    /// Returns the number of tokens that an answer of this kind needs at most.
+    #[must_use]
+    pub fn longest_answer(self) -> u32 {
+        match self {
+            Self::MmVet | Self::VideoChat | Self::Description | Self::Llava => 512,
+            Self::Cider | Self::ActivityNet | Self::Math | Self::Open => 64,
+            _ => 32,
+        }
+    }
+
+    /// Returns the mark of `answer` for `item`, 0 to 1; 0 for a metric that needs a judge. `captions` are
+    /// those of the whole set, for CIDEr.
+    #[must_use]
+    pub fn mark(self, item: &Item, answer: &str, captions: Option<&Corpus>) -> f64 {
         let best =
             |mark: &dyn Fn(&str) -> f64| item.answers.iter().map(|right| mark(right)).fold(0.0, f64::max);
         match self {
             Self::Exact => best(&|right| f64::from(plain(right) == plain(answer))),
-            Self::Choice => {
-                let said = letter(answer, &item.options);
-                best(&|right| f64::from(said.is_some() && said == letter(right, &item.options)))
-            }
+            Self::Words => best(&|right| f64::from(words(right) == words(answer))),
+            Self::Choice => best(&|right| f64::from(choice::is_right(right, answer, &item.options))),
+            Self::Open => best(&|right| f64::from(open::is_right(right, answer))),
             Self::Anls => best(&|right| similarity(right, answer)),
-            Self::Relaxed => best(&|right| f64::from(about(right, answer))),
+            Self::Relaxed => best(&|right| f64::from(number::about(right, answer))),
+            Self::Math => best(&|right| f64::from(number::is_solved(item, right, answer))),
             Self::YesNo => {
                 best(&|right| f64::from(yes_no(right).is_some() && yes_no(right) == yes_no(answer)))
             }
-            Self::Vqa => agreement(&item.answers, answer),
+            Self::Vqa => people::agreement(&item.answers, answer),
+            Self::Cider => captions.map_or(0.0, |captions| captions.cider(&item.answers, answer)),
+            Self::MmVet | Self::ActivityNet | Self::VideoChat | Self::Description | Self::Llava => 0.0,
         }
     }
-}
-
-/// Instruction that makes an answer markable. It follows the sets' customs in our own words.
-#[must_use]
-pub fn instruction(metric: Metric) -> &'static str {
-    match metric {
-        Metric::Exact => "",
-        Metric::Choice => "Reply with the letter of the right option only.",
-        Metric::YesNo => "Reply with yes or no only.",
-        Metric::Anls | Metric::Relaxed | Metric::Vqa => "Reply with one word or a short phrase only.",
-    }
-}
-
-/// Returns the question as it is asked: with its options and the kind of answer that is wanted.
-#[must_use]
-pub fn prompt(item: &Item, instruction: &str) -> String {
-    let mut text = item.question.trim().to_owned();
-    for (letter, option) in ('A'..='Z').zip(&item.options) {
-        text.push_str(&format!("\n{letter}. {option}"));
-    }
-    if !instruction.is_empty() {
-        text.push('\n');
-        text.push_str(instruction);
-    }
-    text
 }
 
 fn plain(text: &str) -> String {
@@ -96,54 +142,28 @@ fn plain(text: &str) -> String {
     text.strip_suffix('.').unwrap_or(&text).trim_end().to_owned()
 }
 
-/// Returns the option that an answer means, as an upper-case letter: alone or with a mark after it at the
-/// start, after "answer", in brackets, or as the option's own text.
-fn letter(answer: &str, options: &[String]) -> Option<char> {
-    static LEADING: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"^\s*\(?([A-Za-z])(?:[\s).:,]|$)").ok());
-    static NAMED: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"(?i:answer|option|choice)(?i:\s+is)?\s*:?\s*\(?([A-Z])\b").ok());
-    static BRACKETS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\(([A-Z])\)").ok());
-    let last =
-        u8::try_from(options.len()).ok().filter(|&n| n > 0).map_or('Z', |n| char::from(b'A' + n.min(26) - 1));
-    let find = |pattern: &LazyLock<Option<Regex>>| {
-        let found = pattern.as_ref()?.captures(answer)?.get(1)?.as_str().chars().next()?.to_ascii_uppercase();
-        (found <= last).then_some(found)
+/// Returns the text in lower case without punctuation. Points and commas within numbers stay.
+fn words(text: &str) -> String {
+    let letters: Vec<char> = text.to_lowercase().chars().collect();
+    let is_digit = |i: usize| letters.get(i).is_some_and(char::is_ascii_digit);
+    let stays = |i: usize| match letters[i] {
+        '.' | ',' => i > 0 && is_digit(i - 1) && is_digit(i + 1),
+        '-' => is_digit(i + 1) && (i == 0 || letters[i - 1].is_whitespace()),
+        letter => !letter.is_ascii_punctuation(),
     };
-    let whole = plain(answer);
-    let by_text = || {
-        let number = options.iter().position(|option| plain(option) == whole)?;
-        ('A'..='Z').nth(number)
-    };
-    // "A cat" begins with a letter and names no option by it: the option's text goes first.
-    by_text().or_else(|| find(&NAMED)).or_else(|| find(&LEADING)).or_else(|| find(&BRACKETS))
+    let kept: String = (0..letters.len()).filter(|&i| stays(i)).map(|i| letters[i]).collect();
+    kept.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// ANLS of one right answer (Biten et al., 2019): 1 - distance / length of the longer, 0 below one half.
+/// ANLS of one right answer (Biten et al., 2019), as the public evaluators count it: 1 - distance / length of
+/// the longer, 0 below one half.
 fn similarity(right: &str, answer: &str) -> f64 {
     let clean = |text: &str| text.trim().to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
     let similarity = strsim::normalized_levenshtein(&clean(right), &clean(answer));
-    if similarity > 0.5 { similarity } else { 0.0 }
+    if similarity >= 0.5 { similarity } else { 0.0 }
 }
 
-/// ChartQA's relaxed accuracy (Masry et al., 2022): 5 % of the right number; a percentage is its number over
-/// 100.
-fn about(right: &str, answer: &str) -> bool {
-    let number = |text: &str| -> Option<f64> {
-        let text = text.trim().trim_end_matches('.').replace(',', "");
-        match text.strip_suffix('%') {
-            Some(share) => Some(share.trim().parse::<f64>().ok()? / 100.0),
-            None => text.trim_start_matches('$').parse().ok(),
-        }
-    };
-    match (number(right), number(answer)) {
-        (Some(right), Some(answer)) if right != 0.0 => ((answer - right) / right).abs() <= 0.05,
-        (Some(right), Some(answer)) => answer == right,
-        _ => plain(right) == plain(answer),
-    }
-}
-
-fn yes_no(text: &str) -> Option<bool> {
+pub(super) fn yes_no(text: &str) -> Option<bool> {
     text.split(|c: char| !c.is_alphanumeric()).find_map(|word| match word.to_lowercase().as_str() {
         "yes" | "true" => Some(true),
         "no" | "false" => Some(false),
@@ -151,103 +171,54 @@ fn yes_no(text: &str) -> Option<bool> {
     })
 }
 
-/// VQA's soft accuracy (Antol et al., 2015): the mean, over leaving one person out, of min(1, agreeing others
-/// / 3). If a set has one answer, it is right or wrong.
-fn agreement(people: &[String], answer: &str) -> f64 {
-    let clean = |text: &str| {
-        let plain = plain(text).replace(|c: char| c.is_ascii_punctuation() && c != '\'' && c != '-', " ");
-        plain
-            .split_whitespace()
-            .filter(|word| !matches!(*word, "a" | "an" | "the"))
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
-    let said = clean(answer);
-    let agrees: Vec<bool> = people.iter().map(|right| clean(right) == said).collect();
-    let total = agrees.iter().filter(|&&agrees| agrees).count();
-    if people.len() < 2 {
-        return f64::from(u8::from(total > 0));
-    }
-    let marks = agrees.iter().map(|&own| ((total - usize::from(own)) as f64 / 3.0).min(1.0));
-    marks.sum::<f64>() / people.len() as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn item(answers: &[&str], options: &[&str]) -> Item {
-        let own = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
-        Item { answers: own(answers), options: own(options), ..Item::default() }
+    /// One case of `tests/fixtures/eval/marks.json`.
+    #[derive(Deserialize)]
+    struct Case {
+        metric: Metric,
+        answers: Vec<String>,
+        options: Vec<String>,
+        precision: Option<usize>,
+        answer: String,
+        mark: f64,
     }
 
+    /// Marks by another account: `tools/public_sets/marks.py`.
     #[test]
-    fn marks() {
-        let animals = ["A cat", "a dog", "two birds", "no animal"];
-        // (metric, right answers, options, answer, mark)
-        let cases: [(Metric, &[&str], &[&str], &str, f64); 30] = [
-            (Metric::Exact, &["Two"], &[], " two. ", 1.0),
-            (Metric::Exact, &["two"], &[], "two birds", 0.0),
-            (Metric::Exact, &["grey", "gray"], &[], "Gray", 1.0),
-            (Metric::Choice, &["B"], &animals, "B", 1.0),
-            (Metric::Choice, &["B"], &animals, "b. a dog", 1.0),
-            (Metric::Choice, &["B"], &animals, "(B)", 1.0),
-            (Metric::Choice, &["B"], &animals, "The answer is B.", 1.0),
-            (Metric::Choice, &["B"], &animals, "Answer: (B) since it barks", 1.0),
-            (Metric::Choice, &["B"], &animals, "a dog", 1.0),
-            (Metric::Choice, &["A"], &animals, "A cat", 1.0),
-            (Metric::Choice, &["a dog"], &animals, "B", 1.0),
-            (Metric::Choice, &["B"], &animals, "C", 0.0),
-            (Metric::Choice, &["B"], &animals, "G", 0.0),
-            (Metric::Choice, &["B"], &animals, "", 0.0),
-            (Metric::Choice, &["B"], &animals, "I see (B) here", 1.0),
-            (Metric::Anls, &["hello world"], &[], "Hello  World", 1.0),
-            (Metric::Anls, &["abcd"], &[], "abce", 0.75),
-            (Metric::Anls, &["abcd"], &[], "axyz", 0.0),
-            (Metric::Anls, &["x", "abcd"], &[], "abcd", 1.0),
-            (Metric::Relaxed, &["100"], &[], "104.9", 1.0),
-            (Metric::Relaxed, &["100"], &[], "106", 0.0),
-            (Metric::Relaxed, &["1,000"], &[], "$1000", 1.0),
-            (Metric::Relaxed, &["0.5"], &[], "50%", 1.0),
-            (Metric::Relaxed, &["Blue"], &[], "blue.", 1.0),
-            (Metric::Relaxed, &["0"], &[], "0.01", 0.0),
-            (Metric::YesNo, &["Yes"], &[], "yes, it is", 1.0),
-            (Metric::YesNo, &["No"], &[], "Nothing known", 0.0),
-            (Metric::YesNo, &["No"], &[], "It is not there: no.", 1.0),
-            (Metric::Vqa, &["a cat"], &[], "Cat", 1.0),
-            (Metric::Vqa, &["dog"], &[], "cat", 0.0),
-        ];
-        for (metric, right, options, answer, mark) in cases {
-            let got = metric.mark(&item(right, options), answer);
-            assert!((got - mark).abs() < 1e-9, "{metric:?} {right:?} {answer:?}: {got}");
+    fn marks_are_those_of_the_reference() {
+        let text = std::fs::read_to_string("tests/fixtures/eval/marks.json").unwrap();
+        let cases: Vec<Case> = serde_json::from_str(&text).unwrap();
+        assert!(cases.len() > 100);
+        for metric in Metric::ALL {
+            let there = cases.iter().any(|case| case.metric == metric);
+            assert_eq!(there, !metric.is_judged() && metric != Metric::Cider, "{metric:?}");
         }
-    }
-
-    #[test]
-    fn three_of_ten_people_make_it_right() {
-        let people = |agreeing: usize| {
-            let mut all = vec!["cat"; agreeing];
-            all.resize(10, "dog");
-            Metric::Vqa.mark(&item(&all, &[]), "cat")
-        };
-        // By hand for 2 of 10: leaving out an agreeing one leaves 1 (1/3, twice), another leaves 2 (2/3,
-        // eight times).
-        assert!((people(2) - (2.0 / 3.0 + 8.0 * 2.0 / 3.0) / 10.0).abs() < 1e-9);
-        assert_eq!(people(0), 0.0);
-        assert_eq!(people(4), 1.0);
+        for case in cases {
+            let item = Item {
+                answers: case.answers,
+                options: case.options,
+                precision: case.precision,
+                ..Item::default()
+            };
+            let got = case.metric.mark(&item, &case.answer, None);
+            assert!(
+                (got - case.mark).abs() < 1e-9,
+                "{:?} {item:?} {:?}: {got}, not {}",
+                case.metric,
+                case.answer,
+                case.mark
+            );
+        }
     }
 
     #[test]
     fn names_come_back() {
         for metric in Metric::ALL {
             assert_eq!(Metric::named(metric.name()), Some(metric));
+            assert_eq!(serde_json::to_value(metric).unwrap(), metric.name());
         }
-    }
-
-    #[test]
-    fn prompts_show_the_options() {
-        let item = Item { question: "What is it? ".into(), ..item(&[], &["cat", "dog"]) };
-        assert_eq!(prompt(&item, "Letter only."), "What is it?\nA. cat\nB. dog\nLetter only.");
-        assert_eq!(prompt(&Item { question: "Q".into(), ..Item::default() }, ""), "Q");
     }
 }

@@ -9,7 +9,6 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{Item, Metric, PictureSource};
-use crate::file;
 
 #[derive(Deserialize)]
 struct Line {
@@ -76,8 +75,7 @@ impl From<Text> for String {
     }
 }
 
-pub fn read(path: &Path) -> Result<(Vec<Item>, Metric), String> {
-    let text = file::text(path).map_err(|error| error.to_string())?;
+pub fn read(path: &Path, text: &str) -> Result<(Vec<Item>, Metric), String> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut items = Vec::new();
     let mut metric = None;
@@ -108,6 +106,7 @@ pub fn read(path: &Path) -> Result<(Vec<Item>, Metric), String> {
             question: line.question,
             options: line.options,
             answers,
+            ..Item::default()
         });
     }
     Ok((items, metric.unwrap_or(Metric::Exact)))
@@ -118,10 +117,7 @@ mod tests {
     use super::*;
 
     fn read_text(text: &str) -> Result<(Vec<Item>, Metric), String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("set.jsonl");
-        std::fs::write(&path, text).unwrap();
-        read(&path)
+        read(Path::new("folder/set.jsonl"), text)
     }
 
     #[test]
