@@ -56,7 +56,9 @@ impl Place {
     fn find(&self, name: &str, endings: &[&str], folders: bool) -> Option<PathBuf> {
         let name = name.trim().trim_end_matches('/').trim_start_matches("./");
         let exact = self.folder.join(name);
-        if endings.iter().any(|ending| has_ending(&exact, ending)) && exact.exists() || folders && exact.is_dir() {
+        if endings.iter().any(|ending| has_ending(&exact, ending)) && exact.exists()
+            || folders && exact.is_dir()
+        {
             return Some(exact);
         }
         let named = Path::new(name);
