@@ -5,8 +5,8 @@
 
 `hf` is the layout of transformers, with tokenizer, processor and chat template; `original` is that of
 the authors' own code, with the tower's configuration in a folder beside it (DIR-tower). The releases
-name a tower instead of describing it. The weights of both are the same numbers. Same arguments, same
-bytes.
+name a tower instead of describing it. The weights of both are the same numbers. CLIP and CLIPSeg have
+one layout. Same arguments, same bytes.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from checkpoints.bpe import qwen2_specials, write_llama3, write_qwen2
 from checkpoints.configuration import tower_config, write_hf, write_original
 from checkpoints.sentencepiece_model import write_llama
+from checkpoints.scorer import SCORERS, write_scorer
 from checkpoints.shapes import FAMILIES, Family
 from checkpoints.templates import chat_template
 from checkpoints.weights import checkpoint_weights
@@ -72,10 +73,13 @@ def make_checkpoint(folder: Path, name: str, layout: str = "hf", shards: int = 1
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--family", choices=FAMILIES, required=True)
+    parser.add_argument("--family", choices=(*FAMILIES, *SCORERS), required=True)
     parser.add_argument("--layout", choices=LAYOUTS, default="hf")
     parser.add_argument("--shards", type=int, default=1, help="number of weight files")
     args = parser.parse_args()
+    if args.family in SCORERS:
+        write_scorer(args.out, args.family)
+        return
     if args.family in HF_ONLY and args.layout == "original":
         parser.error(f"{args.family} has one layout: hf")
     make_checkpoint(args.out, args.family, args.layout, args.shards)

@@ -8,7 +8,7 @@ out=${1:-$target/test-models}
 
 # The generator is seeded: what it writes depends on its own text alone.
 stamp=$(cat "$root"/tools/make_model.py "$root"/tools/testmodels/*.py "$root"/tools/make_checkpoint.py \
-    "$root"/tools/checkpoints/*.py "$root"/tools/convert.py "$root"/tools/convert/*.py \
+    "$root"/tools/checkpoints/*.py "$root"/tools/convert.py "$root"/tools/convert_scorer.py "$root"/tools/convert/*.py \
     "$root"/tools/requirements.txt "$root"/tools/requirements-convert.txt | cksum)
 if [ -f "$out/stamp" ] && [ "$(cat "$out/stamp")" = "$stamp" ]; then
     exit 0
@@ -50,6 +50,14 @@ for family in llava llava_next llava_next_mistral llava_llama3 llava_onevision q
             --type "$type" --tower-type "$type" 2>"$out/log" || { cat "$out/log" >&2; exit 1; }
         mv "$pair"/tiny-*.gguf "$pair/text.gguf"
         mv "$pair"/mmproj-tiny-*.gguf "$pair/mmproj.gguf"
+    done
+done
+# Text-image models, for the strategies that crop.
+for kind in clip clipseg clipseg-simple; do
+    "$venv/bin/python" "$root/tools/make_checkpoint.py" --out "$out/checkpoints/$kind" --family "$kind"
+    for type in f32 f16 q8_0; do
+        "$venv/bin/python" "$root/tools/convert_scorer.py" "$out/checkpoints/$kind" --out "$out/scorers" --type "$type" \
+            2>"$out/log" || { cat "$out/log" >&2; exit 1; }
     done
 done
 echo "$stamp" > "$out/stamp"

@@ -30,4 +30,15 @@ impl Pixels {
     pub fn decode(bytes: &[u8], name: &str) -> Result<Self> {
         decode(bytes, name, &policy::Limits::default())
     }
+
+    /// The part of the picture from left and top up to right and bottom, as far as the picture reaches.
+    #[must_use]
+    pub fn part(&self, [left, top, right, bottom]: [u32; 4]) -> Self {
+        let (right, bottom) = (right.min(self.width), bottom.min(self.height));
+        let (width, height) = (right.saturating_sub(left), bottom.saturating_sub(top));
+        let at = |x: u32, y: u32| 3 * (y as usize * self.width as usize + x as usize);
+        let rows = (0..height).map(|y| &self.rgb[at(left, top + y)..at(left, top + y) + 3 * width as usize]);
+        let rgb = if width == 0 { Vec::new() } else { rows.flatten().copied().collect() };
+        Self { width, height, rgb, remark: None }
+    }
 }

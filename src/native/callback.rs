@@ -2,7 +2,9 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::ffi::c_void;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 type Payload = Box<dyn Any + Send>;
 
@@ -36,6 +38,16 @@ pub(super) fn resume() {
     if let Some(payload) = CAUGHT.with(RefCell::take) {
         panic::resume_unwind(payload);
     }
+}
+
+/// Whether a flag of the list behind the pointer is set: nothing in it can panic.
+///
+/// # Safety
+/// `flags` was made of a `&&[&AtomicBool]` that is alive.
+pub(super) unsafe extern "C" fn one_is_set(flags: *mut c_void) -> bool {
+    // SAFETY: by the contract above.
+    let flags = unsafe { *flags.cast::<&[&AtomicBool]>() };
+    flags.iter().any(|flag| flag.load(Ordering::Relaxed))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use llama_cpp_sys_2 as sys;
 use serde::{Deserialize, Serialize};
@@ -335,7 +335,7 @@ impl Vision {
         params.pause = pause;
         params.pause_data = pause_data;
         if !options.stop.is_empty() {
-            params.stop = Some(one_is_set);
+            params.stop = Some(super::callback::one_is_set);
             params.stop_data = std::ptr::from_ref(&options.stop).cast_mut().cast();
         }
         let mut ptr = std::ptr::null_mut();
@@ -349,16 +349,6 @@ impl Vision {
         let encoded = encoded.ok_or_else(|| Error::new(Kind::Native, "the library encoded nothing"))?;
         encoded.copy()
     }
-}
-
-/// Whether a flag of the list behind the pointer is set: nothing in it can panic.
-///
-/// # Safety
-/// `flags` was made of a `&&[&AtomicBool]` that is alive.
-unsafe extern "C" fn one_is_set(flags: *mut c_void) -> bool {
-    // SAFETY: by the contract above.
-    let flags = unsafe { *flags.cast::<&[&AtomicBool]>() };
-    flags.iter().any(|flag| flag.load(Ordering::Relaxed))
 }
 
 /// Frees an encoded tile after its contents were copied.

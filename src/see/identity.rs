@@ -39,6 +39,21 @@ pub(super) fn of(file: &Path, options: &VisionOptions, backend: &str) -> Result<
     Ok(*hash.finalize().as_bytes())
 }
 
+/// Returns the hash of this program and the text-image model at `file`, which `backend` computes.
+///
+/// # Errors
+/// [`Kind::File`] for a model that cannot be read.
+pub(super) fn of_scorer(file: &Path, backend: &str) -> Result<Key> {
+    let mut hash = blake3::Hasher::new();
+    for text in [env!("CARGO_PKG_VERSION"), env!("ILLAVA_PATCHES_SHA256"), backend, kernels_used()] {
+        hash.update(&(text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    }
+    sample(file, &mut hash)
+        .map_err(|error| Error::new(Kind::File, format!("{}: {error}", file.display())))?;
+    Ok(*hash.finalize().as_bytes())
+}
+
 /// Hash of what a decoder's cache depends on: this program, the text model at `file`, and what encodes its pictures.
 ///
 /// # Errors

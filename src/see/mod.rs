@@ -6,6 +6,7 @@
 mod cache;
 mod compute_lock;
 mod content;
+pub mod crop;
 mod downsample;
 mod encode;
 mod encoded;

@@ -300,10 +300,34 @@ struct suite {
         t.expect(info.size == offsetof(illava_vision_info, n_embd), "and keeps its size");
     }
 
+    // No model is needed: what is NULL is told first.
+    void scorers() {
+        const auto params = illava_scorer_default_params();
+        illava_scorer * out = nullptr;
+        refused("illava_scorer_load", illava_scorer_load(nullptr, &params, &out), "path");
+        refused("illava_scorer_load", illava_scorer_load("x", nullptr, &out), "params");
+        refused("illava_scorer_load", illava_scorer_load("x", &params, nullptr), "out");
+        t.expect(illava_scorer_load("/no/such/file", &params, &out) == ILLAVA_BAD_FILE && !out, "a file that is not there");
+        const clip_file projector;
+        t.expect(illava_scorer_load(projector.path.c_str(), &params, &out) == ILLAVA_BAD_FILE
+            && std::string(illava_last_error()).find("not a text-image model") != std::string::npos, "a projector is no text-image model");
+        illava_scorer_info info = {};
+        info.size = sizeof(info);
+        refused("illava_scorer_describe", illava_scorer_describe(nullptr, &info), "scorer");
+        const int32_t token = 0;
+        float feature = 0;
+        refused("illava_scorer_text", illava_scorer_text(nullptr, &token, 1, 0, &feature), "scorer");
+        const auto images = illava_scorer_default_images();
+        refused("illava_scorer_score", illava_scorer_score(nullptr, &images), "scorer");
+        illava_scorer_free(nullptr);
+        called.insert("illava_scorer_free");
+    }
+
     // Nothing of the header is left out above.
     void every_function_was_called() {
         called.insert({ "illava_last_error", "illava_version", "illava_rpc_version", "illava_log_set", "illava_vision_default_params",
-            "illava_encode_default_params", "illava_context_default_params", "illava_prefill_default_params" });
+            "illava_encode_default_params", "illava_context_default_params", "illava_prefill_default_params",
+            "illava_scorer_default_params", "illava_scorer_default_images" });
         std::ifstream file(ILLAVA_HEADER);
         std::stringstream header;
         header << file.rdbuf();
@@ -330,6 +354,7 @@ int main() {
     s.vision();
     s.decoder();
     s.machines();
+    s.scorers();
     s.sizes(load_vision(clip_file().path));
     s.every_function_was_called();
     llama_backend_free();

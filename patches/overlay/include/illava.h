@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 // Raised with every change of this header.
-#define ILLAVA_VERSION 2
+#define ILLAVA_VERSION 3
 
 // ILLAVA_VERSION of the header that the library was built with.
 LLAMA_API int32_t illava_version(void);
@@ -239,6 +239,58 @@ struct illava_encoded_view {
 };
 LLAMA_API enum illava_status illava_encoded_get(const struct illava_encoded * encoded, struct illava_encoded_view * out);
 LLAMA_API enum illava_status illava_encoded_step(const struct illava_encoded * encoded, size_t i, struct illava_step * out);
+
+//
+// Text-image models: how well pictures and their parts go with a text (CLIP, and CLIPSeg's map)
+//
+
+struct illava_scorer; // a file of tools/convert_scorer.py
+
+struct illava_scorer_params {
+    size_t  size;
+    bool    use_gpu;
+    int32_t n_threads;
+};
+LLAMA_API struct illava_scorer_params illava_scorer_default_params(void);
+
+struct illava_scorer_info {
+    size_t   size;
+    bool     has_map;       // the file has CLIPSeg's decoder
+    int32_t  image_size;    // pixels per side of a picture
+    int32_t  patch_size;
+    int32_t  map_size;      // values per side of a map; 0 without one
+    int32_t  n_projection;  // values of a feature vector
+    int32_t  n_vocab;
+    int32_t  n_text;        // tokens of a text at most, the marks of its beginning and end included
+    float    mean[3], std[3];
+    float    logit_scale;   // times the cosine of two feature vectors: a logit
+    bool     bilinear;      // filter that resizes pictures; else bicubic
+    uint64_t weight_bytes;
+    char     backend[32];
+};
+
+LLAMA_API enum illava_status illava_scorer_load(
+        const char * path, const struct illava_scorer_params * params, struct illava_scorer ** out);
+LLAMA_API void               illava_scorer_free(struct illava_scorer * scorer);
+LLAMA_API enum illava_status illava_scorer_describe(const struct illava_scorer * scorer, struct illava_scorer_info * info);
+
+// features: [n_projection] of the text, of any length; `pooled` is the token whose row stands for the text.
+LLAMA_API enum illava_status illava_scorer_text(
+        struct illava_scorer * scorer, const int32_t * tokens, size_t n_tokens, size_t pooled, float * features);
+
+struct illava_scorer_images {
+    size_t        size;
+    const float * pixels;     // [n_images, 3, image_size, image_size], normalised
+    uint32_t      n_images;
+    const float * text;       // [n_projection], read for a map
+    float       * features;   // [n_images, n_projection], of any length
+    float       * patches;    // [n_images, patches, n_projection] or NULL: the last rows of the patches, projected
+    float       * map;        // [n_images, map_size, map_size] or NULL: logits
+    bool       (* stop)(void * data); // asked before and while it computes: true ends the call with ILLAVA_ABORTED. NULL: never
+    void        * stop_data;
+};
+LLAMA_API struct illava_scorer_images illava_scorer_default_images(void);
+LLAMA_API enum illava_status illava_scorer_score(struct illava_scorer * scorer, const struct illava_scorer_images * images);
 
 //
 // Decoder: a context whose KV cache is cut into segments at the merge layers
