@@ -232,13 +232,17 @@ fn bad_files_are_told() {
         bytes
     };
     told(&changed("v.post_ln.bias", "v.past_ln.bias"), "tensor v.post_ln.bias is missing");
-    told(&changed("scorer.vision.patch_size", "scorer.vision.patch_sizf"), "key scorer.vision.patch_size is missing");
+    told(
+        &changed("scorer.vision.patch_size", "scorer.vision.patch_sizf"),
+        "key scorer.vision.patch_size is missing",
+    );
     told(&changed("quick_gelu", "quick_golu"), "quick_golu");
     told(&changed("tokenizer.ggml.merges", "tokenizer.ggml.mergez"), "merges");
     told(&changed("bilinear", "bilinbar"), "bilinbar");
     let projector = path("clip", "F32").with_file_name("../siglip-qwen2-f32/mmproj.gguf");
     let error = RegionScorer::load(&projector, false, 1).err().expect("no text-image model").to_string();
     assert!(error.contains("not a text-image model"), "{error}");
-    let missing = RegionScorer::load(Path::new("/no/such.gguf"), false, 1).err().expect("no file").to_string();
+    let missing =
+        RegionScorer::load(Path::new("/no/such.gguf"), false, 1).err().expect("no file").to_string();
     assert!(missing.contains("/no/such.gguf: no such file"), "{missing}");
 }

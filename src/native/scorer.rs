@@ -115,12 +115,7 @@ impl Scorer {
     ///
     /// # Errors
     /// [`Kind::Interrupted`] after that, [`Kind::Model`] for a map without a decoder, or the library's own.
-    pub fn images(
-        &mut self,
-        pixels: &[f32],
-        wanted: Wanted<'_>,
-        stop: &[&AtomicBool],
-    ) -> Result<Scores> {
+    pub fn images(&mut self, pixels: &[f32], wanted: Wanted<'_>, stop: &[&AtomicBool]) -> Result<Scores> {
         let side = self.info.image_size as usize;
         let one = 3 * side * side;
         let n = pixels.len() / one;

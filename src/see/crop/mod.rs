@@ -147,9 +147,8 @@ impl RegionScorer {
 /// Cosine of each row of `rows` and `text`; 0 for a row without length.
 #[must_use]
 pub fn cosines(rows: &[f32], text: &[f32]) -> Vec<f32> {
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
-    };
+    let dot =
+        |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum() };
     let of = |row: &[f32]| {
         let length = (dot(row, row) * dot(text, text)).sqrt();
         #[allow(clippy::cast_possible_truncation)]

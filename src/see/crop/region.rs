@@ -107,11 +107,7 @@ fn in_pixels(start: f64, end: f64, scale: f64, pixels: u32) -> [u32; 2] {
 /// The box of Free Video-LLM: `share` of the picture's area around the mean place of the same share of its patches, those
 /// that go best with the text. `similarity` has a row of `side` patches for each of `side` rows.
 #[must_use]
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    clippy::cast_sign_loss
-)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
 pub fn around_patches(similarity: &[f32], side: usize, share: f64, size: (u32, u32)) -> Area {
     let count = ((similarity.len() as f64 * share) as usize).clamp(1, similarity.len().max(1));
     let chosen = best(similarity, count);

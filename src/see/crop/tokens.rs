@@ -18,10 +18,8 @@ const SUFFIX: &str = "</w>";
 
 /// Words of a text. Behind it, bytes are cut once more by [`PIECES`].
 static WORDS: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(
-        r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+",
-    )
-    .ok()
+    Regex::new(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
+        .ok()
 });
 static PIECES: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}+|[^\s\p{L}\p{N}]+").ok());
@@ -58,7 +56,8 @@ impl Tokens {
             Error::new(Kind::File, format!("{}: {what}; {remedy}", path.display()))
         };
         let tokens = file.strings("tokenizer.ggml.tokens").ok_or_else(|| bad("it has no tokenizer"))?;
-        let merges = file.strings("tokenizer.ggml.merges").ok_or_else(|| bad("its tokenizer has no merges"))?;
+        let merges =
+            file.strings("tokenizer.ggml.merges").ok_or_else(|| bad("its tokenizer has no merges"))?;
         let mark = |key: &str| {
             let id = file.u32(key).filter(|&id| (id as usize) < tokens.len());
             id.and_then(|id| i32::try_from(id).ok()).ok_or_else(|| bad(&format!("it has no usable {key}")))
@@ -157,7 +156,8 @@ mod tests {
 
     #[test]
     fn bytes_have_gpt_2s_symbols() {
-        for (byte, expected) in [(b'a', 'a'), (0, 'Ā'), (b' ', 'Ġ'), (b'\n', 'Ċ'), (0x7f, 'ġ'), (0xad, 'Ń')] {
+        for (byte, expected) in [(b'a', 'a'), (0, 'Ā'), (b' ', 'Ġ'), (b'\n', 'Ċ'), (0x7f, 'ġ'), (0xad, 'Ń')]
+        {
             assert_eq!(symbol(byte), expected, "{byte:#x}");
         }
     }
