@@ -91,8 +91,43 @@ fn blank_paper_costs_next_to_nothing() {
     assert!(why(&raised).ends_with("raised to the least share"), "{}", why(&raised));
     // Half of a sheet written: the other half goes.
     let half = sheet("half", 14, 14, |_, y| y < 7);
-    let (report, _) = answered("half", &DEMO, &half, "Read row two", &["--merge", "auto"]);
+    let (report, trace) = answered("half", &DEMO, &half, "Read row two", &["--merge", "auto"]);
     assert_eq!(tokens(&report), (109, 109), "98 written cells, one that repeats none, 10 for 97 that do");
+    let written: Vec<u64> = (0..98).collect();
+    assert_eq!(
+        cells(trace["steps"].as_array().unwrap().last().unwrap())[..98],
+        written,
+        "all written cells stay"
+    );
+}
+
+/// Cells that a step of the encoder leaves.
+fn cells(step: &Value) -> Vec<u64> {
+    step["kept"].as_array().unwrap().iter().map(|cell| cell.as_u64().unwrap()).collect()
+}
+
+#[test]
+fn cells_with_edges_merge_last() {
+    // A written column in a field of shades, which are plain: a matching alone takes some of its letters.
+    let path = scratch("auto-column.png");
+    let pixel = |x: u32, y: u32| match (40..56).contains(&x) && x % 4 < 2 && y % 8 < 6 {
+        true => Rgb([20; 3]),
+        false => Rgb([(90 + x + y / 2) as u8, (100 + y) as u8, (200 - x) as u8]),
+    };
+    RgbImage::from_fn(112, 112, pixel).save(&path).unwrap();
+    let column: Vec<u64> = (0..196).filter(|cell| (5..7).contains(&(cell % 14))).collect();
+    let (report, trace) =
+        answered("column", &DEMO, &path, "How many objects are there?", &["--merge", "auto"]);
+    let steps = trace["steps"].as_array().unwrap();
+    let last = steps.iter().rfind(|step| step["half"] == "encoder").unwrap();
+    let kept = cells(last);
+    assert!(column.iter().all(|cell| kept.contains(cell)), "{kept:?}");
+    let deep = cells(steps.iter().rfind(|step| step["half"] == "decoder").unwrap());
+    let (encoder, decoder) = tokens(&report);
+    assert_eq!((kept.len() as u64, deep.len() as u64), (encoder, decoder));
+    assert!(decoder < encoder && encoder < 140, "{encoder} {decoder}");
+    let of_column = kept.iter().enumerate().filter(|(_, cell)| column.contains(cell));
+    assert!(of_column.map(|(row, _)| row as u64).all(|row| deep.contains(&row)), "{deep:?}");
 }
 
 #[test]

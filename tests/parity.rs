@@ -242,6 +242,7 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
         stop: &[],
         class_scores: case.tower_score == "class",
         count_sizes: case.count_sizes,
+        held: &[],
     };
     let encoded = pair.vision.encode(&picture, 0, &options).expect("the picture is encoded");
     assert_eq!(encoded.steps.len(), encoder.len(), "{what}: encoder steps");
@@ -289,6 +290,7 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
         strategy: if strategy == Strategy::Prumerge { Strategy::Merge } else { strategy },
         sizes: &sizes,
         counts_sizes: false,
+        held: &[],
     };
 
     let mut context = pair.context(case, setting, ubatch);

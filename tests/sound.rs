@@ -297,6 +297,7 @@ fn a_panic_in_a_callback_goes_on_in_rust() {
         stop: &[],
         class_scores: false,
         count_sizes: false,
+        held: &[],
     };
     let whole = vision.encode(&picture, 0, &options).unwrap();
     let panicked = catch_unwind(AssertUnwindSafe(|| {
@@ -328,6 +329,7 @@ fn loading_and_encoding_can_be_stopped() {
         stop: &[&other, &stop],
         class_scores: false,
         count_sizes: false,
+        held: &[],
     };
     assert_eq!(kind(vision.encode(&picture, 0, &options)), Kind::Interrupted);
     stop.store(false, Ordering::Relaxed);
@@ -354,6 +356,7 @@ fn a_picture_of_another_encoder_is_an_error() {
         stop: &[],
         class_scores: false,
         count_sizes: false,
+        held: &[],
     };
     // Both take this size, but only one takes two frames at once.
     let side = clip.info().image_size;
@@ -364,6 +367,18 @@ fn a_picture_of_another_encoder_is_an_error() {
     let large = qwen.picture_from_pixels(&vec![0.1; 160 * 64 * 3], 160, 64).unwrap();
     assert!(clip.encode(&large, 0, &options).is_err());
     assert!(clip.encode(&large, 1, &options).is_err());
+    // Flags for one patch too few, and for a strategy that reads none.
+    let picture = grey(&mut clip);
+    let patches = (side / clip.info().patch_size).pow(2) as usize;
+    for (strategy, n, taken) in [
+        (Strategy::Bipartite, patches, true),
+        (Strategy::Bipartite, patches - 1, false),
+        (Strategy::Prune, patches, false),
+    ] {
+        let flags = vec![1; n];
+        let held = EncodeOptions { steps: &[(1, 2)], strategy, held: &flags, ..options };
+        assert_eq!(clip.encode(&picture, 0, &held).is_ok(), taken, "{strategy:?}, {n} of {patches} flags");
+    }
 
     // Pictures that the library cuts have inputs and marks for one encoder alone.
     let mut gemma = [vision("projector-gemma3"), vision("projector-gemma3")];

@@ -56,6 +56,7 @@ impl Decoder for LlamaDecoder {
             strategy: in_decoder(rows.strategy),
             sizes: &rows.sizes,
             counts_sizes: rows.counts_sizes,
+            held: &rows.held,
         };
         self.context.begin(slot, &call)
     }

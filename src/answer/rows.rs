@@ -49,6 +49,8 @@ pub struct Rows {
     pub sizes: Vec<f32>,
     /// Whether attention counts a row as often as its size.
     pub counts_sizes: bool,
+    /// \[rows\] 1 for a row that merges last; empty: none.
+    pub held: Vec<u8>,
 }
 
 impl Rows {
@@ -95,6 +97,10 @@ impl Rows {
                         rows.sizes.resize(first, 1.0);
                         rows.sizes.extend_from_slice(&image.sizes);
                     }
+                    if !image.held.is_empty() {
+                        rows.held.resize(first, 0);
+                        rows.held.extend_from_slice(&image.held);
+                    }
                     rows.embeddings.resize(first * n_embd, 0.0);
                     rows.embeddings.extend_from_slice(&image.embeddings);
                     if n_pos == 1 {
@@ -122,6 +128,9 @@ impl Rows {
         }
         if !rows.sizes.is_empty() {
             rows.sizes.resize(rows.tokens.len(), 1.0);
+        }
+        if !rows.held.is_empty() {
+            rows.held.resize(rows.tokens.len(), 0);
         }
         if !rows.embeddings.is_empty() {
             rows.embeddings.resize(rows.tokens.len() * n_embd, 0.0);
@@ -177,6 +186,9 @@ mod tests {
         assert_eq!(rows.sizes, [1.0, 2.0, 1.0, 3.0, 1.0, 1.0, 1.0, 1.0]);
         let rows = Rows::new(&entries[..2], &[counted], 0, 2, 1);
         assert_eq!((rows.sizes, rows.strategy), (vec![1.0, 2.0, 1.0, 3.0], Strategy::Greedy));
+        let held = EncodedImage { held: vec![0, 1, 0], ..picture(3, 1) };
+        let rows = Rows::new(&entries, &[held, picture(2, 1)], 0, 2, 1);
+        assert_eq!(rows.held, [0, 0, 1, 0, 0, 0, 0, 0]);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Prefill<'a> {
     pub sizes: &'a [f32],
     /// Attention counts a row as often as its size, which needs an architecture that merges.
     pub counts_sizes: bool,
+    /// \[rows\] 1 for a row of a span that merges last; empty: none.
+    pub held: &'a [u8],
 }
 
 impl Context {
@@ -143,6 +145,7 @@ impl Context {
         let fits = rows.positions.len() == n * self.model.n_pos()
             && (!any_embedding || rows.embeddings.len() == n * n_embd)
             && (rows.sizes.is_empty() || rows.sizes.len() == n)
+            && (rows.held.is_empty() || rows.held.len() == n)
             && rows.spans.iter().all(|(first, len, r)| {
                 first.checked_add(*len).is_some_and(|end| end <= n) && r.len() >= self.n_cuts
             })
@@ -194,6 +197,7 @@ impl Context {
         params.seed = rows.strategy.seed();
         params.sizes = if rows.sizes.is_empty() { std::ptr::null() } else { rows.sizes.as_ptr() };
         params.count_sizes = rows.counts_sizes;
+        params.held = if rows.held.is_empty() { std::ptr::null() } else { rows.held.as_ptr() };
         call(self.handle.as_ptr(), &params)
     }
 }

@@ -42,6 +42,8 @@ pub struct EncodeOptions<'a> {
     pub class_scores: bool,
     /// Behind the first step a token that stands for several counts as often in attention.
     pub count_sizes: bool,
+    /// \[patches, or whole groups of them\] 1 for one that merges last, which needs [`Strategy::Bipartite`]; empty: none.
+    pub held: &'a [u8],
 }
 
 /// A loaded encoder.
@@ -76,6 +78,8 @@ pub struct Encoded {
     pub kept: Vec<i32>,
     /// \[n_tokens\] original tokens that each stands for; empty if the strategy keeps no count.
     pub sizes: Vec<f32>,
+    /// \[n_tokens\] 1 for a token that merges last; empty: none.
+    pub held: Vec<u8>,
     /// Output cells without merging, across and down.
     pub cells: (u32, u32),
     pub steps: Vec<MergeStep>,
@@ -327,6 +331,10 @@ impl Vision {
         params.strategy = options.strategy.raw();
         params.seed = options.strategy.seed();
         params.count_sizes = options.count_sizes;
+        if !options.held.is_empty() {
+            params.held = options.held.as_ptr();
+            params.n_held = options.held.len();
+        }
         params.score = if options.class_scores {
             sys::ILLAVA_TOWER_SCORE_CLASS
         } else {
@@ -339,7 +347,7 @@ impl Vision {
             params.stop_data = std::ptr::from_ref(&options.stop).cast_mut().cast();
         }
         let mut ptr = std::ptr::null_mut();
-        // SAFETY: all handles are alive; the steps, the flags and what `pause_data` points to live until the call
+        // SAFETY: all handles are alive; the steps, the flags, `held` and what `pause_data` points to live until the call
         // returns.
         let status = unsafe {
             sys::illava_encode(self.ptr.as_ptr(), picture.ptr.as_ptr(), tile, &raw const params, &raw mut ptr)
@@ -388,6 +396,7 @@ impl Owned {
             embeddings,
             kept,
             sizes,
+            held: Vec::new(),
             cells: (view.cells_x, view.cells_y),
             steps,
             encoder_ms: view.encoder_ms,

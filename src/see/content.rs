@@ -19,11 +19,40 @@ struct Cell {
     flat: Option<[f64; 3]>,
 }
 
-/// Counts of the cells of `picture`, `side` pixels across and down each. Pixels beyond the last whole cell do not count.
-pub(super) fn of(picture: &Pixels, side: u32) -> Content {
+/// Content of an encoder input.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Shown {
+    pub content: Content,
+    /// \[cells\] 1 for a cell with edges, 0 for another, line by line.
+    pub edges: Vec<u8>,
+}
+
+impl Shown {
+    /// Content of two frames that make one token of each pair of cells: it has the edges of both.
+    pub(super) fn and(self, second: &Self) -> Self {
+        let edges: Vec<u8> = self.edges.iter().zip(&second.edges).map(|(a, b)| a | b).collect();
+        let (cells, n) = (self.content.cells, edges.iter().map(|&flag| u32::from(flag)).sum());
+        let repeated = self.content.repeated.min(second.content.repeated).min(cells - n);
+        Self { content: Content { cells, edges: n, repeated }, edges }
+    }
+
+    /// \[kept\] 1 for a token with edges. `kept` counts squares of `side` cells, `across` in a line.
+    pub(super) fn of_tokens(&self, kept: &[i32], side: usize, across: usize) -> Vec<u8> {
+        let edges = |x, y| self.edges.get(y * across * side + x).copied().unwrap_or(0);
+        let has = |cell: usize| {
+            let (left, top) = (cell % across.max(1) * side, cell / across.max(1) * side);
+            (top..top + side).flat_map(|y| (left..left + side).map(move |x| edges(x, y))).max()
+        };
+        kept.iter().map(|cell| has(cell.unsigned_abs() as usize).unwrap_or(0)).collect()
+    }
+}
+
+/// Content of the cells of `picture`, `side` pixels across and down each. Pixels beyond the last whole cell do not count.
+pub(super) fn of(picture: &Pixels, side: u32) -> Shown {
     let side = side.max(1);
     let (across, down) = (picture.width / side, picture.height / side);
     let mut content = Content { cells: across * down, ..Content::default() };
+    let mut edges = Vec::with_capacity(content.cells as usize);
     let mut above: Vec<Option<[f64; 3]>> = vec![None; across as usize];
     for row in 0..down {
         let mut left = None;
@@ -38,11 +67,12 @@ pub(super) fn of(picture: &Pixels, side: u32) -> Content {
             } else if repeats(&left) || repeats(above) {
                 content.repeated += 1;
             }
+            edges.push(cell.edges.into());
             left = cell.flat;
             *above = cell.flat;
         }
     }
-    content
+    Shown { content, edges }
 }
 
 fn cell(picture: &Pixels, (left, top): (u32, u32), side: u32) -> Cell {
@@ -92,25 +122,36 @@ mod tests {
     #[test]
     fn what_cells_show() {
         let blank = picture(4, 3, |_, _| [250, 248, 240]);
-        assert_eq!(of(&blank, 8), content(12, 0, 11), "the first repeats nobody");
+        assert_eq!(of(&blank, 8).content, content(12, 0, 11), "the first repeats nobody");
         let letters = picture(4, 3, |x, y| if x % 4 < 2 && y % 8 < 6 { [20; 3] } else { [255; 3] });
-        assert_eq!(of(&letters, 8), content(12, 12, 0));
+        assert_eq!(of(&letters, 8).content, content(12, 12, 0));
         let half = picture(4, 2, |x, y| if y < 8 && x % 3 == 0 { [20; 3] } else { [255; 3] });
-        assert_eq!(of(&half, 8), content(8, 4, 3), "one blank cell stands for the four");
+        assert_eq!(of(&half, 8).content, content(8, 4, 3), "one blank cell stands for the four");
         // 12 steps of brightness a cell: a slope, no edge.
         let slope = picture(4, 3, |x, y| [(x * 3 / 2 + y * 3) as u8; 3]);
-        assert_eq!(of(&slope, 8), content(12, 0, 0));
+        assert_eq!(of(&slope, 8).content, content(12, 0, 0));
         let grain = picture(4, 3, |x, y| [200 + ((x * 7 + y * 13) % 11) as u8; 3]);
-        assert_eq!(of(&grain, 8), content(12, 0, 11));
+        assert_eq!(of(&grain, 8).content, content(12, 0, 11));
         let flags = picture(4, 1, |x, _| if x / 8 % 2 == 0 { [255, 0, 0] } else { [0, 0, 255] });
-        assert_eq!(of(&flags, 8), content(4, 0, 0), "colours that take turns repeat no neighbour");
+        assert_eq!(of(&flags, 8).content, content(4, 0, 0), "colours that take turns repeat no neighbour");
     }
 
     #[test]
     fn what_is_no_whole_cell_does_not_count() {
         let odd = Pixels { width: 20, height: 9, rgb: vec![7; 540], remark: None };
-        assert_eq!(of(&odd, 8), content(2, 0, 1));
-        assert_eq!(of(&odd, 100), content(0, 0, 0));
-        assert_eq!(of(&odd, 1).cells, 180);
+        assert_eq!(of(&odd, 8).content, content(2, 0, 1));
+        assert_eq!(of(&odd, 100).content, content(0, 0, 0));
+        assert_eq!(of(&odd, 1).content.cells, 180);
+    }
+    #[test]
+    fn edges_stand_where_they_are() {
+        let half = of(&picture(4, 2, |x, y| if y < 8 && x % 3 == 0 { [20; 3] } else { [255; 3] }), 8);
+        assert_eq!(half.edges, [1, 1, 1, 1, 0, 0, 0, 0]);
+        assert_eq!(half.of_tokens(&[0, 5, 3], 1, 4), [1, 0, 1]);
+        assert_eq!(half.of_tokens(&[1], 2, 2), [1], "a square of four has the edges of its cells");
+        let left = of(&picture(4, 2, |x, _| if x < 8 && x % 3 == 0 { [20; 3] } else { [255; 3] }), 8);
+        let both = half.and(&left);
+        assert_eq!((both.edges.as_slice(), both.content.edges), ([1, 1, 1, 1, 1, 0, 0, 0].as_slice(), 5));
+        assert_eq!(both.content.repeated, 3);
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::content::Shown;
 use super::processor::Cut;
 use super::tower::TowerEncoder;
 use super::visual::Visual;
@@ -41,10 +42,12 @@ impl TowerEncoder {
         }
         let preprocess_ms = milliseconds(start);
         let patches: Vec<u32> = tiles.iter().map(|tile| tile.grid.0 * tile.grid.1).collect();
+        let mut shown = Vec::new();
         let plans = match full {
             Some(_) => Plan::encoder(&Schedule::default(), &self.shape, &patches)?,
             None if schedule.auto.is_some() => {
-                let contents = self.contents(visual, &inputs, &tiles)?;
+                shown = self.shown(visual, &inputs, &tiles)?;
+                let contents: Vec<Content> = shown.iter().map(|shown| shown.content).collect();
                 Plan::encoder_by_content(schedule, &self.shape, &patches, &contents)
             }
             None => Plan::encoder(schedule, &self.shape, &patches)?,
@@ -60,7 +63,7 @@ impl TowerEncoder {
             if self.stop.is_asked() || cancelled.load(Ordering::Relaxed) {
                 return Err(Error::interrupted());
             }
-            encoded.push(self.planned_tile(&inputs, i, plan, schedule, cancelled)?);
+            encoded.push(self.planned_tile(&inputs, i, plan, (schedule, shown.get(i)), cancelled)?);
         }
         let mut image = EncodedImage {
             size: visual.size(),
@@ -72,6 +75,7 @@ impl TowerEncoder {
             times: Vec::new(),
             places: Vec::new(),
             sizes: Vec::new(),
+            held: Vec::new(),
             offsets: Vec::new(),
             layout: super::Layout::default(),
             positions: schedule.positions,
@@ -134,28 +138,15 @@ impl TowerEncoder {
     }
 
     /// Returns the content of each input. If the library cuts a picture, the whole is looked at, at the size of its inputs.
-    pub(super) fn contents(
-        &self,
-        visual: &Visual<'_>,
-        inputs: &Inputs,
-        tiles: &[Tile],
-    ) -> Result<Vec<Content>> {
+    pub(super) fn shown(&self, visual: &Visual<'_>, inputs: &Inputs, tiles: &[Tile]) -> Result<Vec<Shown>> {
         let side = self.tower.info().patch_size * self.shape.group.isqrt().max(1);
         match (inputs, visual) {
             (Inputs::Cuts(cuts), _) => Ok(cuts
                 .iter()
                 .map(|cut| {
                     let first = content::of(&cut.first, side);
-                    match cut.second.as_ref().map(|second| content::of(second, side)) {
-                        // Two frames make one token: it has the edges of both.
-                        Some(second) => Content {
-                            edges: first.edges.max(second.edges),
-                            repeated: first
-                                .repeated
-                                .min(second.repeated)
-                                .min(first.cells - first.edges.max(second.edges)),
-                            ..first
-                        },
+                    match &cut.second {
+                        Some(second) => first.and(&content::of(second, side)),
                         None => first,
                     }
                 })
@@ -175,17 +166,19 @@ impl TowerEncoder {
         }
     }
 
-    /// Encodes one tile as its plan has it, and counts the cells that each token stands for.
+    /// Encodes one tile as its plan has it, and counts the cells that each token stands for. If its content is known,
+    /// cells with edges merge last.
     pub(super) fn planned_tile(
         &mut self,
         inputs: &Inputs,
         i: usize,
         plan: &TilePlan,
-        schedule: &Schedule,
+        (schedule, shown): (&Schedule, Option<&Shown>),
         cancelled: &AtomicBool,
     ) -> Result<Encoded> {
         let steps: Vec<(u32, u32)> = plan.steps.iter().map(|step| (step.layer, step.r)).collect();
         let stop = self.stop;
+        let shown = shown.filter(|_| schedule.strategy == Strategy::Bipartite);
         let options = EncodeOptions {
             steps: &steps,
             // Every tile has a draw of its own.
@@ -195,6 +188,7 @@ impl TowerEncoder {
             stop: &[stop.flag(), cancelled],
             class_scores: schedule.vit_score == TowerScore::Class,
             count_sizes: schedule.vit_sizes,
+            held: shown.map_or(&[], |shown| &shown.edges),
         };
         let mut out = self.tile(inputs, i, &options)?;
         // Which patches stay decides which pooled cells are empty.
@@ -209,6 +203,10 @@ impl TowerEncoder {
             ));
         }
         out.sizes = super::sizes::of_tile(&out);
+        if let Some(shown) = shown {
+            let side = (self.shape.pooled.max(1)).isqrt() as usize;
+            out.held = shown.of_tokens(&out.kept, side, out.cells.0 as usize);
+        }
         Ok(out)
     }
 
@@ -294,6 +292,7 @@ impl TowerEncoder {
                 image.offsets.push(first);
             }
             image.sizes = encoded.iter().flat_map(|tile| tile.sizes.iter().copied()).collect();
+            image.held = encoded.iter().flat_map(|tile| tile.held.iter().copied()).collect();
             image.embeddings = encoded.into_iter().flat_map(|tile| tile.embeddings).collect();
             return Ok((unmerged, tokens));
         }
@@ -321,6 +320,10 @@ impl TowerEncoder {
         if encoded.iter().all(|tile| !tile.sizes.is_empty()) {
             let sizes: Vec<&[f32]> = encoded.iter().map(|tile| tile.sizes.as_slice()).collect();
             image.sizes = assembly::sizes(&rows, &sizes);
+        }
+        if encoded.iter().all(|tile| !tile.held.is_empty()) {
+            let held = |row: &Row| row.weightiest().map_or(0, |(tile, token)| encoded[tile].held[token]);
+            image.held = rows.iter().map(held).collect();
         }
         let embeddings: Vec<Vec<f32>> = encoded.into_iter().map(|tile| tile.embeddings).collect();
         let width = self.tower.info().n_embd_out as usize;

@@ -35,6 +35,9 @@ pub struct EncodedImage {
     pub frames_per_tile: usize,
     /// [plan.tokens] rows of the unmerged span that each row stands for; empty if nothing tells, then one each.
     pub sizes: Vec<f32>,
+    /// [plan.tokens] 1 for a row that merges last, with edges under a budget by content; empty: none.
+    #[serde(default)]
+    pub held: Vec<u8>,
     /// [plan.tokens + 1] where each row stands in the unmerged span, and where that ends, for models with one
     /// position row; empty for those with (t, h, w).
     pub offsets: Vec<i32>,
@@ -108,7 +111,7 @@ impl EncodedImage {
             step.scores.len() + step.kept.len() + step.merged.len() + grouped
         });
         let rows = self.embeddings.len() + 2 * self.cells.len() + 4 * self.places.len();
-        let rows = rows + self.sizes.len() + self.offsets.len();
+        let rows = rows + self.sizes.len() + self.offsets.len() + self.held.len() / 4;
         let rows = rows + self.layout.tokens.len() + 4 * self.layout.axes.len();
         let words = rows + steps.sum::<usize>();
         4 * words as u64 + size_of::<Self>() as u64
@@ -167,6 +170,7 @@ pub(super) mod tests {
             areas: Vec::new(),
             frames_per_tile: 0,
             sizes: Vec::new(),
+            held: Vec::new(),
             offsets: Vec::new(),
             layout: Layout::default(),
             positions: Positions::Closed,

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::EncodedImage;
+use super::content::Shown;
 use super::encode::Inputs;
 use super::layout::Layout;
 use super::tower::TowerEncoder;
@@ -11,7 +12,7 @@ use super::visual::Visual;
 use crate::error::{Error, Kind, Result};
 use crate::native::{Encoded, Tile};
 use crate::report::milliseconds;
-use crate::schedule::{Plan, Schedule, Strategy, TilePlan};
+use crate::schedule::{Content, Plan, Schedule, Strategy, TilePlan};
 
 impl TowerEncoder {
     pub(super) fn encode_by_library(
@@ -40,7 +41,7 @@ impl TowerEncoder {
         let full = Layout::new(&self.tower.vision.parts(&picture)?, self.n_pos);
         let tiles = self.tower.vision.tiles(&picture)?;
         let inputs = Inputs::Library(picture);
-        let mut plans = self.library_plans(visual, &inputs, &full, &tiles, schedule)?;
+        let (mut plans, shown) = self.library_plans(visual, &inputs, &full, &tiles, schedule)?;
         let preprocess_ms = milliseconds(start);
 
         let mut encoded = Vec::with_capacity(plans.len());
@@ -48,7 +49,7 @@ impl TowerEncoder {
             if self.stop.is_asked() || cancelled.load(Ordering::Relaxed) {
                 return Err(Error::interrupted());
             }
-            encoded.push(self.planned_tile(&inputs, i, plan, schedule, cancelled)?);
+            encoded.push(self.planned_tile(&inputs, i, plan, (schedule, shown.get(i)), cancelled)?);
         }
         plans.iter_mut().zip(&encoded).for_each(|(plan, tile)| plan.tokens = tile.n_tokens);
         let mut image = EncodedImage {
@@ -82,7 +83,7 @@ impl TowerEncoder {
         Ok(image)
     }
 
-    /// The encoder's half for each tile. A tile of a projector that merges nothing counts its rows.
+    /// The encoder's half for each tile, and what it shows if that decides. A tile of a projector that merges nothing counts its rows.
     fn library_plans(
         &self,
         visual: &Visual<'_>,
@@ -90,16 +91,17 @@ impl TowerEncoder {
         full: &Layout,
         tiles: &[Tile],
         schedule: &Schedule,
-    ) -> Result<Vec<TilePlan>> {
+    ) -> Result<(Vec<TilePlan>, Vec<Shown>)> {
         let grids = tiles.iter().map(|tile| tile.grid.0 * tile.grid.1);
         let rows = full.tiles.iter().map(|&(_, rows)| u32::try_from(rows).unwrap_or(u32::MAX));
         let patches: Vec<u32> = if self.shape.vit_can_merge { grids.collect() } else { rows.collect() };
         match schedule.auto {
             Some(_) if self.shape.vit_can_merge => {
-                let contents = self.contents(visual, inputs, tiles)?;
-                Ok(Plan::encoder_by_content(schedule, &self.shape, &patches, &contents))
+                let shown = self.shown(visual, inputs, tiles)?;
+                let contents: Vec<Content> = shown.iter().map(|shown| shown.content).collect();
+                Ok((Plan::encoder_by_content(schedule, &self.shape, &patches, &contents), shown))
             }
-            _ => Plan::encoder(schedule, &self.shape, &patches),
+            _ => Ok((Plan::encoder(schedule, &self.shape, &patches)?, Vec::new())),
         }
     }
 
@@ -115,6 +117,8 @@ impl TowerEncoder {
         image.places.resize(layout.tokens.len(), None);
         let counted = encoded.iter().any(|tile| !tile.sizes.is_empty());
         image.sizes.resize(if counted { layout.tokens.len() } else { 0 }, 1.0);
+        let held = encoded.iter().any(|tile| !tile.held.is_empty());
+        image.held.resize(if held { layout.tokens.len() } else { 0 }, 0);
         for (i, (tile, &(first, rows))) in encoded.iter_mut().zip(&layout.tiles).enumerate() {
             image.embeddings[first * width..(first + rows) * width].copy_from_slice(&tile.embeddings);
             for (at, &cell) in kept[i].iter().enumerate() {
@@ -122,6 +126,9 @@ impl TowerEncoder {
             }
             if !tile.sizes.is_empty() {
                 image.sizes[first..first + rows].copy_from_slice(&tile.sizes);
+            }
+            if !tile.held.is_empty() {
+                image.held[first..first + rows].copy_from_slice(&tile.held);
             }
             image.steps.extend(std::mem::take(&mut tile.steps).into_iter().map(|step| (i, step)));
         }

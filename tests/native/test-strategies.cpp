@@ -253,6 +253,36 @@ void ranked_by_class(checks & t, const fixture::vision_ptr & vision, const fixtu
     }
 }
 
+// Held units stay through all steps while there are others; then they go as well.
+void held_ones(checks & t, const fixture::vision_ptr & vision, const fixture::image_ptr & image, int32_t n_units, int32_t unit, illava_grid grid) {
+    const fixture::merge_steps steps = { { 1, 8 }, { 3, 12 } };
+    const int32_t n_gone = 20 / unit;
+    for (int32_t n_free : { n_units / 2, n_gone / 2 + 1 })
+    for (bool composed : { false, true }) {
+        std::vector<uint8_t> held(n_units, 1);
+        for (int32_t k = 0; k < n_free; k++) {
+            held[k * n_units / n_free] = 0;
+        }
+        auto params = fixture::encode_params(steps, grid, composed, 1);
+        params.strategy = ILLAVA_STRATEGY_BIPARTITE;
+        params.held     = held.data();
+        params.n_held   = held.size();
+        const auto encoded = fixture::encode_tile(vision, image, params);
+        if (!t.expect(encoded != nullptr, std::string("held: ") + illava_last_error())) {
+            continue;
+        }
+        const auto last = fixture::step_of(encoded, 1);
+        int32_t n_held = 0;
+        for (int32_t i = 0; i < last.n_out; i++) {
+            n_held += held[last.kept[i]];
+        }
+        const int32_t n_over = std::max(0, n_gone - (n_free - 1));
+        t.expect(last.n_out == n_units - n_gone, "held: as many go");
+        t.expect(n_over == 0 ? n_held == n_units - n_free : n_held >= n_units - n_free - n_over && n_held <= n_units - n_free,
+                "held: they stay while others are left");
+    }
+}
+
 void in_an_encoder(checks & t, fixture::family kind, const std::string & path) {
     fixture::projector_file(kind).write(path);
     const auto vision = fixture::load_vision(path);
@@ -312,6 +342,7 @@ void in_an_encoder(checks & t, fixture::family kind, const std::string & path) {
                 t.expect(std::fabs(sum - n_units) < 1e-3, label(strategy, "sizes add up to the tokens there were"));
             }
         }
+        held_ones(t, vision, image, int32_t(nx / info.patch_size * nx / info.patch_size) / unit, unit, grid);
         const auto without_flash = fixture::load_vision(path, fixture::vision_params(0));
         for (auto strategy : { ILLAVA_STRATEGY_BIPARTITE, ILLAVA_STRATEGY_KMEANS, ILLAVA_STRATEGY_GREEDY, ILLAVA_STRATEGY_ASSIGN }) {
             counting_sizes(t, vision, image, grid, strategy, without_flash);

@@ -147,14 +147,16 @@ KINDS = {"invoice": invoice, "newspaper": newspaper, "slide": slide, "listing": 
          "notes": notes, "spreadsheet": spreadsheet}
 
 
-def written(picture, columns, rows):
-    """[rows * columns], whether the pixels of a cell differ."""
+def written(picture, tile):
+    """[rows * columns], whether the pixels that a cell shows differ. A cell of padding shows none."""
     grey, found = picture.convert("L"), []
-    width, height = grey.size
-    for row in range(rows):
-        for column in range(columns):
-            box = (column * width // columns, row * height // rows, (column + 1) * width // columns, (row + 1) * height // rows)
-            low, high = grey.crop(box).getextrema()
+    left, top, right, bottom = tile["pixels"]
+    across, down = (right - left) / tile["columns"], (bottom - top) / tile["rows"]
+    for row in range(tile["rows"]):
+        for column in range(tile["columns"]):
+            x, y = left + column * across, top + row * down
+            box = (max(round(x), 0), max(round(y), 0), min(round(x + across), grey.width), min(round(y + down), grey.height))
+            low, high = grey.crop(box).getextrema() if box[0] < box[2] and box[1] < box[3] else (0, 0)
             found.append(high - low >= WRITTEN)
     return found
 
@@ -200,7 +202,7 @@ def main(given=None):
             figures = []
             for tiles in (found[preset][str(path)] for preset in ("auto", "balanced")):
                 [tile] = tiles
-                ink = written(picture, tile["columns"], tile["rows"])
+                ink = written(picture, tile)
                 own = [cell["gone"] == 0 for cell in tile["cells"]]
                 figures += [sum(own) / len(own), sum(o for o, i in zip(own, ink) if i) / max(sum(ink), 1)]
             rows[kind].append([sum(ink) / len(ink), *figures])

@@ -192,6 +192,10 @@ struct illava_encode_params {
     // Behind the first step, a token that stands for s original ones counts s times in attention:
     // softmax(q k / sqrt(d) + log s). Needs a strategy that keeps sizes: bipartite, kmeans, greedy or assign.
     bool                             count_sizes;
+    // [patches of the tile, or groups of them where they stay whole] 1 for one that merges last: a matching leaves it
+    // out while two others are there. NULL: none. Needs ILLAVA_STRATEGY_BIPARTITE.
+    const uint8_t                  * held;
+    size_t                           n_held; // number of these patches or groups; 0 with NULL
 };
 LLAMA_API struct illava_encode_params illava_encode_default_params(void);
 
@@ -395,6 +399,7 @@ struct illava_prefill_params {
     const float              * sizes;    // [n_rows] original tokens that each row stands for; NULL: one each
     bool                       count_sizes; // attention counts a row as often as its size: log(size) joins its logits,
                                             // in every layer and for every query, later ones too
+    const uint8_t            * held;        // [n_rows] as in illava_encode_params, of the rows of spans; NULL: none
 };
 LLAMA_API struct illava_prefill_params illava_prefill_default_params(void);
 

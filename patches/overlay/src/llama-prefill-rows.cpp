@@ -18,7 +18,7 @@ llama_prefill_rows::llama_prefill_rows(
 
     rows.resize(n_rows);
     for (int32_t i = 0; i < n_rows; ++i) {
-        rows[i] = { i, -1, params.sizes ? params.sizes[i] : 1.0f };
+        rows[i] = { i, -1, params.sizes ? params.sizes[i] : 1.0f, params.held && params.held[i] };
     }
     for (size_t s = 0; s < params.n_spans; ++s) {
         const auto & span = params.spans[s];
@@ -174,12 +174,15 @@ std::vector<int32_t> llama_prefill_rows::reduce(
         std::sort(kept.begin(), kept.end());
         step.merged.resize(r);
     } else {
-        std::vector<float> sizes(n);
+        std::vector<float>   sizes(n);
+        std::vector<uint8_t> held(n);
         for (int32_t i = 0; i < n; ++i) {
             sizes[i] = of[i].size;
+            held[i]  = of[i].held;
         }
         illava_tokens tokens = { size_t(n), d, keys };
         tokens.sizes  = sizes.data();
+        tokens.held   = held.data();
         tokens.scores = wants_scores() ? step.scores.data() : nullptr;
 
         const auto groups = illava_make_groups(strategy, tokens, r);

@@ -77,6 +77,7 @@ private:
         int32_t index; // in the call
         int32_t span;  // -1: text
         float   size;  // original tokens it stands for
+        bool    held;  // merges last
     };
 
     // Merges n rows x of one span, alike by keys [n, d]. Returns the rows that stay, ascending, and sets

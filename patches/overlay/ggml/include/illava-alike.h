@@ -25,6 +25,12 @@ struct illava_match_tensors {
     ggml_tensor * into; // f32 [r], the tokens that they merge into, whole numbers
 };
 
+// Tokens that merge last: a matching leaves them out while two others are there.
+struct illava_held_tensors {
+    ggml_tensor * flags;  // f32 [n], contiguous: 1 for a token that is held, 0 for a free one
+    int64_t       n_free; // number of zeros among them
+};
+
 struct illava_alike_tensors {
     ggml_tensor * x;     // f32 [d, n - r], the means, in the order of the tokens that stay
     ggml_tensor * sizes; // f32 [n - r], original tokens that each stands for
@@ -41,9 +47,11 @@ GGML_API ggml_tensor * illava_build_key_features(ggml_context * ctx, ggml_tensor
 // more go, there is another among those left.
 //
 // x: f32 [d, n], contiguous; features: f32 [d', n], contiguous; sizes: f32 [n], or null for one each. 1 <= r < n.
+// held: null if all are free; becomes that of the tokens left.
 // A feature that is no number gives a matching that is valid but means nothing.
 GGML_API illava_alike_tensors illava_build_bipartite(
-        ggml_context * ctx, illava_place place, ggml_tensor * x, ggml_tensor * features, ggml_tensor * sizes, int64_t r);
+        ggml_context * ctx, illava_place place, ggml_tensor * x, ggml_tensor * features, ggml_tensor * sizes, int64_t r,
+        illava_held_tensors * held = nullptr);
 
 // The r tokens with the lowest scores, by (score, index), merge into the most alike of the others. scores: f32 [n],
 // contiguous; the rest as above.

@@ -19,6 +19,7 @@ struct illava_tokens {
     const float * features;         // [n, d], what similarity is taken from
     const float * sizes  = nullptr; // [n] original tokens each stands for; null: one each
     const float * scores = nullptr; // [n] attention received; prumerge and assign read it
+    const uint8_t * held = nullptr; // [n] 1 for a token that bipartite leaves out while two others are there
 };
 
 // Every token goes to a survivor, a survivor to itself.

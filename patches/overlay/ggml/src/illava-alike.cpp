@@ -196,28 +196,42 @@ illava_place illava_place_of(ggml_backend_t backend) {
 }
 
 illava_alike_tensors illava_build_bipartite(
-        ggml_context * ctx, illava_place place, ggml_tensor * x, ggml_tensor * features, ggml_tensor * sizes, int64_t r) {
+        ggml_context * ctx, illava_place place, ggml_tensor * x, ggml_tensor * features, ggml_tensor * sizes, int64_t r,
+        illava_held_tensors * held) {
     check(x, features, sizes, r);
+    GGML_ASSERT(!held || (ggml_nelements(held->flags) == x->ne[1] && held->n_free >= 0 && held->n_free <= x->ne[1]));
     const int64_t d = features->ne[0];
 
     state         s    = begin(ctx, place, x, sizes);
     ggml_tensor * unit = directions(ctx, features);
     ggml_tensor * sums = nullptr; // of directions times sizes, where another matching follows
     for (int64_t n = x->ne[1]; r > 0; ) {
-        const int64_t n_a = (n + 1) / 2, n_b = n / 2;
+        // those that take part come first in the order by (flag, index)
+        const bool    some = held && held->n_free >= 2 && held->n_free < n;
+        const int64_t m    = some ? held->n_free : n;
+        ggml_tensor * part = some ? ggml_view_1d(ctx, illava_build_order(ctx, held->flags), m, 0) : nullptr;
+        ggml_tensor * dealt = some ? ggml_get_rows(ctx, unit, part) : unit;
+        const int64_t n_a = (m + 1) / 2, n_b = m / 2;
         const int64_t now = std::min(r, n_b);
 
         const auto half = [&](int64_t begin, int64_t count) {
-            return ggml_cont(ctx, ggml_view_2d(ctx, unit, d, count, 2 * unit->nb[1], begin * unit->nb[1]));
+            return ggml_cont(ctx, ggml_view_2d(ctx, dealt, d, count, 2 * dealt->nb[1], begin * dealt->nb[1]));
+        };
+        const auto named = [&](ggml_tensor * indices) { // f32, of those that entered the matching
+            return some ? pick(ctx, ggml_cast(ctx, part, GGML_TYPE_F32), ggml_cast(ctx, indices, GGML_TYPE_I32)) : indices;
         };
         const illava_best_match best = most_alike(ctx, place, half(0, n_a), half(1, n_b));
         ggml_tensor * order = illava_build_order(ctx, ggml_scale(ctx, best.similarity, -1.0f));
         ggml_tensor * pairs = ggml_view_1d(ctx, order, now, 0);
 
         const illava_match_tensors match = {
-            ggml_cast(ctx, pick(ctx, range(ctx, 0, n, 2), pairs), GGML_TYPE_I32),
-            pick(ctx, pick(ctx, range(ctx, 1, n, 2), best.index), pairs),
+            ggml_cast(ctx, named(pick(ctx, range(ctx, 0, m, 2), pairs)), GGML_TYPE_I32),
+            named(pick(ctx, pick(ctx, range(ctx, 1, m, 2), best.index), pairs)),
         };
+        if (held) {
+            held->flags  = pick(ctx, held->flags, illava_build_kept(ctx, match.gone, n));
+            held->n_free = some || held->n_free == n ? held->n_free - now : 0;
+        }
         r -= now;
         if (r > 0) {
             if (!sums) {

@@ -72,11 +72,19 @@ class side_by_side {
 
 // ToMe: the tokens are dealt to A and B in turn. Each of A finds the most similar of B, and the pairs most
 // alike merge into their token of B. One round takes at most half. If more must go, there is another among
-// those left.
-std::vector<int32_t> bipartite(const illava_directions & tokens, size_t r) {
+// those left. Held tokens join when fewer than two others are left.
+std::vector<int32_t> bipartite(const illava_directions & tokens, const uint8_t * held, size_t r) {
     std::vector<int32_t> into  = identity(tokens.n);
     std::vector<int32_t> alive = into;
     std::vector<float>   unit  = tokens.unit;
+    const auto survivors = [&] {
+        std::vector<int32_t> all;
+        std::copy_if(into.begin(), into.end(), std::back_inserter(all), [&, i = 0](int32_t to) mutable { return to == i++; });
+        return all;
+    };
+    if (held) {
+        alive.erase(std::remove_if(alive.begin(), alive.end(), [&](int32_t i) { return held[i]; }), alive.end());
+    }
     std::vector<illava_direction> sums;
 
     struct pair {
@@ -84,6 +92,9 @@ std::vector<int32_t> bipartite(const illava_directions & tokens, size_t r) {
         int32_t a, b;
     };
     while (r > 0) {
+        if (alive.size() < 2) {
+            alive = survivors();
+        }
         std::vector<int32_t> b;
         for (size_t j = 1; j < alive.size(); j += 2) {
             b.push_back(alive[j]);
@@ -315,7 +326,7 @@ illava_groups illava_make_groups(enum illava_strategy strategy, const illava_tok
     illava_groups groups;
     groups.weights.assign(directions.size.begin(), directions.size.end());
     switch (strategy) {
-        case ILLAVA_STRATEGY_BIPARTITE: groups.into = bipartite(directions, r); break;
+        case ILLAVA_STRATEGY_BIPARTITE: groups.into = bipartite(directions, tokens.held, r); break;
         case ILLAVA_STRATEGY_KMEANS:    groups.into = kmeans   (directions, r); break;
         case ILLAVA_STRATEGY_GREEDY:    groups.into = greedy   (directions, r); break;
         case ILLAVA_STRATEGY_PRUMERGE:

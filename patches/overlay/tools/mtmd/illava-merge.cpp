@@ -267,6 +267,18 @@ ggml_tensor * illava_merger::merge(ggml_context * ctx, int il, ggml_tensor * x, 
     return y;
 }
 
+illava_held_tensors * illava_merger::held_units(ggml_context * ctx) {
+    if (schedule->held.empty()) {
+        return nullptr;
+    }
+    if (!held.flags) {
+        held = { ggml_new_tensor_1d(ctx, GGML_TYPE_F32, n_units), std::count(schedule->held.begin(), schedule->held.end(), 0.0f) };
+        ggml_set_name(held.flags, illava_merge_held);
+        ggml_set_input(held.flags);
+    }
+    return &held;
+}
+
 // f32 [d * unit's rows, n_units]: row k of a unit is compared with row k of the others
 ggml_tensor * illava_merger::key_features(ggml_context * ctx) const {
     const int64_t unit = schedule->unit_rows;
@@ -305,7 +317,7 @@ ggml_tensor * illava_merger::reduce(ggml_context * ctx, const illava_merge_step 
         ggml_tensor * features = schedule->rotary_keys ? units : key_features(ctx);
         const illava_place place = schedule->composed_score ? ILLAVA_PLACE_ANY : illava_place_of(schedule->backend);
         const auto alike = schedule->strategy == ILLAVA_STRATEGY_BIPARTITE
-            ? illava_build_bipartite(ctx, place, rows, features, sizes, r)
+            ? illava_build_bipartite(ctx, place, rows, features, sizes, r, held_units(ctx))
             : illava_build_assign   (ctx, place, rows, features, sizes, scores, r);
         for (size_t i = 0; i < alike.matches.size(); i++) {
             const illava_match_names match(step.layer, i);

@@ -32,6 +32,7 @@ struct illava_merge_schedule {
     bool    rotary_keys    = false; // keys turn with their place, so that they do not tell what is alike
     bool    composed_score = false; // stock operations alone, even if the backend has fused ones
     bool    class_scores   = false; // rank by the attention of the class token alone, which is the last row
+    std::vector<float> held;        // [units] 1 for one that bipartite leaves out while two others are there; empty: none
     bool    count_sizes    = false; // a token that stands for s original ones counts s times in later layers' attention
 
     ggml_backend_t backend = nullptr; // the tower's, which decides; null counts as one with the fused score
@@ -69,6 +70,9 @@ struct illava_merge_names {
     char merged  [GGML_MAX_NAME]; // f32 [unit's floats, units out], what it leaves; for whoever times a graph
     char groups[GGML_MAX_NAME]; // f32 [units in, 2], see illava-groups-graph.h
 };
+
+// Name of the input that takes a schedule's `held`.
+constexpr char illava_merge_held[] = "illava_held";
 
 // The same of one matching of a step, see illava_match_tensors.
 struct illava_match_names {
@@ -143,6 +147,9 @@ class illava_merger {
 
     ggml_tensor * key_features(ggml_context * ctx) const;
 
+    // Null if none is held; begins with the schedule's and follows the steps.
+    illava_held_tensors * held_units(ggml_context * ctx);
+
     // rows: [any, n] -> [any, n - r], by what the units, [unit's floats, n], are like; sets kept
     ggml_tensor * reduce(ggml_context * ctx, const illava_merge_step & step, ggml_tensor * rows, ggml_tensor * units);
 
@@ -152,6 +159,7 @@ class illava_merger {
     ggml_tensor * keys     = nullptr;
     ggml_tensor * scores   = nullptr; // where the strategy ranks by attention
     ggml_tensor * sizes    = nullptr; // f32 [units], after a step by groups
+    illava_held_tensors held = {};   // where some are held
     ggml_tensor * log_sizes = nullptr; // f32 [rows], the class token's too, where attention counts them
     ggml_tensor * mask_rows = nullptr; // f16 [rows, queries of a piece], made when it is needed
     ggml_tensor * unweighed_mask = nullptr; // of which

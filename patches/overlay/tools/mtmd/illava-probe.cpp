@@ -60,6 +60,10 @@ void illava_probe::before(ggml_backend_sched_t sched_in, ggml_cgraph * gf) {
     if (schedule && schedule->strategy == ILLAVA_STRATEGY_RANDOM) {
         draw(gf);
     }
+    if (ggml_tensor * held = schedule ? ggml_graph_get_tensor(gf, illava_merge_held) : nullptr) {
+        GGML_ASSERT(ggml_nelements(held) == (int64_t) schedule->held.size());
+        ggml_backend_tensor_set(held, schedule->held.data(), 0, ggml_nbytes(held));
+    }
     t_begin_us = worked_us();
 }
 

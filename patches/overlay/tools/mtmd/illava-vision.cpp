@@ -196,6 +196,10 @@ static illava_merge_schedule_ptr make_schedule(
         illava_fail(ILLAVA_BAD_ARG, "count_sizes: strategy %d keeps no sizes; take bipartite, kmeans, greedy or assign", (int) strategy);
     }
 
+    if (params.held && strategy != ILLAVA_STRATEGY_BIPARTITE) {
+        illava_fail(ILLAVA_BAD_ARG, "held: strategy %d holds no patches; take bipartite", (int) strategy);
+    }
+
     auto schedule = std::make_shared<illava_merge_schedule>();
     schedule->steps.assign(params.steps, params.steps + params.n_steps);
     schedule->rows_per_token = vision.group();
@@ -230,6 +234,13 @@ static illava_merge_schedule_ptr make_schedule(
     }
     if (const char * reason = vision.why_no_merge()) {
         illava_fail(ILLAVA_UNSUPPORTED, "the image encoder (%s) cannot merge tokens: %s", vision.projector.c_str(), reason);
+    }
+    if (params.held) {
+        const size_t n_units = size_t(n_patches / schedule->unit_rows);
+        if (params.n_held != n_units) {
+            illava_fail(ILLAVA_BAD_ARG, "n_held = %zu: the tile has %zu patches or groups", params.n_held, n_units);
+        }
+        std::transform(params.held, params.held + n_units, std::back_inserter(schedule->held), [](uint8_t flag) { return flag ? 1.0f : 0.0f; });
     }
     if (illava_strategy_groups(strategy)) {
         for (const auto & step : steps) {
