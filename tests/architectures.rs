@@ -32,6 +32,8 @@ struct Case {
     sizes: Vec<f32>,
     /// [t, h, w] of every row; a model with one position a row reads the first.
     positions: Vec<Vec<i32>>,
+    /// Rows of the picture see each other both ways, in one micro-batch.
+    both_ways: bool,
     steps: Vec<Step>,
 }
 
@@ -100,11 +102,12 @@ fn merging_is_as_in_the_float64_account() {
             embeddings: &embeddings,
             positions: &positions,
             spans: &[(first, n, case.steps.iter().map(|step| step.r).collect())],
+            two_ways: if case.both_ways { &[0] } else { &[] },
             sizes: &sizes,
             counts_sizes: !sizes.is_empty(),
             ..Prefill::default()
         };
-        for ubatch in [256, 8] {
+        for ubatch in [256, if case.both_ways { 64 } else { 8 }] {
             let what = format!("{}, ubatch {ubatch}", case.name);
             let layers = case.steps.iter().map(|step| step.layer).collect();
             let mut context = context(&model, layers, ubatch).unwrap();
@@ -119,7 +122,7 @@ fn merging_is_as_in_the_float64_account() {
         }
         ran.insert((case.arch.as_str(), !case.sizes.is_empty()));
     }
-    assert_eq!(ran.len(), 16, "eight architectures, with and without sizes: {ran:?}");
+    assert_eq!(ran.len(), 24, "twelve architectures, with and without sizes: {ran:?}");
 }
 
 #[test]

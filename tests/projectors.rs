@@ -18,7 +18,7 @@ use served::Served;
 /// Type, whether it merges, what its text model is, and whether that merges.
 const TYPES: [(&str, bool, &str, bool); 17] = [
     ("qwen3vl_merger", true, "qwen3vl", true),
-    ("gemma3", true, "gemma3", false),
+    ("gemma3", true, "gemma3", true),
     ("internvl", true, "qwen2", true),
     ("idefics3", true, "llama", true),
     ("pixtral", false, "llama", true),
@@ -46,20 +46,13 @@ fn each_type_answers_and_says_what_merges() {
         let outcome = ask(&name(kind), &["--report", "-"]);
         assert_eq!(outcome.code, 0, "{kind}: {}", outcome.stderr);
         let remark = match (encoder, decoder) {
-            (true, false) => format!(
-                "({kind}) by llama.cpp's own rules; it merges and the language model ({arch}) does not if asked to"
-            ),
             (true, true) => format!(
                 "({kind}) by llama.cpp's own rules; it and the language model ({arch}) merge if asked to, as by the schedule balanced"
             ),
             (false, true) => format!(
                 "({kind}) by llama.cpp's own rules; it merges nothing and the language model ({arch}) merges if asked to, as by the schedule balanced"
             ),
-            (false, false) => {
-                format!(
-                    "({kind}) by llama.cpp's own rules; neither it nor the language model ({arch}) merges"
-                )
-            }
+            (_, false) => unreachable!("each text model here merges"),
         };
         assert!(outcome.stderr.contains(&remark), "{kind}: {}", outcome.stderr);
         let report: Value = serde_json::from_str(outcome.stdout.lines().last().expect("a report")).unwrap();
@@ -148,12 +141,8 @@ fn the_server_answers_as_run_does() {
 
 #[test]
 fn the_language_model_merges_if_asked() {
-    for (kind, encoder, _, decoder) in TYPES {
+    for (kind, encoder, ..) in TYPES {
         let outcome = ask(&name(kind), &["--llm-layers", "2", "--llm-keep", "0.5", "--report", "-"]);
-        if !decoder {
-            outcome.exits(1, "no merge points");
-            continue;
-        }
         assert_eq!(outcome.code, 0, "{kind}: {}", outcome.stderr);
         let report: Value = serde_json::from_str(outcome.stdout.lines().last().expect("a report")).unwrap();
         let held: Vec<u64> = report["tokens"]["visual_kv"]

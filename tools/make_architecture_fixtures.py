@@ -3,7 +3,7 @@
 
     make_architecture_fixtures.py [--out tests/fixtures]
 
-Values come from the float64 reference (reference_model/decoder.py). Each architecture has two cases: a picture merged
+Values come from the float64 reference (reference_model/decoder.py), with the GELU of f16 that a CPU looks up. Each architecture has two cases: a picture merged
 at layers 2 and 3; and the same picture with cells missing from its grid, merged there too. Each row of the latter
 counts in attention once for each original one. Rows are searched, seed by seed, until no order of scores hangs on the
 rounding of an F32 run: neighbouring scores among the merged tokens and the first survivor differ by `MARGIN`.
@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from make_fixtures import smallest_gap
 from make_model import make_decoder
+from reference_model.arithmetic import SINGLE
 from reference_model.decoder import Decoder, grid_positions, sequential_positions
 from reference_model.weights import Weights
 from seed_search import first_seed
@@ -36,6 +37,7 @@ def made(model: Decoder, cells: list[int], counted: bool):
     """The first rows whose merging does not hang on rounding: rows, sizes, positions, logits and steps."""
     n, parts = len(cells), 1 + model.deepstack
     if model.sections is None:
+        # A line of cells; a thinned picture keeps their places.
         positions = sequential_positions(len(BEFORE), SIDE * SIDE, len(AFTER))
         rows = [*range(len(BEFORE)), *(len(BEFORE) + c for c in cells)]
         positions = positions[[*rows, *range(len(BEFORE) + SIDE * SIDE, len(positions))]]
@@ -70,7 +72,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             (path,) = make_decoder(Path(folder), arch)
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            model = Decoder(Weights(path))
+            model = Decoder(Weights(path), SINGLE)
         for kind, cells, counted in (("plain", full, False), ("sizes", thinned, True)):
             span, sizes, positions, logits, steps = made(model, cells, counted)
             name = f"{arch}.{kind}"
@@ -84,6 +86,7 @@ def main() -> None:
                 "after": AFTER,
                 "sizes": [] if sizes is None else sizes.int().tolist(),
                 "positions": positions.T.int().tolist(),
+                "both_ways": model.gemma,
                 "steps": [{"layer": s.layer, "r": s.n_in - s.n_out, "kept": s.kept, "merged": s.merged} for s in steps],
             })
             gap = min(map(smallest_gap, steps))

@@ -117,6 +117,34 @@ struct suite : subject {
         t.expect(!decode_text(other.get(), { 12 }, 0).empty(), label("and leaves the context usable"));
     }
 
+    // a conversation that was saved, restored and went on, then cut back to before its picture: a sliding window that had
+    // moved past the first tokens sees them again
+    void cut_back_after_a_restore() {
+        auto o = options();
+        llama_ctx_ptr a, b, fresh;
+        make_context(model.get(), o, a);
+        make_context(model.get(), o, b);
+        make_context(model.get(), o, fresh);
+
+        auto p = one_image();
+        const llama_pos before = p.spans[0].first;
+        run(a.get(), p.params());
+        decode_text(fresh.get(), { p.tokens.begin(), p.tokens.begin() + before }, 0);
+        const auto expected = decode_text(fresh.get(), { 21, 22 }, before);
+
+        std::vector<uint8_t> sequence(llama_state_seq_get_size(a.get(), 0)), whole(llama_state_get_size(a.get()));
+        llama_state_seq_get_data(a.get(), sequence.data(), sequence.size(), 0);
+        llama_state_get_data(a.get(), whole.data(), whole.size());
+
+        for (bool all : { false, true }) {
+            t.expect((all ? llama_state_set_data(b.get(), whole.data(), whole.size())
+                          : llama_state_seq_set_data(b.get(), sequence.data(), sequence.size(), 0)) > 0, label("state restored"));
+            decode_text(b.get(), { 12, 13, 14 }, p.next);
+            t.expect(llama_memory_seq_rm(llama_get_memory(b.get()), 0, before, -1), label("seq_rm"));
+            t.expect(distance(decode_text(b.get(), { 21, 22 }, before), expected) < 2e-3, label("cut back after a restore"));
+        }
+    }
+
     void refusals() {
         llama_ctx_ptr ctx;
         for (const auto & bad : std::vector<std::vector<int32_t>>{ { 0 }, { 10 }, { 3, 3 }, { 4, 2 }, { -1 } }) {
@@ -170,6 +198,7 @@ int main() {
             s.several_images_and_sequences();
             s.chat_goes_on();
             s.saved_state_continues();
+            s.cut_back_after_a_restore();
             s.refusals();
         }
     });

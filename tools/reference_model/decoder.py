@@ -68,21 +68,35 @@ class Decoder:
         self.base = f[f"{arch}.rope.freq_base"]
         self.sections = f.get(f"{arch}.rope.dimension_sections")
         # Files of these architectures pair neighbouring values, the others halves.
-        self.interleaved = arch in ("ernie4_5", "internlm2", "llama", "mistral3")
+        self.interleaved = arch in ("ernie4_5", "granite", "internlm2", "llama", "mistral3")
         # Qwen3-VL deals its frequencies out in turn: t, h, w, t, h, w, ..., as many to h and w as their sections say.
         self.alternating = arch in ("qwen3vl", "qwen3vlmoe")
         # The first layers add a part each of what follows the residual in a span's rows.
         self.deepstack = f.get(f"{arch}.n_deepstack_layers", 0)
         self.experts_used = f.get(f"{arch}.expert_used_count", 0)
+        self.rotated = f.get(f"{arch}.rope.dimension_count", self.size)
+        # Gemma 3: a picture's rows see each other both ways; of every `window_every` layers all but the last see
+        # `window` positions and turn by 10,000.
+        self.gemma = arch == "gemma3"
+        self.window = f.get(f"{arch}.attention.sliding_window", 0)
+        self.window_every = f.get(f"{arch}.attention.sliding_window_pattern", 6)
+        # Granite multiplies every row that enters, what a layer adds, and queries by keys; and divides logits.
+        scale = lambda name, default: f.get(f"{arch}.{name}_scale", default)
+        self.embedding, self.residual = scale("embedding", 1.0), scale("residual", 1.0)
+        self.attention = f.get(f"{arch}.attention.scale", self.size**-0.5)
+        self.logit = scale("logit", 1.0)
 
-    def _angles(self, positions: torch.Tensor) -> torch.Tensor:
-        freq = frequencies(self.size // 2, self.base)
+    def _windowed(self, layer: int) -> bool:
+        return self.window > 0 and layer % self.window_every < self.window_every - 1
+
+    def _angles(self, positions: torch.Tensor, base: float) -> torch.Tensor:
+        freq = frequencies(self.rotated // 2, base)
         if self.sections is None:
             return positions[:, :1] * freq
         # The first section of frequencies turns with t, the next with h, then w.
         axis = [a for a, count in enumerate(self.sections[:3]) for _ in range(count)]
         if self.alternating:
-            axis = [i % 3 if i < 3 * self.sections[i % 3] else 0 for i in range(self.size // 2)]
+            axis = [i % 3 if i < 3 * self.sections[i % 3] else 0 for i in range(self.rotated // 2)]
         return positions[:, axis] * freq
 
     def _linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
@@ -91,29 +105,59 @@ class Decoder:
     def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
         return rms_norm(x, self.w[f"{name}.weight"], self.eps)
 
-    def _attention(self, x, layer, angles, counts=None):
+    def _parts(self, x: torch.Tensor, name: str):
+        if f"{name}.attn_qkv.weight" in self.w:
+            sizes = [self.heads * self.size, self.kv_heads * self.size, self.kv_heads * self.size]
+            return self._linear(x, f"{name}.attn_qkv").split(sizes, dim=1)
+        return (self._linear(x, f"{name}.attn_{part}") for part in "qkv")
+
+    def _visible(self, layer: int, positions: torch.Tensor, spans: list[range]) -> torch.Tensor:
+        # Rows are in the order of the prompt, so causal means lower-triangular.
+        visible = torch.ones(len(positions), len(positions), dtype=torch.bool).tril()
+        for span in spans if self.gemma else []:
+            visible[span.start : span.stop, span.start : span.stop] = True
+        if self._windowed(layer):
+            visible &= positions[:, :1] - positions[:, 0] < self.window
+        return visible
+
+    def _layer(self, x, layer, positions, spans, counts=None):
+        """What enters the next layer, the weights of attention, and the keys by which tokens are alike."""
         name = f"blk.{layer}"
-        q = heads(self._linear(x, f"{name}.attn_q"), self.heads)
-        k = heads(self._linear(x, f"{name}.attn_k"), self.kv_heads)
-        v = heads(self._linear(x, f"{name}.attn_v"), self.kv_heads)
+        out, weights, keys = self._attention(self._norm(x, f"{name}.attn_norm"), layer, positions, spans, counts)
+        x = x + self.residual * self._normed(out, f"{name}.post_attention_norm")
+        hidden = self._mlp(self._norm(x, f"{name}.ffn_norm"), layer)
+        return x + self.residual * self._normed(hidden, f"{name}.post_ffw_norm"), weights, keys
+
+    def _normed(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        return self._norm(x, name) if f"{name}.weight" in self.w else x
+
+    def _attention(self, x, layer, positions, spans, counts=None):
+        name = f"blk.{layer}"
+        angles = self._angles(positions, 1e4 if self._windowed(layer) else self.base)
+        q, k, v = self._parts(x, name)
+        q, k, v = heads(q, self.heads), heads(k, self.kv_heads), heads(v, self.kv_heads)
         if f"{name}.attn_q_norm.weight" in self.w:
             q, k = self._norm(q, f"{name}.attn_q_norm"), self._norm(k, f"{name}.attn_k_norm")
         features = k.mean(dim=0)
-        q = rotate(q, angles, self.interleaved)
-        k = rotate(k, angles, self.interleaved)
+        q, k = (
+            torch.cat([rotate(p[..., : self.rotated], angles, self.interleaved), p[..., self.rotated :]], dim=-1)
+            for p in (q, k)
+        )
+        q = q * (self.attention * self.size**0.5)
         share = self.heads // self.kv_heads
         k, v = k.repeat_interleave(share, 0), v.repeat_interleave(share, 0)
-        # Rows are in the order of the prompt, so causal means lower-triangular.
-        visible = torch.ones(len(x), len(x), dtype=torch.bool).tril()
-        out, weights = self.math.attention(q, k, v, visible, counts)
+        out, weights = self.math.attention(q, k, v, self._visible(layer, positions, spans), counts)
         return self._linear(out, f"{name}.attn_output"), weights, features
 
     def _mlp(self, x: torch.Tensor, layer: int) -> torch.Tensor:
-        """SwiGLU; of experts the sum of the likeliest, weighted by their softmax among themselves."""
+        """SwiGLU, or GEGLU; of experts the sum of the likeliest, weighted by their softmax among themselves."""
         name = f"blk.{layer}"
         if not self.experts_used:
-            gate = self._linear(x, f"{name}.ffn_gate")
-            return self._linear(gate * torch.sigmoid(gate) * self._linear(x, f"{name}.ffn_up"), f"{name}.ffn_down")
+            up = self._linear(x, f"{name}.ffn_up")
+            fused = f"{name}.ffn_gate.weight" not in self.w
+            gate, up = up.chunk(2, dim=1) if fused else (self._linear(x, f"{name}.ffn_gate"), up)
+            gate = self.math.gelu(gate) if self.gemma else gate * torch.sigmoid(gate)
+            return self._linear(gate * up, f"{name}.ffn_down")
         gates, ups, downs = (self.w[f"{name}.ffn_{part}_exps.weight"] for part in ("gate", "up", "down"))
         best, chosen = self._linear(x, f"{name}.ffn_gate_inp").topk(self.experts_used)
         shares, rows = torch.softmax(best, dim=-1), []
@@ -130,15 +174,25 @@ class Decoder:
         """Features that layer `layer` adds to the span's rows."""
         return span[:, (layer + 1) * self.width : (layer + 2) * self.width].double()
 
+    def _entering(self, parts: list[list[int] | torch.Tensor]) -> torch.Tensor:
+        """Rows of texts and of spans as they enter the first layer. Gemma 3 scales its texts alone."""
+        table, text = self.w["token_embd.weight"], self.width**0.5 if self.gemma else 1.0
+        rows = [p[:, : self.width].double() if isinstance(p, torch.Tensor) else table[p] * text for p in parts]
+        return torch.cat(rows) * self.embedding
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
+        output = self.w.get("output.weight")
+        output = self.w["token_embd.weight"] if output is None else output
+        return self.math.linear(self._norm(x, "output_norm"), output)[0] / self.logit
+
     def prefill(
         self, prompt: Prompt, schedule: dict[int, int], score: str = "image", rule: Rule = Rule()
     ) -> tuple[torch.Tensor, list[Step]]:
         """Logits after the last token, and the steps. `schedule` maps K to r."""
         sizes = torch.ones(len(prompt.span)) if prompt.sizes is None else prompt.sizes
         sizes = sizes.double()
-        table = self.w["token_embd.weight"]
-        x = torch.cat([table[prompt.before], prompt.span[:, : self.width].double(), table[prompt.after + prompt.generated]])
-        angles = self._angles(prompt.positions)
+        x = self._entering([prompt.before, prompt.span, prompt.after + prompt.generated])
+        positions = prompt.positions
         first, alive = len(prompt.before), list(range(len(prompt.span)))
         steps, weights, keys = [], None, None
         for layer in range(self.layers):
@@ -155,22 +209,17 @@ class Decoder:
                     span, kept, chosen, groups, sizes = reduce(rule, x[first:end], step.inputs)
                     step.groups = [[alive[i] for i in group] for group in groups]
                 x = torch.cat([x[:first], span, x[end:]])
-                rows = [*range(first), *(first + i for i in kept), *range(end, len(angles))]
-                angles = angles[rows]
+                rows = [*range(first), *(first + i for i in kept), *range(end, len(positions))]
+                positions = positions[rows]
                 step.kept = [alive[i] for i in kept]
                 step.merged = [alive[i] for i in chosen]
                 step.residual = span
                 steps.append(step)
                 alive = step.kept
-            out, weights, keys = self._attention(self._norm(x, f"blk.{layer}.attn_norm"), layer, angles)
-            x = x + out
-            normed = self._norm(x, f"blk.{layer}.ffn_norm")
-            x = x + self._mlp(normed, layer)
+            x, weights, keys = self._layer(x, layer, positions, [range(first, first + len(alive))])
             if layer < self.deepstack:
                 x[first : first + len(alive)] += self._image_features(prompt.span, layer)
-        last = self._norm(x[-1:], "output_norm")
-        output = self.w.get("output.weight")
-        return self.math.linear(last, table if output is None else output)[0], steps
+        return self._logits(x[-1:]), steps
 
     def prefill_spans(
         self,
@@ -185,14 +234,13 @@ class Decoder:
         come with the span's number. With the `sizes` of each span's rows every layer's attention counts a row
         as often as it stands for original ones, text once; what a step folds together counts together.
         """
-        table = self.w["token_embd.weight"]
-        x = torch.cat([p[:, : self.width].double() if isinstance(p, torch.Tensor) else table[p] for p in parts])
+        x = self._entering(parts)
         spans, at = [], 0
         for part in parts:
             if isinstance(part, torch.Tensor):
                 spans.append([at, list(range(len(part)))])
             at += len(part)
-        angles, steps, weights = self._angles(positions), [], None
+        steps, weights = [], None
         counts = torch.ones(len(x), dtype=torch.float64)
         for (first, alive), of_span in zip(spans, sizes or []):
             counts[first : first + len(alive)] = of_span
@@ -208,7 +256,7 @@ class Decoder:
                 r = round(round((1 - keep) * len(alive), 9))
                 merged, kept, chosen = merge(x[first:end], scores, r)
                 x = torch.cat([x[:first], merged, x[end:]])
-                angles = torch.cat([angles[:first], angles[first:end][kept], angles[end:]])
+                positions = torch.cat([positions[:first], positions[first:end][kept], positions[end:]])
                 together = folded(counts[first:end], kept, chosen)
                 counts = torch.cat([counts[:first], together, counts[end:]])
                 original = [alive[i] for i in kept]
@@ -216,17 +264,12 @@ class Decoder:
                 steps.append((number, Step("decoder", layer, len(alive), scores, original, order, order[-1])))
                 span[:] = [first, original]
                 shift += r
-            normed = self._norm(x, f"blk.{layer}.attn_norm")
-            out, weights, _ = self._attention(normed, layer, angles, counts if sizes is not None else None)
-            x = x + out
-            normed = self._norm(x, f"blk.{layer}.ffn_norm")
-            x = x + self._mlp(normed, layer)
+            pictures = [range(at, at + len(alive)) for at, alive in spans]
+            x, weights, _ = self._layer(x, layer, positions, pictures, counts if sizes is not None else None)
             if layer < self.deepstack:
                 for (at, alive), part in zip(spans, (p for p in parts if isinstance(p, torch.Tensor))):
                     x[at : at + len(alive)] += self._image_features(part, layer)
-        last = self._norm(x[-1:], "output_norm")
-        output = self.w.get("output.weight")
-        return self.math.linear(last, table if output is None else output)[0], steps
+        return self._logits(x[-1:]), steps
 
     @staticmethod
     def _scores(weights: torch.Tensor, first: int, end: int, score: str, generated: int) -> torch.Tensor:

@@ -188,11 +188,11 @@ def write_decoder(
     writer.add_layer_norm_rms_eps(decoder.eps)
     writer.add_rope_freq_base(decoder.rope_base)
     writer.add_vocab_size(decoder.vocabulary)
-    if decoder.arch == "llama":
-        writer.add_rope_dimension_count(decoder.head_size)
+    if decoder.arch in ("llama", "phi3", "granite") or decoder.rotated:
+        writer.add_rope_dimension_count(decoder.rotated or decoder.head_size)
     if decoder.rope_sections is not None:
         writer.add_rope_dimension_sections(decoder.rope_sections)
-    if has_head_norms(decoder):
+    if has_head_norms(decoder) or decoder.head:
         writer.add_key_length(decoder.head_size)
         writer.add_value_length(decoder.head_size)
     if decoder.deepstack:
@@ -201,8 +201,16 @@ def write_decoder(
         writer.add_expert_count(decoder.experts)
         writer.add_expert_used_count(2)
         writer.add_expert_feed_forward_length(decoder.mlp)
-    if decoder.arch == "gemma3":
-        writer.add_sliding_window(16)
+    if decoder.window:
+        writer.add_sliding_window(decoder.window)
+    if decoder.window_every:
+        writer.add_uint32(f"{decoder.arch}.attention.sliding_window_pattern", decoder.window_every)
+    if decoder.scales:
+        embedding, residual, attention, logit = decoder.scales
+        writer.add_embedding_scale(embedding)
+        writer.add_residual_scale(residual)
+        writer.add_attention_scale(attention)
+        writer.add_logit_scale(logit)
     vocabulary.write(writer)
     tensors = [(t, _decoder_type(t, decoder, base)) for t in decoder_tensors(decoder)]
     _write(writer, path, tensors, seed, random_codes)

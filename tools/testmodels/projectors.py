@@ -222,7 +222,7 @@ DECODERS = {
     "qwen2": Decoder("qwen2", OUTPUT, 4, 4, 2, 160, 384, 4096, 1e6, 1e-6, tied=False),
     "qwen2vl": Decoder("qwen2vl", OUTPUT, 4, 4, 2, 160, 384, 4096, 1e6, 1e-6, False, (3, 3, 2, 0)),
     "qwen3vl": Decoder("qwen3vl", OUTPUT, 4, 4, 2, 160, 384, 4096, 1e6, 1e-6, False, (3, 3, 2, 0), deepstack=DEEP),
-    "gemma3": Decoder("gemma3", OUTPUT, 7, 4, 2, 160, 384, 4096, 1e6, 1e-6, tied=True),
+    "gemma3": Decoder("gemma3", OUTPUT, 7, 4, 2, 160, 384, 4096, 1e6, 1e-6, tied=True, window=16),
 }
 
 

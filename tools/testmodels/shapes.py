@@ -46,10 +46,16 @@ class Decoder:
     rope_sections: tuple[int, int, int, int] | None = None
     experts: int = 0  # of which each token takes two
     deepstack: int = 0  # first layers that add image features
+    window: int = 0  # tokens that layers with a sliding window see
+    window_every: int = 0  # every n-th layer sees all; 0: as the library takes it
+    rotated: int = 0  # values of a head that turn; 0: all
+    head: int = 0  # values of a head, if not width / heads
+    # Granite's factors of embeddings, of what a layer adds, of keys by queries; and the divisor of logits.
+    scales: tuple[float, float, float, float] | None = None
 
     @property
     def head_size(self) -> int:
-        return self.width // self.heads
+        return self.head or self.width // self.heads
 
 
 @dataclass(frozen=True)
@@ -112,8 +118,8 @@ TIMING_TOWERS = {
     "qwen2vl-vit": Tower("qwen2vl", 560, 14, 1280, 16, 32, 5120, 1e-6, 5120, 3584),
 }
 
-def _small(arch: str, sections: tuple[int, int, int, int] | None = None, experts: int = 0, deepstack: int = 0) -> Decoder:
-    return Decoder(arch, 64, 4, 4, 2, 160, 384, 4096, 1e6, 1e-6, False, sections, experts, deepstack)
+def _small(arch: str, sections: tuple[int, int, int, int] | None = None, **more) -> Decoder:
+    return Decoder(arch, 64, 4, 4, 2, 160, 384, 4096, 1e6, 1e-6, False, sections, **more)
 
 
 # One text model of each architecture that merges and is in no pair above.
@@ -121,9 +127,14 @@ DECODERS = {
     shape.arch: shape
     for shape in (
         _small("ernie4_5"),
+        # A window smaller than the picture, in layers 0 and 2.
+        _small("gemma3", window=16, window_every=2),
+        _small("glm4", (2, 1, 1, 0), rotated=8),
+        _small("granite", scales=(1.5, 0.75, 0.3, 0.5)),
         _small("internlm2"),
         _small("mistral3"),
         _small("paddleocr", (3, 3, 2, 0)),
+        _small("phi3"),
         _small("qwen3"),
         _small("qwen3moe", experts=6),
         _small("qwen3vl", (3, 3, 2, 0), deepstack=2),

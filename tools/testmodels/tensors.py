@@ -92,18 +92,30 @@ def has_head_norms(decoder: Decoder) -> bool:
     return decoder.arch == "gemma3" or decoder.arch.startswith("qwen3")
 
 
+def has_post_norms(decoder: Decoder) -> bool:
+    """Whether a layer normalises what attention and MLP add."""
+    return decoder.arch in ("gemma3", "glm4")
+
+
+def has_fused_mlp(decoder: Decoder) -> bool:
+    """Whether the first MLP matrix holds the gate above the values."""
+    return decoder.arch in ("glm4", "phi3")
+
+
 def decoder_tensors(decoder: Decoder) -> Iterator[Tensor]:
     w, kv = decoder.width, decoder.kv_heads * decoder.head_size
+    query = decoder.heads * decoder.head_size
     bias = decoder.arch in ("qwen2", "qwen2vl")
     yield Tensor("token_embd.weight", (decoder.vocabulary, w), TABLE, 1.0)
     for i in range(decoder.layers):
         block = f"blk.{i}"
         yield from norm(f"{block}.attn_norm", w, bias=False)
-        for name, rows, spread in (("q", w, 0.9), ("k", kv, 0.1), ("v", kv, 0.1)):
+        parts = (("q", query, 0.9), ("k", kv, 0.1), ("v", kv, 0.1))
+        for name, rows, spread in parts if decoder.arch != "phi3" else (("qkv", query + 2 * kv, 0.1),):
             yield matrix(f"{block}.attn_{name}.weight", rows, w)
             if bias:
                 yield Tensor(f"{block}.attn_{name}.bias", (rows,), VECTOR, spread)
-        yield matrix(f"{block}.attn_output.weight", w, w, gain=0.7)
+        yield matrix(f"{block}.attn_output.weight", w, query, gain=0.7)
         yield from norm(f"{block}.ffn_norm", w, bias=False)
         if decoder.experts:
             yield matrix(f"{block}.ffn_gate_inp.weight", decoder.experts, w)
@@ -112,6 +124,9 @@ def decoder_tensors(decoder: Decoder) -> Iterator[Tensor]:
             ):
                 shape = (decoder.experts, rows, columns)
                 yield Tensor(f"{block}.ffn_{name}_exps.weight", shape, MATRIX, gain / sqrt(columns))
+        elif has_fused_mlp(decoder):
+            yield matrix(f"{block}.ffn_up.weight", 2 * decoder.mlp, w)
+            yield matrix(f"{block}.ffn_down.weight", w, decoder.mlp, gain=0.7)
         else:
             yield matrix(f"{block}.ffn_gate.weight", decoder.mlp, w)
             yield matrix(f"{block}.ffn_up.weight", decoder.mlp, w)
@@ -119,7 +134,7 @@ def decoder_tensors(decoder: Decoder) -> Iterator[Tensor]:
         if has_head_norms(decoder):
             for name in ("attn_q_norm", "attn_k_norm"):
                 yield from norm(f"{block}.{name}", decoder.head_size, bias=False)
-        if decoder.arch == "gemma3":
+        if has_post_norms(decoder):
             for name in ("post_attention_norm", "post_ffw_norm"):
                 yield from norm(f"{block}.{name}", w, bias=False)
     yield from norm("output_norm", w, bias=False)

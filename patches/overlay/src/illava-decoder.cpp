@@ -162,12 +162,15 @@ size_t illava_context_n_segments(const llama_context * ctx) {
 }
 
 static illava_segment show_segment(const llama_kv_segments & kv, size_t i) {
-    const auto * cache = kv.at(i);
+    const auto   parts = kv.at(i);
+    const auto * cache = parts.front()->cache.get();
     illava_segment shown = {};
     shown.il_begin = kv.layers(i).begin;
     shown.il_end   = kv.layers(i).end;
     shown.n_cells  = cache->get_size()*cache->get_n_stream();
-    shown.bytes    = sum_bytes(*cache);
+    for (const auto * part : parts) {
+        shown.bytes += sum_bytes(*part->cache);
+    }
     for (uint32_t s = 0; s < cache->get_n_stream(); ++s) {
         shown.n_used = std::max(shown.n_used, cache->get_cells(s).get_used());
     }

@@ -8,15 +8,15 @@ bool illava_model_can_merge(const llama_model * model) {
     if (!model) {
         return false;
     }
-    if (model->hparams.is_swa_any()) {
-        return false; // its layers have caches of two kinds
-    }
+    const auto & hparams = model->hparams;
     switch (model->arch) { // those whose graph takes a layer range (patches/llama-models-layer-range.patch)
         case LLM_ARCH_ERNIE4_5:
+        case LLM_ARCH_GEMMA3:
         case LLM_ARCH_INTERNLM2:
         case LLM_ARCH_LLAMA:
         case LLM_ARCH_MISTRAL3:
         case LLM_ARCH_PADDLEOCR:
+        case LLM_ARCH_PHI3:
         case LLM_ARCH_QWEN2:
         case LLM_ARCH_QWEN2VL:
         case LLM_ARCH_QWEN3:
@@ -24,6 +24,10 @@ bool illava_model_can_merge(const llama_model * model) {
         case LLM_ARCH_QWEN3VL:
         case LLM_ARCH_QWEN3VLMOE:
             return true;
+        case LLM_ARCH_GLM4: // without M-RoPE its graph takes no embeddings, and a residual is one
+            return hparams.use_mrope();
+        case LLM_ARCH_GRANITE: // image features that enter at chosen layers are in no residual
+            return hparams.n_deepstack_layers == 0;
         default:
             return false;
     }

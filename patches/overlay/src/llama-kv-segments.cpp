@@ -6,6 +6,7 @@
 #include "llama-io.h"
 #include "llama-model.h"
 
+#include <algorithm>
 #include <cassert>
 #include <stdexcept>
 
@@ -33,17 +34,38 @@ const std::vector<uint32_t> & n_cells) : bounds(layer_bounds(cuts, model.hparams
     GGML_ASSERT(n_cells.size() == bounds.size() - 1);
 
     for (size_t i = 0; i + 1 < bounds.size(); ++i) {
-        const auto range  = layers(i);
-        const auto filter = [range](int32_t il) { return il >= range.begin && il < range.end; };
+        const auto range = layers(i);
 
-        LLAMA_LOG_INFO("%s: layers [%d, %d), %u cells\n", __func__, range.begin, range.end, n_cells[i]);
+        for (bool swa : { false, true }) {
+            const auto filter = [&](int32_t il) { return il >= range.begin && il < range.end && model.hparams.is_swa(il) == swa; };
 
-        caches.push_back(std::make_unique<llama_kv_cache>(
-                model, model.hparams, type_k, type_v, v_trans, offload, unified, n_cells[i], n_seq_max,
-                /* n_pad */ 1, /* n_swa */ 0, LLAMA_SWA_TYPE_NONE, /* mem_other */ nullptr,
-                filter, nullptr, nullptr));
-        caches.back()->has_sizes = true;
+            bool any = false;
+            for (int32_t il = range.begin; il < range.end; ++il) {
+                any = any || filter(il);
+            }
+            if (!any) {
+                continue;
+            }
+            LLAMA_LOG_INFO("%s: layers [%d, %d)%s, %u cells\n", __func__, range.begin, range.end, swa ? " with a window" : "", n_cells[i]);
+
+            parts.push_back({ range, swa, std::make_unique<llama_kv_cache>(
+                    model, model.hparams, type_k, type_v, v_trans, offload, unified, n_cells[i], n_seq_max,
+                    /* n_pad */ 1, swa ? model.hparams.n_swa : 0, swa ? model.hparams.swa_type : LLAMA_SWA_TYPE_NONE,
+                    /* mem_other */ nullptr, filter, nullptr, nullptr) });
+            parts.back().cache->has_sizes = true;
+            parts.back().cache->keeps_all = true;
+        }
     }
+}
+
+std::vector<const llama_kv_segments::part *> llama_kv_segments::at(size_t i) const {
+    std::vector<const part *> res;
+    for (const auto & part : parts) {
+        if (part.layers.begin == bounds[i]) {
+            res.push_back(&part);
+        }
+    }
+    return res;
 }
 
 llama_layer_range llama_kv_segments::layers(size_t i) const {
@@ -61,7 +83,7 @@ llama_memory_context_ptr llama_kv_segments::init_batch(llama_batch_allocr & ball
 
     std::vector<llama_ubatch> ubatches;
     while (true) {
-        auto ubatch = caches[0]->get_n_stream() == 1 ?
+        auto ubatch = parts[0].cache->get_n_stream() == 1 ?
             balloc.split_simple(n_ubatch) : balloc.split_equal(n_ubatch, true, 0);
         if (ubatch.n_tokens == 0) {
             break;
@@ -74,8 +96,8 @@ llama_memory_context_ptr llama_kv_segments::init_batch(llama_batch_allocr & ball
     }
 
     std::vector<llama_kv_cache::slot_info_vec_t> sinfos;
-    for (auto & cache : caches) {
-        sinfos.push_back(cache->prepare(ubatches));
+    for (auto & part : parts) {
+        sinfos.push_back(part.cache->prepare(ubatches));
         if (sinfos.back().empty()) {
             return failed();
         }
@@ -93,8 +115,8 @@ llama_memory_context_ptr llama_kv_segments::init_update(llama_context * lctx, bo
 }
 
 bool llama_kv_segments::get_can_shift() const {
-    for (const auto & cache : caches) {
-        if (!cache->get_can_shift()) {
+    for (const auto & part : parts) {
+        if (!part.cache->get_can_shift()) {
             return false;
         }
     }
@@ -102,55 +124,60 @@ bool llama_kv_segments::get_can_shift() const {
 }
 
 void llama_kv_segments::clear(bool data) {
-    for (auto & cache : caches) {
-        cache->clear(data);
+    for (auto & part : parts) {
+        part.cache->clear(data);
     }
 }
 
 bool llama_kv_segments::seq_rm(llama_seq_id seq_id, llama_pos p0, llama_pos p1) {
     bool res = true;
-    for (auto & cache : caches) {
-        res = cache->seq_rm(seq_id, p0, p1) && res;
+    for (auto & part : parts) {
+        res = part.cache->seq_rm(seq_id, p0, p1) && res;
     }
     return res;
 }
 
 void llama_kv_segments::seq_cp(llama_seq_id seq_id_src, llama_seq_id seq_id_dst, llama_pos p0, llama_pos p1) {
-    for (auto & cache : caches) {
-        cache->seq_cp(seq_id_src, seq_id_dst, p0, p1);
+    for (auto & part : parts) {
+        part.cache->seq_cp(seq_id_src, seq_id_dst, p0, p1);
     }
 }
 
 void llama_kv_segments::seq_keep(llama_seq_id seq_id) {
-    for (auto & cache : caches) {
-        cache->seq_keep(seq_id);
+    for (auto & part : parts) {
+        part.cache->seq_keep(seq_id);
     }
 }
 
 void llama_kv_segments::seq_add(llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos shift) {
-    for (auto & cache : caches) {
-        cache->seq_add(seq_id, p0, p1, shift);
+    for (auto & part : parts) {
+        part.cache->seq_add(seq_id, p0, p1, shift);
     }
 }
 
 void llama_kv_segments::seq_div(llama_seq_id seq_id, llama_pos p0, llama_pos p1, int d) {
-    for (auto & cache : caches) {
-        cache->seq_div(seq_id, p0, p1, d);
+    for (auto & part : parts) {
+        part.cache->seq_div(seq_id, p0, p1, d);
     }
 }
 
 llama_pos llama_kv_segments::seq_pos_min(llama_seq_id seq_id) const {
-    return caches[0]->seq_pos_min(seq_id);
+    // layers with a window may have let go of their oldest cells
+    llama_pos res = -1;
+    for (const auto * part : at(0)) {
+        res = std::max(res, part->cache->seq_pos_min(seq_id));
+    }
+    return res;
 }
 
 llama_pos llama_kv_segments::seq_pos_max(llama_seq_id seq_id) const {
-    return caches[0]->seq_pos_max(seq_id);
+    return parts[0].cache->seq_pos_max(seq_id);
 }
 
 std::map<ggml_backend_buffer_type_t, size_t> llama_kv_segments::memory_breakdown() const {
     std::map<ggml_backend_buffer_type_t, size_t> res;
-    for (const auto & cache : caches) {
-        for (const auto & [buft, size] : cache->memory_breakdown()) {
+    for (const auto & part : parts) {
+        for (const auto & [buft, size] : part.cache->memory_breakdown()) {
             res[buft] += size;
         }
     }
@@ -164,8 +191,8 @@ void llama_kv_segments::state_write(llama_io_write_i & io, llama_seq_id seq_id, 
     io.write(&n, sizeof(n));
     io.write(bounds.data(), n*sizeof(bounds[0]));
 
-    for (const auto & cache : caches) {
-        cache->state_write(io, seq_id, flags);
+    for (const auto & part : parts) {
+        part.cache->state_write(io, seq_id, flags);
     }
 }
 
@@ -184,13 +211,13 @@ void llama_kv_segments::state_read(llama_io_read_i & io, llama_seq_id seq_id, ll
 
     size_t done = 0;
     try {
-        for (; done < caches.size(); ++done) {
-            caches[done]->state_read(io, seq_id, flags);
+        for (; done < parts.size(); ++done) {
+            parts[done].cache->state_read(io, seq_id, flags);
         }
     } catch (...) {
         // the segments must hold the same sequence or none of it
         for (size_t i = 0; i < done; ++i) {
-            caches[i]->state_clear(seq_id);
+            parts[i].cache->state_clear(seq_id);
         }
         throw;
     }
@@ -202,20 +229,23 @@ void llama_kv_segments::state_read(llama_io_read_i & io, llama_seq_id seq_id, ll
 
 llama_kv_segments_context::llama_kv_segments_context(llama_memory_status status) : status(status) {}
 
+void llama_kv_segments_context::add(const llama_kv_segments::part & part, llama_memory_context_ptr ctx) {
+    parts.push_back(&part);
+    ctxs.push_back(std::move(ctx));
+}
+
 llama_kv_segments_context::llama_kv_segments_context(llama_kv_segments * kv) : status(LLAMA_MEMORY_STATUS_SUCCESS) {
-    for (size_t i = 0; i < kv->size(); ++i) {
-        ranges.push_back(kv->layers(i));
-        ctxs.push_back(kv->at(i)->init_full());
+    for (const auto & part : kv->all()) {
+        add(part, part.cache->init_full());
         status = llama_memory_status_combine(status, ctxs.back()->get_status());
     }
-    range = { ranges.front().begin, ranges.back().end, true };
+    range = { parts.front()->layers.begin, parts.back()->layers.end, true };
 }
 
 llama_kv_segments_context::llama_kv_segments_context(llama_kv_segments * kv, llama_context * lctx, bool optimize) :
     status(LLAMA_MEMORY_STATUS_NO_UPDATE) {
-    for (size_t i = 0; i < kv->size(); ++i) {
-        ranges.push_back(kv->layers(i));
-        ctxs.push_back(kv->at(i)->init_update(lctx, optimize));
+    for (const auto & part : kv->all()) {
+        add(part, part.cache->init_update(lctx, optimize));
         status = llama_memory_status_combine(status, ctxs.back()->get_status());
     }
 }
@@ -223,17 +253,17 @@ llama_kv_segments_context::llama_kv_segments_context(llama_kv_segments * kv, lla
 llama_kv_segments_context::llama_kv_segments_context(
         llama_kv_segments * kv, std::vector<slot_info_vec_t> sinfos, std::vector<llama_ubatch> ubatches_in) :
     ubatches(std::move(ubatches_in)), status(LLAMA_MEMORY_STATUS_SUCCESS) {
-    for (size_t i = 0; i < kv->size(); ++i) {
-        ranges.push_back(kv->layers(i));
-        ctxs.push_back(std::make_unique<llama_kv_cache_context>(kv->at(i), std::move(sinfos[i]), ubatches));
+    for (size_t i = 0; i < kv->all().size(); ++i) {
+        const auto & part = kv->all()[i];
+        add(part, std::make_unique<llama_kv_cache_context>(part.cache.get(), std::move(sinfos[i]), ubatches));
     }
-    range = { ranges.front().begin, ranges.back().end, true };
+    range = { parts.front()->layers.begin, parts.back()->layers.end, true };
 }
 
 llama_kv_segments_context::llama_kv_segments_context(
         llama_kv_segments * kv,
         size_t i,
-        slot_info_vec_t sinfos,
+        std::vector<slot_info_vec_t> sinfos,
         std::vector<llama_ubatch> ubatches_in,
         std::vector<llama_score_rows> score,
         bool keys) :
@@ -244,8 +274,10 @@ llama_kv_segments_context::llama_kv_segments_context(
     status(LLAMA_MEMORY_STATUS_SUCCESS) {
     GGML_ASSERT(score_rows.size() == ubatches.size());
 
-    ranges.push_back(range);
-    ctxs.push_back(std::make_unique<llama_kv_cache_context>(kv->at(i), std::move(sinfos), ubatches));
+    const auto caches = kv->at(i);
+    for (size_t k = 0; k < caches.size(); ++k) {
+        add(*caches[k], std::make_unique<llama_kv_cache_context>(caches[k]->cache.get(), std::move(sinfos[k]), ubatches));
+    }
 }
 
 bool llama_kv_segments_context::next() {
@@ -289,15 +321,11 @@ llama_score_rows llama_kv_segments_context::score() const {
 
 llm_graph_input_attn_kv_segments::llm_graph_input_attn_kv_segments(
         const llama_hparams & hparams, const llama_cparams & cparams, const llama_kv_segments_context * mctx) :
-    llm_graph_input_attn_kv(hparams, cparams, nullptr), range(mctx->layers()), score(mctx->score()), keys(mctx->keys()) {
-    for (size_t i = 0; i < mctx->size(); ++i) {
-        ranges.push_back(mctx->layers(i));
-    }
-}
+    llm_graph_input_attn_kv(hparams, cparams, nullptr), range(mctx->layers()), score(mctx->score()), keys(mctx->keys()) {}
 
 void llm_graph_input_attn_kv_segments::set_input(const llama_ubatch * ubatch) {
     for (auto & inp : inputs) {
-        inp->set_input(ubatch);
+        inp.attn->set_input(ubatch);
     }
 }
 
@@ -311,15 +339,15 @@ bool llm_graph_input_attn_kv_segments::can_reuse(const llm_graph_params & params
 
     bool res = true;
     for (size_t i = 0; i < inputs.size(); ++i) {
-        res = inputs[i]->can_reuse_with(mctx->at(i), params) && res;
+        res = inputs[i].attn->can_reuse_with(mctx->at(i), params) && res;
     }
     return res;
 }
 
 llm_graph_input_attn_kv * llm_graph_input_attn_kv_segments::at_layer(int il) {
-    for (size_t i = 0; i < ranges.size(); ++i) {
-        if (il >= ranges[i].begin && il < ranges[i].end) {
-            return inputs[i].get();
+    for (auto & inp : inputs) {
+        if (il >= inp.range.begin && il < inp.range.end && hparams.is_swa(il) == inp.swa) {
+            return inp.attn.get();
         }
     }
     GGML_ABORT("layer %d is in no segment of this graph", il);

@@ -1,6 +1,10 @@
 // A KV cache whose size shrinks with depth: the decoder's layers are cut at the merge layers into segments, and
 // each segment has a cache of its own. Text crosses all segments in one graph; a call that merges visual tokens
 // runs the segments one after another (llama-prefill-segments.cpp).
+//
+// If some of a segment's layers see a sliding window only, the segment has two caches of equal size, one for each kind
+// of layer: the mask of attention is made from a cache's window. Positions decide what lies in the window, so that a
+// picture that lost tokens hides as much of the past as before.
 
 #pragma once
 
@@ -27,9 +31,20 @@ public:
   const std::vector<int32_t>  & cuts,
   const std::vector<uint32_t> & n_cells);
 
-    size_t            size()           const { return caches.size(); }
-    llama_kv_cache *  at(size_t i)     const { return caches[i].get(); }
+    // the layers of one segment that have a sliding window, or those that have none
+    struct part {
+        llama_layer_range layers;
+        bool              swa;
+        std::unique_ptr<llama_kv_cache> cache;
+    };
+
+    size_t            size()           const { return bounds.size() - 1; }
     llama_layer_range layers(size_t i) const;
+
+    const std::vector<part> & all() const { return parts; }
+
+    // the caches of segment i, one or two
+    std::vector<const part *> at(size_t i) const;
 
     llama_memory_context_ptr init_batch(llama_batch_allocr & balloc, uint32_t n_ubatch, bool embd_all) override;
     llama_memory_context_ptr init_full() override;
@@ -57,7 +72,7 @@ public:
 private:
     const std::vector<int32_t> bounds; // 0, cuts..., n_layer
 
-    std::vector<std::unique_ptr<llama_kv_cache>> caches;
+    std::vector<part> parts; // segment by segment, in each the layers without a window first
 };
 
 // The memory context of a batch: of all segments for text, of a single one while a merging call runs.
@@ -67,16 +82,17 @@ public:
 
     explicit llama_kv_segments_context(llama_memory_status status);
 
-    // all segments; full cache, pending updates, or a batch with one slot list per segment
+    // all segments; full cache, pending updates, or a batch with one slot list per cache
     explicit llama_kv_segments_context(llama_kv_segments * kv);
     llama_kv_segments_context(llama_kv_segments * kv, llama_context * lctx, bool optimize);
     llama_kv_segments_context(llama_kv_segments * kv, std::vector<slot_info_vec_t> sinfos, std::vector<llama_ubatch> ubatches);
 
-    // segment i alone, with what to score in each ubatch and whether to hand out the last layer's keys
+    // segment i alone with a slot list per cache, what to score in each ubatch, and whether to hand out the last
+    // layer's keys
     llama_kv_segments_context(
             llama_kv_segments * kv,
             size_t i,
-            slot_info_vec_t sinfos,
+            std::vector<slot_info_vec_t> sinfos,
             std::vector<llama_ubatch> ubatches,
             std::vector<llama_score_rows> score,
             bool keys);
@@ -89,10 +105,10 @@ public:
 
     llama_layer_range layers() const { return range; }
 
-    // the cache context of each segment that takes part, in order, and the layers it holds
-    size_t                         size()           const { return ctxs.size(); }
-    const llama_kv_cache_context * at(size_t i)     const;
-    llama_layer_range              layers(size_t i) const { return ranges[i]; }
+    // the cache context of each cache that takes part, in order, and what it holds
+    size_t                          size()        const { return ctxs.size(); }
+    const llama_kv_cache_context *  at(size_t i)  const;
+    const llama_kv_segments::part & of(size_t i)  const { return *parts[i]; }
 
     llama_score_rows score() const;
     bool             keys()  const { return wants_keys; }
@@ -101,8 +117,10 @@ private:
     llama_layer_range range = {0, 0, true};
     bool              wants_keys = false;
 
-    std::vector<llama_layer_range>        ranges;
-    std::vector<llama_memory_context_ptr> ctxs;
+    std::vector<const llama_kv_segments::part *> parts;
+    std::vector<llama_memory_context_ptr>        ctxs;
+
+    void add(const llama_kv_segments::part & part, llama_memory_context_ptr ctx);
 
     std::vector<llama_ubatch>     ubatches;
     std::vector<llama_score_rows> score_rows;
@@ -112,14 +130,16 @@ private:
     llama_memory_status status;
 };
 
-// The attention input of a graph over several segments: one ordinary input per segment. build_attn() asks for the
+// The attention input of a graph over several segments: one ordinary input per cache. build_attn() asks for the
 // one that serves its layer, so the architectures' code stays as it is.
 class llm_graph_input_attn_kv_segments : public llm_graph_input_attn_kv {
 public:
     llm_graph_input_attn_kv_segments(
             const llama_hparams & hparams, const llama_cparams & cparams, const llama_kv_segments_context * mctx);
 
-    void add(std::unique_ptr<llm_graph_input_attn_kv> inp) { inputs.push_back(std::move(inp)); }
+    void add(const llama_kv_segments::part & part, std::unique_ptr<llm_graph_input_attn_kv> attn) {
+        inputs.push_back({ part.layers, part.swa, std::move(attn) });
+    }
 
     void set_input(const llama_ubatch * ubatch) override;
     bool can_reuse(const llm_graph_params & params) override;
@@ -133,12 +153,32 @@ public:
     bool keys_at(int il) const override;
 
 private:
-    std::vector<std::unique_ptr<llm_graph_input_attn_kv>> inputs;
-    std::vector<llama_layer_range> ranges;
+    struct input {
+        llama_layer_range range;
+        bool              swa;
+        std::unique_ptr<llm_graph_input_attn_kv> attn;
+    };
+
+    std::vector<input> inputs;
 
     llama_layer_range range;
     llama_score_rows  score;
     bool              keys;
+};
+
+// The same for an architecture with layers of both kinds, which asks for an input of its own type.
+class llm_graph_input_attn_kv_iswa_segments : public llm_graph_input_attn_kv_iswa {
+public:
+    llm_graph_input_attn_kv_iswa_segments(
+            const llama_hparams & hparams, const llama_cparams & cparams, std::unique_ptr<llm_graph_input_attn_kv> inp) :
+        llm_graph_input_attn_kv_iswa(hparams, cparams, nullptr), inp(std::move(inp)) {}
+
+    void set_input(const llama_ubatch * ubatch)        override { inp->set_input(ubatch); }
+    bool can_reuse(const llm_graph_params & params)    override { return inp->can_reuse(params); }
+    llm_graph_input_attn_kv * segments()               override { return inp.get(); }
+
+private:
+    std::unique_ptr<llm_graph_input_attn_kv> inp;
 };
 
 // the layers the graph under construction runs: all of them unless a merging call runs one segment

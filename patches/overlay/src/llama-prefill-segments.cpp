@@ -108,7 +108,7 @@ illava_prefill_run::illava_prefill_run(llama_context & context, const illava_pre
     // what no segment can hold now is refused before anything is computed
     const auto & kv = ctx.segments();
     for (size_t i = 0; i < kv.size(); ++i) {
-        const auto & cache = *kv.at(i);
+        const auto & cache = *kv.at(i).front()->cache;
         if (rows.size_in_segment(i) > cache.get_size() - cache.get_cells(seq_id).get_used()) {
             fail_full(cache, kv.layers(i), seq_id, rows.size_in_segment(i));
         }
@@ -173,12 +173,12 @@ void illava_prefill_run::enter_segment() {
     out .assign(layers.last ? 0 : rows.size()*ctx.model().hparams.n_embd, 0.0f);
     keys.clear();
     sums.assign(scored ? rows.size() : 0, 0.0);
-    row_of_cell.assign(scored ? kv.at(i_segment)->get_size() : 0, -1);
+    row_of_cell.assign(scored ? kv.at(i_segment).front()->cache->get_size() : 0, -1);
 }
 
 void illava_prefill_run::compute() {
     auto &       kv     = ctx.segments();
-    auto &       cache  = *kv.at(i_segment);
+    const auto   caches = kv.at(i_segment);
     const auto   layers = kv.layers(i_segment);
     const auto & chunk  = chunks[i_chunk];
     const size_t n_embd = ctx.model().hparams.n_embd;
@@ -190,14 +190,19 @@ void illava_prefill_run::compute() {
     const bool output = layers.last && logits_last && i_chunk + 1 == chunks.size();
 
     std::vector<llama_ubatch> ubatches;
-    ubatches.push_back(rows.ubatch(chunk, seq_id, kv.at(0)->get_n_stream() > 1, output));
+    ubatches.push_back(rows.ubatch(chunk, seq_id, kv.all()[0].cache->get_n_stream() > 1, output));
 
-    auto sinfos = cache.prepare(ubatches);
-    if (sinfos.empty()) {
-        fail_full(cache, layers, seq_id, rows.size() - chunk.first);
-    }
-    for (size_t i = 0; i < chunk.n && scored; ++i) {
-        row_of_cell[sinfos[0].idxs[0][i]] = chunk.first + i;
+    std::vector<llama_kv_cache::slot_info_vec_t> sinfos;
+    for (const auto * part : caches) {
+        sinfos.push_back(part->cache->prepare(ubatches));
+        if (sinfos.back().empty()) {
+            fail_full(*part->cache, layers, seq_id, rows.size() - chunk.first);
+        }
+        if (scored && part->swa == ctx.model().hparams.is_swa(layers.end - 1)) {
+            for (size_t i = 0; i < chunk.n; ++i) {
+                row_of_cell[sinfos.back()[0].idxs[0][i]] = chunk.first + i;
+            }
+        }
     }
 
     llama_kv_segments_context mctx(&kv, i_segment, std::move(sinfos), std::move(ubatches), { chunk.score }, matched && rows.span(chunk.first) >= 0);
