@@ -227,6 +227,22 @@ fn sets_that_are_none() {
 }
 
 #[test]
+fn rows_are_shown_and_drawn_again() {
+    let (rows, bars, curves) = (scratch("again.json"), scratch("again-bars.svg"), scratch("again.svg"));
+    let asked = ["--set", "models/demo/questions.jsonl", "--limit", "2", "--against", "0.5", "--json", &rows];
+    let first = eval(&DEMO, &asked);
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    let again = eval(&[], &["--from", &rows, "--from", &rows, "--bars", "--plot", &bars]);
+    assert_eq!(again.stdout, format!("{0}{0}", first.stdout));
+    assert!(fs::read_to_string(&bars).unwrap().contains("memory, GiB"));
+    eval(&[], &["--from", &rows, "--plot", &curves]);
+    assert!(fs::read_to_string(&curves).unwrap().contains("questions a second"));
+    eval(&[], &["--from", "README.md"]).fails(1, "not the rows of an evaluation");
+    eval(&[], &["--from", &rows, "--set", "a.jsonl"]).exits(2, "cannot be used with");
+    eval(&[], &["--plot", &curves]).exits(2, "--set");
+}
+
+#[test]
 fn videos_of_a_set_are_shown() {
     let folder = frames("eval-frames", 6);
     let set = scratch("videos.jsonl");

@@ -9,7 +9,8 @@ use super::progress::Progress;
 use super::{interrupt, output, settings, subjects, video};
 use crate::answer::{Engine, Generation, LlamaEngine, Session, Sizing};
 use crate::error::{Error, Kind, Result};
-use crate::eval::{self, Judge, Log, Metric, Reading, Runner, Set};
+use crate::eval::{self, Form, Judge, Log, Metric, Reading, Runner, Set};
+use crate::file;
 use crate::pair::LoadSettings;
 use crate::plot::Format;
 use crate::request::check_logprobs;
@@ -20,6 +21,7 @@ use crate::stop::Stop;
 const JUDGE_KEY: &str = "ILLAVA_JUDGE_KEY";
 
 pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
+    let Some(path) = &flags.set else { return show_again(flags) };
     output::all_writable([&flags.json, &flags.csv, &flags.plot, &flags.log])?;
     let load = settings::load(&flags.model, None)?;
     let choice = settings::choice(&flags.merge)?;
@@ -33,8 +35,8 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
         limit: flags.limit.map(|limit| limit as usize),
         media: flags.videos.as_deref(),
     };
-    let set = eval::read(&flags.set, &reading)?;
-    let judge = judge(flags, &set, load.stop)?;
+    let set = eval::read(path, &reading)?;
+    let judge = judge(flags, &set, path, load.stop)?;
     let longest = set.items.iter().map(|item| set.metric_of(item).longest_answer()).max();
     let predict = flags.predict.or(longest);
     let greedy = Generation::greedy(None);
@@ -105,6 +107,28 @@ pub(super) fn eval(flags: &EvalFlags) -> Result<()> {
     }
 }
 
+/// Shows rows that earlier calls have written, and draws them together.
+fn show_again(flags: &EvalFlags) -> Result<()> {
+    output::all_writable([&flags.plot])?;
+    let plot = flags.plot.as_deref().map(|path| Ok((path, output::plot_format(path)?))).transpose()?;
+    let mut summaries: Vec<eval::Summary> = Vec::new();
+    for path in &flags.from {
+        let failed = |reason: String| Error::new(Kind::File, format!("{}: {reason}", path.display()));
+        let text = file::text(path).map_err(|error| failed(error.to_string()))?;
+        summaries.push(serde_json::from_str(&text).map_err(|error| {
+            failed(format!("not the rows of an evaluation ({error}); give a file that --json has written"))
+        })?);
+    }
+    for summary in &summaries {
+        output::say(&eval::table(summary, output::width()))?;
+    }
+    if let Some((path, format)) = plot {
+        let form = if flags.bars { Form::Bars } else { Form::Curves };
+        output::write(path, eval::figure(&summaries, form, format))?;
+    }
+    Ok(())
+}
+
 fn show(flags: &EvalFlags, plot: Option<(&Path, Format)>, summary: &eval::Summary) -> Result<()> {
     output::say(&eval::table(summary, output::width()))?;
     if let Some(path) = &flags.json {
@@ -127,14 +151,14 @@ fn metric(name: &str) -> Result<Metric> {
 }
 
 /// Reaches the judge of a set that needs one, before a model is loaded.
-fn judge(flags: &EvalFlags, set: &Set, stop: Stop) -> Result<Option<Judge>> {
+fn judge(flags: &EvalFlags, set: &Set, path: &Path, stop: Stop) -> Result<Option<Judge>> {
     if !set.metric.is_judged() {
         return Ok(None);
     }
     let Some(url) = &flags.judge else {
         return Err(Error::usage(format!(
             "{}: answers are marked by a judge model ({}); give --judge URL, or another --metric",
-            flags.set.display(),
+            path.display(),
             set.metric.name()
         )));
     };

@@ -1,14 +1,14 @@
 //! Percentile bootstrap (Efron, 1979) of a mean, and of the mean difference of two schedules on the same
 //! questions.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::report::digits;
 
 const DRAWS: usize = 10_000;
 
 /// Mean with the interval that holds 95 % of its bootstrap means.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Interval {
     #[serde(serialize_with = "digits::millionths")]
     pub mean: f64,

@@ -3,6 +3,7 @@
 
 mod bootstrap;
 mod curve;
+mod figure;
 mod judge;
 mod log;
 mod metric;
@@ -16,6 +17,7 @@ mod table;
 
 pub use bootstrap::Interval;
 pub use curve::curve;
+pub use figure::{Form, figure};
 pub use judge::Client as Judge;
 pub use log::{Log, Record};
 pub use metric::Metric;

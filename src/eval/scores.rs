@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::log::Record;
 use super::metric::yes_no;
@@ -28,10 +28,10 @@ const COGNITION: [&str; 4] =
 const RATING: f64 = 5.0;
 
 /// Named score of one schedule.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     pub schedule: String,
-    pub name: &'static str,
+    pub name: String,
     #[serde(serialize_with = "digits::thousandths")]
     pub value: f64,
 }
@@ -57,7 +57,8 @@ pub fn scores(set: &Set, schedule: &str, records: &[Record]) -> Vec<Score> {
         }
         _ => Vec::new(),
     };
-    let score = |(name, value)| Score { schedule: schedule.to_owned(), name, value };
+    let score =
+        |(name, value): (&str, f64)| Score { schedule: schedule.to_owned(), name: name.to_owned(), value };
     found.into_iter().map(score).collect()
 }
 
@@ -182,8 +183,12 @@ mod tests {
         (Set::new("set".into(), metric, items.collect()), records.collect())
     }
 
-    fn values(set: &Set, records: &[Record]) -> Vec<(&'static str, f64)> {
+    fn values(set: &Set, records: &[Record]) -> Vec<(String, f64)> {
         scores(set, "off", records).into_iter().map(|score| (score.name, score.value)).collect()
+    }
+
+    fn named<const N: usize>(values: [(&str, f64); N]) -> Vec<(String, f64)> {
+        values.map(|(name, value)| (name.to_owned(), value)).to_vec()
     }
 
     #[test]
@@ -199,7 +204,7 @@ mod tests {
                 ("p3", "code_reasoning", 1.0),
             ],
         );
-        assert_eq!(values(&set, &records), [("MME perception", 75.0 + 50.0), ("MME cognition", 200.0)]);
+        assert_eq!(values(&set, &records), named([("MME perception", 125.0), ("MME cognition", 200.0)]));
     }
 
     #[test]
@@ -209,14 +214,14 @@ mod tests {
         set.items[1].answers = vec!["no".into()];
         // Said yes twice, once rightly; two of three should be yes.
         let found = values(&set, &records);
-        assert_eq!(found[..3], [("precision, %", 50.0), ("recall, %", 50.0), ("F1, %", 50.0)]);
+        assert_eq!(found[..3], named([("precision, %", 50.0), ("recall, %", 50.0), ("F1, %", 50.0)]));
         assert!((found[3].1 - 200.0 / 3.0).abs() < 1e-9);
     }
 
     #[test]
     fn categories_count_alike() {
         let (set, records) = asked(Metric::Choice, &[("", "a", 1.0), ("", "a", 1.0), ("", "b", 0.0)]);
-        assert_eq!(values(&set, &records), [("mean of categories, %", 50.0)]);
+        assert_eq!(values(&set, &records), named([("mean of categories, %", 50.0)]));
     }
 
     #[test]
@@ -226,7 +231,7 @@ mod tests {
             let aspects = vec![("rating".to_owned(), record.mark.unwrap())];
             record.verdict = Some(Verdict { aspects, reference: Some(0.8), replies: Vec::new() });
         }
-        let (name, value) = values(&set, &records)[0];
+        let (name, value) = &values(&set, &records)[0];
         assert_eq!(name, "of the reference, %");
         assert!((value - 93.75).abs() < 1e-9);
         let (set, mut records) = asked(Metric::VideoChat, &[("", "", 0.6), ("", "", 1.0)]);
@@ -235,6 +240,7 @@ mod tests {
             record.verdict = Some(Verdict { aspects, reference: None, replies: Vec::new() });
         }
         let found = values(&set, &records);
-        assert_eq!(found, [("detail of 5", 3.0), ("temporal of 5", 5.0), ("mean of aspects, of 5", 4.0)]);
+        let wanted = [("detail of 5", 3.0), ("temporal of 5", 5.0), ("mean of aspects, of 5", 4.0)];
+        assert_eq!(found, named(wanted));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::log::{Cost, Record};
 use super::scores::{self, Score};
@@ -22,7 +22,7 @@ pub struct Asked<'a> {
 }
 
 /// One schedule over the whole set, or over one of its categories.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     pub schedule: String,
     /// Strategy of the schedule; empty if it merges nothing.
@@ -54,10 +54,10 @@ pub struct Row {
     #[serde(serialize_with = "digits::thousandths")]
     pub kv_bytes: f64,
     /// Weights, KV cache and compute buffers.
-    #[serde(serialize_with = "digits::thousandths")]
+    #[serde(serialize_with = "digits::thousandths", default)]
     pub memory_bytes: f64,
     /// Seconds of all answers together.
-    #[serde(serialize_with = "digits::thousandths")]
+    #[serde(serialize_with = "digits::thousandths", default)]
     pub seconds: f64,
 }
 
@@ -70,18 +70,19 @@ impl Row {
 }
 
 /// Evaluation, finished or as far as it came.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     pub model: String,
     pub set: String,
     /// Names of the metrics, joined by `+`.
     pub metric: String,
     /// Judge that marked the answers; left out without one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<String>,
     /// Rows of the whole set first, schedule by schedule; then category by category.
     pub rows: Vec<Row>,
     /// Scores of the set's own kind beside the accuracy.
+    #[serde(default)]
     pub scores: Vec<Score>,
     /// Failures: question, schedule and cause.
     pub failures: Vec<(String, String, String)>,

@@ -30,14 +30,14 @@ def _layers(layers):
     return ",".join(str(layer) for layer in layers)
 
 
-def _encoder(layers, removed):
+def encoder_flags(layers, removed):
     """Flags that remove `removed` tokens in equal steps, what is left over in the last."""
     each, rest = divmod(removed, len(layers))
     amounts = [each] * (len(layers) - 1) + [each + rest]
     return ("--vit-layers", _layers(layers), "--vit-r", _layers(amounts))
 
 
-def _decoder(layers, keep):
+def decoder_flags(layers, keep):
     """Flags that keep the share `keep` after all `layers` together."""
     return ("--llm-layers", _layers(layers), "--llm-keep", f"{keep ** (1 / len(layers)):.3f}")
 
@@ -52,7 +52,7 @@ def _four(first, count):
 
 # The paper's shares: 361 and then 253 of 729 tokens.
 def _papers_budget(shape):
-    return _encoder(shape.vit, shape.tokens - round(shape.tokens * 361 / 729)) + _decoder((shape.llm,), 253 / 361)
+    return encoder_flags(shape.vit, shape.tokens - round(shape.tokens * 361 / 729)) + decoder_flags((shape.llm,), 253 / 361)
 
 
 BUDGETS = ("0.5", "0.35", "0.25", "0.15")
@@ -87,26 +87,26 @@ def _tables(shape):
     if shape.own:
         # A strategy that acts once, before the decoder, takes no decoder layers by hand: it gets the last number at
         # once.
-        found += [Run("budget", "merge", _encoder(vit, half) + _decoder((llm,), 253 / 361), grouped),
-                  Run("budget", "merge, encoder alone", _encoder(vit, n - round(n * 253 / 729)), ("prumerge", "downsample"))]
+        found += [Run("budget", "merge", encoder_flags(vit, half) + decoder_flags((llm,), 253 / 361), grouped),
+                  Run("budget", "merge, encoder alone", encoder_flags(vit, n - round(n * 253 / 729)), ("prumerge", "downsample"))]
     # The paper's Table 5: 576 to 225 of 729.
-    found += [Run("encoder budgets", f"{n - removed} of {n}", _encoder(vit, removed))
+    found += [Run("encoder budgets", f"{n - removed} of {n}", encoder_flags(vit, removed))
               for removed in (n - round(n * kept / 729) for kept in (576, 425, 361, 225))]
     # Table 8: 300 to 169 of 361.
-    found += [Run("decoder budgets", f"{kept / 361:.0%}", _decoder((llm,), kept / 361), limit=PART)
+    found += [Run("decoder budgets", f"{kept / 361:.0%}", decoder_flags((llm,), kept / 361), limit=PART)
               for kept in (300, 253, 225, 169)]
     # Table 6: other layers, at half of the tokens.
     places = [(vit[1],), _four(0, shape.tower_layers), _four(2, shape.tower_layers),
               _four(shape.tower_layers - 4, shape.tower_layers)]
-    found += [Run("encoder layers", _names(layers), _encoder(layers, half), limit=PART)
+    found += [Run("encoder layers", _names(layers), encoder_flags(layers, half), limit=PART)
               for layers in dict.fromkeys(places) if len(layers) > 0]
     # Table 9, at half of the tokens.
     last = shape.text_layers - 1
     places = dict.fromkeys([(1,), (2,), (last,), (1, 2)])
-    found += [Run("decoder layers", _names(layers), _decoder(layers, 0.5), limit=PART)
+    found += [Run("decoder layers", _names(layers), decoder_flags(layers, 0.5), limit=PART)
               for layers in places if layers[-1] <= last]
     # Tables 4, 7 and 3; under a preset its decoder half counts as budget of what acts before the decoder.
-    found += [Run("encoder strategies", "half", _encoder(vit, half), STRATEGIES, PART),
-              Run("decoder strategies", "half", _decoder((llm,), 0.5), grouped, PART),
+    found += [Run("encoder strategies", "half", encoder_flags(vit, half), STRATEGIES, PART),
+              Run("decoder strategies", "half", decoder_flags((llm,), 0.5), grouped, PART),
               Run("strategies", "its own" if shape.own else "paper", found[0].flags, STRATEGIES, PART)]
     return found

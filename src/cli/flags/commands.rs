@@ -100,8 +100,8 @@ pub struct EvalFlags {
     #[command(flatten)]
     pub merge: MergeFlags,
     /// Question set: .jsonl, .json, .parquet or .tsv as public benchmarks come, or a folder of parquet files
-    #[arg(long, value_name = "FILE", help_heading = "Evaluation")]
-    pub set: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "from", help_heading = "Evaluation")]
+    pub set: Option<PathBuf>,
     /// Split of a folder of parquet files [default: the first with answers of test, validation, dev, train]
     #[arg(long, value_name = "NAME", help_heading = "Evaluation")]
     pub split: Option<String>,
@@ -150,6 +150,12 @@ pub struct EvalFlags {
     /// Write the rows as CSV
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub csv: Option<PathBuf>,
+    /// Ask nothing: show the rows that --json has written; repeat it to draw several sets and models in one figure
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["set", "log", "json", "csv"], help_heading = "Output")]
+    pub from: Vec<PathBuf>,
+    /// Draw bars of accuracy, memory and throughput in place of curves
+    #[arg(long, requires = "from", help_heading = "Output")]
+    pub bars: bool,
     /// Draw accuracy against throughput; the name ends in .png or .svg
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub plot: Option<PathBuf>,
