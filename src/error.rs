@@ -165,6 +165,7 @@ fields! {
     LlmLayers "merge.llm_layers",
     LlmR "merge.llm_r",
     LlmKeep "merge.llm_keep",
+    LlmMass "merge.llm_mass",
     Score "merge.score",
     Grid "merge.grid",
     Positions "merge.positions",

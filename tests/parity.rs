@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use illava::native::{
-    Context, EncodeOptions, FlashAttention, LoadOptions, MergeStep, Next, Prefill, PreprocessedImage,
+    Context, EncodeOptions, FlashAttention, LoadOptions, MergeStep, Next, Prefill, PreprocessedImage, Score,
     Strategy, TextModel, Vision, VisionOptions,
 };
 use numbers::{distance, options};
@@ -38,6 +38,9 @@ struct Case {
     /// "class" where the class token's attention ranks.
     #[serde(default)]
     tower_score: String,
+    /// Share of the decoder's scores that stays at each merge layer; 0 if the numbers are given.
+    #[serde(default)]
+    mass: f32,
     /// [visual tokens] how many original ones each stands for, by strategies that count them.
     #[serde(default)]
     sizes: Vec<f32>,
@@ -285,12 +288,21 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
         positions: &positions(case, pair.text.n_pos(), encoded.cells, tokens.len()),
         spans: &[(case.before.len(), n_visual, amounts)],
         two_ways: &[],
-        last_token: case.score == "last-token",
-        // It acts before the decoder only.
-        strategy: if strategy == Strategy::Prumerge { Strategy::Merge } else { strategy },
+        score: match case.score.as_str() {
+            "last-token" => Score::LastToken,
+            "question" => Score::Question,
+            "raters" => Score::Raters,
+            _ => Score::Image,
+        },
+        // Those that act before the decoder only have nothing to do there.
+        strategy: match strategy {
+            Strategy::Prumerge | Strategy::VisionZip => Strategy::Merge,
+            strategy => strategy,
+        },
         sizes: &sizes,
         counts_sizes: false,
         held: &[],
+        masses: &vec![case.mass; case.decoder.len()],
     };
 
     let mut context = pair.context(case, setting, ubatch);
@@ -335,6 +347,9 @@ fn strategy(case: &Case) -> Strategy {
         "greedy" => Strategy::Greedy,
         "assign" => Strategy::Assign,
         "prumerge" => Strategy::Prumerge,
+        "visionzip" => Strategy::VisionZip,
+        // In the encoder it has no steps.
+        "sparsevlm" => Strategy::SparseVlm,
         other => panic!("no strategy called {other}"),
     }
 }
@@ -388,13 +403,16 @@ fn strategies_decide_as_the_reference_does() {
             }
         }
     }
-    let in_both = ["prune", "random", "bipartite", "kmeans", "greedy", "assign", "prumerge"];
+    let in_both =
+        ["prune", "random", "bipartite", "kmeans", "greedy", "assign", "prumerge", "visionzip", "sparsevlm"];
     for pair in ["siglip-qwen2", "qwen2vl"] {
         assert!(in_both.iter().all(|strategy| ran.contains(&(pair, strategy))), "{pair}: {ran:?}");
     }
     let cases = || fixture.index.cases.iter();
     assert!(cases().filter(|case| case.count_sizes).count() >= 6, "sizes count in attention");
     assert!(cases().any(|case| case.tower_score == "class"), "the class token ranks");
+    assert!(cases().any(|case| case.mass > 0.0 && case.score == "question"), "the scores say how many stay");
+    assert!(cases().any(|case| case.strategy == "prune" && case.score == "last-token"), "FastV");
     assert!(ran.contains(&("siglip-qwen2", "downsample")) && ran.contains(&("clip-llama", "downsample")));
 }
 

@@ -31,6 +31,13 @@ DRAWS = 6
 NUDGE = 5e-5
 SEEDS = 1000
 PLAIN = [Rule(name) for name in ("prune", "kmeans", "greedy")] + [Rule("random", 7)]
+METHODS = [
+    Rule("visionzip"),
+    Rule("prune", behind=True),
+    Rule("prune", score="last-token"),
+    Rule("sparsevlm", score="raters"),
+    Rule("prune", score="question", mass=0.9),
+]
 SIZED = [Rule(name, sizes=True) for name in ("bipartite", "assign")]
 RUNS = [(t, rounding) for t in ("f32", "f16") for rounding in (EXACT, SINGLE, HALF)]
 
@@ -56,6 +63,7 @@ def moved(exact: Inputs, half: Inputs, generator: torch.Generator) -> Inputs:
         exact,
         features=move(exact.features, half.features),
         scores=move(exact.scores, half.scores),
+        values=None if exact.values is None else move(exact.values, half.values),
     )
 
 
@@ -88,8 +96,10 @@ class Work:
         return self.pair.reference(kind, rounding, "last")
 
     def encoder(self, rule: Rule) -> dict[int, int]:
-        if rule.name == "prumerge":
+        if rule.name in ("prumerge", "visionzip") or rule.behind:
             return {self.model().encoder.layers: 3 * self.step}
+        if not rule.in_encoder:
+            return {}
         return {2: self.step, 4: 2 * self.step}
 
     def encode(self, pixels, rule, kind="f32", rounding=EXACT):
@@ -106,7 +116,7 @@ class Work:
     def decode(self, encoded, tokens, schedule, rule, kind="f32", rounding=EXACT):
         model = self.model(kind, rounding)
         prompt = model.prompt(encoded, *tokens)
-        return prompt, *model.decoder.prefill(prompt, schedule, "image", rule)
+        return prompt, *model.decoder.prefill(prompt, schedule, rule.score, rule)
 
     def prompt_for(self, pixels, schedule, rule):
         first, coarsest = runs_of(rule)
@@ -161,11 +171,13 @@ def step_entry(step: Step, rounded: Step, name: str, tensors: dict) -> dict:
 
 
 def case(work: Work, rule: Rule, pixels_key: str, pixels: torch.Tensor, tensors: dict) -> dict:
-    variant = ".sizes" * rule.sizes + ".class" * rule.by_class
+    variant = ".sizes" * rule.sizes + ".class" * rule.by_class + ".behind" * rule.behind + ".mass" * (rule.mass > 0)
+    variant += f".{rule.score}" * (rule.score != "image")
     name = f"{work.pair.name}.{work.grid}.{rule.name}{variant}"
     full = work.encode(pixels, rule)
     n = len(full.embeddings)
-    schedule = {} if rule.name in ("prumerge", "downsample") else {2: round(0.3 * n), 6: round(0.2 * n)}
+    acts = rule.in_decoder and rule.name != "downsample"
+    schedule = {2: round(0.3 * n), 6: round(0.2 * n)} if acts else {}
     tokens = work.prompt_for(pixels, schedule, rule)
     runs = {}
     first = runs_of(rule)[0]
@@ -200,7 +212,8 @@ def case(work: Work, rule: Rule, pixels_key: str, pixels: torch.Tensor, tensors:
         "after": tokens[1],
         "encoder": [{"layer": l, "r": r} for l, r in work.encoder(rule).items()],
         "decoder": [{"layer": l, "r": r} for l, r in schedule.items()],
-        "score": "image",
+        "score": rule.score,
+        "mass": rule.mass,
         "cells": encoded.cells,
         "steps": [step_entry(a, b, f"{name}.{i}", tensors) for i, (a, b) in enumerate(all_steps)],
         "logits": store("logits", logits),
@@ -239,11 +252,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pairs = {name: Pair(name, Path(folder) / name) for name in ("siglip-qwen2", "clip-llama", "qwen2vl")}
         prumerge, bipartite = Rule("prumerge"), Rule("bipartite")
+        hired = Rule("prune", by_class=True, behind=True)
         by_class = [Rule("prune", by_class=True), Rule("assign", sizes=True, by_class=True)]
         plan = [
-            (Work(pairs["siglip-qwen2"], "faithful", 80, 80, 8), [*PLAIN, bipartite, *SIZED, prumerge]),
-            (Work(pairs["clip-llama"], "faithful", 80, 80, 8), [*SIZED, *by_class, prumerge]),
-            (Work(pairs["qwen2vl"], "faithful", 112, 96, 12), [*PLAIN, bipartite, *SIZED, prumerge]),
+            (Work(pairs["siglip-qwen2"], "faithful", 80, 80, 8), [*PLAIN, bipartite, *SIZED, prumerge, *METHODS]),
+            (Work(pairs["clip-llama"], "faithful", 80, 80, 8), [*SIZED, *by_class, prumerge, METHODS[0], hired]),
+            (Work(pairs["qwen2vl"], "faithful", 112, 96, 12), [*PLAIN, bipartite, *SIZED, prumerge, *METHODS]),
             (Work(pairs["qwen2vl"], "reference", 112, 96, 8), SIZED[:1]),
         ]
         for work, rules in plan:

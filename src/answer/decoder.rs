@@ -2,6 +2,7 @@
 
 use super::{Generation, MergeStep, Next, Rows, SegmentInfo};
 use crate::error::Result;
+use crate::schedule::Score;
 
 /// A context of several sequences, numbered from 0.
 pub trait Decoder {
@@ -9,7 +10,7 @@ pub trait Decoder {
     ///
     /// # Errors
     /// No room, or the library's own.
-    fn begin(&mut self, slot: usize, rows: &Rows, last_token_score: bool) -> Result<()>;
+    fn begin(&mut self, slot: usize, rows: &Rows, score: Score) -> Result<()>;
 
     /// Computes one ubatch of it. The steps come with the last one, `span` counting the spans of the prefill; then
     /// [`Logits::Prompt`] can be sampled from.

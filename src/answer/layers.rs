@@ -88,11 +88,11 @@ mod tests {
         let shape = so400m();
         let own =
             Schedule { decoder: HalfSchedule { steps: vec![(5, Amount::Keep(0.5))] }, ..Schedule::default() };
-        assert_eq!(servable_layers(&own, &shape, None), [2, 5, 6, 7, 8, 14, 21]);
+        assert_eq!(servable_layers(&own, &shape, None), [2, 5, 6, 7, 8, 13, 14, 21]);
         let recommended = Recommended { llm_layers: vec![3], llm_keep: vec![0.5], ..Recommended::default() };
         assert_eq!(
             servable_layers(&Schedule::default(), &shape, Some(&recommended)),
-            [2, 3, 6, 7, 8, 14, 21]
+            [2, 3, 5, 6, 7, 8, 13, 14, 21]
         );
         let fixed = Shape { llm_can_merge: false, ..shape };
         assert_eq!(servable_layers(&Schedule::default(), &fixed, None), [0_u32; 0]);

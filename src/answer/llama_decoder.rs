@@ -9,6 +9,7 @@ use crate::native::{
 };
 use crate::pair::{LoadSettings, TextSide};
 use crate::request;
+use crate::schedule::Score;
 use crate::see::{ComputeLock, in_decoder};
 
 /// Is shown the logits of each row that a token is drawn from, \[n_vocab\]. A token that it returns takes the place of
@@ -45,18 +46,19 @@ impl LlamaDecoder {
 }
 
 impl Decoder for LlamaDecoder {
-    fn begin(&mut self, slot: usize, rows: &Rows, last_token_score: bool) -> Result<()> {
+    fn begin(&mut self, slot: usize, rows: &Rows, score: Score) -> Result<()> {
         let call = Prefill {
             tokens: &rows.tokens,
             embeddings: &rows.embeddings,
             positions: &rows.positions,
             spans: &rows.spans,
             two_ways: &rows.two_ways,
-            last_token: last_token_score,
+            score: crate::see::score(score),
             strategy: in_decoder(rows.strategy),
             sizes: &rows.sizes,
             counts_sizes: rows.counts_sizes,
             held: &rows.held,
+            masses: &rows.masses,
         };
         self.context.begin(slot, &call)
     }

@@ -51,6 +51,8 @@ pub struct Rows {
     pub counts_sizes: bool,
     /// \[rows\] 1 for a row that merges last; empty: none.
     pub held: Vec<u8>,
+    /// [merge layers] share of the scores that stays there, 0 for the planned number; empty: 0 for all.
+    pub masses: Vec<f32>,
 }
 
 impl Rows {
@@ -93,6 +95,11 @@ impl Rows {
                     }
                     rows.strategy = image.strategy;
                     rows.counts_sizes |= image.counts_sizes;
+                    if image.plan.decoder.iter().any(|step| step.mass.is_some()) {
+                        #[allow(clippy::cast_possible_truncation)]
+                        let mass = |step: &crate::schedule::Step| step.mass.unwrap_or(0.0) as f32;
+                        rows.masses = image.plan.decoder.iter().map(mass).collect();
+                    }
                     if !image.sizes.is_empty() {
                         rows.sizes.resize(first, 1.0);
                         rows.sizes.extend_from_slice(&image.sizes);

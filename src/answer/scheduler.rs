@@ -18,7 +18,6 @@ use super::task::Task;
 use super::{Decoder, Delta, Done, Entry, Failed, Finish, Job, Rows, SegmentInfo, SlotView, Started, count};
 use crate::error::{Error, Field, Kind};
 use crate::pair::Facts;
-use crate::schedule::Score;
 use crate::see::{EncodeJob, Encoded, EncodedImage, Key, PictureCacheView};
 
 /// Numbers and bounds that the slots share.
@@ -374,7 +373,7 @@ impl<D: Decoder> Scheduler<D> {
             picture.pixels = None;
         }
         task.tally.prefill_rows = rows.tokens.len();
-        let last_token = task.schedule.score == Score::LastToken;
+        let score = task.schedule.score;
         let started = Started {
             id: task.id,
             slot: count(i),
@@ -383,7 +382,7 @@ impl<D: Decoder> Scheduler<D> {
             kv_tokens: (0..self.settings.cells.len()).map(|segment| task.cells(segment)).collect(),
             logit_bias: std::mem::take(&mut work.bias),
         };
-        match self.decoder.begin(i, &rows, last_token) {
+        match self.decoder.begin(i, &rows, score) {
             Ok(()) => {
                 work.stage = Stage::Prefill;
                 self.out.push(Output::Started(started));

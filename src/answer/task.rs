@@ -10,7 +10,7 @@ use super::{Entry, MergeStep, count};
 use crate::error::{Error, Kind, Result};
 use crate::prompt::Chunk;
 use crate::report::milliseconds;
-use crate::schedule::{Positions, Schedule, Score};
+use crate::schedule::{Positions, Schedule};
 use crate::see::{EncodedImage, Expected, Key, VisualInput, decoded_key, encoded_key};
 
 /// A job on its way.
@@ -215,10 +215,10 @@ impl Task {
         scope.is_some() && scope == self.scope.as_ref()
     }
 
-    /// Counts those of `common` entries that another question may use: a picture ranked by the prompt's last token is
-    /// ranked for that one question.
+    /// Counts those of `common` entries that another question may use: a picture that the question ranks is ranked for
+    /// that one question.
     fn usable(&self, common: usize) -> usize {
-        if self.schedule.score != Score::LastToken || self.schedule.merge_layers().is_empty() {
+        if !self.schedule.score.reads_the_question() || self.schedule.merge_layers().is_empty() {
             return common;
         }
         let picture = self.entries.iter().position(|entry| matches!(entry, Entry::Image(_)));
@@ -252,6 +252,7 @@ impl Task {
                 self.pictures[number].steps.push(step);
             }
         }
+        self.settle(&shown);
         let mut cached: Vec<Option<Arc<CachedPicture>>> = vec![None; self.pictures.len()];
         for entry in &self.entries[kept..] {
             sequence.push(match *entry {
@@ -268,6 +269,20 @@ impl Task {
                     CachedEntry::Picture(Arc::clone(cached))
                 }
             });
+        }
+    }
+
+    /// If the scores decided how many tokens stay, the plans of the pictures `shown` learn it: the cells that they do not
+    /// fill are free.
+    fn settle(&mut self, shown: &[usize]) {
+        for &number in shown {
+            let picture = &mut self.pictures[number];
+            let (steps, Some(image)) = (&picture.steps, &mut picture.image) else { continue };
+            // The spans of a picture that llama.cpp laid out are told apart by nobody: it keeps its bounds.
+            if image.layout.is_empty() && image.plan.decoder.iter().any(|step| step.mass.is_some()) {
+                let at = |layer| steps.iter().filter(move |step| step.layer == layer);
+                image.plan.settle(|layer| at(layer).map(|step| step.n_in - step.n_out).sum());
+            }
         }
     }
 

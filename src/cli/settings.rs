@@ -12,7 +12,7 @@ use crate::media::video::FrameChoice;
 use crate::pair::{FlashAttention, KvType, LoadSettings};
 use crate::request::{Defaults, Sampling, check_logprobs};
 use crate::schedule::{
-    Choice, Grid, Half, MergeFlag, Positions, parse_amounts, parse_keeps, parse_layers, parse_scores,
+    Amount, Choice, Grid, Half, MergeFlag, Positions, parse_amounts, parse_keeps, parse_layers, parse_scores,
 };
 use crate::stop::Stop;
 
@@ -171,7 +171,11 @@ pub(super) fn choice(flags: &MergeFlags) -> Result<Choice> {
             amounts: match (r, keep) {
                 (Some(r), _) => parse_amounts(Field::LlmR, r)?,
                 (None, Some(keep)) => parse_keeps(Field::LlmKeep, keep)?,
-                (None, None) => return Err(Error::usage("--llm-layers needs --llm-r or --llm-keep")),
+                // As many as their scores need.
+                (None, None) if flags.llm_mass.is_some() => vec![Amount::Keep(1.0)],
+                (None, None) => {
+                    return Err(Error::usage("--llm-layers needs --llm-r, --llm-keep or --llm-mass"));
+                }
             },
         }),
         _ => None,
@@ -184,6 +188,7 @@ pub(super) fn choice(flags: &MergeFlags) -> Result<Choice> {
         keep_max: given_share("--keep-max", flags.keep_max.as_deref())?,
         vit,
         llm,
+        llm_mass: given_share("--llm-mass", flags.llm_mass.as_deref())?,
         score,
         vit_score,
         grid: Grid::parse(&flags.grid)?,
@@ -257,7 +262,7 @@ mod tests {
     use super::super::flags::{Cli, Command};
     use super::*;
     use crate::cli::words;
-    use crate::schedule::{Amount, Preset, Score, Strategy, TowerScore};
+    use crate::schedule::{Preset, Score, Strategy, TowerScore};
 
     fn settings(extra: &[&str]) -> Result<Run> {
         let args = ["illava", "run", "-m", "t", "-mm", "p"].iter().chain(extra).map(Into::into);
@@ -343,7 +348,7 @@ mod tests {
         for (args, part) in [
             (vec!["--merge", "most"], "--merge most"),
             (vec!["--vit-layers", "5"], "--vit-r"),
-            (vec!["--llm-layers", "5"], "--llm-r or --llm-keep"),
+            (vec!["--llm-layers", "5"], "--llm-r, --llm-keep or --llm-mass"),
             (vec!["--llm-layers", "5", "--llm-keep", "0"], "--llm-keep 0"),
             (vec!["--llm-layers", "5", "--llm-keep", "0.5", "--llm-r", "3"], "cannot be used with"),
             (vec!["--score", "x"], "--score x"),

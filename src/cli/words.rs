@@ -16,6 +16,7 @@ pub(super) fn flag(field: Field) -> &'static str {
         Field::LlmLayers => "--llm-layers",
         Field::LlmR => "--llm-r",
         Field::LlmKeep => "--llm-keep",
+        Field::LlmMass => "--llm-mass",
         Field::Score => "--score",
         Field::Grid => "--grid",
         Field::Positions => "--positions",

@@ -49,7 +49,7 @@ pub use quantize::quantize;
 pub use rpc::serve as serve_rpc;
 pub use sampler::{Penalties, Sampler, Sampling};
 pub use scorer::{Scorer, ScorerInfo, Scores, Wanted};
-pub use step::{MergeStep, Strategy};
+pub use step::{MergeStep, Score, Strategy};
 pub use vision::{EncodeOptions, Encoded, PreprocessedImage, Tile, Vision, VisionOptions};
 pub use vision_info::VisionInfo;
 

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use llama_cpp_sys_2 as sys;
 
 use super::context::{Context, Run, signed};
-use super::step::{MergeStep, Strategy};
+use super::step::{MergeStep, Score, Strategy};
 use super::trace::Trace;
 use crate::error::{Error, Field, Kind, Result};
 
@@ -25,9 +25,9 @@ pub struct Prefill<'a> {
     pub spans: &'a [(usize, usize, Vec<u32>)],
     /// Numbers of the spans whose rows attend to each other both ways, each in one micro-batch.
     pub two_ways: &'a [usize],
-    /// Score by the call's last row instead of the span's own rows.
-    pub last_token: bool,
-    /// Not [`Strategy::Prumerge`].
+    /// Attention that ranks.
+    pub score: Score,
+    /// Not [`Strategy::Prumerge`] or [`Strategy::VisionZip`].
     pub strategy: Strategy,
     /// \[rows\] original tokens that each row stands for; empty: one each.
     pub sizes: &'a [f32],
@@ -35,6 +35,8 @@ pub struct Prefill<'a> {
     pub counts_sizes: bool,
     /// \[rows\] 1 for a row of a span that merges last; empty: none.
     pub held: &'a [u8],
+    /// [merge layers] share of the scores that stays there, 0 for the planned number; empty: 0 for all.
+    pub masses: &'a [f32],
 }
 
 impl Context {
@@ -190,7 +192,7 @@ impl Context {
         params.seq_id = sequence;
         params.spans = spans.as_ptr();
         params.n_spans = spans.len();
-        params.score = if rows.last_token { sys::ILLAVA_SCORE_LAST_TOKEN } else { sys::ILLAVA_SCORE_IMAGE };
+        params.score = rows.score.raw();
         params.logits_last = true;
         params.keep_residual = keep_residual;
         params.strategy = rows.strategy.raw();
@@ -198,6 +200,7 @@ impl Context {
         params.sizes = if rows.sizes.is_empty() { std::ptr::null() } else { rows.sizes.as_ptr() };
         params.count_sizes = rows.counts_sizes;
         params.held = if rows.held.is_empty() { std::ptr::null() } else { rows.held.as_ptr() };
+        params.mass = if rows.masses.is_empty() { std::ptr::null() } else { rows.masses.as_ptr() };
         call(self.handle.as_ptr(), &params)
     }
 }

@@ -41,6 +41,33 @@ pub enum Strategy {
     Greedy,
     Prumerge,
     Assign,
+    VisionZip,
+    SparseVlm,
+}
+
+/// Attention of the decoder that ranks. The numbers are those of `illava.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Score {
+    /// Of the span's own rows.
+    #[default]
+    Image,
+    /// Of the call's last row.
+    LastToken,
+    /// Of the text behind the last span.
+    Question,
+    /// Of those of its rows that the pictures point to.
+    Raters,
+}
+
+impl Score {
+    pub(super) fn raw(self) -> sys::illava_score {
+        match self {
+            Score::Image => sys::ILLAVA_SCORE_IMAGE,
+            Score::LastToken => sys::ILLAVA_SCORE_LAST_TOKEN,
+            Score::Question => sys::ILLAVA_SCORE_QUESTION,
+            Score::Raters => sys::ILLAVA_SCORE_RATERS,
+        }
+    }
 }
 
 impl Strategy {
@@ -54,6 +81,8 @@ impl Strategy {
             Strategy::Greedy => sys::ILLAVA_STRATEGY_GREEDY,
             Strategy::Prumerge => sys::ILLAVA_STRATEGY_PRUMERGE,
             Strategy::Assign => sys::ILLAVA_STRATEGY_ASSIGN,
+            Strategy::VisionZip => sys::ILLAVA_STRATEGY_VISIONZIP,
+            Strategy::SparseVlm => sys::ILLAVA_STRATEGY_SPARSEVLM,
         }
     }
 

@@ -411,7 +411,7 @@ fn presets(
             }
             facts.strategy = schedule.strategy.name();
             facts.vit_layers = match schedule.strategy {
-                Strategy::Prumerge => vec![shape.vit_layers_run],
+                Strategy::Prumerge | Strategy::VisionZip | Strategy::Hired => vec![shape.vit_layers_run],
                 _ => schedule.encoder.steps.iter().map(|(layer, _)| *layer).collect(),
             };
             facts.llm_layers = schedule.merge_layers();

@@ -2,7 +2,7 @@
 //!
 //! `"off"`, `"paper"` ... alone is the preset, `false` is off, `true` the default. An object has `preset` (or
 //! `off`), `keep`, `keep_min` and `keep_max` (of `auto`), and the halves: `vit_layers` with `vit_r`,
-//! `llm_layers` with `llm_r` or `llm_keep`. The rest is `score`, `grid`, `positions`, `strategy`,
+//! `llm_layers` with `llm_r`, `llm_keep` or `llm_mass`. The rest is `score`, `grid`, `positions`, `strategy`,
 //! `strategy_seed` and `vit_sizes`.
 
 use serde_json::Value;
@@ -27,6 +27,7 @@ pub(super) fn read(body: &mut Fields, base: &Choice) -> Result<Option<Choice>> {
         keep_max: None,
         vit: None,
         llm: None,
+        llm_mass: None,
         ..base.clone()
     };
     // The short form of a line of `batch`.
@@ -71,7 +72,10 @@ fn object(mut merge: Fields, base: Choice) -> Result<Choice> {
     choice.vit = half([Field::VitLayers, Field::VitR, Field::VitR], layers, r, None)?;
     let (layers, r) = (list(&mut merge, "llm_layers")?, list(&mut merge, "llm_r")?);
     let keep = list(&mut merge, "llm_keep")?;
-    choice.llm = half([Field::LlmLayers, Field::LlmR, Field::LlmKeep], layers, r, keep)?;
+    choice.llm_mass = merge.number("llm_mass")?;
+    // As many as their scores need.
+    let all = (r.is_none() && choice.llm_mass.is_some() && layers.is_some()).then(|| "1".to_owned());
+    choice.llm = half([Field::LlmLayers, Field::LlmR, Field::LlmKeep], layers, r, keep.or(all))?;
     if let Some(name) = merge.text("score")? {
         (choice.vit_score, choice.score) = parse_scores(&name)?;
     }

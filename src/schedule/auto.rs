@@ -271,7 +271,7 @@ fn encoder(half: &HalfSchedule, amounts: &Amounts, patches: u32, group: u32) -> 
             entering - (entering - amounts.encoder) * done / later
         };
         let n_out = (left * group).min(n_in);
-        let step = Step { layer, r: n_in - n_out, n_in, n_out };
+        let step = Step { layer, r: n_in - n_out, n_in, n_out, mass: None };
         n_in = n_out;
         step
     };
@@ -291,7 +291,7 @@ pub(super) fn decoder(half: &HalfSchedule, tiles: &[TilePlan], tokens: u32) -> V
         .iter()
         .map(|&(layer, _)| {
             let n_out = goal.min(n_in);
-            let step = Step { layer, r: n_in - n_out, n_in, n_out };
+            let step = Step { layer, r: n_in - n_out, n_in, n_out, mass: None };
             n_in = n_out;
             step
         })

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auto::{self, Bounds};
 use super::half::{as_written, of_preset, own_decoder, own_encoder};
+use super::method::Method;
 use super::{
     Amount, Grid, HalfSchedule, Positions, Preset, Schedule, Score, Shape, Strategy, TowerScore, layers,
     positions, strategy,
@@ -89,6 +90,9 @@ pub struct Choice {
     pub keep_max: Option<f64>,
     pub vit: Option<Half>,
     pub llm: Option<Half>,
+    /// Share of the decoder's scores that stays, from which the number of tokens follows.
+    #[serde(default)]
+    pub llm_mass: Option<f64>,
     pub score: Score,
     #[serde(default)]
     pub vit_score: TowerScore,
@@ -132,6 +136,7 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
     let mut schedule = Schedule {
         name: if by_hand { "custom".to_owned() } else { flag.name().to_owned() },
         keep: choice.keep,
+        mass: choice.llm_mass,
         score: choice.score,
         vit_score: choice.vit_score,
         grid: choice.grid,
@@ -204,7 +209,8 @@ pub fn select(choice: &Choice, shape: &Shape, recommended: Option<&Recommended>)
         schedule = method.apply(schedule, choice, shape)?;
     }
     check_layers(&schedule, shape)?;
-    strategy::apply(positions::apply(schedule, choice, shape)?, choice, shape)
+    let closes = method.is_some_and(Method::closes_positions);
+    strategy::apply(positions::apply(schedule, choice, shape, closes)?, choice, shape)
 }
 
 fn check_flags(choice: &Choice) -> Result<()> {

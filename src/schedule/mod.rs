@@ -90,15 +90,29 @@ pub enum Score {
     Image,
     /// Attention from the last prompt token.
     LastToken,
+    /// Mean attention from the text behind the last picture.
+    Question,
+    /// Mean attention from those tokens of this text that the picture points to.
+    Raters,
 }
 
 impl Score {
+    pub const ALL: [Score; 4] = [Score::Image, Score::LastToken, Score::Question, Score::Raters];
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Score::Image => "image",
             Score::LastToken => "last-token",
+            Score::Question => "question",
+            Score::Raters => "raters",
         }
+    }
+
+    /// Whether another question ranks otherwise.
+    #[must_use]
+    pub fn reads_the_question(self) -> bool {
+        self != Score::Image
     }
 }
 
@@ -122,8 +136,8 @@ impl TowerScore {
     }
 }
 
-/// Reads the scores of both halves: `image` or `last-token` for the decoder, `class` for the encoder, or
-/// `class` and one of the others with a comma between them.
+/// Reads the scores of both halves: `image`, `last-token`, `question` or `raters` for the decoder, `class` for the
+/// encoder, or `class` and one of the others with a comma between them.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] with the names there are.
@@ -132,13 +146,14 @@ pub fn parse_scores(text: &str) -> Result<(TowerScore, Score)> {
     for name in text.split(',').map(str::trim) {
         let again = match name {
             "class" => tower.replace(TowerScore::Class).is_some(),
-            "image" => decoder.replace(Score::Image).is_some(),
-            "last-token" => decoder.replace(Score::LastToken).is_some(),
-            _ => true,
+            _ => match Score::ALL.into_iter().find(|score| score.name() == name) {
+                Some(score) => decoder.replace(score).is_some(),
+                None => true,
+            },
         };
         if again {
             return Err(Error::usage(format!(
-                "{} {text}: choose image or last-token (the text model), class (the encoder), or both halves as in class,last-token",
+                "{} {text}: choose image, last-token, question or raters (the text model), class (the encoder), or both halves as in class,last-token",
                 Field::Score
             )));
         }
@@ -196,6 +211,9 @@ pub struct Schedule {
     pub preset_share: Option<f64>,
     /// Bounds within which each picture's amounts follow from its content. The steps then only name layers.
     pub auto: Option<Bounds>,
+    /// Share of the decoder's scores that the tokens kept at each of its layers must hold; the amounts then bound how
+    /// many they are.
+    pub mass: Option<f64>,
     pub score: Score,
     pub vit_score: TowerScore,
     pub grid: Grid,

@@ -9,17 +9,20 @@ use super::{Amount, Amounts, HalfSchedule, Schedule, Shape, Strategy, auto};
 use crate::error::{Error, Field, Kind, Result};
 
 /// One merge step with its counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     pub layer: u32,
     /// Tokens removed; patches in the encoder.
     pub r: u32,
     pub n_in: u32,
     pub n_out: u32,
+    /// Share of the scores that those kept must hold; `r` is then the least that goes until the scores are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mass: Option<f64>,
 }
 
 /// Encoder's part of the plan, for one tile.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TilePlan {
     pub patches: u32,
     pub steps: Vec<Step>,
@@ -39,7 +42,7 @@ pub struct Segment {
 }
 
 /// Everything that happens to the tokens of one picture.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Plan {
     pub tiles: Vec<TilePlan>,
     /// Embeddings without any merging.
@@ -167,9 +170,22 @@ impl Plan {
         };
         for step in &mut decoder {
             (step.n_in, step.n_out) = (step.n_in + self.marks, step.n_out + self.marks);
+            step.mass = schedule.mass;
         }
         let segments = segments(&decoder, self.tokens, n_layers);
         Ok(Self { decoder, segments, ..self.clone() })
+    }
+
+    /// Puts the tokens that went in place of those that were planned, `removed` at a layer. Segments have fewer then.
+    pub fn settle(&mut self, removed: impl Fn(u32) -> u32) {
+        let n_layers = self.segments.last().map_or(0, |segment| segment.layers.1);
+        let mut n_in = self.tokens;
+        for at in &mut self.decoder {
+            let mass = at.mass;
+            *at = Step { mass, ..step(at.layer, removed(at.layer).min(n_in), n_in) };
+            n_in = at.n_out;
+        }
+        self.segments = segments(&self.decoder, self.tokens, n_layers);
     }
 
     /// Returns the same plan with a segment border at each of `layers`, the cuts of a cache. Steps that
@@ -178,15 +194,20 @@ impl Plan {
     /// # Errors
     /// [`Kind::Schedule`] if the plan merges at a layer that is not among them.
     pub fn cut_at(&self, layers: &[u32], n_layers: u32) -> Result<Self> {
-        if let Some(step) = self.decoder.iter().find(|step| step.r > 0 && !layers.contains(&step.layer)) {
+        if let Some(step) = self
+            .decoder
+            .iter()
+            .find(|step| (step.r > 0 || step.mass.is_some()) && !layers.contains(&step.layer))
+        {
             return Err(not_cut(step.layer, layers));
         }
         let mut n_in = self.tokens;
         let decoder: Vec<Step> = layers
             .iter()
             .map(|&layer| {
-                let r = self.decoder.iter().find(|step| step.layer == layer).map_or(0, |step| step.r);
-                let step = step(layer, r, n_in);
+                let own = self.decoder.iter().find(|step| step.layer == layer);
+                let mass = own.and_then(|step| step.mass);
+                let step = Step { mass, ..step(layer, own.map_or(0, |step| step.r), n_in) };
                 n_in = step.n_out;
                 step
             })
@@ -253,7 +274,7 @@ fn take(
                     ),
                 ));
             }
-            let step = Step { layer, r, n_in, n_out: n_in - r };
+            let step = step(layer, r, n_in);
             n_in = step.n_out;
             Ok(step)
         })
@@ -312,7 +333,7 @@ impl Budget {
 }
 
 fn step(layer: u32, r: u32, n_in: u32) -> Step {
-    Step { layer, r, n_in, n_out: n_in - r }
+    Step { layer, r, n_in, n_out: n_in - r, mass: None }
 }
 
 fn segments(decoder: &[Step], tokens: u32, n_layers: u32) -> Vec<Segment> {

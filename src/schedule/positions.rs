@@ -38,16 +38,17 @@ impl Positions {
 }
 
 /// Returns `schedule` with the positions of `choice`: own ones unless survivors get the places of a smaller
-/// grid.
+/// grid, or `closes`, as the authors of a method number them.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] for positions that the grid or the model's (t, h, w) rule out.
-pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape) -> Result<Schedule> {
+pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape, closes: bool) -> Result<Schedule> {
     let usual = match choice.grid {
         Grid::Faithful => Positions::Own,
         Grid::Reference => Positions::Closed,
     };
-    let positions = choice.positions.unwrap_or(usual);
+    let default = if closes && !shape.has_axes { Positions::Closed } else { usual };
+    let positions = choice.positions.unwrap_or(default);
     if positions != usual && usual == Positions::Closed {
         return Err(Error::usage(format!(
             "{} own: with {} reference the survivors take the places of a smaller grid; leave one of the two out",

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::method::Method;
 use super::{Bounds, Choice, HalfSchedule, MergeFlag, Preset, Schedule, Score, Shape, TowerScore};
 use crate::error::{Error, Field, Kind, Result};
 
@@ -32,10 +33,18 @@ pub enum Strategy {
     FastV,
     /// PyramidDrop: half of the tokens are dropped at each of three layers of the text model.
     PyramidDrop,
+    /// VisionZip: behind the encoder the most attended stay, and some of the others take up the rest.
+    VisionZip,
+    /// HiRED: behind the encoder the least attended are dropped; the whole picture says how many each tile keeps.
+    Hired,
+    /// SparseVLM: tokens that the question looks at stay in the text model, some of the others become clusters.
+    SparseVlm,
+    /// ZipVL: as few tokens stay in the text model as hold a share of the attention.
+    ZipVl,
 }
 
 impl Strategy {
-    pub const ALL: [Strategy; 11] = [
+    pub const ALL: [Strategy; 15] = [
         Strategy::Merge,
         Strategy::Prune,
         Strategy::Random(0),
@@ -47,6 +56,10 @@ impl Strategy {
         Strategy::Downsample,
         Strategy::FastV,
         Strategy::PyramidDrop,
+        Strategy::VisionZip,
+        Strategy::Hired,
+        Strategy::SparseVlm,
+        Strategy::ZipVl,
     ];
 
     /// Returns the strategy of a name, `seed` being that of `random`.
@@ -75,6 +88,10 @@ impl Strategy {
             Strategy::Downsample => "downsample",
             Strategy::FastV => "fastv",
             Strategy::PyramidDrop => "pyramiddrop",
+            Strategy::VisionZip => "visionzip",
+            Strategy::Hired => "hired",
+            Strategy::SparseVlm => "sparsevlm",
+            Strategy::ZipVl => "zipvl",
         }
     }
 
@@ -91,13 +108,13 @@ impl Strategy {
     /// their number.
     #[must_use]
     pub fn acts_once(self) -> bool {
-        matches!(self, Strategy::Prumerge | Strategy::Downsample)
+        matches!(self, Strategy::Prumerge | Strategy::Downsample | Strategy::VisionZip | Strategy::Hired)
     }
 
     /// Whether groups of tokens describe its result.
     #[must_use]
     pub fn merges_by_groups(self) -> bool {
-        self.keeps_sizes() || self == Strategy::Prumerge
+        self.keeps_sizes() || matches!(self, Strategy::Prumerge | Strategy::VisionZip | Strategy::SparseVlm)
     }
 
     /// Whether it counts, from layer to layer, how many tokens each one stands for.
@@ -121,6 +138,10 @@ impl Strategy {
                 | Strategy::Prumerge
                 | Strategy::FastV
                 | Strategy::PyramidDrop
+                | Strategy::VisionZip
+                | Strategy::Hired
+                | Strategy::SparseVlm
+                | Strategy::ZipVl
         )
     }
 }
@@ -164,7 +185,9 @@ impl Schedule {
             false => format!("/{}", self.strategy.name()),
         };
         let sizes = if self.strategy.keeps_sizes() && !self.vit_sizes { ", sizes off" } else { "" };
-        format!("{}{keep}{bounds}{strategy}{sizes}", self.name)
+        let own_mass = self.strategy.method().and_then(Method::mass);
+        let mass = self.mass.filter(|_| self.mass != own_mass).map(|mass| format!(" mass {mass}"));
+        format!("{}{keep}{bounds}{}{strategy}{sizes}", self.name, mass.unwrap_or_default())
     }
 }
 
@@ -178,7 +201,14 @@ pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape) -> Resul
         |reason: String| Err(Error::usage(format!("{} {}: {reason}", Field::Strategy, strategy.name())));
     check_sizes(strategy, choice)?;
     check_class_score(strategy, choice, shape)?;
-    let schedule = Schedule { vit_sizes: choice.vit_sizes.unwrap_or(strategy.keeps_sizes()), ..schedule };
+    check_mass(&schedule, strategy)?;
+    let vit_score = match strategy {
+        // The class token's attention, if there is one.
+        Strategy::Hired if shape.class_token => TowerScore::Class,
+        _ => schedule.vit_score,
+    };
+    let vit_sizes = choice.vit_sizes.unwrap_or(strategy.keeps_sizes());
+    let schedule = Schedule { vit_sizes, vit_score, ..schedule };
     if strategy == Strategy::Merge {
         return Ok(Schedule { strategy, ..schedule });
     }
@@ -192,10 +222,11 @@ pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape) -> Resul
         ));
     }
     let ranks_there = strategy.ranks_by_attention() && !strategy.acts_once();
-    if choice.score == Score::LastToken && !ranks_there {
+    if choice.score != Score::default() && !ranks_there {
         return refuse(format!(
-            "the decoder's attention decides nothing, so leave out {} last-token",
-            Field::Score
+            "the decoder's attention decides nothing, so leave out {} {}",
+            Field::Score,
+            choice.score.name()
         ));
     }
     if !strategy.acts_once() {
@@ -209,12 +240,13 @@ pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape) -> Resul
             Field::Keep
         ));
     }
-    if strategy == Strategy::Prumerge && !shape.vit_can_merge {
+    if strategy != Strategy::Downsample && !shape.vit_can_merge {
         return Err(Error::new(
             Kind::Model,
             format!(
-                "{} prumerge: the encoder's architecture has no merge points, and it acts behind the encoder",
-                Field::Strategy
+                "{} {}: the encoder's architecture has no merge points, and it acts behind the encoder",
+                Field::Strategy,
+                strategy.name()
             ),
         ));
     }
@@ -226,6 +258,32 @@ pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape) -> Resul
         keep: schedule.keep,
         ..schedule
     })
+}
+
+/// The number of tokens follows only from scores that there are.
+fn check_mass(schedule: &Schedule, strategy: Strategy) -> Result<()> {
+    let Some(mass) = schedule.mass else { return Ok(()) };
+    if !(mass > 0.0 && mass < 1.0) {
+        return Err(Error::usage(format!(
+            "{} {mass}: give a share above 0 and below 1, for example 0.9",
+            Field::LlmMass
+        )));
+    }
+    if strategy.acts_once() || !strategy.ranks_by_attention() {
+        return Err(Error::usage(format!(
+            "{}: the strategy {} ranks nothing in the text model; choose merge, prune, assign or sparsevlm",
+            Field::LlmMass,
+            strategy.name()
+        )));
+    }
+    if schedule.decoder.steps.is_empty() {
+        return Err(Error::usage(format!(
+            "{}: nothing is merged in the text model; name its layers with {}",
+            Field::LlmMass,
+            Field::LlmLayers
+        )));
+    }
+    Ok(())
 }
 
 /// Attention counts sizes only if the strategy keeps them.

@@ -93,6 +93,7 @@ impl Digest {
             decoder,
             keep,
             preset_share,
+            mass: _,
             auto,
             grid,
             strategy,
@@ -129,13 +130,23 @@ impl Digest {
     /// The same for the decoder, beside what the encoder looks at.
     fn decoder(&mut self, schedule: &Schedule) {
         let &Schedule {
-            ref decoder, keep, preset_share, auto, score, strategy, positions, counts_sizes, ..
+            ref decoder,
+            keep,
+            preset_share,
+            mass,
+            auto,
+            score,
+            strategy,
+            positions,
+            counts_sizes,
+            ..
         } = schedule;
         self.half(decoder);
         self.share(keep);
         self.share(preset_share);
         self.share(auto.map(|bounds| bounds.least));
         self.share(auto.map(|bounds| bounds.most));
+        self.share(mass);
         self.bytes(score.name().as_bytes());
         self.bytes(positions.name().as_bytes());
         self.number(counts_sizes.into());

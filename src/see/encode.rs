@@ -52,6 +52,10 @@ impl TowerEncoder {
             }
             None => Plan::encoder(schedule, &self.shape, &patches)?,
         };
+        let plans = match schedule.strategy {
+            Strategy::Hired => self.spread(&inputs, plans, (arrangement, schedule), cancelled)?,
+            _ => plans,
+        };
         if self.n_pos > 1 && tiles.len() != 1 && !matches!(visual, Visual::Video(_)) {
             return Err(Error::new(
                 Kind::Model,
@@ -210,7 +214,7 @@ impl TowerEncoder {
         Ok(out)
     }
 
-    fn tile(&mut self, inputs: &Inputs, i: usize, options: &EncodeOptions<'_>) -> Result<Encoded> {
+    pub(super) fn tile(&mut self, inputs: &Inputs, i: usize, options: &EncodeOptions<'_>) -> Result<Encoded> {
         let cut = match inputs {
             Inputs::Library(picture) => return self.compute(picture, i, options),
             Inputs::Cuts(cuts) => &cuts[i],

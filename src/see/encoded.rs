@@ -160,6 +160,7 @@ pub(super) mod tests {
                     r: tokens - deep,
                     n_in: tokens,
                     n_out: deep,
+                    mass: None,
                 }],
                 segments: vec![Segment { layers: (0, 2), tokens }, Segment { layers: (2, 4), tokens: deep }],
             },

@@ -11,6 +11,7 @@ mod downsample;
 mod encode;
 mod encoded;
 mod encoder_thread;
+mod hired;
 mod identity;
 mod layout;
 mod library;
@@ -35,7 +36,7 @@ pub(crate) use outline::rows as expected_rows;
 pub use outline::{Expected, Outline};
 pub(crate) use processor::{Prepared, Processor};
 pub use store::Store;
-pub(crate) use strategy::in_decoder;
+pub(crate) use strategy::{in_decoder, score};
 pub use tower::{Input, Tower, TowerEncoder};
 pub use visual::{Visual, VisualInput};
 

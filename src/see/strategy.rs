@@ -1,20 +1,34 @@
 //! A schedule's strategy as the library takes it.
 
 use crate::native;
-use crate::schedule::Strategy;
+use crate::schedule::{Score, Strategy};
 
 /// `tile` is the tile's number in its span. In the decoder, which draws alike for all spans, it is 0.
 pub(super) fn native(strategy: Strategy, tile: usize) -> native::Strategy {
     match strategy {
         // A picture that is shown smaller loses nothing after that.
         Strategy::Merge | Strategy::Downsample => native::Strategy::Merge,
-        Strategy::Prune | Strategy::FastV | Strategy::PyramidDrop => native::Strategy::Prune,
+        Strategy::Prune | Strategy::FastV | Strategy::PyramidDrop | Strategy::ZipVl | Strategy::Hired => {
+            native::Strategy::Prune
+        }
         Strategy::Random(seed) => native::Strategy::Random(u64::from(seed) | (tile as u64) << 32),
         Strategy::Bipartite => native::Strategy::Bipartite,
         Strategy::Kmeans => native::Strategy::Kmeans,
         Strategy::Greedy => native::Strategy::Greedy,
         Strategy::Assign => native::Strategy::Assign,
         Strategy::Prumerge => native::Strategy::Prumerge,
+        Strategy::VisionZip => native::Strategy::VisionZip,
+        Strategy::SparseVlm => native::Strategy::SparseVlm,
+    }
+}
+
+/// The decoder's score as the library takes it.
+pub(crate) fn score(score: Score) -> native::Score {
+    match score {
+        Score::Image => native::Score::Image,
+        Score::LastToken => native::Score::LastToken,
+        Score::Question => native::Score::Question,
+        Score::Raters => native::Score::Raters,
     }
 }
 

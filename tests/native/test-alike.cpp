@@ -185,7 +185,7 @@ void test_case(fixture::checks & t, const alike_case & c, illava_place place) {
     t.expect(fixture::read<float>(alike.sizes) == illava_group_sizes(into, v.sizes.data(), survivors), c.name() + ": sizes");
 
     std::vector<float> means(survivors.size() * c.width);
-    illava_merge_groups(v.x.data(), c.width, into, v.sizes.data(), survivors, 0, survivors.size(), means.data());
+    illava_merge_groups(v.x.data(), c.width, into, v.sizes.data(), false, survivors, 0, survivors.size(), means.data());
     const auto y = fixture::read<float>(alike.x);
     float worst = 0.0f;
     for (size_t i = 0; i < y.size(); i++) {

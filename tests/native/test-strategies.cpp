@@ -66,14 +66,14 @@ void check_groups(checks & t, enum illava_strategy strategy, size_t n, size_t d,
 
     // weights that sum to one leave a constant as it is
     std::vector<float> x(n * 2, 3.25f), y(survivors.size() * 2);
-    illava_merge_groups(x.data(), 2, groups.into, groups.weights.data(), survivors, 0, survivors.size(), y.data());
+    illava_merge_groups(x.data(), 2, groups.into, groups.weights.data(), false, survivors, 0, survivors.size(), y.data());
     t.expect(std::all_of(y.begin(), y.end(), [](float value) { return value == 3.25f; }), label(strategy, what + ": means"));
 
     // one stretch of survivors after another is the same as all at once
     std::vector<float> whole(survivors.size() * d), parts(whole.size());
-    illava_merge_groups(v.features.data(), d, groups.into, groups.weights.data(), survivors, 0, survivors.size(), whole.data());
+    illava_merge_groups(v.features.data(), d, groups.into, groups.weights.data(), false, survivors, 0, survivors.size(), whole.data());
     for (size_t g = 0; g < survivors.size(); g++) {
-        illava_merge_groups(v.features.data(), d, groups.into, groups.weights.data(), survivors, g, g + 1, parts.data());
+        illava_merge_groups(v.features.data(), d, groups.into, groups.weights.data(), false, survivors, g, g + 1, parts.data());
     }
     t.expect(memcmp(whole.data(), parts.data(), whole.size() * sizeof(float)) == 0, label(strategy, what + ": parts"));
 

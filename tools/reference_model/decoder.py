@@ -6,6 +6,9 @@ survivors only; nobody's position changes.
 
 `image`: s_i = (1 / (H N)) sum_h sum_j A[h, j, i] over the N rows j of the span. A is normalised over all keys a row sees.
 `last-token`: s_i = (1 / H) sum_h A[h, last, i].
+`question`: the mean over the rows behind the span, without those that are generated.
+`raters`: the mean over those rows j of the text with m_j above the mean of m, where m_j = mean_i of the softmax over
+the text's rows of (embedding of the picture's row i) . (embedding of row j).
 """
 
 from dataclasses import dataclass, field
@@ -194,18 +197,28 @@ class Decoder:
         x = self._entering([prompt.before, prompt.span, prompt.after + prompt.generated])
         positions = prompt.positions
         first, alive = len(prompt.before), list(range(len(prompt.span)))
-        steps, weights, keys = [], None, None
+        steps, weights, keys, planned = [], None, None, len(prompt.span)
+        asking = torch.arange(len(prompt.after))
+        if score == "raters":
+            products = prompt.span[:, : self.width].double() @ table[prompt.after].double().T
+            share = torch.softmax(products, dim=1).mean(0)
+            asking = torch.nonzero(share > share.mean())[:, 0]
         for layer in range(self.layers):
             r = schedule.get(layer, 0)
             if r > 0:
                 end = first + len(alive)
-                scores = self._scores(weights, first, end, score, len(prompt.generated))
+                planned -= r
+                r = len(alive) - min(planned, len(alive))
+                if score in ("question", "raters"):
+                    scores = weights[:, end + asking, first:end].mean(dim=(0, 1))
+                else:
+                    scores = self._scores(weights, first, end, score, len(prompt.generated))
                 step = Step("decoder", layer, len(alive), scores, [], [], None)
                 if rule.name == "merge":
                     span, kept, chosen = merge(x[first:end], scores, r)
                     step.into = alive[chosen[-1]]
                 else:
-                    step.inputs = Inputs(keys[first:end], scores, sizes, r, 1, layer)
+                    step.inputs = Inputs(keys[first:end], scores, sizes, r, 1, layer, x[first:end], rule.mass)
                     span, kept, chosen, groups, sizes = reduce(rule, x[first:end], step.inputs)
                     step.groups = [[alive[i] for i in group] for group in groups]
                 x = torch.cat([x[:first], span, x[end:]])

@@ -218,7 +218,7 @@ class Encoder:
         token = None
         if self.has_class:
             at = self._class_at(len(x))
-            if state.rule.name == "prumerge" or state.rule.by_class:
+            if state.rule.name in ("prumerge", "visionzip") or state.rule.by_class:
                 received = weights[:, at].mean(dim=0)
             token = x[at : at + 1]
             patches = [i for i in range(len(x)) if i != at]

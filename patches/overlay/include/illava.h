@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 // Raised with every change of this header.
-#define ILLAVA_VERSION 3
+#define ILLAVA_VERSION 4
 
 // ILLAVA_VERSION of the header that the library was built with.
 LLAMA_API int32_t illava_version(void);
@@ -156,7 +156,8 @@ LLAMA_API enum illava_status illava_image_part(
 LLAMA_API enum illava_status illava_image_part_positions(const struct illava_image * image, size_t part, int32_t * out);
 
 struct illava_merge_step {
-    int32_t layer; // counted from 0; n_layer_run, behind the last one, for ILLAVA_STRATEGY_PRUMERGE
+    int32_t layer; // counted from 0; n_layer_run is behind the last one: for ILLAVA_STRATEGY_PRUMERGE and _VISIONZIP,
+                   // which act nowhere else, and for a single step of ILLAVA_STRATEGY_PRUNE
     int32_t r;     // tokens (patches) this step removes; 0 is the identity
 };
 
@@ -370,6 +371,8 @@ LLAMA_API uint64_t           illava_context_compute_bytes(const struct llama_con
 enum illava_score {
     ILLAVA_SCORE_IMAGE      = 0, // mean attention from the span's own rows
     ILLAVA_SCORE_LAST_TOKEN = 1, // attention from the last row of the call
+    ILLAVA_SCORE_QUESTION   = 2, // mean attention from the text rows behind the last span
+    ILLAVA_SCORE_RATERS     = 3, // from those of them that the pictures' embeddings point to more than to the mean one
 };
 
 struct illava_span {
@@ -394,12 +397,15 @@ struct illava_prefill_params {
     bool                       logits_last; // compute logits of the last row; read with llama_get_logits_ith(ctx, -1)
     bool                       keep_residual; // keep each step's merged residual for illava_trace_residual (tests)
     bool                       composed_score;
-    enum illava_strategy       strategy; // not ILLAVA_STRATEGY_PRUMERGE
+    enum illava_strategy       strategy; // not ILLAVA_STRATEGY_PRUMERGE or _VISIONZIP, which act behind the encoder
     uint64_t                   seed;     // of ILLAVA_STRATEGY_RANDOM
     const float              * sizes;    // [n_rows] original tokens that each row stands for; NULL: one each
     bool                       count_sizes; // attention counts a row as often as its size: log(size) joins its logits,
                                             // in every layer and for every query, later ones too
     const uint8_t            * held;        // [n_rows] as in illava_encode_params, of the rows of spans; NULL: none
+    // [number of merge layers] or NULL. Above 0, only the smallest set of tokens that holds this share of the scores'
+    // sum stays there, if it is smaller than what the spans' r leave in all. Later r count from the planned numbers.
+    const float              * mass;
 };
 LLAMA_API struct illava_prefill_params illava_prefill_default_params(void);
 

@@ -236,10 +236,18 @@ static illava_prefill_params checked(const llama_context * ctx, const illava_pre
         illava_require(params.spans[i].r, "the span's r");
     }
     const int32_t score = number_of(params.score);
-    if (score != ILLAVA_SCORE_IMAGE && score != ILLAVA_SCORE_LAST_TOKEN) {
-        illava_fail(ILLAVA_BAD_ARG, "score %d: 0 (image) or 1 (last token)", score);
+    if (score < ILLAVA_SCORE_IMAGE || score > ILLAVA_SCORE_RATERS) {
+        illava_fail(ILLAVA_BAD_ARG, "score %d: 0 (image), 1 (last token), 2 (question) or 3 (raters)", score);
     }
-    illava_check_strategy(&params.strategy, /*decoder =*/ true);
+    const auto strategy = illava_check_strategy(&params.strategy, /*decoder =*/ true);
+    for (size_t k = 0; params.mass && k < ctx->get_cparams().merge_layers.size(); ++k) {
+        if (!(params.mass[k] >= 0.0f && params.mass[k] < 1.0f)) {
+            illava_fail(ILLAVA_BAD_ARG, "merge layer %zu: mass %g, a share of the scores below 1, or 0", k, params.mass[k]);
+        }
+        if (params.mass[k] > 0.0f && !illava_strategy_scores(strategy)) {
+            illava_fail(ILLAVA_BAD_ARG, "mass: strategy %d looks at no attention; take merge, prune, assign or sparsevlm", (int) strategy);
+        }
+    }
     return params;
 }
 

@@ -28,6 +28,25 @@ illava_plan illava_make_plan(const float * scores, size_t n, size_t r) {
     return plan;
 }
 
+int32_t illava_smallest_share(const float * scores, size_t n, double share) {
+    std::vector<double> sorted(n);
+    double total = 0.0;
+    for (size_t i = 0; i < n; ++i) {
+        sorted[i] = scores[i] > 0.0f ? scores[i] : 0.0;
+        total += sorted[i];
+    }
+    std::sort(sorted.begin(), sorted.end(), [](double a, double b) { return a > b; });
+
+    double sum = 0.0;
+    for (size_t i = 0; i < n && total > 0.0; ++i) {
+        sum += sorted[i];
+        if (sum >= share*total) {
+            return int32_t(i + 1);
+        }
+    }
+    return int32_t(n);
+}
+
 void illava_merge_rows(const float * x, size_t n_embd, const std::vector<int32_t> & order, float * y) {
     std::vector<float> sum(n_embd, 0.0f);
     float weights = 0.0f;

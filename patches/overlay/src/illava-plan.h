@@ -15,5 +15,9 @@ struct illava_plan {
 // 0 <= r < n. r = 0 keeps everything and merges nothing.
 illava_plan illava_make_plan(const float * scores, size_t n, size_t r);
 
+// How many of the highest scores hold `share` of their sum, at least one. Scores that are no number, or below 0, count
+// as 0; without any sum all are needed.
+int32_t illava_smallest_share(const float * scores, size_t n, double share);
+
 // y = sum_k w_k x[order[k]] / sum_k w_k with w_k = r + 1 - k. x: [n, n_embd]; y: [n_embd], may be a row of x.
 void illava_merge_rows(const float * x, size_t n_embd, const std::vector<int32_t> & order, float * y);

@@ -28,11 +28,12 @@ enum illava_strategy illava_check_strategy(const enum illava_strategy * value, b
     static_assert(sizeof(*value) == sizeof(int32_t), "an enum of C");
     int32_t strategy;
     std::memcpy(&strategy, value, sizeof(strategy));
-    if (strategy < ILLAVA_STRATEGY_MERGE || strategy > ILLAVA_STRATEGY_ASSIGN) {
-        illava_fail(ILLAVA_BAD_ARG, "strategy %d: there are 0 to %d", strategy, (int) ILLAVA_STRATEGY_ASSIGN);
+    if (strategy < ILLAVA_STRATEGY_MERGE || strategy > ILLAVA_STRATEGY_SPARSEVLM) {
+        illava_fail(ILLAVA_BAD_ARG, "strategy %d: there are 0 to %d", strategy, (int) ILLAVA_STRATEGY_SPARSEVLM);
     }
-    if (decoder && strategy == ILLAVA_STRATEGY_PRUMERGE) {
-        illava_fail(ILLAVA_BAD_ARG, "strategy %d (prumerge) acts behind the image encoder; take another in the language model", strategy);
+    if (decoder && (strategy == ILLAVA_STRATEGY_PRUMERGE || strategy == ILLAVA_STRATEGY_VISIONZIP)) {
+        illava_fail(ILLAVA_BAD_ARG, "strategy %d (%s) acts behind the image encoder; take another in the language model", strategy,
+            strategy == ILLAVA_STRATEGY_PRUMERGE ? "prumerge" : "visionzip");
     }
     return (enum illava_strategy) strategy;
 }

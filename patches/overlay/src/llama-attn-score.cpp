@@ -20,23 +20,26 @@ ggml_tensor * llama_build_attn_score(
         ggml_tensor * k,
         ggml_tensor * kq_mask,
         float kq_scale,
-        llama_score_rows rows,
+        const llama_score_rows & rows,
         bool composed) {
     // a merging call serves one sequence, so there is one stream
     GGML_ASSERT(k->ne[3] == 1 && kq_mask->ne[3] == 1);
 
-    if (rows == LLAMA_SCORE_ROWS_LAST) {
-        const int64_t last = q->ne[2] - 1;
-        q       = ggml_view_3d(ctx, q, q->ne[0], q->ne[1], 1, q->nb[1], q->nb[2], last*q->nb[2]);
-        kq_mask = ggml_view_2d(ctx, kq_mask, kq_mask->ne[0], 1, kq_mask->nb[1], last*kq_mask->nb[1]);
-    }
-
-    q = ggml_permute(ctx, q, 0, 2, 1, 3);
     k = ggml_permute(ctx, k, 0, 2, 1, 3);
 
-    return composed || !all_backends_have_score(sched, q, k, kq_mask) ?
-        ggml_attn_score_composed(ctx, q, k, kq_mask, kq_scale) :
-        ggml_attn_score         (ctx, q, k, kq_mask, kq_scale);
+    ggml_tensor * sum = nullptr;
+    for (const auto & [first, n] : rows) {
+        ggml_tensor * q_run    = ggml_view_3d(ctx, q, q->ne[0], q->ne[1], n, q->nb[1], q->nb[2], first*q->nb[2]);
+        ggml_tensor * mask_run = ggml_view_2d(ctx, kq_mask, kq_mask->ne[0], n, kq_mask->nb[1], first*kq_mask->nb[1]);
+
+        q_run = ggml_permute(ctx, q_run, 0, 2, 1, 3);
+
+        ggml_tensor * part = composed || !all_backends_have_score(sched, q_run, k, mask_run) ?
+            ggml_attn_score_composed(ctx, q_run, k, mask_run, kq_scale) :
+            ggml_attn_score         (ctx, q_run, k, mask_run, kq_scale);
+        sum = sum ? ggml_add(ctx, sum, part) : part;
+    }
+    return sum;
 }
 
 ggml_tensor * llama_build_key_features(ggml_context * ctx, ggml_tensor * k) {

@@ -24,7 +24,7 @@ ggml_tensor * llama_build_attn_score(
         ggml_tensor * k,
         ggml_tensor * kq_mask,
         float kq_scale,
-        llama_score_rows rows,
+        const llama_score_rows & rows,
         bool composed);
 
 // Features by which tokens are alike: the layer's keys before their positions turn them, summed over the heads. Only

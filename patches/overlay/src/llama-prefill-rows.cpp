@@ -7,11 +7,15 @@
 #include <cstring>
 
 llama_prefill_rows::llama_prefill_rows(
-        const illava_prefill_params & params, size_t n_cuts, int32_t n_pos, int32_t n_embd, int32_t n_embd_inp) :
+        const illava_prefill_params & params, std::vector<bool> raters_in, size_t n_cuts, int32_t n_pos, int32_t n_embd,
+        int32_t n_embd_inp) :
     n_rows(params.n_rows), n_pos(n_pos), n_embd(n_embd), n_embd_inp(n_embd_inp), strategy(params.strategy), seed(params.seed),
     count_sizes(params.count_sizes),
     tokens(params.tokens, params.tokens + params.n_rows),
-    pos(params.pos, params.pos + size_t(n_pos)*params.n_rows) {
+    pos(params.pos, params.pos + size_t(n_pos)*params.n_rows), raters(std::move(raters_in)), mass(n_cuts, 0.0f) {
+    if (params.mass) {
+        mass.assign(params.mass, params.mass + n_cuts);
+    }
     if (params.embd && std::any_of(tokens.begin(), tokens.end(), [](llama_token t) { return t < 0; })) {
         embd.assign(params.embd, params.embd + size_t(n_rows)*n_embd_inp);
     }
@@ -43,7 +47,8 @@ size_t llama_prefill_rows::size_in_segment(size_t i) const {
 }
 
 bool llama_prefill_rows::merges_at(size_t cut) const {
-    return std::any_of(spans.begin(), spans.end(), [cut](const llama_prefill_span & span) { return span.r[cut] > 0; });
+    return mass[cut] > 0.0f ||
+        std::any_of(spans.begin(), spans.end(), [cut](const llama_prefill_span & span) { return span.r[cut] > 0; });
 }
 
 bool llama_prefill_rows::is_token(size_t i) const {
@@ -76,14 +81,47 @@ std::vector<llama_prefill_chunk> llama_prefill_rows::cut(uint32_t n_ubatch, bool
     if (scored) {
         for (auto & c : res) {
             if (score == ILLAVA_SCORE_IMAGE && rows[c.first].span >= 0) {
-                c.score = LLAMA_SCORE_ROWS_ALL;
+                c.score = {{ 0, int64_t(c.n) }};
             }
         }
         if (score == ILLAVA_SCORE_LAST_TOKEN) {
-            res.back().score = LLAMA_SCORE_ROWS_LAST;
+            res.back().score = {{ int64_t(res.back().n) - 1, 1 }};
+        }
+        for (size_t k = 0; k < res.size() && !raters.empty(); ++k) {
+            auto & c = res[k];
+            for (size_t i = 0; i < c.n; ++i) {
+                if (!raters[rows[c.first + i].index]) {
+                    continue;
+                }
+                if (!c.score.empty() && c.score.back().first + c.score.back().second == int64_t(i)) {
+                    c.score.back().second++;
+                } else {
+                    c.score.push_back({ int64_t(i), 1 });
+                }
+            }
         }
     }
     return res;
+}
+
+double llama_prefill_rows::n_queries(illava_score score, size_t n) const {
+    switch (score) {
+        case ILLAVA_SCORE_IMAGE:      return double(n);
+        case ILLAVA_SCORE_LAST_TOKEN: return 1.0;
+        default:                      return double(std::count(raters.begin(), raters.end(), true));
+    }
+}
+
+int32_t llama_prefill_rows::n_removed(
+        const llama_prefill_span & span, size_t cut, size_t n, const std::vector<float> & scores) const {
+    int32_t n_out = span.n;
+    for (size_t k = 0; k <= cut; ++k) {
+        n_out -= span.r[k];
+    }
+    if (mass[cut] > 0.0f) {
+        n_out = std::min(n_out, illava_smallest_share(scores.data(), scores.size(), mass[cut]));
+    }
+    return std::max<int32_t>(0, int32_t(n) - n_out);
 }
 
 llama_ubatch llama_prefill_rows::ubatch(
@@ -181,6 +219,10 @@ std::vector<int32_t> llama_prefill_rows::reduce(
             held[i]  = of[i].held;
         }
         illava_tokens tokens = { size_t(n), d, keys };
+        if (strategy == ILLAVA_STRATEGY_SPARSEVLM) {
+            tokens.d        = n_embd;
+            tokens.features = x;
+        }
         tokens.sizes  = sizes.data();
         tokens.held   = held.data();
         tokens.scores = wants_scores() ? step.scores.data() : nullptr;
@@ -189,7 +231,7 @@ std::vector<int32_t> llama_prefill_rows::reduce(
         kept = illava_survivors(groups.into);
 
         std::vector<float> means(kept.size()*n_embd);
-        illava_merge_groups(x, n_embd, groups.into, groups.weights.data(), kept, 0, kept.size(), means.data());
+        illava_merge_groups(x, n_embd, groups.into, groups.weights.data(), illava_strategy_sums(strategy), kept, 0, kept.size(), means.data());
         const auto stands_for = illava_group_sizes(groups.into, sizes.data(), kept);
         for (size_t g = 0; g < kept.size(); ++g) {
             std::memcpy(x + size_t(kept[g])*n_embd, means.data() + g*n_embd, n_embd*sizeof(float));
@@ -226,18 +268,18 @@ void llama_prefill_rows::merge(
             last++;
         }
         const size_t n = last - first;
-        const int32_t r = span >= 0 ? spans[span].r[cut] : 0;
+        std::vector<float> scores;
+        for (size_t i = 0; i < n && span >= 0 && wants_scores(); ++i) {
+            scores.push_back(float(sums[first + i]/(n_head*n_queries(score, n))));
+        }
+        const int32_t r = span >= 0 ? n_removed(spans[span], cut, n, scores) : 0;
 
         if (r > 0) {
-            const double queries = score == ILLAVA_SCORE_IMAGE ? double(n) : 1.0;
-
             llama_merge_step step;
             step.span  = span;
             step.layer = layer;
             step.n_in  = n;
-            for (size_t i = 0; i < n && wants_scores(); ++i) {
-                step.scores.push_back(float(sums[first + i]/(n_head*queries)));
-            }
+            step.scores = std::move(scores);
 
             float *    x    = residual.data() + first*n_embd;
             const auto kept = reduce(rows.data() + first, x, keys.data() + first*d, d, n, r, step);

@@ -32,15 +32,16 @@ struct llama_prefill_span {
 class llama_prefill_rows {
 public:
     // copies the call, which has been checked: its arrays need not outlive this
-    // n_embd: width of the residual stream; n_embd_inp: of an embedding row, wider where image features follow it that
+    // raters: as illava_choose_raters() gives them; n_embd: width of the residual stream; n_embd_inp: of an embedding row, wider where image features follow it that
     // the first layers add
     llama_prefill_rows(
-            const illava_prefill_params & params, size_t n_cuts, int32_t n_pos, int32_t n_embd, int32_t n_embd_inp);
+            const illava_prefill_params & params, std::vector<bool> raters, size_t n_cuts, int32_t n_pos, int32_t n_embd,
+            int32_t n_embd_inp);
 
     // rows still alive
     size_t size() const { return rows.size(); }
 
-    // rows that will be alive in segment i
+    // rows that will be alive in segment i, at most
     size_t size_in_segment(size_t i) const;
 
     // whether any span loses rows at merge layer number `cut`
@@ -48,6 +49,9 @@ public:
 
     // the span of a row, -1 for text
     int32_t span(size_t i) const { return rows[i].span; }
+
+    // The query rows that `score` asks, and the scores' divisor beside the heads, of a span of n rows.
+    double n_queries(illava_score score, size_t n) const;
 
     // A chunk stays within one span or between two: its query rows are then exactly the span's if scores are
     // read. The cuts fall at every segment, as decode() would make them for tokens and embeddings. Removing
@@ -61,7 +65,7 @@ public:
     bool wants_scores() const { return illava_strategy_scores(strategy); }
 
     // whether the strategy matches tokens that are alike
-    bool wants_features() const { return illava_strategy_groups(strategy); }
+    bool wants_features() const { return illava_strategy_groups(strategy) && strategy != ILLAVA_STRATEGY_SPARSEVLM; }
 
     // the residual stream after a segment becomes the input of the next
     void enter_next(std::vector<float> residual_next) { residual = std::move(residual_next); }
@@ -82,6 +86,10 @@ private:
 
     // Merges n rows x of one span, alike by keys [n, d]. Returns the rows that stay, ascending, and sets
     // their values and sizes.
+    // What goes of the n rows of a span at merge layer number `cut`: all but the planned number, or but the smallest set
+    // with that layer's share of the scores if it is smaller.
+    int32_t n_removed(const llama_prefill_span & span, size_t cut, size_t n, const std::vector<float> & scores) const;
+
     std::vector<int32_t> reduce(
             row * of, float * x, const float * keys, size_t d, int32_t n, int32_t r, llama_merge_step & step) const;
 
@@ -98,6 +106,8 @@ private:
     std::vector<float>              embd;   // [n_rows, n_embd_inp], or empty
     std::vector<llama_pos>          pos;    // [n_pos, n_rows]
     std::vector<llama_prefill_span> spans;
+    std::vector<bool>               raters; // [n_rows] text whose attention ranks; empty if none is asked
+    std::vector<float>              mass;   // [n_cuts] share of the scores that stays; 0: the planned number does
 
     std::vector<row>   rows;
     std::vector<float> residual; // [rows, n_embd]; empty before the first segment

@@ -4,6 +4,7 @@
 #include "llama-batch.h"
 #include "llama-kv-segments.h"
 #include "llama-model.h"
+#include "llama-raters.h"
 
 #include <algorithm>
 #include <cmath>
@@ -92,7 +93,7 @@ illava_prefill_run::illava_prefill_run(llama_context & context, const illava_pre
     logits_last(params.logits_last),
     keep_residual(params.keep_residual),
     composed_score(params.composed_score),
-    rows((check(params, ctx.model(), ctx.n_cuts(), ctx.cparams()), params),
+    rows((check(params, ctx.model(), ctx.n_cuts(), ctx.cparams()), params), llama_choose_raters(params, ctx.model()),
             ctx.n_cuts(), ctx.model().hparams.n_pos_per_embd(), ctx.model().hparams.n_embd,
             ctx.model().hparams.n_embd_inp()) {
     if (const llama_pos last = ctx.memory().seq_pos_max(seq_id); last >= p0) {
@@ -205,7 +206,8 @@ void illava_prefill_run::compute() {
         }
     }
 
-    llama_kv_segments_context mctx(&kv, i_segment, std::move(sinfos), std::move(ubatches), { chunk.score }, matched && rows.span(chunk.first) >= 0);
+    llama_kv_segments_context mctx(&kv, i_segment, std::move(sinfos), std::move(ubatches),
+            std::vector<llama_score_rows>{ chunk.score }, matched && rows.span(chunk.first) >= 0);
 
     ggml_status status;
     auto * res = ctx.compute(mctx, output, status);
@@ -242,7 +244,7 @@ void illava_prefill_run::add_scores(const llama_prefill_chunk & chunk, const std
             continue;
         }
         // the image's score counts its own query rows only
-        if (score == ILLAVA_SCORE_LAST_TOKEN || rows.span(i) == span) {
+        if (score != ILLAVA_SCORE_IMAGE || rows.span(i) == span) {
             sums[i] += received[cell];
         }
     }

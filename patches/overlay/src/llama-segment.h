@@ -2,6 +2,10 @@
 
 #pragma once
 
+#include <cstdint>
+#include <utility>
+#include <vector>
+
 // half-open range of layers one graph runs
 struct llama_layer_range {
     int  begin;
@@ -9,9 +13,7 @@ struct llama_layer_range {
     bool last; // the graph ends in the output head; otherwise in the residual that enters layer `end`
 };
 
-// which query rows of a ubatch are scored at the last layer of the range
-enum llama_score_rows {
-    LLAMA_SCORE_ROWS_NONE,
-    LLAMA_SCORE_ROWS_ALL,
-    LLAMA_SCORE_ROWS_LAST,
-};
+// Query rows of a ubatch that are scored at the last layer of the range: runs of the first row and how many, ascending.
+using llama_score_rows = std::vector<std::pair<int64_t, int64_t>>;
+
+static const llama_score_rows LLAMA_SCORE_ROWS_NONE;

@@ -8,7 +8,7 @@ use crate::answer::{Drawn, Logits, MergeStep, Next, Rows, SegmentInfo};
 use crate::pair::facts;
 use crate::prompt::{Part, Role};
 use crate::report;
-use crate::schedule::{Amount, HalfSchedule};
+use crate::schedule::{Amount, HalfSchedule, Score};
 use crate::see::{Visual, picture};
 
 const END: i32 = 0;
@@ -115,7 +115,7 @@ impl Engine for Fake {
 }
 
 impl Decoder for Context {
-    fn begin(&mut self, _: usize, rows: &Rows, _: bool) -> Result<()> {
+    fn begin(&mut self, _: usize, rows: &Rows, _: Score) -> Result<()> {
         self.state.lock().unwrap().prefills.push(rows.clone());
         Ok(())
     }

@@ -98,6 +98,7 @@ fn merge() -> impl Strategy<Value = Value> {
         "llm_layers",
         "llm_r",
         "llm_keep",
+        "llm_mass",
         "score",
         "grid",
         "positions",

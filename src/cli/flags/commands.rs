@@ -298,8 +298,12 @@ pub struct MergeFlags {
     /// Share each of them keeps, 0 < R <= 1, or one for each layer
     #[arg(long, value_name = "R", requires = "llm_layers", help_heading = "Merging")]
     pub llm_keep: Option<String>,
-    /// Score that ranks tokens: image or last-token in the decoder, class (its class token) in the encoder;
-    /// or one of each, as in class,last-token
+    /// Share of the attention that the tokens kept at each of them hold: as few stay as do; the amounts say
+    /// how many at most
+    #[arg(long, value_name = "R", allow_negative_numbers = true, help_heading = "Merging")]
+    pub llm_mass: Option<String>,
+    /// Score that ranks tokens: image, last-token, question or raters in the decoder, class (its class token)
+    /// in the encoder; or one of each, as in class,last-token
     #[arg(long, value_name = "SCORE", default_value = "image", value_parser = names::SCORES, hide_possible_values = true, help_heading = "Merging")]
     pub score: String,
     /// Grid after the encoder: faithful or reference

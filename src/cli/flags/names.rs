@@ -7,7 +7,7 @@ use clap::{Arg, Command};
 
 use crate::eval::Metric;
 use crate::pair::KvType;
-use crate::schedule::{Grid, MergeFlag, Positions, Preset, Strategy};
+use crate::schedule::{Grid, MergeFlag, Positions, Preset, Score, Strategy, TowerScore};
 
 /// Offers the names of a list to shells, and takes any text.
 #[derive(Clone, Copy)]
@@ -32,7 +32,8 @@ pub const PRINTED: Names = Names(|| vec!["md", "csv", "json"]);
 pub const LOAD_MODES: Names = Names(|| vec!["auto", "none", "mmap"]);
 pub const KERNELS: Names = Names(|| vec!["auto", "stock"]);
 pub const SPLITS: Names = Names(|| vec!["layer", "row", "none"]);
-pub const SCORES: Names = Names(|| vec!["image", "last-token", "class"]);
+pub const SCORES: Names =
+    Names(|| Score::ALL.map(Score::name).into_iter().chain([TowerScore::Class.name()]).collect());
 pub const TEMPLATES: Names = Names(|| vec!["vicuna", "mistral", "chatml"]);
 pub const GRIDS: Names = Names(|| [Grid::Faithful, Grid::Reference].map(Grid::name).to_vec());
 pub const POSITIONS: Names = Names(|| Positions::ALL.map(Positions::name).to_vec());

@@ -22,7 +22,7 @@ struct illava_tokens {
     const uint8_t * held = nullptr; // [n] 1 for a token that bipartite leaves out while two others are there
 };
 
-// Every token goes to a survivor, a survivor to itself.
+// Every token goes to a survivor, a survivor to itself, and one that is dropped to -1.
 struct illava_groups {
     std::vector<int32_t> into;    // [n]
     std::vector<float>   weights; // [n] in the mean of its group; above 0
@@ -34,6 +34,9 @@ GGML_API bool illava_strategy_scores(enum illava_strategy strategy);
 GGML_API bool illava_strategy_groups(enum illava_strategy strategy);
 // Whether it keeps count, between the layers, of how many original tokens each token stands for.
 GGML_API bool illava_strategy_counts(enum illava_strategy strategy);
+
+// Whether a group becomes the weighted sum of its tokens, not their mean.
+GGML_API bool illava_strategy_sums(enum illava_strategy strategy);
 
 // n - r groups by a strategy that merges by groups; 0 <= r < n. A value that is no number is similar to nothing.
 GGML_API illava_groups illava_make_groups(enum illava_strategy strategy, const illava_tokens & tokens, size_t r);
@@ -56,10 +59,10 @@ struct illava_group_lists {
 };
 GGML_API illava_group_lists illava_list_groups(const std::vector<int32_t> & into, const std::vector<int32_t> & names);
 
-// The weighted means of the groups of survivors `begin` to `end`. x: [n, d]; y: [survivors, d], apart from x. A token
-// alone in its group is copied. Sums are in token order, in double precision.
+// The weighted means, or with `sums` the weighted sums, of the groups of survivors `begin` to `end`. x: [n, d]; y:
+// [survivors, d], apart from x. A token alone in its group is copied. Sums are in token order, in double precision.
 GGML_API void illava_merge_groups(
-        const float * x, size_t d, const std::vector<int32_t> & into, const float * weights,
+        const float * x, size_t d, const std::vector<int32_t> & into, const float * weights, bool sums,
         const std::vector<int32_t> & survivors, size_t begin, size_t end, float * y);
 
 // The n tokens of a step in the order in which chance takes them: the first r go. The keys are numbers of the

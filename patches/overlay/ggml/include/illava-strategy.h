@@ -16,6 +16,10 @@ enum illava_strategy {
     ILLAVA_STRATEGY_PRUMERGE  = 6, // outliers of the attention stay, the others merge into the nearest of them;
                                    // image encoder only, as one step behind its last layer
     ILLAVA_STRATEGY_ASSIGN    = 7, // the r least attended each merge into the most similar of the others
+    ILLAVA_STRATEGY_VISIONZIP = 8, // the most attended stay; of the others some at even distances each take up those most
+                                   // similar to them; image encoder only, as one step behind its last layer
+    ILLAVA_STRATEGY_SPARSEVLM = 9, // the most attended stay, clusters of the next become one each, the rest is dropped;
+                                   // language model only
 };
 
 #ifdef __cplusplus

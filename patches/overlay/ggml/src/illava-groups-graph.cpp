@@ -85,7 +85,8 @@ void compute_sizes(ggml_tensor * dst, int ith, int, void *) {
 }
 
 // Every thread takes some of the survivors.
-void compute_means(ggml_tensor * dst, int ith, int nth, void *) {
+void compute_means(ggml_tensor * dst, int ith, int nth, void * userdata) {
+    const auto *        request = (const illava_group_request *) userdata;
     const ggml_tensor * x      = dst->src[0];
     const ggml_tensor * groups = dst->src[1];
 
@@ -93,7 +94,7 @@ void compute_means(ggml_tensor * dst, int ith, int nth, void *) {
     const auto   survivors = illava_survivors(into);
     const size_t n         = survivors.size();
     GGML_ASSERT(int64_t(n) == dst->ne[1]);
-    illava_merge_groups(data_of(x), x->ne[0], into, data_of(groups) + into.size(), survivors,
+    illava_merge_groups(data_of(x), x->ne[0], into, data_of(groups) + into.size(), illava_strategy_sums(request->strategy), survivors,
             n * ith / nth, n * (ith + 1) / nth, (float *) dst->data);
 }
 
@@ -127,8 +128,10 @@ ggml_tensor * illava_build_group_sizes(ggml_context * ctx, ggml_tensor * groups,
     return ggml_custom_4d(ctx, GGML_TYPE_F32, n_out, 1, 1, 1, sources, 2, compute_sizes, 1, nullptr);
 }
 
-ggml_tensor * illava_build_group_means(ggml_context * ctx, ggml_tensor * x, ggml_tensor * groups, int64_t n_out) {
+ggml_tensor * illava_build_group_means(
+        ggml_context * ctx, const illava_group_request * request, ggml_tensor * x, ggml_tensor * groups, int64_t n_out) {
     GGML_ASSERT(x->type == GGML_TYPE_F32 && ggml_is_contiguous(x) && x->ne[1] == groups->ne[0]);
     ggml_tensor * sources[] = { x, groups };
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, x->ne[0], n_out, 1, 1, sources, 2, compute_means, GGML_N_TASKS_MAX, nullptr);
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, x->ne[0], n_out, 1, 1, sources, 2, compute_means, GGML_N_TASKS_MAX,
+            const_cast<illava_group_request *>(request));
 }

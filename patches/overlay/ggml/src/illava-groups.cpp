@@ -1,5 +1,6 @@
 // Which tokens form a group: pairs, clusters, and the nearest of the most attended.
 
+#include "illava-clusters.h"
 #include "illava-directions.h"
 
 #include "ggml-impl.h"
@@ -162,6 +163,39 @@ std::vector<bool> all_but_least(const float * scores, size_t n, size_t r) {
     return stays;
 }
 
+// VisionZip (Yang et al., 2024): of n - r tokens that stay, 27 of 32 are the most attended. The others stand at even
+// distances among the rest and take up the rest, each the most similar; what is taken up has a mean of its own, which
+// is added.
+illava_groups visionzip(const illava_directions & tokens, const float * scores, size_t r) {
+    const size_t n_out = tokens.n - r, n_targets = (n_out * 5 + 16) / 32;
+
+    illava_groups groups;
+    groups.into = identity(tokens.n);
+    groups.weights.assign(tokens.n, 1.0f);
+    const auto dominant = all_but_least(scores, tokens.n, tokens.n - (n_out - n_targets));
+    std::vector<int32_t> rest;
+    for (size_t i = 0; i < tokens.n; i++) {
+        if (!dominant[i]) {
+            rest.push_back(int32_t(i));
+        }
+    }
+    std::vector<int32_t> targets, others;
+    const size_t step = n_targets > 0 ? rest.size() / n_targets : 0;
+    for (size_t j = 0; j < rest.size(); j++) {
+        (n_targets > 0 && j % step == 0 && targets.size() < n_targets ? targets : others).push_back(rest[j]);
+    }
+    const side_by_side  among(tokens.unit, tokens.d, targets);
+    std::vector<size_t> taken(tokens.n, 0);
+    for (int32_t i : others) {
+        groups.into[i] = n_targets > 0 ? targets[among.most_alike(tokens.at(i)).first] : -1;
+        taken[std::max(groups.into[i], 0)]++;
+    }
+    for (int32_t i : others) {
+        groups.weights[i] = groups.into[i] < 0 ? 1.0f : 1.0f / float(taken[groups.into[i]]);
+    }
+    return groups;
+}
+
 // The most similar pair of all merges into the larger of the two, r times.
 std::vector<int32_t> greedy(const illava_directions & tokens, size_t r) {
     std::vector<illava_direction> sums  = begin_with(tokens);
@@ -321,6 +355,9 @@ std::vector<bool> outliers(const float * scores, size_t n, size_t m) {
 
 illava_groups illava_make_groups(enum illava_strategy strategy, const illava_tokens & tokens, size_t r) {
     GGML_ASSERT(r < tokens.n);
+    if (strategy == ILLAVA_STRATEGY_SPARSEVLM) {
+        return illava_make_clusters(tokens, r);
+    }
     const illava_directions directions(tokens);
 
     illava_groups groups;
@@ -337,6 +374,7 @@ illava_groups illava_make_groups(enum illava_strategy strategy, const illava_tok
                 groups.weights[i] = tokens.scores[i] > smallest ? tokens.scores[i] : smallest;
             }
             break;
+        case ILLAVA_STRATEGY_VISIONZIP: return visionzip(directions, tokens.scores, r);
         case ILLAVA_STRATEGY_ASSIGN:
             groups.into = into_nearest(directions, all_but_least(tokens.scores, tokens.n, r));
             break;

@@ -8,7 +8,7 @@
 
 bool illava_strategy_scores(enum illava_strategy strategy) {
     return strategy == ILLAVA_STRATEGY_MERGE || strategy == ILLAVA_STRATEGY_PRUNE || strategy == ILLAVA_STRATEGY_PRUMERGE ||
-        strategy == ILLAVA_STRATEGY_ASSIGN;
+        strategy == ILLAVA_STRATEGY_ASSIGN || strategy == ILLAVA_STRATEGY_VISIONZIP || strategy == ILLAVA_STRATEGY_SPARSEVLM;
 }
 
 bool illava_strategy_groups(enum illava_strategy strategy) {
@@ -16,7 +16,12 @@ bool illava_strategy_groups(enum illava_strategy strategy) {
 }
 
 bool illava_strategy_counts(enum illava_strategy strategy) {
-    return illava_strategy_groups(strategy) && strategy != ILLAVA_STRATEGY_PRUMERGE;
+    return strategy == ILLAVA_STRATEGY_BIPARTITE || strategy == ILLAVA_STRATEGY_KMEANS || strategy == ILLAVA_STRATEGY_GREEDY ||
+        strategy == ILLAVA_STRATEGY_ASSIGN;
+}
+
+bool illava_strategy_sums(enum illava_strategy strategy) {
+    return strategy == ILLAVA_STRATEGY_VISIONZIP;
 }
 
 void illava_follow(std::vector<int32_t> & into) {
@@ -37,14 +42,14 @@ std::vector<int32_t> illava_survivors(const std::vector<int32_t> & into) {
     return survivors;
 }
 
-// The place of every token's survivor among the survivors.
+// The place of every token's survivor among the survivors; -1 for one that is dropped.
 static std::vector<int32_t> places(const std::vector<int32_t> & into, const std::vector<int32_t> & survivors) {
     std::vector<int32_t> place(into.size(), -1);
     for (size_t g = 0; g < survivors.size(); g++) {
         place[survivors[g]] = int32_t(g);
     }
     for (size_t i = 0; i < into.size(); i++) {
-        place[i] = place[into[i]];
+        place[i] = into[i] < 0 ? -1 : place[into[i]];
     }
     return place;
 }
@@ -54,7 +59,9 @@ std::vector<float> illava_group_sizes(
     const std::vector<int32_t> place = places(into, survivors);
     std::vector<float> sums(survivors.size(), 0.0f);
     for (size_t i = 0; i < into.size(); i++) {
-        sums[place[i]] += sizes ? sizes[i] : 1.0f;
+        if (place[i] >= 0) {
+            sums[place[i]] += sizes ? sizes[i] : 1.0f;
+        }
     }
     return sums;
 }
@@ -65,7 +72,7 @@ illava_group_lists illava_list_groups(const std::vector<int32_t> & into, const s
 
     std::vector<std::vector<int32_t>> went(survivors.size());
     for (size_t i = 0; i < into.size(); i++) {
-        if (into[i] != int32_t(i)) {
+        if (place[i] >= 0 && into[i] != int32_t(i)) {
             went[place[i]].push_back(names[i]);
         }
     }
@@ -82,13 +89,15 @@ illava_group_lists illava_list_groups(const std::vector<int32_t> & into, const s
 }
 
 void illava_merge_groups(
-        const float * x, size_t d, const std::vector<int32_t> & into, const float * weights,
+        const float * x, size_t d, const std::vector<int32_t> & into, const float * weights, bool sums,
         const std::vector<int32_t> & survivors, size_t begin, size_t end, float * y) {
     const std::vector<int32_t> place = places(into, survivors);
 
     std::vector<std::vector<int32_t>> members(survivors.size());
     for (size_t i = 0; i < into.size(); i++) {
-        members[place[i]].push_back(int32_t(i));
+        if (place[i] >= 0) {
+            members[place[i]].push_back(int32_t(i));
+        }
     }
     std::vector<double> sum(d);
     for (size_t g = begin; g < end; g++) {
@@ -107,7 +116,7 @@ void illava_merge_groups(
             total += weight;
         }
         for (size_t e = 0; e < d; e++) {
-            y[g * d + e] = float(sum[e] / total);
+            y[g * d + e] = float(sums ? sum[e] : sum[e] / total);
         }
     }
 }

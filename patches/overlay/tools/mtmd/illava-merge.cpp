@@ -22,9 +22,11 @@ int64_t illava_merge_tokens_left(const illava_merge_schedule_ptr & schedule, int
 
 void illava_merge_check(const illava_merge_schedule & schedule, int64_t n_rows) {
     const int32_t unit  = schedule.unit_rows;
-    const bool    after = schedule.strategy == ILLAVA_STRATEGY_PRUMERGE;
+    const bool    after = schedule.acts_behind();
     const int32_t first = after ? schedule.n_layer : schedule.first_layer;
-    const int32_t final = after ? schedule.n_layer : schedule.n_layer - 1;
+    // what is dropped may also go behind the last layer, if nothing went before
+    const bool    alone = schedule.strategy == ILLAVA_STRATEGY_PRUNE && schedule.steps.size() == 1;
+    const int32_t final = after || alone ? schedule.n_layer : schedule.n_layer - 1;
 
     int64_t left = n_rows;
     int32_t last = -1;
@@ -330,12 +332,12 @@ ggml_tensor * illava_merger::reduce(ggml_context * ctx, const illava_merge_step 
     }
     const auto & request = schedule->requests[&step - schedule->steps.data()];
     ggml_tensor * features = schedule->rotary_keys ? units : unit > 1 ? key_features(ctx) : keys;
-    ggml_tensor * weighing = schedule->strategy == ILLAVA_STRATEGY_PRUMERGE ? scores : nullptr;
+    ggml_tensor * weighing = schedule->acts_behind() ? scores : nullptr;
     ggml_tensor * groups   = illava_build_groups(ctx, &request, features, n_units, weighing, sizes);
     keep(groups, names.groups);
     kept  = illava_build_survivors  (ctx, groups, n_out);
     sizes = illava_build_group_sizes(ctx, groups, sizes, n_out);
-    return illava_build_group_means(ctx, rows, groups, n_out);
+    return illava_build_group_means(ctx, &request, rows, groups, n_out);
 }
 
 // The four sections of positions, each a row for every one of n units, gathered alike. Not by ggml_repeat: CUDA repeats

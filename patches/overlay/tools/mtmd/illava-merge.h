@@ -39,8 +39,11 @@ struct illava_merge_schedule {
 
     std::vector<illava_group_request> requests; // [steps] of a strategy whose groups a processor makes: its nodes point here
 
+    // Whether the strategy acts once, behind the last layer.
+    bool acts_behind() const { return strategy == ILLAVA_STRATEGY_PRUMERGE || strategy == ILLAVA_STRATEGY_VISIONZIP; }
+
     // Whether the class token alone is asked what it attends to.
-    bool class_asks() const { return protected_rows > 0 && (class_scores || strategy == ILLAVA_STRATEGY_PRUMERGE); }
+    bool class_asks() const { return protected_rows > 0 && (class_scores || acts_behind()); }
 };
 
 // Whether the strategy's groups are made on the encoder's backend; else by custom nodes, which a CPU computes.

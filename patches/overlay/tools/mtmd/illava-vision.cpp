@@ -188,6 +188,9 @@ static illava_merge_schedule_ptr make_schedule(
         return nullptr;
     }
     illava_require(params.steps, "steps");
+    if (strategy == ILLAVA_STRATEGY_SPARSEVLM) {
+        illava_fail(ILLAVA_BAD_ARG, "strategy %d (sparsevlm) acts in the language model; take another in the image encoder", (int) strategy);
+    }
     if (score == ILLAVA_TOWER_SCORE_CLASS && !vision.model().class_embedding) {
         illava_fail(ILLAVA_UNSUPPORTED, "score = 1: the image encoder (%s) has no class token; rank by attention received, 0",
             vision.projector.c_str());

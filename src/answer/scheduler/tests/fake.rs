@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::pair::facts;
 use crate::prompt::Chunk;
-use crate::schedule::{Amount, HalfSchedule, Schedule};
+use crate::schedule::{Amount, HalfSchedule, Schedule, Score};
 use crate::see::{EncodeJob, Encoded, EncodedImage, Expected, VisualInput, picture as encoded_picture};
 
 const END: i32 = 0;
@@ -94,7 +94,7 @@ impl Fake {
 }
 
 impl Decoder for Fake {
-    fn begin(&mut self, slot: usize, rows: &Rows, _last_token: bool) -> Result<()> {
+    fn begin(&mut self, slot: usize, rows: &Rows, _score: Score) -> Result<()> {
         self.log.push(format!("begin {slot}: {} rows", rows.tokens.len()));
         assert!(self.held[slot].last() < rows.positions.first(), "positions go on");
         let before = self.held[slot].len();
