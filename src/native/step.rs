@@ -48,14 +48,14 @@ pub enum Strategy {
 /// Attention of the decoder that ranks. The numbers are those of `illava.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Score {
-    /// Of the span's own rows.
+    /// Attention of the span's own rows.
     #[default]
     Image,
-    /// Of the call's last row.
+    /// Attention of the call's last row.
     LastToken,
-    /// Of the text behind the last span.
+    /// Attention of the text behind the last span.
     Question,
-    /// Of those of its rows that the pictures point to.
+    /// Attention of those of its rows that the pictures point to.
     Raters,
 }
 

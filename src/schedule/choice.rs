@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::auto::{self, Bounds};
-use super::half::{as_written, of_preset, own_decoder, own_encoder};
+use super::half::{as_written, cannot_merge, of_preset, own_decoder, own_encoder};
 use super::method::Method;
 use super::{
     Amount, Grid, HalfSchedule, Positions, Preset, Schedule, Score, Shape, Strategy, TowerScore, layers,
@@ -260,15 +260,6 @@ fn leave_out(schedule: &mut Schedule, choice: &Choice, shape: &Shape, asked: boo
         }
     }
     Ok(())
-}
-
-pub(super) fn cannot_merge(half: &str, field: Field) -> Error {
-    Error::new(
-        Kind::Model,
-        format!(
-            "{field}: the {half}'s architecture has no merge points; turn merging off, or name layers of the other half alone"
-        ),
-    )
 }
 
 fn check_layers(schedule: &Schedule, shape: &Shape) -> Result<()> {

@@ -79,6 +79,15 @@ pub(super) fn as_written(half: &Half, at: Field, at_amounts: Field) -> Result<Ha
     Ok(HalfSchedule { steps: layers.iter().enumerate().map(|(i, &layer)| (layer, amount(i))).collect() })
 }
 
+pub(super) fn cannot_merge(half: &str, field: Field) -> Error {
+    Error::new(
+        Kind::Model,
+        format!(
+            "{field}: the {half}'s architecture has no merge points; turn merging off, or name layers of the other half alone"
+        ),
+    )
+}
+
 /// Returns the share of tokens left after each step, at the amounts' own reference size.
 pub(super) fn shares(half: &HalfSchedule) -> Vec<f64> {
     let mut share = 1.0;

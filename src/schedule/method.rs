@@ -1,8 +1,7 @@
 //! Published methods by their names: layers, amounts and scores of their authors, scaled to this model's depth.
 //! docs/strategies.md has the source of each.
 
-use super::choice::cannot_merge;
-use super::half::of_preset;
+use super::half::{cannot_merge, of_preset};
 use super::preset::PresetHalf;
 use super::{Amount, Choice, HalfSchedule, MergeFlag, Schedule, Score, Shape, Strategy};
 use crate::error::{Error, Field, Result};
@@ -14,7 +13,7 @@ pub(super) struct Method {
     acts: Acts,
 }
 
-/// Where a method takes tokens away, and how many its authors take.
+/// Place where a method takes tokens away, with the number that its authors take.
 #[derive(Clone, Copy)]
 enum Acts {
     /// At these layers of a text model of [`DEPTH`], with an amount each.

@@ -100,7 +100,7 @@ fn budgets(total: u32, weights: &[f64], rooms: &[u32]) -> Vec<u32> {
         out[next + 1] += 1;
         left -= 1;
     }
-    // What no tile has room for is the whole picture's.
+    // The whole picture has the rest that no tile has room for.
     out[0] = (out[0] + left).min(room);
     out
 }

@@ -86,7 +86,7 @@ private:
 
     // Merges n rows x of one span, alike by keys [n, d]. Returns the rows that stay, ascending, and sets
     // their values and sizes.
-    // What goes of the n rows of a span at merge layer number `cut`: all but the planned number, or but the smallest set
+    // Rows that go from the n of a span at merge layer number `cut`: all but the planned number, or but the smallest set
     // with that layer's share of the scores if it is smaller.
     int32_t n_removed(const llama_prefill_span & span, size_t cut, size_t n, const std::vector<float> & scores) const;
 

@@ -8,7 +8,7 @@
 
 namespace {
 
-// Of `n` tokens that do not stay, as many are recycled into so many clusters.
+// How many of `n` tokens that do not stay are recycled, and into how many clusters.
 size_t n_recycled(size_t n) { return std::min(n, n * 3 / 10 + 1); }
 size_t n_clusters(size_t n) { return n_recycled(n) / 10 + 1; }
 
