@@ -114,7 +114,7 @@ def main() -> None:
         parser.error("--projection goes with a --timing tower")
     if args.tower_type is not None and args.pair is None:
         parser.error("--tower-type goes with --pair")
-    if args.timing in TIMING_TOWERS and args.type == "q4_k":
+    if args.timing in TIMING_TOWERS and args.type in ("q4_k", "q2_k"):
         parser.error("a tower's rows are not multiples of 256: use q8_0 or q4_0")
     if args.decoder is not None:
         paths = make_decoder(args.out, args.decoder)

@@ -97,10 +97,10 @@ pub fn trace(data: &[u8]) {
     }
 }
 
-/// A question set: JSONL, TSV or Parquet by the first byte.
+/// A question set: JSONL, TSV, Parquet or a JSON table by the first byte.
 pub fn questions(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else { return };
-    let ending = ["jsonl", "tsv", "parquet"][usize::from(first % 3)];
+    let ending = ["jsonl", "tsv", "parquet", "json"][usize::from(first % 4)];
     one_line(eval::read(written(ending, rest).path(), &eval::Reading::default()));
 }
 

@@ -13,7 +13,7 @@ BUDGETS = ("0.5", "0.25", "0.15")
 # Names that publications use for strategies of this program.
 KNOWN = {"merge": "iLLaVA (merge)", "prune": "attention (prune)", "bipartite": "ToMe (bipartite)", "prumerge": "LLaVA-PruMerge",
          "kmeans": "k-means", "greedy": "greedy merging", "random": "random", "fastv": "FastV", "pyramiddrop": "PyramidDrop",
-         "visionzip": "VisionZip", "hired": "HiRED", "sparsevlm": "SparseVLM", "crop": "CLIP (crop)"}
+         "visionzip": "VisionZip", "hired": "HiRED", "sparsevlm": "SparseVLM", "zipvl": "ZipVL", "crop": "CLIP (crop)"}
 # Strategies that the paper's Tables 4 and 7 compare at a layer.
 AT_LAYERS = ("merge", "prune", "random", "greedy", "bipartite", "kmeans")
 

@@ -22,6 +22,8 @@ TYPES = {
     "q8_0": (Type.Q8_0, LlamaFileType.MOSTLY_Q8_0),
     "q4_0": (Type.Q4_0, LlamaFileType.MOSTLY_Q4_0),
     "q4_k": (Type.Q4_K, LlamaFileType.MOSTLY_Q4_K_M),
+    # The smallest a 34B comes in without a matrix of importances.
+    "q2_k": (Type.Q2_K, LlamaFileType.MOSTLY_Q2_K),
 }
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]

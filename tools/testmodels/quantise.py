@@ -120,6 +120,11 @@ def random_blocks(seed: int, name: str, shape: tuple[int, ...], kind: Type, std:
         half(2, float(d) * 7.5)
         entries = np.full((1, 8), 32, dtype=np.uint8)
         data[:, 4:16] = _pack_scales(entries, entries)
+    elif kind == Type.Q2_K:  # codes 0..3, scale 8; the minimum, 12, centres them
+        d = std / (1.118 * 8)
+        data[:, :16] = 8 | 12 << 4
+        half(80, d)
+        half(82, d)
     elif kind == Type.Q6_K:  # codes -32..31, scale 64
         data[:, 192:208] = 64
         half(208, std / (18.5 * 64))

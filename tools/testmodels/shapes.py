@@ -115,6 +115,8 @@ TIMING_TOWERS = {
     # 54 x 54 patches in one sequence.
     "siglip-so400m-756": Tower("siglip", 756, 14, 1152, 16, 27, 4304, 1e-6, 896, 896),
     "clip-l-336": Tower("clip", 336, 14, 1024, 16, 24, 4096, 1e-5, 896, 896),
+    # Few tokens, for text models whose prompts take minutes.
+    "clip-112": Tower("clip", 112, 14, 256, 4, 24, 1024, 1e-5, 896, 896),
     "qwen2vl-vit": Tower("qwen2vl", 560, 14, 1280, 16, 32, 5120, 1e-6, 5120, 3584),
 }
 
