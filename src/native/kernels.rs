@@ -22,6 +22,15 @@ impl Kernels {
     }
 }
 
+impl Kernels {
+    /// Whether a quantised encoder is faster in the layout of ggml's fastest kernels: nobody asked for llama.cpp's
+    /// bits, and this library has no product in 8 bits for the processor.
+    #[must_use]
+    pub fn wants_repacking(self) -> bool {
+        self == Kernels::Auto && !kernels_used().contains("vnni")
+    }
+}
+
 /// The instructions that this library's kernels use now, such as `avx512-bf16, avx512-vnni`; `stock` if ggml computes
 /// everything.
 #[must_use]

@@ -31,7 +31,8 @@ pub struct LoadSettings {
     /// Devices for those layers.
     pub placement: Placement,
     pub projector_offload: bool,
-    /// Whether the image encoder's weights are laid out anew for the CPU's fastest kernels.
+    /// Whether the image encoder's weights are laid out anew for the CPU's fastest kernels, even where nothing is known
+    /// to gain from it.
     pub projector_repack: bool,
     /// Layout in memory of the text model's weights that stay on the CPU.
     pub weights: Weights,
@@ -102,7 +103,7 @@ pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Re
             threads: settings.threads_batch,
             min_tokens: settings.image_min_tokens,
             max_tokens: settings.image_max_tokens,
-            repack: settings.projector_repack,
+            repack: settings.projector_repack || settings.weights.kernels.wants_repacking(),
         };
         let loaded = Tower::load(file, options, |_| !stop.is_asked())?;
         pair.check(loaded.info())?;

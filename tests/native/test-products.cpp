@@ -1,5 +1,5 @@
 // This library's own products of many rows against float64 sums of what they round to: activations and weights in bf16,
-// neither for F16 weights that bf16 does not hold, or activations in 8 bits with the weights as stored. All types and layouts, ends of every width, threads.
+// neither for F16 weights that bf16 does not hold and without AVX-512, or activations in 8 bits with the weights as stored. All types and layouts, ends of every width, threads.
 //
 // A processor without the instructions computes ggml's products; then the switch must change nothing.
 
@@ -58,8 +58,20 @@ double error(const std::vector<float> & got, const std::vector<float> & weights,
     return worst;
 }
 
-// Whether ggml computes what so many rows of this type make.
+bool is_int8(ggml_type type) {
+    return type == GGML_TYPE_Q4_0 || type == GGML_TYPE_Q8_0 || type == GGML_TYPE_Q4_K;
+}
+
+bool uses(const char * instructions) {
+    return std::strstr(illava_kernels(), instructions) != nullptr;
+}
+
+// Whether ggml computes what so many rows of this type make, while own kernels are on.
 bool is_stock(ggml_type type, int64_t rows) {
+    const bool wide = type == GGML_TYPE_F16 || type == GGML_TYPE_BF16;
+    if (is_int8(type) ? !uses("vnni") : wide ? !uses("bf16") && !uses("avx2") : !uses("bf16")) {
+        return true;
+    }
     switch (type) {
         case GGML_TYPE_F32:
         case GGML_TYPE_Q5_K:
@@ -69,10 +81,6 @@ bool is_stock(ggml_type type, int64_t rows) {
         case GGML_TYPE_IQ4_NL: return rows < 64;
         default: return rows < 16;
     }
-}
-
-bool is_int8(ggml_type type) {
-    return type == GGML_TYPE_Q4_0 || type == GGML_TYPE_Q8_0 || type == GGML_TYPE_Q4_K;
 }
 
 std::string name_of(ggml_type type, const shape & s, bool repacked) {
@@ -98,7 +106,7 @@ void check_shape(checks & t, ggml_type type, const shape & s, ggml_backend_buffe
         t.expect(got == stock, name + ": ggml's own product");
         return;
     }
-    const bool exact = type == GGML_TYPE_F16 && origin != GGML_TYPE_BF16;
+    const bool exact = !uses("bf16") || (type == GGML_TYPE_F16 && origin != GGML_TYPE_BF16);
     const double worst = is_int8(type) ? error(got, p.stored, round_to_q8_0(rows), s)
         : exact ? error(got, p.stored, rows, s) : error(got, round_to_bf16(p.stored), round_to_bf16(rows), s);
     t.expect(worst < 2e-6, name + ": off by " + std::to_string(1e6 * worst) + "e-6");
@@ -155,12 +163,14 @@ int main() {
                 check_shape(t, type, s, layout);
             }
         }
+        illava_use_own_kernels(true);
         if (!is_stock(type, 1000)) {
             check_rows(t, type, nullptr, false);
         }
     }
+    illava_use_own_kernels(true);
     // ggml's product of one row by interleaved weights adds the same terms in the same order.
-    if (auto * layout = repacking(GGML_TYPE_Q4_0, 1536, 96); layout && ggml_cpu_has_avx2()) {
+    if (auto * layout = repacking(GGML_TYPE_Q4_0, 1536, 96); layout && ggml_cpu_has_avx2() && uses("vnni")) {
         check_rows(t, GGML_TYPE_Q4_0, layout, true);
     }
     return t.finish();

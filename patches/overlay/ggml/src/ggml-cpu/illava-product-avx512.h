@@ -9,6 +9,7 @@
 #include <immintrin.h>
 
 #include <cstddef>
+#include <cstdlib>
 
 #define ILLAVA_TARGET_BASE "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"
 
@@ -54,9 +55,10 @@ ILLAVA_INLINE void store_sums(const __m512 (&sum)[R][V], float * out, size_t str
     }
 }
 
-// The processor's and the system's support, asked once.
+// The processor's and the system's support. ILLAVA_NO_AVX512 in the environment denies it, so that what other processors
+// compute can be tested and measured.
 inline bool has_avx512() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
+    return !std::getenv("ILLAVA_NO_AVX512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
         && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 

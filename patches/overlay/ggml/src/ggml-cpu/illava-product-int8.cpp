@@ -147,12 +147,6 @@ TARGET __m512i high_half(__m512i bytes) {
     return _mm512_and_si512(_mm512_srli_epi16(bytes, 4), _mm512_set1_epi8(15));
 }
 
-// Scale and minimum number j of the eight in the twelve bytes of a K-quant.
-void scale_and_minimum(const uint8_t * q, int j, int & scale, int & minimum) {
-    scale   = j < 4 ? q[j] & 63 : (q[j + 4] & 15) | ((q[j - 4] >> 6) << 4);
-    minimum = j < 4 ? q[j + 4] & 63 : (q[j + 4] >> 4) | ((q[j] >> 6) << 4);
-}
-
 TARGET void pack_q4_0(const char * const rows[16], int blocks, const column_group & out) {
     for (int b = 0; b < blocks; b++) {
         const uint8_t * q[16];

@@ -33,6 +33,7 @@ constexpr int step = 32;
 // Columns of one panel at most: as many as one call multiplies rows by without reading them again.
 constexpr int columns_float = 64;
 constexpr int columns_int8 = 32;
+constexpr int columns_avx2 = 32;
 
 // Activations in 8 bits, one scale for 32.
 struct rows_int8 {
@@ -66,6 +67,12 @@ constexpr int bias(ggml_type type) {
     return type == GGML_TYPE_Q4_0 ? 8 : type == GGML_TYPE_Q8_0 ? 128 : -1;
 }
 
+// Scale and minimum number j of the eight in the twelve bytes of a K-quant.
+inline void scale_and_minimum(const uint8_t * q, int j, int & scale, int & minimum) {
+    scale   = j < 4 ? q[j] & 63 : (q[j + 4] & 15) | ((q[j - 4] >> 6) << 4);
+    minimum = j < 4 ? q[j + 4] & 63 : (q[j + 4] >> 4) | ((q[j] >> 6) << 4);
+}
+
 // bf16. `scratch` holds 16 x part.inputs floats. False if the weights are F16 and bf16 would round them.
 void pack_row_bf16(const float * values, int64_t n, uint16_t * packed);
 bool pack_panel_bf16(const weights & w, const part & p, void * panel, float * scratch);
@@ -80,6 +87,13 @@ constexpr size_t panel_bytes_float(ggml_type type, int inputs) {
     return size_t(columns_float) * size_t((inputs + step - 1) / step * step) * (type == GGML_TYPE_F16 ? sizeof(float) : sizeof(uint16_t));
 }
 
+// f32 of weights in F16 and BF16 on processors without AVX-512. A panel has 16 columns beside one another.
+void pack_panel_avx2(const weights & w, const part & p, void * panel);
+void multiply_avx2(const rows_f32 & rows, int n_rows, const part & p, const void * panel, const target & to);
+constexpr size_t panel_bytes_avx2(int inputs) {
+    return size_t(columns_avx2) * size_t(inputs) * sizeof(float);
+}
+
 // 8 bits. A panel is followed by its scales, and by its minima if it has some.
 void pack_panel_int8(const weights & w, const part & p, void * panel);
 void multiply_int8(const rows_int8 & rows, int n_rows, const part & p, const void * panel, bool minima, const target & to);
@@ -87,8 +101,14 @@ constexpr size_t panel_bytes_int8(int inputs) {
     return columns_int8 * (size_t(inputs) + 2 * sizeof(float) * size_t(inputs / step));
 }
 
+// The same by AVX-VNNI.
+void pack_panel_avxvnni(const weights & w, const part & p, void * panel);
+void multiply_avxvnni(const rows_int8 & rows, int n_rows, const part & p, const void * panel, bool minima, const target & to);
+
 // Whether this processor has the instructions, and the library their code.
 bool has_bf16();
 bool has_int8();
+bool has_avx2();
+bool has_avxvnni();
 
 } // namespace illava::product

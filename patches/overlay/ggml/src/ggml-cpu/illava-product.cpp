@@ -34,7 +34,7 @@ int64_t min_rows(ggml_type type) {
 }
 
 // A panel of so many inputs stays in the second-level cache beside the rows it meets.
-constexpr int max_inputs = 1280;
+constexpr int max_inputs = 1280, max_inputs_avx2 = 640;
 
 // Rows that one thread multiplies by a panel before another may take the rest, at least.
 constexpr int64_t min_rows_apart = 64;
@@ -45,7 +45,7 @@ size_t aligned(size_t bytes) {
     return GGML_PAD(bytes, alignment);
 }
 
-enum class form { none, bf16, int8, int8_minima };
+enum class form { none, bf16, f32, int8, int8_minima };
 
 // Whether the weights lie in the layout of the repacking buffer that pack_panel_int8() knows.
 bool is_interleaved(const ggml_tensor * weight) {
@@ -57,6 +57,11 @@ bool is_interleaved(const ggml_tensor * weight) {
 #endif
 }
 
+// Whether 8-bit products have an instruction, of AVX-512 or of AVX-VNNI.
+bool any_int8() {
+    return has_int8() || has_avxvnni();
+}
+
 form form_of(const ggml_tensor * weight) {
     const bool interleaved = is_interleaved(weight);
     // Other buffers of their own layout belong to other kernels.
@@ -65,11 +70,11 @@ form form_of(const ggml_tensor * weight) {
     }
     switch (weight->type) {
         case GGML_TYPE_Q4_0:
-            return has_int8() ? form::int8 : form::none;
+            return any_int8() ? form::int8 : form::none;
         case GGML_TYPE_Q4_K:
-            return has_int8() ? form::int8_minima : form::none;
+            return any_int8() ? form::int8_minima : form::none;
         case GGML_TYPE_Q8_0:
-            return has_int8() && !interleaved ? form::int8 : form::none;
+            return any_int8() && !interleaved ? form::int8 : form::none;
         case GGML_TYPE_F32: // keeps its precision
         case GGML_TYPE_Q2_K: // ggml's own product of many rows is as fast
         case GGML_TYPE_Q3_K:
@@ -77,6 +82,9 @@ form form_of(const ggml_tensor * weight) {
         case GGML_TYPE_Q6_K:
         case GGML_TYPE_IQ4_XS:
             return form::none;
+        case GGML_TYPE_F16:
+        case GGML_TYPE_BF16:
+            return interleaved ? form::none : has_bf16() ? form::bf16 : has_avx2() ? form::f32 : form::none;
         default:
             return has_bf16() && !interleaved && ggml_get_type_traits(weight->type)->to_float ? form::bf16 : form::none;
     }
@@ -122,14 +130,19 @@ struct plan {
         rows    = ggml_nrows(node->src[1]);
 
         const int64_t unit  = std::max<int64_t>(step, ggml_blck_size(node->src[0]->type));
-        const int64_t parts = (inputs + max_inputs - 1) / max_inputs;
+        const int64_t most  = kind == form::f32 ? max_inputs_avx2 : max_inputs;
+        const int64_t parts = (inputs + most - 1) / most;
         inputs_apart = int((inputs + parts * unit - 1) / (parts * unit) * unit);
 
         // One more line: rows whose distance is a power of two would meet in a few sets of the cache.
         const int64_t padded = GGML_PAD(inputs, step);
         blocks  = size_t(padded / step);
-        columns = kind == form::bf16 ? columns_float : columns_int8;
-        if (kind == form::bf16) {
+        columns = kind == form::bf16 ? columns_float : kind == form::f32 ? columns_avx2 : columns_int8;
+        if (kind == form::f32) {
+            stride = size_t(inputs); // rows are taken as they are
+            panels = scale = offset = scratch_bytes = 0;
+            panel_bytes = panel_bytes_avx2(inputs_apart);
+        } else if (kind == form::bf16) {
             stride        = size_t(padded) + alignment / 2;
             panels        = aligned(size_t(rows) * stride * sizeof(uint16_t));
             scale = offset = 0;
@@ -183,7 +196,7 @@ void compute(const ggml_compute_params * params, ggml_tensor * node, const plan 
     auto * offset      = (int32_t *) (work + p.offset);
     auto * sum         = (float *) (work + p.offset);
 
-    for (int64_t r = params->ith; r < p.rows; r += params->nth) {
+    for (int64_t r = params->ith; r < p.rows && p.kind != form::f32; r += params->nth) {
         if (p.kind == form::bf16) {
             pack_row_bf16(values + r * p.inputs, p.inputs, packed_bf16 + size_t(r) * p.stride);
         } else {
@@ -213,17 +226,21 @@ void compute(const ggml_compute_params * params, ggml_tensor * node, const plan 
             const part at = { column, int(std::min<int64_t>(p.columns, p.outputs - column)), input,
                 int(std::min<int64_t>(p.inputs_apart, p.inputs - input)) };
             const target to = { result + first * p.outputs + column, size_t(p.outputs), input > 0 };
-            if (p.kind == form::bf16 && pack_panel_bf16(w, at, panel, scratch)) {
+            const rows_f32 plain = { values + first * p.inputs + input, size_t(p.inputs) };
+            if (p.kind == form::f32) {
+                pack_panel_avx2(w, at, panel);
+                multiply_avx2(plain, n_rows, at, panel, to);
+            } else if (p.kind == form::bf16 && pack_panel_bf16(w, at, panel, scratch)) {
                 multiply_bf16({ packed_bf16 + size_t(first) * p.stride + input, p.stride }, n_rows, at, panel, to);
             } else if (p.kind == form::bf16) {
                 pack_panel_f32(w, at, panel);
-                multiply_f32({ values + first * p.inputs + input, size_t(p.inputs) }, n_rows, at, panel, to);
+                multiply_f32(plain, n_rows, at, panel, to);
             } else {
-                pack_panel_int8(w, at, panel);
+                (has_int8() ? pack_panel_int8 : pack_panel_avxvnni)(w, at, panel);
                 const size_t block = size_t(first) * p.blocks + size_t(input / step);
                 const rows_int8 rows = { packed_int8 + size_t(first) * p.stride + input, p.stride, scale + block, offset + block,
                     sum + block, p.blocks };
-                multiply_int8(rows, n_rows, at, panel, p.kind == form::int8_minima, to);
+                (has_int8() ? multiply_int8 : multiply_avxvnni)(rows, n_rows, at, panel, p.kind == form::int8_minima, to);
             }
         }
     }
@@ -267,12 +284,15 @@ bool illava_product_forward(const ggml_compute_params * params, ggml_tensor * no
 }
 
 void illava_use_own_kernels(bool use) {
-    enabled.store(use && (has_bf16() || has_int8()), std::memory_order_relaxed);
+    enabled.store(use && (has_bf16() || any_int8() || has_avx2()), std::memory_order_relaxed);
 }
 
 const char * illava_kernels(void) {
     if (!enabled.load(std::memory_order_relaxed)) {
         return "stock";
     }
-    return has_bf16() && has_int8() ? "avx512-bf16, avx512-vnni" : has_int8() ? "avx512-vnni" : "avx512-bf16";
+    if (has_bf16()) {
+        return has_int8() ? "avx512-bf16, avx512-vnni" : "avx512-bf16";
+    }
+    return has_int8() ? "avx2, avx512-vnni" : has_avxvnni() ? "avx2, avx-vnni" : "avx2";
 }

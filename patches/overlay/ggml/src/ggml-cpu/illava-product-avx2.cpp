@@ -1,0 +1,147 @@
+// Products in f32 by AVX2 and FMA, for processors without AVX-512: weights in F16 and BF16 by activations as they are.
+//
+// A panel holds the weights of sixteen columns at a time, input by input: [vectors][inputs][16].
+
+#include "illava-product-tile.h"
+
+#include "illava-product-avx512.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace illava::product {
+
+#ifdef ILLAVA_AVX512
+
+#define TARGET __attribute__((target("avx2,fma,f16c")))
+
+namespace {
+
+constexpr int tile_rows = 6;
+
+// The first n of eight lanes, for n of 0 to 8.
+TARGET __m256i lanes(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+// R rows by sixteen columns. All of them have sums; those of `low` and `high` are stored.
+template <int R>
+TARGET void tile(const float * rows, size_t stride, const float * panel, int inputs, __m256i low, __m256i high, const target & to, float * out) {
+    __m256 sum[R][2];
+    ILLAVA_UNROLL
+    for (int r = 0; r < R; r++) {
+        sum[r][0] = to.add ? _mm256_maskload_ps(out + r * to.stride, low) : _mm256_setzero_ps();
+        sum[r][1] = to.add ? _mm256_maskload_ps(out + r * to.stride + 8, high) : _mm256_setzero_ps();
+    }
+    for (int k = 0; k < inputs; k++) {
+        const __m256 left = _mm256_load_ps(panel + size_t(k) * 16), right = _mm256_load_ps(panel + size_t(k) * 16 + 8);
+        ILLAVA_UNROLL
+        for (int r = 0; r < R; r++) {
+            const __m256 row = _mm256_broadcast_ss(rows + r * stride + k);
+            sum[r][0] = _mm256_fmadd_ps(row, left, sum[r][0]);
+            sum[r][1] = _mm256_fmadd_ps(row, right, sum[r][1]);
+        }
+    }
+    ILLAVA_UNROLL
+    for (int r = 0; r < R; r++) {
+        _mm256_maskstore_ps(out + r * to.stride, low, sum[r][0]);
+        _mm256_maskstore_ps(out + r * to.stride + 8, high, sum[r][1]);
+    }
+}
+
+// Eight vectors of eight values: rows become columns.
+TARGET void transpose(__m256 r[8]) {
+    __m256 t[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i]     = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    __m256 u[8];
+    for (int i = 0; i < 8; i += 4) {
+        u[i]     = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[i]     = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
+    }
+}
+
+// Eight values of 16 bits each as f32; those beyond n are zero.
+TARGET __m256 load(const char * from, int n, ggml_type type) {
+    __m128i bits;
+    if (n >= 8) {
+        bits = _mm_loadu_si128((const __m128i *) from);
+    } else {
+        uint16_t some[8] = {};
+        memcpy(some, from, size_t(n) * sizeof(uint16_t));
+        bits = _mm_loadu_si128((const __m128i *) some);
+    }
+    return type == GGML_TYPE_F16 ? _mm256_cvtph_ps(bits) : _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+
+} // namespace
+
+bool has_avx2() {
+    static const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    return has;
+}
+
+TARGET void pack_panel_avx2(const weights & w, const part & p, void * panel) {
+    const int vectors = (p.columns + 15) / 16;
+    auto *    out     = (float *) panel;
+    for (int v = 0; v < vectors; v++) {
+        for (int half = 0; half < 16; half += 8) {
+            const char * rows[8];
+            for (int i = 0; i < 8; i++) {
+                // Lanes beyond the last column repeat it; their sums are not stored.
+                const int column = std::min(16 * v + half + i, p.columns - 1);
+                rows[i] = w.data + size_t(p.column + column) * w.row_bytes + ggml_row_size(w.type, p.input);
+            }
+            for (int k = 0; k < p.inputs; k += 8) {
+                const int n = std::min(8, p.inputs - k);
+                __m256 r[8];
+                for (int i = 0; i < 8; i++) {
+                    r[i] = load(rows[i] + 2 * k, n, w.type);
+                }
+                transpose(r);
+                for (int i = 0; i < n; i++) {
+                    _mm256_store_ps(out + (size_t(v) * p.inputs + k + i) * 16 + half, r[i]);
+                }
+            }
+        }
+    }
+}
+
+TARGET void multiply_avx2(const rows_f32 & rows, int n_rows, const part & p, const void * panel, const target & to) {
+    const int vectors = (p.columns + 15) / 16;
+    for (int r = 0; r < n_rows; r += tile_rows) {
+        const float * from = rows.values + size_t(r) * rows.stride;
+        for (int v = 0; v < vectors; v++) {
+            const float * by  = (const float *) panel + size_t(v) * p.inputs * 16;
+            float *       out = to.values + size_t(r) * to.stride + 16 * v;
+            const int columns = std::min(16, p.columns - 16 * v);
+            const __m256i low = lanes(std::min(columns, 8)), high = lanes(std::max(columns - 8, 0));
+            switch (std::min(tile_rows, n_rows - r)) {
+                case 1:  tile<1>(from, rows.stride, by, p.inputs, low, high, to, out); break;
+                case 2:  tile<2>(from, rows.stride, by, p.inputs, low, high, to, out); break;
+                case 3:  tile<3>(from, rows.stride, by, p.inputs, low, high, to, out); break;
+                case 4:  tile<4>(from, rows.stride, by, p.inputs, low, high, to, out); break;
+                case 5:  tile<5>(from, rows.stride, by, p.inputs, low, high, to, out); break;
+                default: tile<6>(from, rows.stride, by, p.inputs, low, high, to, out); break;
+            }
+        }
+    }
+}
+
+#else
+
+bool has_avx2() { return false; }
+void pack_panel_avx2(const weights &, const part &, void *) {}
+void multiply_avx2(const rows_f32 &, int, const part &, const void *, const target &) {}
+
+#endif
+
+} // namespace illava::product
