@@ -23,6 +23,8 @@ mkdir -p "$target/roots"
 rm -rf --one-file-system "$root"
 debootstrap --variant=minbase "$suite" "$root" >"$root.log" 2>&1 || { tail -5 "$root.log" >&2; exit 1; }
 cp /etc/resolv.conf "$root/etc/resolv.conf"
+# Written by installers, not by debootstrap.
+echo "127.0.0.1 localhost" >"$root/etc/hosts"
 if [ -n "${BARE_CERTIFICATES:-}" ]; then
     mkdir -p "$root/etc/ssl/certs" "$root/usr/local/share/ca-certificates"
     cp "$BARE_CERTIFICATES" "$root/usr/local/share/trusted.pem"
@@ -45,6 +47,7 @@ unshare --mount --propagation private --pid --fork --kill-child sh -c '
     exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
         chroot "$root" sh -c "cd /root/illava && exec \"\$@\"" sh "$@"
 ' sh "$root" "$@" || status=$?
-rm -rf --one-file-system "$root"
+# After a failure the root stays, to be looked into.
+[ "$status" != 0 ] || rm -rf --one-file-system "$root"
 echo "bare-roots.sh: $suite: $* ended with status $status"
 exit "$status"

@@ -120,7 +120,7 @@ TARGET void multiply(const rows_int8 & rows, int n_rows, const part & p, const u
 // Sixteen bytes of each of sixteen rows as words.
 using words = uint32_t[16][4];
 
-// Where the rows of one vector's columns begin: sixteen rows, or two interleaved groups of eight, 64 bytes of which are
+// Begins of the rows of one vector's columns: sixteen rows, or two interleaved groups of eight. In a group 64 bytes are
 // eight of each row.
 struct source {
     bool         interleaved;
@@ -199,7 +199,7 @@ TARGET void pack_q8_0(const source & from, int blocks, const column_group & out)
     }
 }
 
-// Of each 32 bytes of a super-block the low halves are one block and the high ones the next.
+// The low halves of 32 bytes are one block of a super-block, the high ones the next.
 TARGET void pack_q4_K(const source & from, int blocks, const column_group & out) {
     for (int super = 0; super < blocks / 8; super++) {
         const uint8_t * q[16];
