@@ -21,7 +21,7 @@ const TYPES: [(&str, bool, &str, bool); 17] = [
     ("gemma3", true, "gemma3", true),
     ("internvl", true, "qwen2", true),
     ("idefics3", true, "llama", true),
-    ("pixtral", false, "llama", true),
+    ("pixtral", true, "llama", true),
     ("lightonocr", false, "qwen2", true),
     ("lfm2", false, "llama", true),
     ("kimivl", false, "llama", true),
@@ -220,7 +220,8 @@ fn what_cannot_run_is_named() {
         let at = bytes.windows(old.len()).position(|part| part == old).expect("the type is there");
         let new = [&(kind.len() as u64).to_le_bytes()[..], kind.as_bytes()].concat();
         let path = scratch(&format!("projector-{kind}.gguf"));
-        std::fs::write(&path, [&bytes[..at], &new, &bytes[at + old.len()..]].concat()).unwrap();
+        // A longer name may move the values by one alignment.
+        std::fs::write(&path, [&bytes[..at], &new, &bytes[at + old.len()..], &[0; 32]].concat()).unwrap();
         path
     };
     let text = model("projector-pixtral", "text.gguf");

@@ -109,6 +109,17 @@ fn gemma_3() {
 }
 
 #[test]
+fn pixtral() {
+    family("pixtral", "projector-pixtral", 6);
+}
+
+/// Pixtral's graph with a patch merger.
+#[test]
+fn mistral_small() {
+    family("mistral_small", "projector-mistral_small", 6);
+}
+
+#[test]
 fn qwen3_vl() {
     family("qwen3vl_merger", "projector-qwen3vl_merger", 6);
 }

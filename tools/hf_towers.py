@@ -10,7 +10,8 @@ from torch import nn
 
 from hf_models import HfPair, _planar
 
-IMAGE = 300  # an ordinary token that no prompt of the fixtures has
+# Ordinary tokens that no prompt of the fixtures has.
+IMAGE, BREAK = 300, 301
 SIGLIP = {
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
     "attn_out": "self_attn.out_proj", "ln1": "layer_norm1", "ln2": "layer_norm2",
@@ -34,6 +35,7 @@ class HfTower(HfPair):
             "gemma3": (self._gemma3, self._gemma3_state),
             "internvl": (self._internvl, self._internvl_state),
             "idefics3": (self._idefics3, self._idefics3_state),
+            "pixtral": (self._pixtral, self._pixtral_state),
             "qwen3vl_merger": (self._qwen3vl, self._qwen3vl_state),
             "qwen2.5vl_merger": (self._qwen2_5vl, self._qwen2_5vl_state),
         }[self.kind]
@@ -128,6 +130,57 @@ class HfTower(HfPair):
             "mm.model.mlp.1": f"{projector}linear_1",
             "mm.model.mlp.3": f"{projector}linear_2",
         })
+
+    def _pixtral(self):
+        """Pixtral, or Mistral Small if the file has a patch merger."""
+        sizes = {k: v for k, v in self._sizes().items() if k != "layer_norm_eps"}
+        self.merger = "mm.patch_merger.weight" in self.tower
+        make, model = (
+            (transformers.Mistral3Config, transformers.Mistral3ForConditionalGeneration)
+            if self.merger else (transformers.LlavaConfig, transformers.LlavaForConditionalGeneration)
+        )
+        more = {"spatial_merge_size": 2} if self.merger else {"vision_feature_select_strategy": "full"}
+        config = make(
+            vision_config=transformers.PixtralVisionConfig(**sizes, hidden_act="silu"),
+            text_config=transformers.LlamaConfig(**self._text_config()),
+            image_token_index=self.image_token(),
+            vision_feature_layer=-1,
+            projector_hidden_act=TANH,
+            multimodal_projector_bias=True,
+            tie_word_embeddings=False,
+            **more,
+        )
+        made = self._made(model, config)
+        # The classes have their norms' epsilon written in.
+        for part in (made.model.vision_tower, made.model.multi_modal_projector):
+            for module in part.modules():
+                if hasattr(module, "variance_epsilon"):
+                    module.variance_epsilon = self._vision("attention.layer_norm_epsilon")
+        return made
+
+    def _pixtral_state(self):
+        prefix, projector = "model.vision_tower.", "model.multi_modal_projector."
+        names = {
+            "attn_v": "attention.v_proj", "attn_out": "attention.o_proj", "ln1": "attention_norm", "ln2": "ffn_norm",
+            "ffn_gate": "feed_forward.gate_proj", "ffn_up": "feed_forward.up_proj", "ffn_down": "feed_forward.down_proj",
+        }
+        state = self._blocks(f"{prefix}transformer.layers.", names)
+        heads = self._vision("attention.head_count")
+        for layer in range(self._vision("block_count")):
+            for part in "qk":
+                # The file pairs neighbours, the class halves.
+                weight = self.tower[f"v.blk.{layer}.attn_{part}.weight"]
+                halves = weight.reshape(heads, -1, 2, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
+                state[f"{prefix}transformer.layers.{layer}.attention.{part}_proj.weight"] = halves
+        table = self.text["token_embd.weight"].clone()
+        table[BREAK] = self.tower["v.token_embd.img_break"]
+        state["model.language_model.embed_tokens.weight"] = table
+        state |= self._named({
+            "v.patch_embd": f"{prefix}patch_conv", "v.pre_ln": f"{prefix}ln_pre",
+            "mm.1": f"{projector}linear_1", "mm.2": f"{projector}linear_2", "mm.input_norm": f"{projector}norm",
+            "mm.patch_merger": f"{projector}patch_merger.merging_layer",
+        })
+        return state
 
     def _gemma3(self):
         text = self._text_config()
@@ -288,7 +341,18 @@ class HfTower(HfPair):
                 ids += part
                 continue
             tile = next(at)
+            if self.kind == "pixtral":
+                p, side = self._vision("patch_size"), 2 if self.merger else 1
+                line = [token] * (tile.shape[1] // p // side) + [BREAK]
+                ids += (line * (tile.shape[0] // p // side))[:-1]
+                continue
             ids += [token] * (tile.shape[0] // p // side * (tile.shape[1] // p // side))
+        if self.kind == "pixtral":
+            height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
+            padded = [nn.functional.pad(_planar(t), (0, width - t.shape[1], 0, height - t.shape[0])) for t in tiles]
+            sizes = torch.tensor([tile.shape[:2] for tile in tiles])
+            pixels = torch.cat(padded)
+            return self.model(input_ids=torch.tensor([ids]), pixel_values=pixels, image_sizes=sizes).logits[0, -1]
         if not self.qwen:
             pixels = torch.cat([_planar(tile) for tile in tiles])
             pixels = pixels[None] if self.kind == "idefics3" else pixels

@@ -15,6 +15,7 @@ step hangs on rounding.
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from hf_towers import HfTower
 from make_model import make_projector
 from reference_model.arithmetic import EXACT, SINGLE
 from reference_model.decoder import Decoder
+from reference_model.encoder import Encoded
 from reference_model.strategies import Rule
 from reference_model.towers import Tower
 from reference_model.weights import Weights
@@ -45,6 +47,8 @@ KINDS = {
 
     "gemma3": None,
     "idefics3": ([[(64, 64)], [(64, 64), (64, 64)]], {1: 8, 2: 8, 3: 12}, SINGLES),
+    "pixtral": ([[(64, 48)], [(48, 32), (64, 40)]], {1: 4, 2: 8, 3: 8}, WAYS),
+    "mistral_small": ([[(96, 64)], [(64, 48), (96, 64)]], {1: 8, 2: 8, 3: 16}, WAYS),
     "qwen3vl_merger": ([[(80, 64)], [(64, 48), (64, 96)]], {0: 8, 1: 8, 2: 4, 3: 4}, WAYS),
     "qwen2.5vl_merger": ([[(160, 128)], [(96, 64), (64, 144)]], {1: 8, 2: 8, 3: 12}, SINGLES),
 }
@@ -58,6 +62,8 @@ MARKS = {
         ("ĊĊ", "<fake_token_around_image>", "<global-img>"),
         ("<fake_token_around_image>",),
     ),
+    "pixtral": ((), ("[IMG_END]",)),
+    "mistral_small": ((), ("[IMG_END]",)),
     "qwen3vl_merger": (("<|vision_start|>",), ("<|vision_end|>",)),
 }
 
@@ -79,7 +85,7 @@ class Pair:
 
     def span(self, encoded):
         """Rows of one span, its places with the end, and the size of every row. Marks are token ids, tiles tensors."""
-        e = encoded
+        e = self.broken(encoded)
         counts = e.counts if e.counts is not None else torch.ones(len(e.cells))
         parts, places, sizes, at = [], [], [], 0
         for i, marks in enumerate(self.marks):
@@ -87,12 +93,31 @@ class Pair:
                 parts.append(e.embeddings)
                 places += [at + c for c in e.cells]
                 sizes.append(counts)
-                at += e.rows * e.columns
+                at += e.rows * e.columns - (e.columns > encoded.columns)
             parts.append(marks)
             places += range(at, at + len(marks))
             sizes.append(torch.ones(len(marks)))
             at += len(marks)
         return parts, [*places, at], torch.cat(sizes)
+
+    def broken(self, e: Encoded) -> Encoded:
+        """With a break behind each line that has a token left, but the last of the grid: a column more."""
+        line_break = self.towers[EXACT].line_break
+        if line_break is None:
+            return e
+        counts = e.counts if e.counts is not None else torch.ones(len(e.cells))
+        rows, cells, sizes = [], [], []
+        for i, cell in enumerate(e.cells):
+            line = cell // e.columns
+            rows.append(e.embeddings[i])
+            cells.append(cell + line)
+            sizes.append(counts[i])
+            if line + 1 < e.rows and (i + 1 == len(e.cells) or e.cells[i + 1] // e.columns > line):
+                rows.append(line_break.double())
+                cells.append(line * (e.columns + 1) + e.columns)
+                sizes.append(torch.tensor(1.0))
+        sizes = torch.stack([s.double() for s in sizes])
+        return replace(e, embeddings=torch.stack(rows), cells=cells, columns=e.columns + 1, counts=sizes)
 
     def positions(self, spans, placed: str, grid: str) -> torch.Tensor:
         """[rows, 3] of the whole prompt."""
@@ -128,7 +153,7 @@ class Pair:
         content = self.around([parts for _, (parts, _, _) in spans])
         counted = None
         if placed == OWN and schedule:
-            counted = [e.counts for e, _ in spans for _ in self.marks[1:]]
+            counted = [self.broken(e).counts for e, _ in spans for _ in self.marks[1:]]
         positions = self.positions(spans, placed, grid)
         logits, _ = self.decoders[rounding].prefill_spans(content, positions, {}, counted)
         tiles = range(len(self.marks) - 1)

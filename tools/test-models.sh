@@ -31,7 +31,7 @@ for pair in onevision-27 siglip-gelu; do
     "$venv/bin/python" "$root/tools/make_model.py" --out "$out/$pair-f32" --pair "$pair" --type f32 >/dev/null
 done
 # One pair of each projector type that llama.cpp runs by its own rules and that tests/projectors.rs knows.
-for kind in qwen3vl_merger gemma3 internvl idefics3 pixtral lightonocr lfm2 kimivl phi4 dots_ocr paddleocr kimik25 \
+for kind in qwen3vl_merger gemma3 internvl idefics3 pixtral mistral_small lightonocr lfm2 kimivl phi4 dots_ocr paddleocr kimik25 \
     nemotron_v2_vl ling3vl glm4v llama4 gemma4v; do
     "$venv/bin/python" "$root/tools/make_model.py" --out "$out/projector-$kind" --projector "$kind" >/dev/null
 done

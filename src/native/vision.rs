@@ -80,6 +80,8 @@ pub struct Encoded {
     pub sizes: Vec<f32>,
     /// \[n_tokens\] 1 for a token that merges last; empty: none.
     pub held: Vec<u8>,
+    /// \[n_embd\] the row behind each line of cells that has a token left, but the grid's last; empty: none.
+    pub line_break: Vec<f32>,
     /// Output cells without merging, across and down.
     pub cells: (u32, u32),
     pub steps: Vec<MergeStep>,
@@ -384,11 +386,12 @@ impl Owned {
             .collect::<Result<Vec<_>>>()?;
         // SAFETY: the header gives the lengths: [n_tokens, n_embd], and [n_tokens] of the others, of
         // which the last may be null.
-        let (embeddings, kept, sizes) = unsafe {
+        let (embeddings, kept, sizes, line_break) = unsafe {
             (
                 super::copied(view.embd, n * view.n_embd as usize),
                 super::copied(view.kept, n),
                 super::copied(view.sizes, n),
+                super::copied(view.line_break, view.n_embd as usize),
             )
         };
         Ok(Encoded {
@@ -397,6 +400,7 @@ impl Owned {
             kept,
             sizes,
             held: Vec::new(),
+            line_break,
             cells: (view.cells_x, view.cells_y),
             steps,
             encoder_ms: view.encoder_ms,

@@ -274,7 +274,7 @@ fn pictures(
     for &(width, height) in sizes {
         // Only the size matters to the choice of tiles.
         let blank = blank(width, height);
-        let mut marks = 0;
+        let (mut marks, mut breaks) = (0, 0);
         let (tiles, arrangement) = match processor.prepare(&Visual::Image(&blank))? {
             Some(prepared) => (patches(vision, &prepared), prepared.arrangement),
             // Without its text model the library cannot mark a picture.
@@ -284,11 +284,15 @@ fn pictures(
                 let rows = vision.parts(&picture)?;
                 let (texts, images): (Vec<_>, Vec<_>) = rows.iter().partition(|part| !part.tokens.is_empty());
                 marks = texts.iter().map(|part| part.rows).sum();
-                let tiles = match rows.is_empty() || vision.info().can_merge {
+                let tiles: Vec<[u32; 2]> = match rows.is_empty() || vision.info().can_merge {
                     true => vision.tiles(&picture)?.iter().map(|tile| [tile.grid.0, tile.grid.1]).collect(),
                     // A tile counts its rows.
                     false => images.iter().map(|part| [part.rows, 1]).collect(),
                 };
+                // Rows of the tiles that are no cells stand between the lines.
+                let rows: u32 = images.iter().map(|part| part.rows).sum();
+                let full = tiles.iter().map(|tile| cells(tile, shape.group * shape.pooled));
+                breaks = rows.saturating_sub(full.map(|(across, down)| across * down).sum());
                 (tiles, Arrangement::Plain)
             }
         };
@@ -297,7 +301,7 @@ fn pictures(
             out.push(picture_facts(
                 (width, height),
                 None,
-                (tiles, marks),
+                (tiles, marks, breaks),
                 arrangement,
                 processor,
                 shape,
@@ -314,7 +318,7 @@ fn pictures(
             out.push(picture_facts(
                 size,
                 Some(frames),
-                (tiles, 0),
+                (tiles, 0, 0),
                 arrangement,
                 processor,
                 shape,
@@ -338,7 +342,7 @@ fn patches(vision: &Vision, prepared: &Prepared) -> Vec<[u32; 2]> {
 fn picture_facts(
     (width, height): (u32, u32),
     frames: Option<usize>,
-    (tiles, marks): (Vec<[u32; 2]>, u32),
+    (tiles, marks, breaks): (Vec<[u32; 2]>, u32, u32),
     arrangement: Arrangement,
     processor: &Processor,
     shape: &Shape,
@@ -346,7 +350,7 @@ fn picture_facts(
 ) -> PictureFacts {
     let full: Vec<Survivors> =
         tiles.iter().map(|tile| Survivors::all(cells(tile, shape.group * shape.pooled))).collect();
-    let tokens = marks + count(assembly::rows(arrangement, &full, !processor.newline.is_empty()).len());
+    let tokens = marks + breaks + count(assembly::rows(arrangement, &full, !processor.newline.is_empty()).len());
     PictureFacts {
         width,
         height,
@@ -424,10 +428,16 @@ fn presets(
                         picture.tiles.iter().map(|tile| cells(tile, shape.group * shape.pooled)).collect();
                     let (tokens, estimated) =
                         expected_rows(&cells, &tiles, picture.arrangement, grid, newline)?;
-                    let tokens = tokens + picture.marks;
-                    // Which patches stay decides which pooled cells are empty.
-                    let pooled = shape.pooled > 1 && !schedule.encoder.steps.is_empty();
-                    let estimated = estimated || pooled;
+                    // Breaks between lines, of which those behind a line without a token go.
+                    let full: u32 = cells.iter().map(|(across, down)| across * down).sum();
+                    let breaks = match picture.arrangement {
+                        Arrangement::Plain => picture.tokens.saturating_sub(full + picture.marks),
+                        _ => 0,
+                    };
+                    let tokens = tokens + breaks + picture.marks;
+                    // Which patches stay decides which pooled cells, and which lines, are empty.
+                    let emptied = (shape.pooled > 1 || breaks > 0) && !schedule.encoder.steps.is_empty();
+                    let estimated = estimated || emptied;
                     let plan = Plan::of_marked_span(
                         &schedule,
                         shape,

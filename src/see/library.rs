@@ -107,10 +107,9 @@ impl TowerEncoder {
 
     /// The rows of the span that are left, in their order, with what each stands for and where.
     fn lay_out(&self, image: &mut EncodedImage, full: &Layout, encoded: &mut [Encoded]) -> Result<()> {
-        let kept: Vec<Vec<usize>> = encoded
-            .iter()
-            .map(|tile| tile.kept.iter().map(|cell| cell.unsigned_abs() as usize).collect())
-            .collect();
+        let shown: Vec<Vec<Row>> = encoded.iter().map(tile_rows).collect();
+        let kept: Vec<Vec<usize>> =
+            shown.iter().map(|rows| rows.iter().map(|row| row.place).collect()).collect();
         let (layout, rows) = full.keep(&kept)?;
         let width = self.tower.info().n_embd_out as usize;
         image.embeddings.resize(layout.tokens.len() * width, 0.0);
@@ -119,16 +118,21 @@ impl TowerEncoder {
         image.sizes.resize(if counted { layout.tokens.len() } else { 0 }, 1.0);
         let held = encoded.iter().any(|tile| !tile.held.is_empty());
         image.held.resize(if held { layout.tokens.len() } else { 0 }, 0);
-        for (i, (tile, &(first, rows))) in encoded.iter_mut().zip(&layout.tiles).enumerate() {
-            image.embeddings[first * width..(first + rows) * width].copy_from_slice(&tile.embeddings);
-            for (at, &cell) in kept[i].iter().enumerate() {
-                image.places[first + at] = Some((i, cell));
-            }
-            if !tile.sizes.is_empty() {
-                image.sizes[first..first + rows].copy_from_slice(&tile.sizes);
-            }
-            if !tile.held.is_empty() {
-                image.held[first..first + rows].copy_from_slice(&tile.held);
+        for (i, (tile, &(first, _))) in encoded.iter_mut().zip(&layout.tiles).enumerate() {
+            for (row, at) in shown[i].iter().zip(first..) {
+                let Some(token) = row.token else {
+                    image.embeddings[at * width..(at + 1) * width].copy_from_slice(&tile.line_break);
+                    continue;
+                };
+                let values = &tile.embeddings[token * width..(token + 1) * width];
+                image.embeddings[at * width..(at + 1) * width].copy_from_slice(values);
+                image.places[at] = Some((i, tile.kept[token].unsigned_abs() as usize));
+                if let Some(&size) = tile.sizes.get(token) {
+                    image.sizes[at] = size;
+                }
+                if let Some(&held) = tile.held.get(token) {
+                    image.held[at] = held;
+                }
             }
             image.steps.extend(std::mem::take(&mut tile.steps).into_iter().map(|step| (i, step)));
         }
@@ -138,5 +142,47 @@ impl TowerEncoder {
         }
         image.layout = layout;
         Ok(())
+    }
+}
+
+/// A row of a tile: its place among the tile's unmerged rows, and its number among the tokens; none for a break.
+struct Row {
+    place: usize,
+    token: Option<usize>,
+}
+
+/// The rows of a tile in order: its tokens, and breaks behind the lines of the grid that have one left. The grid's last
+/// line has no break.
+fn tile_rows(tile: &Encoded) -> Vec<Row> {
+    let (across, down) = (tile.cells.0.max(1) as usize, tile.cells.1 as usize);
+    let breaks = usize::from(!tile.line_break.is_empty());
+    let line = |token: usize| tile.kept.get(token).map(|cell| cell.unsigned_abs() as usize / across);
+    let mut rows = Vec::with_capacity(tile.kept.len());
+    for (token, cell) in tile.kept.iter().enumerate() {
+        let (cell, here) = (cell.unsigned_abs() as usize, line(token).unwrap_or(0));
+        rows.push(Row { place: cell + here * breaks, token: Some(token) });
+        if breaks > 0 && here + 1 < down && line(token + 1) != Some(here) {
+            rows.push(Row { place: here * (across + 1) + across, token: None });
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_break_follows_each_line_with_a_token() {
+        let rows = |kept: &[i32], line_break: &[f32]| -> Vec<(usize, bool)> {
+            let tile =
+                Encoded { kept: kept.to_vec(), cells: (3, 3), line_break: line_break.to_vec(), ..Encoded::default() };
+            tile_rows(&tile).iter().map(|row| (row.place, row.token.is_none())).collect()
+        };
+        let all: Vec<i32> = (0..9).collect();
+        assert_eq!(rows(&all, &[0.5]), (0..11).map(|place| (place, place % 4 == 3)).collect::<Vec<_>>());
+        assert_eq!(rows(&all, &[]), (0..9).map(|place| (place, false)).collect::<Vec<_>>());
+        assert_eq!(rows(&[1, 7], &[0.5]), [(1, false), (3, true), (9, false)]);
+        assert_eq!(rows(&[4], &[0.5]), [(5, false), (7, true)]);
     }
 }

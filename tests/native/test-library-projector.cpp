@@ -131,8 +131,17 @@ static std::vector<float> by_illava(const std::string & mmproj, llama_model * mo
         illava_encoded_view view = {};
         view.size = sizeof(view);
         illava_encoded_get(encoded, &view);
-        CHECK(view.n_tokens == part.n_rows && view.n_embd == n_embd, "%u rows of %u", view.n_tokens, view.n_embd);
-        std::memcpy(embd.data() + tokens.size() * n_embd, view.embd, sizeof(float) * n_embd * view.n_tokens);
+        // a break is a row between two lines of cells
+        const uint32_t breaks = view.line_break ? view.cells_y - 1 : 0;
+        CHECK(view.n_tokens + breaks == part.n_rows && view.n_embd == n_embd, "%u rows of %u", view.n_tokens + breaks, view.n_embd);
+        float * row = embd.data() + tokens.size() * n_embd;
+        for (uint32_t i = 0; i < view.n_tokens; i++, row += n_embd) {
+            if (breaks > 0 && i > 0 && i % view.cells_x == 0) {
+                std::memcpy(row, view.line_break, sizeof(float) * n_embd);
+                row += n_embd;
+            }
+            std::memcpy(row, view.embd + i * n_embd, sizeof(float) * n_embd);
+        }
         spans.push_back({ (int32_t) tokens.size(), (int32_t) part.n_rows, nullptr, part.two_ways });
         tokens.resize(tokens.size() + part.n_rows, -1);
         illava_encoded_free(encoded);

@@ -119,7 +119,7 @@ class Encoder:
         return torch.cat([y[:, None] * freq, x[:, None] * freq], dim=1)[order]
 
     def _linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
-        return self.math.linear(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"])
+        return self.math.linear(x, self.w[f"{name}.weight"], self.w.get(f"{name}.bias"))
 
     def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
         return layer_norm(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"], self.eps)

@@ -5,7 +5,8 @@ on, factors for what a block adds. `idefics3`: SigLIP. Both projectors take grou
 of side x side patches, row by row. `qwen3vl_merger`: learned positions
 interpolated to the picture, rotary angles, and projected features of earlier
 layers beside each output token. `qwen2.5vl_merger`: rotary angles, RMS norms,
-and attention within windows in all but every n-th layer. `gemma3`: SigLIP, whose patches merge one by one; the
+and attention within windows in all but every n-th layer. `pixtral`: rotary angles, RMS norms, a gated MLP, groups of one
+patch or, in Mistral Small, of side x side; a break follows each line of tokens but the last. `gemma3`: SigLIP, whose patches merge one by one; the
 projector takes the mean of each square of side x side of them.
 
 Patches of a group follow each other and merge together, as in encoder.py. A group's keys, put side by side, tell
@@ -36,9 +37,12 @@ class Tower(Encoder):
         self.eps = f["clip.vision.attention.layer_norm_epsilon"]
         self.layers = f["clip.vision.block_count"]
         self.side = f.get("clip.vision.projector.scale_factor", f.get("clip.vision.spatial_merge_size", 2))
+        # The row behind each line of tokens but the last.
+        self.line_break = weights.get("v.token_embd.img_break")
         self.pattern = f.get("clip.vision.n_wa_pattern", 0)
         self.has_class, self.class_token = "v.class_embd" in weights, "last"
-        self.rotary = self.kind.startswith("qwen")
+        self.pixtral = self.kind == "pixtral"
+        self.rotary = self.pixtral or self.kind.startswith("qwen")
         silu = lambda x: x * torch.sigmoid(x)
         self.activation = self.math.gelu if f.get("clip.use_gelu", False) else silu
 
@@ -91,6 +95,8 @@ class Tower(Encoder):
         if self.kind == "gemma3":
             order = torch.arange(rows * columns)
         x = torch.cat([x[order], x[rows * columns :]])
+        if "v.pre_ln.weight" in self.w:
+            x = self._norm(x, "v.pre_ln")
         unit = group if grid == "faithful" and self.kind != "gemma3" else 1
         angles = self._angles(rows, columns, order) if self.rotary else None
         state = State(list(range(rows * columns // unit)), angles, unit, rule)
@@ -115,6 +121,10 @@ class Tower(Encoder):
     def _angles(self, rows, columns, order):
         size = self.w["v.blk.0.attn_out.weight"].shape[1] // self.heads
         freq = 10000.0 ** (-torch.arange(size // 4, dtype=torch.float64) / (size // 4))
+        if self.pixtral:
+            # Lines have the first of each two frequencies, columns the second.
+            across = freq * 10000.0 ** (-2.0 / size)
+            return torch.cat([(order // columns)[:, None] * freq, (order % columns)[:, None] * across], dim=1)
         return torch.cat([(order // columns)[:, None] * freq, (order % columns)[:, None] * freq], dim=1)
 
     def _projected(self, x: torch.Tensor, group: int) -> torch.Tensor:
@@ -122,6 +132,12 @@ class Tower(Encoder):
         if self.kind == "internvl":
             x = self._norm(together(x), "mm.model.mlp.0", 1e-5)
             return self._mlp(x, "mm.model.mlp.1", "mm.model.mlp.3")
+        if self.pixtral:
+            if "mm.patch_merger.weight" in self.w:
+                # Value by value, each of the group's patches in turn.
+                x = self._norm(x, "mm.input_norm").reshape(-1, group, x.shape[1]).transpose(1, 2).flatten(1)
+                x = self.math.linear(x, self.w["mm.patch_merger.weight"])
+            return self._mlp(x, "mm.1", "mm.2")
         x = together(self._norm(x, "v.post_ln"))
         if self.kind == "idefics3":
             return self.math.linear(x, self.w["mm.model.fc.weight"])
@@ -150,7 +166,7 @@ class Tower(Encoder):
         name = f"v.blk.{layer}"
         q, k, v = (heads(p, self.heads) for p in self._parts(self._norm(x, f"{name}.ln1"), name))
         if state.angles is not None:
-            q, k = (rotate(p, state.angles, interleaved=False) for p in (q, k))
+            q, k = (rotate(p, state.angles, interleaved=self.pixtral) for p in (q, k))
         visible = None
         if self.pattern and (layer + 1) % self.pattern:
             visible = self.windows[:, None] == self.windows

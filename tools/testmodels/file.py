@@ -160,7 +160,7 @@ def write_projector(path: Path, kind: str, projector: Projector, seed: int):
     writer.add_name(f"{kind} test projector")
     writer.add_file_type(LlamaFileType.ALL_F32)
     writer.add_bool("clip.has_vision_encoder", True)
-    writer.add_string("clip.projector_type", kind)
+    writer.add_string("clip.projector_type", projector.kind or kind)
     projectors.write_keys(writer, projector)
     writer.add_array("clip.vision.image_mean", [0.5] * 3)
     writer.add_array("clip.vision.image_std", [0.5] * 3)

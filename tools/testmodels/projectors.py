@@ -32,6 +32,7 @@ class Projector:
     side: int = SIDE
     blocks: int = 2
     scaled: bool = False  # each block has factors for what it adds
+    kind: str | None = None  # clip.projector_type, if it is not the name here
 
 
 def _patches(bias: bool = True, positions: int = (SIDE // PATCH) ** 2, kernels: int = 1) -> Iterator[Tensor]:
@@ -90,6 +91,12 @@ def _pixtral() -> Iterator[Tensor]:
     yield from norm("v.pre_ln", WIDTH, bias=False)
     yield from _two("mm.1", "mm.2", WIDTH)
     yield Tensor("v.token_embd.img_break", (OUTPUT,), VECTOR, 0.5)
+
+
+def _mistral_small() -> Iterator[Tensor]:
+    yield from _pixtral()
+    yield from norm("mm.input_norm", WIDTH, bias=False)
+    yield matrix("mm.patch_merger.weight", WIDTH, 4 * WIDTH)
 
 
 def _lightonocr() -> Iterator[Tensor]:
@@ -199,7 +206,11 @@ PROJECTORS = {
         blocks=4,
     ),
     "pixtral": Projector(
-        _pixtral, keys=(("spatial_merge_size", 1),), gated=True, bias=False, gelu=False, marks=("[IMG_END]",)
+        _pixtral, keys=(("spatial_merge_size", 1),), gated=True, bias=False, gelu=False, marks=("[IMG_END]",), blocks=4
+    ),
+    "mistral_small": Projector(
+        _mistral_small, keys=(("spatial_merge_size", 2),), gated=True, bias=False, gelu=False, marks=("[IMG_END]",),
+        blocks=4, kind="pixtral",
     ),
     "lightonocr": Projector(_lightonocr, text="qwen2", keys=(("spatial_merge_size", 2),), gated=True, bias=False),
     "lfm2": Projector(_lfm2, keys=(("projector.scale_factor", 2),), marks=("<|img_thumbnail|>",)),

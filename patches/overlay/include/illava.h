@@ -241,6 +241,7 @@ struct illava_encoded_view {
     double          encoder_ms;
     double          projector_ms;
     const float   * sizes;        // [n_tokens] original tokens that each stands for; NULL where the strategy keeps no count
+    const float   * line_break;   // [n_embd] row behind each line of cells with a token left, but the grid's last; NULL: none
 };
 LLAMA_API enum illava_status illava_encoded_get(const struct illava_encoded * encoded, struct illava_encoded_view * out);
 LLAMA_API enum illava_status illava_encoded_step(const struct illava_encoded * encoded, size_t i, struct illava_step * out);

@@ -41,6 +41,7 @@ bool illava_vision::merges_in_library() const {
         case PROJECTOR_TYPE_GEMMA3:
         case PROJECTOR_TYPE_INTERNVL:
         case PROJECTOR_TYPE_IDEFICS3:
+        case PROJECTOR_TYPE_PIXTRAL:
         case PROJECTOR_TYPE_QWEN3VL:
             return true;
         default:
@@ -49,7 +50,17 @@ bool illava_vision::merges_in_library() const {
 }
 
 bool illava_vision::has_rotary_keys() const {
-    return is_qwen() || model().proj_type == PROJECTOR_TYPE_QWEN3VL;
+    switch (model().proj_type) {
+        case PROJECTOR_TYPE_PIXTRAL:
+        case PROJECTOR_TYPE_QWEN3VL:
+            return true;
+        default:
+            return is_qwen();
+    }
+}
+
+bool illava_vision::has_line_breaks() const {
+    return merges_in_library() && model().token_embd_img_break != nullptr;
 }
 
 int32_t illava_vision::pool_side() const {

@@ -17,7 +17,12 @@ int64_t illava_merge_rows_left(const illava_merge_schedule_ptr & schedule, int64
 }
 
 int64_t illava_merge_tokens_left(const illava_merge_schedule_ptr & schedule, int64_t n_tokens) {
-    return schedule && schedule->pool_side == 0 ? n_tokens - n_removed(*schedule) / schedule->rows_per_token : n_tokens;
+    if (!schedule || schedule->pool_side > 0) {
+        return n_tokens;
+    }
+    // which lines have a token left is known later: the graph gives one break behind the tokens
+    const int64_t breaks = schedule->line_breaks < 0 ? 0 : schedule->line_breaks - 1;
+    return n_tokens - breaks - n_removed(*schedule) / schedule->rows_per_token;
 }
 
 void illava_merge_check(const illava_merge_schedule & schedule, int64_t n_rows) {
@@ -380,6 +385,15 @@ ggml_tensor * illava_merger::gather(ggml_context * ctx, ggml_tensor * x, int64_t
     y = ggml_cont_2d(ctx, ggml_permute(ctx, y, 0, 2, 1, 3), n_embd, n);
     const int64_t behind = x->ne[1] - n;
     return behind == 0 ? y : ggml_concat(ctx, y, ggml_view_2d(ctx, x, n_embd, behind, x->nb[1], n * x->nb[1]), 1);
+}
+
+ggml_tensor * illava_merger::left(ggml_context * ctx, ggml_tensor * numbers, int64_t n_rows) const {
+    if (numbers->ne[0] == n_rows) {
+        return numbers;
+    }
+    const int64_t unit = schedule->unit_rows;
+    GGML_ASSERT(numbers->ne[0] == n_units * unit && kept->ne[0] * unit == n_rows);
+    return ggml_reshape_1d(ctx, ggml_get_rows(ctx, ggml_reshape_2d(ctx, numbers, unit, n_units), kept), n_rows);
 }
 
 ggml_tensor * illava_merger::tokens(ggml_context * ctx, ggml_tensor * x, int64_t n_rows) const {

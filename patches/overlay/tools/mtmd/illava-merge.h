@@ -28,6 +28,7 @@ struct illava_merge_schedule {
     int32_t rows_per_token = 1;     // rows the projector makes one output token of
     int32_t protected_rows = 0;     // trailing rows (the class token) that are neither scored nor merged
     int32_t pool_side      = 0;     // the projector averages squares of so many patches a side; 0: it does not
+    int32_t line_breaks    = -1;    // rows between the lines of tokens, which without merging follow each line but the last; -1: none
     int32_t raster_side    = 0;     // rows come line by line and are put in groups of so many patches a side first; 0: they come so
     bool    rotary_keys    = false; // keys turn with their place, so that they do not tell what is alike
     bool    composed_score = false; // stock operations alone, even if the backend has fused ones
@@ -123,6 +124,9 @@ class illava_merger {
     // x: [n_embd, n_x * n_y + class row], line by line -> the same, group by group where the schedule's rows come in
     // lines; within a group line by line.
     ggml_tensor * gather(ggml_context * ctx, ggml_tensor * x, int64_t n_x, int64_t n_y) const;
+
+    // i32 [rows], a number for each row: those of the n_rows that are left.
+    ggml_tensor * left(ggml_context * ctx, ggml_tensor * numbers, int64_t n_rows) const;
 
     // x: [n_embd, >= n_rows], group by group -> [n_embd * rows of a token, tokens], without what stands behind.
     ggml_tensor * tokens(ggml_context * ctx, ggml_tensor * x, int64_t n_rows) const;

@@ -369,6 +369,27 @@ static void drop_empty_cells(illava_encoded & encoded, const std::vector<float> 
     encoded.sizes = std::move(sizes);
 }
 
+// Takes the break between lines out of the rows: once merged it is the last of them, else the last of every line.
+static void take_line_break(illava_encoded & encoded, bool merged) {
+    const size_t width = encoded.n_embd, tokens = (size_t) encoded.cells_x * encoded.cells_y;
+    const auto   row   = [&](size_t i) { return encoded.embd.begin() + i * width; };
+    if (merged) {
+        encoded.n_tokens--;
+        encoded.line_break.assign(row(encoded.n_tokens), row(encoded.n_tokens + 1));
+    } else {
+        if (encoded.n_tokens > encoded.cells_x) {
+            encoded.line_break.assign(row(encoded.cells_x), row(encoded.cells_x + 1));
+        }
+        for (size_t i = encoded.cells_x; i < tokens; i++) {
+            const size_t from = i + i / encoded.cells_x;
+            std::copy(row(from), row(from + 1), row(i));
+        }
+        encoded.n_tokens = (uint32_t) tokens;
+        encoded.kept.resize(tokens);
+    }
+    encoded.embd.resize(encoded.n_tokens * width);
+}
+
 // A tile as upstream's own mtmd would encode it, but for the tokens that merge.
 static std::unique_ptr<illava_encoded> encode_library(
         illava_vision & vision, const illava_image & image, size_t tile, const illava_encode_params & params) {
@@ -379,6 +400,12 @@ static std::unique_ptr<illava_encoded> encode_library(
     const int64_t grid_y = pixels.ny() / vision.hparams().patch_size;
     const int32_t side   = vision.merges_in_library() ? vision.hparams().n_merge : 1;
     pixels.merge = make_schedule(vision, grid_x * grid_y, params);
+    const bool breaks = vision.has_line_breaks();
+    if (pixels.merge && breaks) {
+        auto schedule = std::make_shared<illava_merge_schedule>(*pixels.merge);
+        schedule->line_breaks = (int32_t) (grid_y / side) - 1;
+        pixels.merge = std::move(schedule);
+    }
     if (pixels.merge && (batch.entries.size() != 1 || grid_x % side != 0 || grid_y % side != 0)) {
         illava_fail(ILLAVA_UNSUPPORTED, "a tile of %lld x %lld patches cannot merge: its projector takes them by %d x %d",
             (long long) grid_x, (long long) grid_y, side, side);
@@ -389,7 +416,7 @@ static std::unique_ptr<illava_encoded> encode_library(
     encoded->n_tokens = (uint32_t) illava_merge_tokens_left(pixels.merge, n_cells);
     encoded->n_embd   = (uint32_t) clip_n_mmproj_embd(vision.clip.get());
     encoded->cells_x  = vision.merges_in_library() ? (uint32_t) (grid_x / side) : n_cells;
-    encoded->cells_y  = n_cells / encoded->cells_x;
+    encoded->cells_y  = vision.merges_in_library() ? (uint32_t) (grid_y / side) : 1;
     encoded->embd.resize((size_t) encoded->n_tokens * encoded->n_embd);
 
     std::vector<float> patch_sizes;
@@ -404,6 +431,9 @@ static std::unique_ptr<illava_encoded> encode_library(
         drop_empty_cells(*encoded, patch_sizes, grid_x, side);
     } else {
         encoded->kept = kept_cells(vision, pixels.merge, encoded->steps, encoded->n_tokens);
+    }
+    if (breaks) {
+        take_line_break(*encoded, pixels.merge != nullptr);
     }
     return encoded;
 }
@@ -480,6 +510,7 @@ illava_status illava_encoded_get(const illava_encoded * encoded, illava_encoded_
         view.encoder_ms   = encoded->encoder_ms;
         view.projector_ms = encoded->projector_ms;
         view.sizes        = encoded->sizes.empty() ? nullptr : encoded->sizes.data();
+        view.line_break   = encoded->line_break.empty() ? nullptr : encoded->line_break.data();
         illava_give("illava_encoded_view", out, view);
     });
 }

@@ -49,6 +49,8 @@ struct illava_vision {
     // Whether it is a projector that mtmd cuts for and that merges all the same.
     bool merges_in_library() const;
     bool has_rotary_keys() const;
+    // Whether a row of its own follows each line of tokens but the last.
+    bool has_line_breaks() const;
     // As in illava_merge_schedule.
     int32_t pool_side() const;
     int32_t raster_side() const;
@@ -77,6 +79,7 @@ struct illava_encoded {
     std::vector<float>             embd; // [n_tokens, n_embd]
     std::vector<int32_t>           kept; // [n_tokens]
     std::vector<float>             sizes; // [n_tokens], or empty
+    std::vector<float>             line_break; // [n_embd], or empty
     std::vector<illava_step_trace> steps;
     double                         encoder_ms, projector_ms;
 };
