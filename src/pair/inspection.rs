@@ -350,7 +350,8 @@ fn picture_facts(
 ) -> PictureFacts {
     let full: Vec<Survivors> =
         tiles.iter().map(|tile| Survivors::all(cells(tile, shape.group * shape.pooled))).collect();
-    let tokens = marks + breaks + count(assembly::rows(arrangement, &full, !processor.newline.is_empty()).len());
+    let tokens =
+        marks + breaks + count(assembly::rows(arrangement, &full, !processor.newline.is_empty()).len());
     PictureFacts {
         width,
         height,

@@ -175,8 +175,12 @@ mod tests {
     #[test]
     fn a_break_follows_each_line_with_a_token() {
         let rows = |kept: &[i32], line_break: &[f32]| -> Vec<(usize, bool)> {
-            let tile =
-                Encoded { kept: kept.to_vec(), cells: (3, 3), line_break: line_break.to_vec(), ..Encoded::default() };
+            let tile = Encoded {
+                kept: kept.to_vec(),
+                cells: (3, 3),
+                line_break: line_break.to_vec(),
+                ..Encoded::default()
+            };
             tile_rows(&tile).iter().map(|row| (row.place, row.token.is_none())).collect()
         };
         let all: Vec<i32> = (0..9).collect();
