@@ -89,7 +89,11 @@ fn all_leave_equally_many() {
     assert_eq!(counts["sparsevlm"], (196, 37));
     for name in ["fastv", "visionzip", "hired", "sparsevlm"] {
         let name = format!("paper/{name}");
-        assert_eq!(counts[name.as_str()].1, counts["paper"].1, "{name}: or that of the preset");
+        let there = counts[name.as_str()].1;
+        assert!(
+            there.abs_diff(counts["paper"].1) <= 1,
+            "{name}: or that of the preset, but for rounding: {there}"
+        );
     }
     for name in ["prune", "random", "merge", "kmeans", "greedy", "assign"] {
         assert_eq!(counts[format!("model/{name}").as_str()], (96, 48), "{name}");
@@ -104,7 +108,7 @@ fn all_leave_equally_many() {
 fn reports_and_traces_say_what_was_done() {
     let mut kept = BTreeMap::new();
     let rules = ["merge", "prune", "random", "bipartite", "kmeans", "assign", "prumerge", "downsample"];
-    let methods = ["fastv", "pyramiddrop", "visionzip", "hired", "sparsevlm", "zipvl"];
+    let methods = ["fastv", "pyramiddrop", "visionzip", "hired", "sparsevlm", "zipvl", "look-m"];
     for name in rules.into_iter().chain(methods) {
         let (report, trace) = answered(name, &["--strategy", name, "--strategy-seed", "3"]);
         assert_eq!(report["merge"]["strategy"], name);

@@ -42,6 +42,8 @@ impl Strategy {
                 ],
                 Score::Raters,
             ),
+            // A tenth by attention, and a tenth that is the latest.
+            Strategy::LookM => decoder(&[2], &[Amount::Keep(0.2)], Score::Question),
             // Half of the tokens at most, as a bound for the cache. The authors have none.
             Strategy::ZipVl => Acts::Decoder {
                 layers: &[2, 8, 16],

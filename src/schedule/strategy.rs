@@ -41,10 +41,12 @@ pub enum Strategy {
     SparseVlm,
     /// ZipVL: as few tokens stay in the text model as hold a share of the attention.
     ZipVl,
+    /// LOOK-M: the tokens that the question looks at stay in the text model, the others merge into those most like them.
+    LookM,
 }
 
 impl Strategy {
-    pub const ALL: [Strategy; 15] = [
+    pub const ALL: [Strategy; 16] = [
         Strategy::Merge,
         Strategy::Prune,
         Strategy::Random(0),
@@ -60,6 +62,7 @@ impl Strategy {
         Strategy::Hired,
         Strategy::SparseVlm,
         Strategy::ZipVl,
+        Strategy::LookM,
     ];
 
     /// Returns the strategy of a name, `seed` being that of `random`.
@@ -92,6 +95,7 @@ impl Strategy {
             Strategy::Hired => "hired",
             Strategy::SparseVlm => "sparsevlm",
             Strategy::ZipVl => "zipvl",
+            Strategy::LookM => "look-m",
         }
     }
 
@@ -120,7 +124,10 @@ impl Strategy {
     /// Whether it counts, from layer to layer, how many tokens each one stands for.
     #[must_use]
     pub fn keeps_sizes(self) -> bool {
-        matches!(self, Strategy::Bipartite | Strategy::Kmeans | Strategy::Greedy | Strategy::Assign)
+        matches!(
+            self,
+            Strategy::Bipartite | Strategy::Kmeans | Strategy::Greedy | Strategy::Assign | Strategy::LookM
+        )
     }
 
     /// Whether it is a published method, which brings its own layers and amounts.
@@ -142,6 +149,7 @@ impl Strategy {
                 | Strategy::Hired
                 | Strategy::SparseVlm
                 | Strategy::ZipVl
+                | Strategy::LookM
         )
     }
 }
@@ -289,8 +297,11 @@ fn check_mass(schedule: &Schedule, strategy: Strategy) -> Result<()> {
 /// Attention counts sizes only if the strategy keeps them.
 fn check_sizes(strategy: Strategy, choice: &Choice) -> Result<()> {
     if choice.vit_sizes == Some(true) && !strategy.keeps_sizes() {
-        let keep: Vec<&str> =
-            Strategy::ALL.into_iter().filter(|strategy| strategy.keeps_sizes()).map(Strategy::name).collect();
+        let keep: Vec<&str> = Strategy::ALL
+            .into_iter()
+            .filter(|strategy| strategy.keeps_sizes() && !strategy.is_method())
+            .map(Strategy::name)
+            .collect();
         return Err(Error::usage(format!(
             "{} on: the strategy {} keeps no sizes; choose one that does: {}",
             Field::VitSizes,

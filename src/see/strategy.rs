@@ -15,7 +15,7 @@ pub(super) fn native(strategy: Strategy, tile: usize) -> native::Strategy {
         Strategy::Bipartite => native::Strategy::Bipartite,
         Strategy::Kmeans => native::Strategy::Kmeans,
         Strategy::Greedy => native::Strategy::Greedy,
-        Strategy::Assign => native::Strategy::Assign,
+        Strategy::Assign | Strategy::LookM => native::Strategy::Assign,
         Strategy::Prumerge => native::Strategy::Prumerge,
         Strategy::VisionZip => native::Strategy::VisionZip,
         Strategy::SparseVlm => native::Strategy::SparseVlm,

@@ -200,7 +200,7 @@ class Decoder:
         steps, weights, keys, planned = [], None, None, len(prompt.span)
         asking = torch.arange(len(prompt.after))
         if score == "raters":
-            products = prompt.span[:, : self.width].double() @ table[prompt.after].double().T
+            products = self._entering([prompt.span]) @ self._entering([prompt.after]).T
             share = torch.softmax(products, dim=1).mean(0)
             asking = torch.nonzero(share > share.mean())[:, 0]
         for layer in range(self.layers):

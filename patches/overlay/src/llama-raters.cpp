@@ -19,9 +19,17 @@ static std::vector<float> embedding_of(const ggml_tensor * table, llama_token to
     return row;
 }
 
+// Factor between products of stored embeddings and of those that enter the first layer.
+static double product_scale(const llama_model & model) {
+    const double both = model.hparams.f_embedding_scale != 0.0f ? model.hparams.f_embedding_scale : 1.0;
+    const double text = model.arch == LLM_ARCH_GEMMA3 ? std::sqrt(double(model.hparams.n_embd)) : 1.0;
+    return both*both*text;
+}
+
 // Mean share of each text row in the softmax of a visual row's products with all of them.
 static std::vector<double> relevance(
-        const illava_prefill_params & p, const std::vector<std::vector<float>> & text, size_t n_embd, size_t n_embd_inp) {
+        const illava_prefill_params & p, const std::vector<std::vector<float>> & text, double scale, size_t n_embd,
+        size_t n_embd_inp) {
     std::vector<double> mean(text.size(), 0.0), shares(text.size());
     for (size_t s = 0; s < p.n_spans; ++s) {
         for (int32_t i = p.spans[s].first; i < p.spans[s].first + p.spans[s].n; ++i) {
@@ -34,6 +42,7 @@ static std::vector<double> relevance(
                 for (size_t e = 0; e < n_embd; ++e) {
                     shares[t] += double(row[e])*text[t][e];
                 }
+                shares[t] *= scale;
             }
             const double most = *std::max_element(shares.begin(), shares.end());
             double total = 0.0;
@@ -70,7 +79,7 @@ std::vector<bool> llama_choose_raters(const illava_prefill_params & p, const lla
         for (int32_t i : text) {
             embeddings.push_back(embedding_of(model.tok_embd, p.tokens[i]));
         }
-        const auto   shares = relevance(p, embeddings, model.hparams.n_embd, model.hparams.n_embd_inp());
+        const auto   shares = relevance(p, embeddings, product_scale(model), model.hparams.n_embd, model.hparams.n_embd_inp());
         double       mean   = 0.0;
         for (double share : shares) {
             mean += share/double(shares.size());
