@@ -71,13 +71,14 @@ pub(super) fn draw<B: DrawingBackend>(
     memory: bool,
 ) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| error.to_string();
-    let several = summaries.len() > 1;
+    let models = models(summaries);
     let points: Vec<Point> = summaries
         .iter()
-        .flat_map(|summary| {
+        .zip(&models)
+        .flat_map(|(summary, model)| {
             let whole = summary.rows.iter().filter(|row| row.category.is_empty());
             let shown = whole.filter(|row| row.marked() > 0 && row.total_ms > 0.0);
-            shown.map(|row| Point::of(row, if several { &summary.model } else { "" }))
+            shown.map(|row| Point::of(row, model))
         })
         .collect();
     let bounds = |values: &dyn Fn(&Point) -> f64| {
@@ -177,6 +178,17 @@ pub(super) fn draw<B: DrawingBackend>(
             .map_err(|error| failed(&error))?;
     }
     Ok(())
+}
+
+/// Returns the name of each evaluation's model: empty if there is one only, with a number if others are called alike.
+fn models(summaries: &[&Summary]) -> Vec<String> {
+    let alike = |model: &str| summaries.iter().filter(|other| other.model == model).count();
+    let name = |(i, summary): (usize, &&Summary)| match (summaries.len(), alike(&summary.model)) {
+        (1, _) => String::new(),
+        (_, 1) => summary.model.clone(),
+        _ => format!("{} ({})", summary.model, i + 1),
+    };
+    summaries.iter().enumerate().map(name).collect()
 }
 
 fn title(summaries: &[&Summary]) -> String {

@@ -243,6 +243,9 @@ mod tests {
             assert!(svg.contains(text), "{text}");
         }
         assert_eq!(Curves(by_set(&summaries)).size(), (2 * PANEL.0, PANEL.1));
+        let alike = [of("text.gguf", "MMMU"), of("text.gguf", "MMMU")];
+        let svg = String::from_utf8(figure(&alike, Form::Curves, Format::Svg).unwrap()).unwrap();
+        assert!(svg.contains("text.gguf (1), merge") && svg.contains("text.gguf (2), merge"), "{svg}");
     }
 
     #[test]
