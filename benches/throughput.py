@@ -207,7 +207,7 @@ A picture takes the time to the first token and {ANSWER - 1} further tokens; a d
 |---|---|---|
 | cores of a server | {SERVER_CORES}, of the measured kind | none was at hand |
 | share of perfect scaling | {SERVER_SHARE} | processes share the memory's bandwidth, and the clock falls |
-| cores of a laptop | {LAPTOP_CORES}, without AVX-512 | the kernels of ours need it; ggml's compute |
+| cores of a laptop | {LAPTOP_CORES}, without AVX-512 | measured with ggml's kernels, before there were ours for AVX2 and AVX-VNNI |
 | speed of a laptop's core | {LAPTOP_SHARE} of the measured one | heat, batteries, half the vector width |
 | hours of a laptop | {LAPTOP_HOURS} a day | the night |
 | peak of the GPU | {GPU_FLOPS / 1e12:.0f} TFLOP/s in bf16, {GPU_BYTES / 1e12:.2f} TB/s | the data sheet of an H100 SXM |

@@ -68,7 +68,7 @@ def runs(shape):
               Run("cures", "sizes not counted in the encoder", flags + bipartite + unsized, limit=PART),
               Run("cures", "closed positions", flags + bipartite + closed, limit=PART),
               Run("cures", "closed positions, no sizes", flags + bipartite + closed + unsized, limit=PART)]
-    found += [Run("rules", "bipartite", flags + bipartite, ("assign", "merge", "prune", "random", "kmeans", "greedy"), PART)]
+    found += [Run("rules", "bipartite", flags + bipartite, ("assign", "merge", "prune", "random", "kmeans", "greedy"))]
     beside = (*BUDGETS[1:], *(f"{keep}/{other}" for other in OTHERS for keep in BUDGETS))
     found += [Run("shares", BUDGETS[0], ("--merge", "balanced", "--keep", BUDGETS[0]), beside, PART)]
     return found
