@@ -23,7 +23,7 @@ use illava::answer::Engine;
 use illava::schedule::{Amount, Choice, Half, MergeFlag, Schedule, Strategy, select};
 use illava::see::{EncodedImage, Encoder};
 
-/// The bound is 1e-4; the library's own roundings of an F32 run take more. For Gemma 3's rows, merging off, the
+/// 1e-4 is aimed at; the library's own roundings of an F32 run take more. For Gemma 3's rows, merging off, the
 /// account with them differs from the one without by 1.1e-4 (pixels and kernels of the patch convolution in f16), 0.6e-4
 /// (the f16 table of GELU) and 1.3e-4 (both); transformers in f32 by 2e-7. A run differs from transformers by 1.1e-4 with
 /// a GELU in f32 and by 1.3e-4 with the table. InternVL's reference grid with two pictures is the farthest, 1.5e-4.
