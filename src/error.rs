@@ -188,6 +188,7 @@ fields! {
     Repository "repository",
     TextModel "text model",
     Projector "projector",
+    CropModel "crop model",
     GpuLayers "layers on a GPU",
     ContextSize "n_ctx",
     Slots "number of slots",

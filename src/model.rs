@@ -34,6 +34,7 @@ impl LoadSettings {
             type_v: KvType::F16,
             image_min_tokens: None,
             image_max_tokens: None,
+            crop_model: None,
             chat_template: None,
             stop: Stop::new(),
         }

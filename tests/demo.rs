@@ -41,6 +41,7 @@ fn settings(folder: &Path) -> LoadSettings {
         type_v: KvType::F16,
         image_min_tokens: None,
         image_max_tokens: None,
+        crop_model: None,
         chat_template: None,
         stop: Stop::new(),
     }

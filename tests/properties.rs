@@ -19,6 +19,7 @@ fn shape() -> impl Strategy<Value = Shape> {
             is_qwen2vl,
             widths: (1152, 3584),
             class_token: false,
+            finds_regions: false,
             pooled: 1,
             vit_first: 0,
             llm_first: 1,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use illava::error::Kind;
 use illava::media::Pixels;
-use illava::native::Wanted;
+use illava::native::{Scorer, Wanted};
 use illava::see::crop::{self, Area, RegionScorer};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -146,7 +146,7 @@ fn models_compute_what_transformers_computes() {
                 model.prompts.iter().map(|text| scorer.text(text).expect("features")).collect();
             near("texts", &texts.concat());
             let wanted = Wanted { patches: true, ..Wanted::default() };
-            let scores = scorer.images(&pictures, wanted, &[]).expect("scores");
+            let scores = scorer.images(&pictures, wanted, &[], &mut || ()).expect("scores");
             near("features", &scores.features);
             near("patches", &scores.patches);
             let scale = scorer.info().logit_scale;
@@ -159,7 +159,7 @@ fn models_compute_what_transformers_computes() {
             if scorer.info().has_map {
                 let maps = texts.iter().map(|text| {
                     let wanted = Wanted { map: Some(text), ..Wanted::default() };
-                    scorer.images(&pictures, wanted, &[]).expect("a map").map
+                    scorer.images(&pictures, wanted, &[], &mut || ()).expect("a map").map
                 });
                 near("maps", &maps.collect::<Vec<_>>().concat());
             }
@@ -196,13 +196,17 @@ fn a_region_lies_in_its_picture() {
     let picture = Pixels { width, height, rgb: rgb.collect(), remark: None };
     for kind in ["clip", "clipseg", "clipseg-simple"] {
         let mut scorer = load(kind, "F32");
-        let region = scorer.region(&picture, "a red circle", &[]).expect("a region");
+        let region = scorer.region(&picture, "a red circle", &[], &mut || ()).expect("a region");
         let [left, top, right, bottom] = region.area;
         assert!(left < right && right <= width && top < bottom && bottom <= height, "{kind}: {region:?}");
         assert_eq!(region.rule.name(), if kind == "clip" { "windows" } else { "map" });
-        assert_eq!(scorer.region(&picture, "a red circle", &[]).expect("a region"), region, "{kind}");
+        assert_eq!(
+            scorer.region(&picture, "a red circle", &[], &mut || ()).expect("a region"),
+            region,
+            "{kind}"
+        );
         let stop = std::sync::atomic::AtomicBool::new(true);
-        let error = scorer.region(&picture, "a red circle", &[&stop]).unwrap_err();
+        let error = scorer.region(&picture, "a red circle", &[&stop], &mut || ()).unwrap_err();
         assert_eq!(error.kind(), Kind::Interrupted);
     }
 }
@@ -245,4 +249,40 @@ fn bad_files_are_told() {
     let missing =
         RegionScorer::load(Path::new("/no/such.gguf"), false, 1).err().expect("no file").to_string();
     assert!(missing.contains("/no/such.gguf: no such file"), "{missing}");
+}
+
+/// Models of the released shapes, which tools/scorer_shapes.py writes to the folder ILLAVA_SCORER_SHAPES.
+#[test]
+#[ignore = "needs files of some gigabytes"]
+fn shapes_of_released_models() {
+    let folder =
+        PathBuf::from(std::env::var_os("ILLAVA_SCORER_SHAPES").expect("ILLAVA_SCORER_SHAPES is set"));
+    for name in ["clip-b32", "clip-l14-336", "clipseg-rd64-refined"] {
+        let tensors =
+            std::fs::read(folder.join(format!("{name}.safetensors"))).expect("the values are there");
+        let fixture = Fixture { tensors, index: Fixture::load().index };
+        let ids = fixture.tensor("ids").1;
+        let ids: Vec<i32> =
+            ids.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        for (weights, tolerance) in [("F32", 1e-4), ("F16", 6e-3)] {
+            let path = folder.join(format!("{name}-{weights}.gguf"));
+            let mut scorer = Scorer::load(&path, false, 2).expect("the model loads");
+            let text = scorer.text(&ids, ids.len() - 1).expect("features");
+            let map = scorer.info().has_map.then_some(text.as_slice());
+            let start = std::time::Instant::now();
+            let scores = scorer
+                .images(&fixture.floats("pixels").1, Wanted { map, ..Wanted::default() }, &[])
+                .expect("scores");
+            let ms = start.elapsed().as_millis();
+            let mut errors = vec![("text", numbers::distance(&text, &fixture.floats("text").1))];
+            errors.push(("features", numbers::distance(&scores.features, &fixture.floats("features").1)));
+            if map.is_some() {
+                errors.push(("map", numbers::distance(&scores.map, &fixture.floats("map").1)));
+            }
+            for (what, error) in &errors {
+                println!("{name} {weights}: {what} off by {error:.1e}, {ms} ms a picture");
+            }
+            assert!(errors.iter().all(|(_, error)| *error <= tolerance), "{name} {weights}: {errors:?}");
+        }
+    }
 }

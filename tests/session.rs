@@ -40,6 +40,7 @@ fn settings(name: &str) -> LoadSettings {
         type_v: KvType::F32,
         image_min_tokens: None,
         image_max_tokens: None,
+        crop_model: None,
         chat_template: None,
         stop: Stop::new(),
     }

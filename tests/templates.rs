@@ -70,6 +70,7 @@ fn engine(family: &str, template: &str) -> LlamaEngine {
         type_v: f16,
         image_min_tokens: None,
         image_max_tokens: None,
+        crop_model: None,
         chat_template: Some(template.to_owned()),
         stop: Stop::new(),
     };

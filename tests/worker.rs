@@ -181,6 +181,7 @@ impl Alone {
             type_v: KvType::F32,
             image_min_tokens: None,
             image_max_tokens: None,
+            crop_model: None,
             chat_template: None,
             stop: Stop::new(),
         };

@@ -43,7 +43,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub enum Output {
     /// To be encoded, and given back with [`Scheduler::encoded`].
-    Encode(EncodeJob),
+    Encode(Box<EncodeJob>),
     Started(Started),
     Delta(Delta),
     Done(Box<Done>),
@@ -317,7 +317,7 @@ impl<D: Decoder> Scheduler<D> {
                 (Ok(_), Some((error, context))) => self.give_up(i, id, &error, Some(context)),
                 (Ok(Some(number)), None) => {
                     let order = self.encodings.hand_out(task, number);
-                    self.out.extend(order.map(Output::Encode));
+                    self.out.extend(order.map(Box::new).map(Output::Encode));
                 }
                 (Ok(None), None) => self.begin(i),
             }
@@ -328,7 +328,7 @@ impl<D: Decoder> Scheduler<D> {
             }
             // Pictures that a slot's cache begins with are not encoded again.
             let kept = self.slots.iter().map(|slot| slot.common(task)).max().unwrap_or(0);
-            self.out.extend(self.encodings.look_ahead(task, kept).map(Output::Encode));
+            self.out.extend(self.encodings.look_ahead(task, kept).map(Box::new).map(Output::Encode));
         }
     }
 

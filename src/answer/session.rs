@@ -11,7 +11,7 @@ use super::{
 use crate::error::{Error, Kind, Result};
 use crate::media::Pixels;
 use crate::pair::Facts;
-use crate::prompt::{Chunk, Message};
+use crate::prompt::{self, Chunk, Message};
 use crate::report::{Report, Trace};
 use crate::schedule::{Positions, Schedule};
 use crate::see::{EncodedImage, Encoder, Expected, Key, VisualInput};
@@ -52,7 +52,8 @@ pub struct Answer {
 struct HeldPicture {
     /// Kept so that another schedule can encode it again.
     input: VisualInput,
-    image: Arc<EncodedImage>,
+    /// `None` until a question is there that decides what the encoder sees.
+    image: Option<Arc<EncodedImage>>,
     /// Key in the cache: another one each time it is encoded.
     key: Key,
 }
@@ -100,7 +101,7 @@ impl<E: Engine> Session<E> {
 
     /// A picture or video by its number.
     pub fn image(&self, number: usize) -> Option<&EncodedImage> {
-        self.shown.get(number).map(|shown| &*shown.image)
+        self.shown.get(number)?.image.as_deref()
     }
 
     pub fn schedule(&self) -> &Schedule {
@@ -149,16 +150,35 @@ impl<E: Engine> Session<E> {
     }
 
     fn add(&mut self, input: VisualInput, decode_ms: f64) -> Result<usize> {
-        let image = self.engine.encode_span(&input.visual(self.several), &self.schedule)?;
+        let image = match self.schedule.strategy.needs_question() {
+            true => None,
+            false => Some(self.engine.encode_span(&input.visual(self.several), &self.schedule)?),
+        };
         self.note_buffers();
         if self.stop.is_asked() {
             return Err(Error::interrupted());
         }
         self.spent.media_ms += decode_ms;
-        self.spent.add(&image);
+        image.iter().for_each(|image| self.spent.add(image));
         let key = self.next_key();
-        self.shown.push(HeldPicture { input, image: Arc::new(image), key });
+        self.shown.push(HeldPicture { input, image: image.map(Arc::new), key });
         Ok(self.shown.len() - 1)
+    }
+
+    /// Encodes the pictures for the question of `messages`, if it decides what the encoder sees.
+    fn ask(&mut self, messages: &[Message]) -> Result<()> {
+        if !self.schedule.strategy.needs_question() || self.shown.is_empty() {
+            return Ok(());
+        }
+        let schedule = self.schedule.clone().asked(&prompt::question(messages))?;
+        if schedule == self.schedule && self.shown.iter().all(|shown| shown.image.is_some()) {
+            return Ok(());
+        }
+        self.encode_again(self.several, schedule)?;
+        for shown in &self.shown {
+            shown.image.iter().for_each(|image| self.spent.add(image));
+        }
+        Ok(())
     }
 
     /// Notes the compute buffers that stand while a picture is encoded: those of an open cache beside the encoder's.
@@ -177,7 +197,10 @@ impl<E: Engine> Session<E> {
     fn encode_again(&mut self, several: bool, schedule: Schedule) -> Result<()> {
         let mut images = Vec::with_capacity(self.shown.len());
         for shown in &self.shown {
-            images.push(Arc::new(self.engine.encode_span(&shown.input.visual(several), &schedule)?));
+            images.push(match schedule.strategy.needs_question() && schedule.question.is_none() {
+                true => None,
+                false => Some(Arc::new(self.engine.encode_span(&shown.input.visual(several), &schedule)?)),
+            });
         }
         self.note_buffers();
         for (i, image) in images.into_iter().enumerate() {
@@ -213,6 +236,7 @@ impl<E: Engine> Session<E> {
         how: &Generation,
         show: &mut dyn FnMut(&str),
     ) -> Result<Answer> {
+        self.ask(messages)?;
         let arrived = Instant::now();
         let mut prompt = self.engine.tokenize(messages)?;
         let numbers = self.number(&mut prompt)?;
@@ -220,13 +244,10 @@ impl<E: Engine> Session<E> {
         let encoding_bytes = std::mem::take(&mut self.encoding_bytes);
         let pictures: Vec<PromptPicture> = numbers
             .iter()
-            .map(|&number| {
+            .filter_map(|&number| {
                 let HeldPicture { image, key, .. } = &self.shown[number];
-                PromptPicture {
-                    key: *key,
-                    source: PictureSource::Encoded(Arc::clone(image)),
-                    expected: Expected::default(),
-                }
+                let source = PictureSource::Encoded(Arc::clone(image.as_ref()?));
+                Some(PromptPicture { key: *key, source, expected: Expected::default() })
             })
             .collect();
         self.make_room(&prompt, &pictures, how.limits.max_tokens)?;

@@ -107,7 +107,7 @@ impl Subject<'_> {
             kernels: crate::native::kernels_used().to_owned(),
             seed,
             text,
-            remarks: tally.remarks.clone(),
+            remarks: tally.remarks.iter().cloned().chain(self.cut_questions()).collect(),
         }
     }
 
@@ -137,7 +137,26 @@ impl Subject<'_> {
             grid: self.schedule.grid.name().into(),
             positions: self.schedule.positions.name().into(),
             budgets: self.shown().filter_map(|(number, image)| budget(number, &image.plan.tiles)).collect(),
+            regions: self.regions(),
         }
+    }
+
+    fn regions(&self) -> Vec<report::Region> {
+        let of = |(image, encoded): (usize, &EncodedImage)| {
+            let region = encoded.region?;
+            let rule = region.rule.name().to_owned();
+            Some(report::Region { image, pixels: region.area, rule, score: region.score })
+        };
+        self.shown().filter_map(of).collect()
+    }
+
+    /// Lines about a question that was longer than a text-image model reads.
+    fn cut_questions(&self) -> Option<String> {
+        let mut regions = self.shown().filter_map(|(_, image)| image.region);
+        let (read, whole) = regions.find(|region| region.tokens.0 < region.tokens.1)?.tokens;
+        Some(format!(
+            "the crop model reads {read} tokens of a text, the question has {whole}: the rest did not count"
+        ))
     }
 
     fn strategy(&self) -> String {
@@ -205,6 +224,7 @@ impl Subject<'_> {
                 pixels: image.tile_area(i),
                 frame: (image.frames_per_tile > 0).then_some(i * image.frames_per_tile),
                 budget: image.plan.tiles.get(i..=i).and_then(|tile| budget(number, tile)),
+                region: image.region.map(|region| region.area),
             });
         }
         for (tile, s) in &image.steps {

@@ -79,6 +79,7 @@ pub(super) fn load(flags: &ModelFlags, chat_template: Option<String>) -> Result<
     let settings = LoadSettings {
         text: PathBuf::new(),
         projector: None,
+        crop_model: flags.crop_model.clone(),
         threads,
         threads_batch: flags.threads_batch.map_or(Ok(threads), |n| self::threads("-tb", n, cores))?,
         batch: positive("-b", flags.batch_size, 1 << 20)?,

@@ -38,6 +38,7 @@ pub(super) fn flag(field: Field) -> &'static str {
         Field::Repository => "-hf",
         Field::TextModel => "-m",
         Field::Projector => "-mm",
+        Field::CropModel => "--crop-model",
         Field::GpuLayers => "-ngl",
         Field::ContextSize => "-c",
         Field::Slots => "-np",
@@ -69,6 +70,7 @@ pub(super) fn line(field: Field) -> &'static str {
         Field::Repository
         | Field::TextModel
         | Field::Projector
+        | Field::CropModel
         | Field::ContextSize
         | Field::Slots
         | Field::CacheTypeK

@@ -106,6 +106,7 @@ mod tests {
                 frame: None,
                 cells: vec![Cell { gone: 0, into: None, scores: Vec::new() }],
             }],
+            region: None,
         };
         let question = "</script><img src=x onerror=alert(1)>";
         let look = Look {

@@ -20,6 +20,11 @@ const CIVIDIS: [[u8; 3]; 10] = [
 pub const STRIPE_GROUND: Rgb<u8> = Rgb([0xb9, 0xbf, 0xc5]);
 pub const STRIPE_LINE: Rgb<u8> = Rgb([0x7d, 0x85, 0x8d]);
 
+/// Line around a chosen region, and what lies over the rest of the picture.
+pub const REGION_LINE: Rgb<u8> = Rgb([0xff, 0xff, 0xff]);
+pub const REGION_EDGE: Rgb<u8> = Rgb([0, 0, 0]);
+pub const REST: Rgb<u8> = Rgb([0xb9, 0xbf, 0xc5]);
+
 /// Returns the colour of a share from 0 to 1. Other values are clamped.
 pub fn heat(share: f32) -> Rgb<u8> {
     let last = CIVIDIS.len() - 1;

@@ -19,6 +19,7 @@ pub enum PanelColours {
 const HEAT: f32 = 0.75;
 const HEAT_MERGED: f32 = 0.25;
 const STRIPES: f32 = 0.9;
+const REST: f32 = 0.7;
 
 /// Draws `tiles` of `fate` after `stage` on the picture, `width` pixels wide. Without a picture the cells stand on
 /// black.
@@ -62,7 +63,25 @@ pub fn panel(
             }
         }
     }
+    if let Some(region) = fate.region {
+        mark(&mut canvas, region, f64::from(width) / f64::from(fate.width.max(1)));
+    }
     canvas
+}
+
+/// Draws a line around the region that stands for the picture, and makes the rest pale.
+fn mark(canvas: &mut RgbImage, region: [u32; 4], scale: f64) {
+    let [left, top, right, bottom] = region.map(|side| f64::from(side) * scale);
+    for (x, y, pixel) in canvas.enumerate_pixels_mut() {
+        let (x, y) = (f64::from(x) + 0.5, f64::from(y) + 0.5);
+        let inside = (x - left).min(right - x).min(y - top).min(bottom - y);
+        *pixel = match inside {
+            depth if depth < 0.0 => palette::mix(*pixel, palette::REST, REST),
+            depth if depth < 1.0 => palette::REGION_EDGE,
+            depth if depth < 2.0 => palette::REGION_LINE,
+            _ => continue,
+        };
+    }
 }
 
 /// Returns the rectangles of a tile's cells on a canvas.

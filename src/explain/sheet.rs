@@ -73,6 +73,7 @@ mod tests {
             strategy: "merge".into(),
             stages: vec![Stage { half: None, layer: 0, left: 6 }],
             tiles: (0..3).map(tile).collect(),
+            region: None,
         };
         assert!(is_video(&fate));
         let frames: Vec<RgbImage> =

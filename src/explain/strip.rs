@@ -133,6 +133,7 @@ mod tests {
                     cell(0, 0.5),
                 ],
             }],
+            region: None,
         }
     }
 
@@ -180,6 +181,17 @@ mod tests {
         let stage = |x: u32, y: u32| sheet.get_pixel(MARGIN + 38 + x, MARGIN + y).0;
         assert!((0..10).all(|y| stage(15, y) == [0, 0, 200]), "the second row is kept");
         assert!((10..20).all(|y| stage(15, y) != [0, 0, 200]), "the third is merged");
+    }
+
+    #[test]
+    fn a_region_is_marked_and_the_rest_is_pale() {
+        let fate = Fate { region: Some([10, 0, 20, 20]), ..fate() };
+        let picture = RgbImage::from_pixel(30, 20, Rgb([0, 0, 200]));
+        let sheet = strip(&fate, Some(&picture), PanelColours::Kept, 30);
+        let at = |x: u32| sheet.get_pixel(MARGIN + x, MARGIN + 5).0;
+        assert_eq!(at(15), [0, 0, 200], "inside");
+        assert!(at(2) != at(15) && at(27) != at(15), "outside");
+        assert!(at(10) != at(15) && at(10) != at(2), "the line around it");
     }
 
     #[test]

@@ -307,8 +307,8 @@ fn file_type(file: &Gguf) -> String {
 
 fn recommended_strategy(file: &Gguf, path: &Path) -> Result<Strategy> {
     let Some(name) = file.string("illava.merge.strategy") else { return Ok(Strategy::default()) };
-    // A method has layers of its own, and the file has others.
-    let rules = || Strategy::ALL.into_iter().filter(|strategy| !strategy.is_method());
+    // A method has layers of its own, and the file has others; a question asks for a further model.
+    let rules = || Strategy::ALL.into_iter().filter(|rule| !rule.is_method() && !rule.needs_question());
     rules().find(|strategy| strategy.name() == name).ok_or_else(|| {
         let names: Vec<&str> = rules().map(Strategy::name).collect();
         Error::new(
@@ -409,6 +409,7 @@ pub(super) mod tests {
                 is_qwen2vl: false,
                 widths: (1152, 896),
                 class_token: false,
+                finds_regions: false,
             },
             family: Family::Llava,
             n_embd_in: 2,

@@ -179,7 +179,8 @@ impl Inspection {
         let model = TextOutline::load(text)?;
         let can_merge = model.can_merge();
         let info = tower.as_ref().map_or_else(VisionInfo::none, |tower| tower.info().clone());
-        let shape = pair.shape(&info, can_merge);
+        // Counts of tokens need no model that finds regions.
+        let shape = Shape { finds_regions: true, ..pair.shape(&info, can_merge) };
         let sizes = if sizes.is_empty() { &SIZES } else { sizes };
         let kv = |from: u32, to: u32| pair.kv.bytes(from, to, type_k, type_v);
         let (mut shown, mut planned, mut mismatch, mut encoder) = (Vec::new(), Vec::new(), None, None);

@@ -13,6 +13,8 @@ use crate::native::{
 };
 use crate::prompt::{Detected, Template};
 use crate::report::milliseconds;
+use crate::schedule::Shape;
+use crate::see::crop::RegionScorer;
 use crate::see::{ComputeLock, Tower, TowerEncoder};
 use crate::stop::Stop;
 
@@ -22,6 +24,8 @@ pub struct LoadSettings {
     pub text: PathBuf,
     /// Without one the model answers texts alone.
     pub projector: Option<PathBuf>,
+    /// Text-image model that finds regions for a question.
+    pub crop_model: Option<PathBuf>,
     pub threads: u32,
     /// Threads for prompts and pictures.
     pub threads_batch: u32,
@@ -109,6 +113,7 @@ pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Re
         pair.check(loaded.info())?;
         tower = Some(loaded);
     }
+    let scorer = scorer(settings)?;
     let model = TextModel::load(&settings.text, &settings.options(), move |share| {
         progress(Loading::Text(share));
         !stop.is_asked()
@@ -136,12 +141,17 @@ pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Re
     let info = tower.as_ref().map_or_else(VisionInfo::none, |tower| tower.info().clone());
     template.check(family(&info), tower.is_some())?;
     let facts = Facts {
-        // Without pictures there is nothing to merge.
-        shape: pair.shape(&info, model.can_merge() && tower.is_some()),
+        shape: Shape {
+            finds_regions: scorer.is_some(),
+            // Without pictures there is nothing to merge.
+            ..pair.shape(&info, model.can_merge() && tower.is_some())
+        },
         family: family(&info),
         n_embd_in: model.n_embd_in(),
         n_pos: model.n_pos(),
-        weight_bytes: model.bytes() + info.weight_bytes,
+        weight_bytes: model.bytes()
+            + info.weight_bytes
+            + scorer.as_ref().map_or(0, |scorer| scorer.info().weight_bytes),
         threads: settings.threads,
         load_ms: milliseconds(start),
         vision: info,
@@ -149,9 +159,27 @@ pub fn load(settings: &LoadSettings, progress: impl Fn(Loading) + 'static) -> Re
         video_sampling: tower.as_ref().and_then(Tower::video_sampling),
         pair,
     };
-    let encoder = tower.map(|tower| TowerEncoder::new(tower, facts.shape.clone(), facts.n_pos, stop));
+    let encoder = tower.map(|tower| {
+        let mut encoder = TowerEncoder::new(tower, facts.shape.clone(), facts.n_pos, stop);
+        encoder.scorer = scorer;
+        encoder
+    });
     let text = TextSide::new(Arc::new(facts), model, template, settings.clone());
     Ok(Loaded { text, encoder, remarks })
+}
+
+/// The text-image model, if one is given: it computes where the image encoder does.
+fn scorer(settings: &LoadSettings) -> Result<Option<RegionScorer>> {
+    let Some(file) = &settings.crop_model else { return Ok(None) };
+    if settings.projector.is_none() {
+        return Err(Error::usage(format!(
+            "{}: it finds regions of pictures, which need an image projector; give one with {}",
+            Field::CropModel,
+            Field::Projector
+        )));
+    }
+    let use_gpu = settings.projector_offload && (settings.placement.rpc.is_empty() || has_own_gpu());
+    RegionScorer::load(file, use_gpu, settings.threads_batch).map(Some)
 }
 
 fn check_cache_types(pair: &Pair, settings: &LoadSettings) -> Result<()> {

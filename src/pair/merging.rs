@@ -43,6 +43,7 @@ impl Pair {
             is_qwen2vl: is_qwen2vl(vision),
             widths: (vision.width, self.n_embd),
             class_token: vision.class_token,
+            finds_regions: false,
         }
     }
 }

@@ -84,6 +84,20 @@ impl Message {
     }
 }
 
+/// The text of the last user message that has any, its parts joined by spaces; empty without one.
+#[must_use]
+pub fn question(messages: &[Message]) -> String {
+    let of = |message: &Message| {
+        let texts = message.parts.iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text.trim()).filter(|text| !text.is_empty()),
+            Part::Image(_) | Part::Call(_) | Part::CallId(_) => None,
+        });
+        texts.collect::<Vec<_>>().join(" ")
+    };
+    let users = messages.iter().rev().filter(|message| message.role == Role::User);
+    users.map(of).find(|text| !text.is_empty()).unwrap_or_default()
+}
+
 /// Text around a picture for a model family, and the placeholders of its templates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {

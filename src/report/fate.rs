@@ -28,6 +28,9 @@ pub struct Fate {
     /// Stages. Number 0 is before any step; then come the encoder's, layer by layer, then the decoder's.
     pub stages: Vec<Stage>,
     pub tiles: Vec<TileFate>,
+    /// Region shown in the picture's place: left, top, right, bottom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<[u32; 4]>,
 }
 
 /// Picture after one step.
@@ -157,7 +160,7 @@ fn fate(trace: &Trace, images: &[ImageTile], span: usize, room: &mut usize) -> R
             .map(|(k, step)| stage(layers.len() + k + 1, Some(Half::Decoder), step.layer)),
     );
     let strategy = trace.strategy.clone();
-    Ok(Fate { index, width, height, strategy, stages, tiles })
+    Ok(Fate { index, width, height, strategy, stages, tiles, region: images[0].region })
 }
 
 fn empty(image: &ImageTile, steps: &[&Step], stages: usize) -> (TileFate, Vec<usize>) {
@@ -285,6 +288,7 @@ mod tests {
             pixels: Some([0.0, 0.0, 60.0, 40.0]),
             frame: None,
             budget: None,
+            region: None,
         }
     }
 

@@ -56,7 +56,7 @@ pub struct Model {
     pub projector_type: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Merge {
     /// Strategy for the tokens that went; "off" if none did.
     pub strategy: String,
@@ -85,6 +85,22 @@ pub struct Merge {
     /// Budgets of the schedule `auto`, of each picture with its tiles; left out by others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<Budget>,
+    /// Regions shown in the place of pictures, by a strategy that crops; left out by others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<Region>,
+}
+
+/// Region that a text-image model chose for the question.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Region {
+    /// Number of the picture in the request.
+    pub image: usize,
+    /// Left, top, right and bottom in pixels of the picture.
+    pub pixels: [u32; 4],
+    /// `map` of CLIPSeg or `windows` of CLIP.
+    pub rule: String,
+    /// Largest share of the map, or cosine of the window and the question.
+    pub score: f32,
 }
 
 /// Tokens of one answer. Visual ones are counted over all its pictures.
@@ -189,6 +205,7 @@ pub(crate) mod tests {
                 grid: "faithful".into(),
                 positions: "own".into(),
                 budgets: vec![Budget { cells: 729, why: "a page".into(), ..Budget::default() }],
+                regions: vec![Region { pixels: [0, 0, 320, 240], rule: "map".into(), ..Region::default() }],
             },
             tokens: Tokens {
                 text: 31,
@@ -237,6 +254,8 @@ pub(crate) mod tests {
             "/merge/positions",
             "/merge/budgets/0/cells",
             "/merge/budgets/0/why",
+            "/merge/regions/0/pixels",
+            "/merge/regions/0/rule",
             "/tokens/text",
             "/tokens/visual",
             "/tokens/visual_after_encoder",

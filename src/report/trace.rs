@@ -62,6 +62,9 @@ pub struct ImageTile {
     /// Tokens that the tile keeps under `auto`, and the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<super::Budget>,
+    /// Region shown in the picture's place: left, top, right, bottom in its pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<[u32; 4]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,6 +155,7 @@ mod tests {
                 pixels: Some([0.0, -80.0, 640.0, 560.0]),
                 frame: None,
                 budget: None,
+                region: None,
             }],
             steps: vec![step],
             files: Vec::new(),

@@ -316,6 +316,7 @@ pub(super) mod tests {
             is_qwen2vl: false,
             widths: (1152, 896),
             class_token: false,
+            finds_regions: false,
         }
     }
 

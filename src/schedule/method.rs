@@ -26,6 +26,12 @@ enum Acts {
 const DEPTH: u32 = 32;
 
 impl Strategy {
+    /// Whether it is a published method, which brings its own layers and amounts.
+    #[must_use]
+    pub fn is_method(self) -> bool {
+        self.method().is_some()
+    }
+
     /// The method of this name; `None` for a rule that takes any schedule.
     pub(super) fn method(self) -> Option<Method> {
         let decoder = |layers, amounts, score| Acts::Decoder { layers, amounts, score, mass: None };

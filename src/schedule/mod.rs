@@ -14,6 +14,7 @@ mod method;
 mod plan;
 mod positions;
 mod preset;
+mod question;
 mod strategy;
 mod subject;
 
@@ -60,6 +61,8 @@ pub struct Shape {
     pub widths: (u32, u32),
     /// Whether the encoder has a class token, whose attention can rank patches.
     pub class_token: bool,
+    /// Whether a text-image model is loaded beside the pair, which finds regions for a question.
+    pub finds_regions: bool,
 }
 
 impl Shape {
@@ -228,6 +231,8 @@ pub struct Schedule {
     /// For a strategy that acts once, the schedule with the same number of tokens. Both halves are then
     /// empty.
     pub budget: Option<Box<Schedule>>,
+    /// Question that decides what the encoder sees, for a strategy that looks at it.
+    pub question: Option<String>,
     /// One line for stderr if this schedule is untested on this kind of model.
     pub remark: Option<String>,
 }

@@ -113,7 +113,7 @@ impl Plan {
         let plan = Self::new(base, shape, &[patches])?;
         let tokens = plan.segments.last().map_or(plan.tokens, |segment| segment.tokens);
         let steps = match strategy {
-            Strategy::Downsample => Vec::new(),
+            _ if strategy.shows_less() => Vec::new(),
             _ => vec![step(shape.vit_layers_run, patches - tokens * group, patches)],
         };
         Ok(TilePlan { patches, steps, tokens, amounts: None })

@@ -29,6 +29,8 @@ pub enum Strategy {
     Prumerge,
     /// Nothing merges: the picture is shown smaller.
     Downsample,
+    /// A text-image model chooses the region that the question is about, which is shown in the picture's place.
+    Crop,
     /// FastV: half of the tokens are dropped at one layer of the text model.
     FastV,
     /// PyramidDrop: half of the tokens are dropped at each of three layers of the text model.
@@ -46,7 +48,7 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    pub const ALL: [Strategy; 16] = [
+    pub const ALL: [Strategy; 17] = [
         Strategy::Merge,
         Strategy::Prune,
         Strategy::Random(0),
@@ -56,6 +58,7 @@ impl Strategy {
         Strategy::Assign,
         Strategy::Prumerge,
         Strategy::Downsample,
+        Strategy::Crop,
         Strategy::FastV,
         Strategy::PyramidDrop,
         Strategy::VisionZip,
@@ -89,6 +92,7 @@ impl Strategy {
             Strategy::Assign => "assign",
             Strategy::Prumerge => "prumerge",
             Strategy::Downsample => "downsample",
+            Strategy::Crop => "crop",
             Strategy::FastV => "fastv",
             Strategy::PyramidDrop => "pyramiddrop",
             Strategy::VisionZip => "visionzip",
@@ -112,7 +116,20 @@ impl Strategy {
     /// their number.
     #[must_use]
     pub fn acts_once(self) -> bool {
-        matches!(self, Strategy::Prumerge | Strategy::Downsample | Strategy::VisionZip | Strategy::Hired)
+        matches!(
+            self,
+            Strategy::Prumerge
+                | Strategy::Downsample
+                | Strategy::Crop
+                | Strategy::VisionZip
+                | Strategy::Hired
+        )
+    }
+
+    /// Whether it shows the encoder smaller inputs, so that nothing is to go behind them.
+    #[must_use]
+    pub fn shows_less(self) -> bool {
+        matches!(self, Strategy::Downsample | Strategy::Crop)
     }
 
     /// Whether groups of tokens describe its result.
@@ -128,12 +145,6 @@ impl Strategy {
             self,
             Strategy::Bipartite | Strategy::Kmeans | Strategy::Greedy | Strategy::Assign | Strategy::LookM
         )
-    }
-
-    /// Whether it is a published method, which brings its own layers and amounts.
-    #[must_use]
-    pub fn is_method(self) -> bool {
-        self.method().is_some()
     }
 
     pub(super) fn ranks_by_attention(self) -> bool {
@@ -248,7 +259,13 @@ pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape) -> Resul
             Field::Keep
         ));
     }
-    if strategy != Strategy::Downsample && !shape.vit_can_merge {
+    if strategy.needs_question() && !shape.finds_regions {
+        return refuse(format!(
+            "no text-image model is loaded that finds the region; give its file with {}",
+            Field::CropModel
+        ));
+    }
+    if !strategy.shows_less() && !shape.vit_can_merge {
         return Err(Error::new(
             Kind::Model,
             format!(

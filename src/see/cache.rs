@@ -100,6 +100,7 @@ impl Digest {
             budget,
             vit_score,
             vit_sizes,
+            question,
             name: _,
             usual: _,
             score: _,
@@ -120,6 +121,8 @@ impl Digest {
         if keep.or(*preset_share).is_some() {
             self.half(decoder);
         }
+        self.number(question.is_some().into());
+        self.bytes(question.as_deref().unwrap_or_default().as_bytes());
         self.number(budget.is_some().into());
         if let Some(budget) = budget {
             self.encoder(budget);
@@ -267,6 +270,8 @@ mod tests {
             Schedule { vit_score: TowerScore::Class, ..base.clone() },
             Schedule { vit_sizes: true, ..base.clone() },
             Schedule { budget: Some(Box::default()), ..base.clone() },
+            Schedule { question: Some(String::new()), ..base.clone() },
+            Schedule { question: Some("a red circle".into()), ..base.clone() },
         ] {
             assert_ne!(encoded(&base), encoded(&other));
         }

@@ -1,6 +1,11 @@
-//! The comparison that merges nothing: every input of the encoder is shown smaller, until the span
-//! has as many rows as a schedule would leave it.
+//! The comparisons that merge nothing: every input of the encoder is shown smaller, until the span has as many rows as a
+//! schedule would leave it. `crop` shows a region in the picture's place before that.
 
+use std::sync::atomic::AtomicBool;
+
+use super::ComputeLock;
+use super::compute_lock::ComputeGuard;
+use super::crop::Region;
 use super::encode::Inputs;
 use super::processor::Cut;
 use super::tower::TowerEncoder;
@@ -9,7 +14,7 @@ use crate::assembly::{self, Arrangement, Survivors};
 use crate::error::{Error, Field, Kind, Result};
 use crate::media::{self, Pixels};
 use crate::native::Tile;
-use crate::schedule::{Plan, Schedule};
+use crate::schedule::{Plan, Schedule, Strategy};
 
 /// The encoder's inputs after that.
 pub(super) struct Smaller {
@@ -17,13 +22,15 @@ pub(super) struct Smaller {
     pub arrangement: Arrangement,
     /// Rows of the span at its full size.
     pub unmerged: u32,
+    /// Region that is shown in the picture's place.
+    pub region: Option<Region>,
 }
 
 impl TowerEncoder {
     /// `full` are the inputs of `tiles` as they would be without the schedule.
     ///
     /// # Errors
-    /// [`Kind::Model`] for an encoder that takes one size only.
+    /// [`Kind::Model`] for an encoder that takes one size only; a strategy that crops refuses videos.
     pub(super) fn smaller(
         &mut self,
         visual: &Visual<'_>,
@@ -31,13 +38,13 @@ impl TowerEncoder {
         tiles: &[Tile],
         arrangement: Arrangement,
         schedule: &Schedule,
+        cancelled: &AtomicBool,
     ) -> Result<Smaller> {
         let patches: Vec<u32> = tiles.iter().map(|tile| tile.grid.0 * tile.grid.1).collect();
         let group = self.shape.group.max(1);
         let of_tiles: u32 = Plan::encoder(schedule, &self.shape, &patches)?.iter().map(|p| p.tokens).sum();
         let all: u32 = patches.iter().map(|n| n / group).sum();
-        let cells: Vec<(u32, u32)> = tiles.iter().map(|tile| cells(tile.grid, group)).collect();
-        let unmerged = self.rows(arrangement, &cells);
+        let unmerged = self.rows(arrangement, &self.cells(tiles));
         let target = f64::from(unmerged) * f64::from(of_tiles) / f64::from(all.max(1));
 
         let vision = self.tower.info();
@@ -45,17 +52,66 @@ impl TowerEncoder {
             return Err(Error::new(
                 Kind::Model,
                 format!(
-                    "{} downsample: this image encoder ({}) takes pictures of {}x{} pixels only; choose another strategy",
+                    "{} {}: this image encoder ({}) takes pictures of {}x{} pixels only; choose another strategy",
                     Field::Strategy,
+                    schedule.strategy.name(),
                     vision.projector,
                     vision.image_size,
                     vision.image_size
                 ),
             ));
         }
-        let sizes = self.sizes(arrangement, &cells, target);
-        let pixels = vision.patch_size * group.isqrt();
-        let inputs = match full {
+        if schedule.strategy != Strategy::Crop {
+            let inputs = self.shown_within(visual, full, tiles, arrangement, target)?;
+            return Ok(Smaller { inputs, arrangement, unmerged, region: None });
+        }
+        let region = self.region(visual, schedule, cancelled)?;
+        let (Visual::Image(picture) | Visual::OneOfSeveral(picture)) = visual else {
+            return Err(no_videos());
+        };
+        let part = picture.part(region.area);
+        let part = match visual {
+            Visual::OneOfSeveral(_) => Visual::OneOfSeveral(&part),
+            _ => Visual::Image(&part),
+        };
+        let (inputs, arrangement) = self.cut(&part)?;
+        let tiles = self.tiles(&inputs)?;
+        let mut inputs = self.shown_within(&part, inputs, &tiles, arrangement, target)?;
+        if let Inputs::Cuts(cuts) = &mut inputs {
+            let [left, top, ..] = region.area.map(f64::from);
+            for Cut { area: [x0, y0, x1, y1], .. } in cuts {
+                (*x0, *y0, *x1, *y1) = (*x0 + left, *y0 + top, *x1 + left, *y1 + top);
+            }
+        }
+        Ok(Smaller { inputs, arrangement, unmerged, region: Some(region) })
+    }
+
+    /// The region of the picture that the schedule's question is about.
+    fn region(&mut self, visual: &Visual<'_>, schedule: &Schedule, cancelled: &AtomicBool) -> Result<Region> {
+        let (Visual::Image(picture) | Visual::OneOfSeveral(picture)) = visual else {
+            return Err(no_videos());
+        };
+        let (Some(scorer), Some(question)) = (&mut self.scorer, &schedule.question) else {
+            return Err(Error::new(Kind::Native, "the strategy crop has no model or no question"));
+        };
+        let stop = self.stop;
+        let mut turn = self.lock.as_ref().map(ComputeLock::take);
+        let between = &mut || turn.iter_mut().for_each(ComputeGuard::give_way);
+        scorer.region(picture, question, &[stop.flag(), cancelled], between)
+    }
+
+    /// `full`, each input at the scale with which the span has the number of rows nearest to `target`.
+    fn shown_within(
+        &mut self,
+        visual: &Visual<'_>,
+        full: Inputs,
+        tiles: &[Tile],
+        arrangement: Arrangement,
+        target: f64,
+    ) -> Result<Inputs> {
+        let sizes = self.sizes(arrangement, &self.cells(tiles), target);
+        let pixels = self.tower.info().patch_size * self.shape.group.max(1).isqrt();
+        Ok(match full {
             Inputs::Cuts(cuts) => Inputs::Cuts(
                 cuts.into_iter()
                     .zip(&sizes)
@@ -63,8 +119,11 @@ impl TowerEncoder {
                     .collect::<Result<_>>()?,
             ),
             Inputs::Library(_) => self.shown_by_library(visual, &sizes, pixels)?,
-        };
-        Ok(Smaller { inputs, arrangement, unmerged })
+        })
+    }
+
+    fn cells(&self, tiles: &[Tile]) -> Vec<(u32, u32)> {
+        tiles.iter().map(|tile| cells(tile.grid, self.shape.group.max(1))).collect()
     }
 
     fn rows(&self, arrangement: Arrangement, cells: &[(u32, u32)]) -> u32 {
@@ -105,7 +164,7 @@ impl TowerEncoder {
             return Err(Error::new(
                 Kind::Model,
                 format!(
-                    "{} downsample: this file leaves the tiles of a picture to llama.cpp, which has them at one size; convert the model again with tools/convert.py",
+                    "{}: this file leaves the tiles of a picture to llama.cpp, which has them at one size; convert the model again with tools/convert.py",
                     Field::Strategy
                 ),
             ));
@@ -113,6 +172,14 @@ impl TowerEncoder {
         let (first, area) = self.tower.processor.padded(picture, across * pixels)?;
         Ok(Inputs::Cuts(vec![Cut { first, second: None, area }]))
     }
+}
+
+/// The refusal of a video.
+fn no_videos() -> Error {
+    Error::usage(format!(
+        "{} crop: it shows one region of a picture, and a video has one in each frame; choose another strategy, or give single frames as pictures",
+        Field::Strategy
+    ))
 }
 
 /// Output cells of a tile of `grid` patches: one a group of patches, which is square.

@@ -35,9 +35,11 @@ impl TowerEncoder {
         let (mut inputs, mut arrangement) = self.cut(visual)?;
         let mut tiles = self.tiles(&inputs)?;
         let mut full = None;
-        if schedule.strategy == Strategy::Downsample {
-            let smaller = self.smaller(visual, inputs, &tiles, arrangement, schedule)?;
+        let mut region = None;
+        if schedule.strategy.shows_less() {
+            let smaller = self.smaller(visual, inputs, &tiles, arrangement, schedule, cancelled)?;
             (inputs, arrangement, full) = (smaller.inputs, smaller.arrangement, Some(smaller.unmerged));
+            region = smaller.region;
             tiles = self.tiles(&inputs)?;
         }
         let preprocess_ms = milliseconds(start);
@@ -85,6 +87,7 @@ impl TowerEncoder {
             positions: schedule.positions,
             counts_sizes: false,
             strategy: schedule.strategy,
+            region,
             areas: match &inputs {
                 Inputs::Library(_) => Vec::new(),
                 Inputs::Cuts(cuts) => cuts.iter().map(|cut| cut.area).collect(),
@@ -114,7 +117,7 @@ impl TowerEncoder {
         Ok(image)
     }
 
-    fn cut(&mut self, visual: &Visual<'_>) -> Result<(Inputs, Arrangement)> {
+    pub(super) fn cut(&mut self, visual: &Visual<'_>) -> Result<(Inputs, Arrangement)> {
         if let Some(prepared) = self.tower.processor.prepare(visual)? {
             return Ok((Inputs::Cuts(prepared.cuts), prepared.arrangement));
         }
@@ -127,7 +130,7 @@ impl TowerEncoder {
         }
     }
 
-    fn tiles(&self, inputs: &Inputs) -> Result<Vec<Tile>> {
+    pub(super) fn tiles(&self, inputs: &Inputs) -> Result<Vec<Tile>> {
         let patch = self.tower.info().patch_size.max(1);
         match inputs {
             Inputs::Library(picture) => self.tower.vision.tiles(picture),

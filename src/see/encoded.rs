@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Layout;
+use super::crop::Region;
 use crate::native::{MergeStep, Tile};
 use crate::schedule::{Plan, Positions, Strategy};
 
@@ -50,6 +51,9 @@ pub struct EncodedImage {
     pub counts_sizes: bool,
     /// Strategy by which its tokens were removed, and will be in the decoder.
     pub strategy: Strategy,
+    /// Region that stands for the picture.
+    #[serde(default)]
+    pub region: Option<Region>,
     /// Positions the span takes up.
     pub extent: i32,
     /// Steps with their tile.
@@ -177,6 +181,7 @@ pub(super) mod tests {
             positions: Positions::Closed,
             counts_sizes: false,
             strategy: Strategy::Merge,
+            region: None,
             extent: i32::try_from(tokens).unwrap(),
             steps: Vec::new(),
             preprocess_ms: 1.0,

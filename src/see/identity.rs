@@ -83,6 +83,14 @@ pub(super) fn with_vocabulary(tower: &Key, text: &TextModel) -> Key {
     *hash.finalize().as_bytes()
 }
 
+/// Hash of what encodes and what finds regions.
+pub(super) fn both(tower: &Key, scorer: &Key) -> Key {
+    let mut hash = blake3::Hasher::new();
+    hash.update(tower);
+    hash.update(scorer);
+    *hash.finalize().as_bytes()
+}
+
 fn sample(path: &Path, hash: &mut blake3::Hasher) -> std::io::Result<()> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();

@@ -12,7 +12,7 @@ use super::visual::Visual;
 use crate::error::{Error, Kind, Result};
 use crate::native::{Encoded, Tile};
 use crate::report::milliseconds;
-use crate::schedule::{Content, Plan, Schedule, Strategy, TilePlan};
+use crate::schedule::{Content, Plan, Schedule, TilePlan};
 
 impl TowerEncoder {
     pub(super) fn encode_by_library(
@@ -29,11 +29,12 @@ impl TowerEncoder {
                 format!("projector {projector}: takes no videos here; give single frames as pictures"),
             ));
         };
-        if schedule.strategy == Strategy::Downsample {
+        if schedule.strategy.shows_less() {
             return Err(Error::new(
                 Kind::Model,
                 format!(
-                    "projector {projector}: llama.cpp sizes its pictures, so none can be downsampled; choose another strategy"
+                    "projector {projector}: llama.cpp sizes its pictures, so the strategy {} cannot show them smaller; choose another strategy",
+                    schedule.strategy.name()
                 ),
             ));
         }

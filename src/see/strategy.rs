@@ -7,7 +7,7 @@ use crate::schedule::{Score, Strategy};
 pub(super) fn native(strategy: Strategy, tile: usize) -> native::Strategy {
     match strategy {
         // A picture that is shown smaller loses nothing after that.
-        Strategy::Merge | Strategy::Downsample => native::Strategy::Merge,
+        Strategy::Merge | Strategy::Downsample | Strategy::Crop => native::Strategy::Merge,
         Strategy::Prune | Strategy::FastV | Strategy::PyramidDrop | Strategy::ZipVl | Strategy::Hired => {
             native::Strategy::Prune
         }

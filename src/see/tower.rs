@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use super::cache::Key;
+use super::crop::RegionScorer;
 use super::processor::Processor;
 use super::visual::Visual;
 use super::{ComputeLock, EncodedImage, Encoder, Outline, identity};
@@ -81,12 +82,14 @@ pub struct TowerEncoder {
     pub(super) n_pos: usize,
     pub(super) stop: Stop,
     pub(super) lock: Option<ComputeLock>,
+    /// Finds the regions of a strategy that crops.
+    pub(crate) scorer: Option<RegionScorer>,
 }
 
 impl TowerEncoder {
     #[must_use]
     pub fn new(tower: Tower, shape: Shape, n_pos: usize, stop: Stop) -> Self {
-        Self { tower, shape, n_pos, stop, lock: None }
+        Self { tower, shape, n_pos, stop, lock: None, scorer: None }
     }
 
     /// Encodes in pieces from now on. Between two of them a holder of the same lock can compute.
@@ -119,10 +122,12 @@ impl TowerEncoder {
     /// [`crate::error::Kind::File`] for a projector that cannot be read.
     pub fn identity(&self) -> Result<Key> {
         let tower = identity::of(&self.tower.file, &self.tower.options, &self.tower.info().backend)?;
-        Ok(match self.tower.vision.text() {
+        let tower = match self.tower.vision.text() {
             None => tower,
             Some(text) => identity::with_vocabulary(&tower, text),
-        })
+        };
+        let scorer = self.scorer.as_ref().map(RegionScorer::identity).transpose()?;
+        Ok(scorer.map_or(tower, |scorer| identity::both(&tower, &scorer)))
     }
 }
 

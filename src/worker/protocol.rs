@@ -293,6 +293,7 @@ mod tests {
                 pixels: None,
                 frame: None,
                 budget: None,
+                region: None,
             }],
             steps: Vec::new(),
             files: Vec::new(),

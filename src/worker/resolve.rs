@@ -8,7 +8,7 @@ use crate::answer::{Generation, Job, PictureSource, PromptPicture, Spent};
 use crate::error::{Error, Field, Kind, Result};
 use crate::media::Pixels;
 use crate::pair::{TextSide, usual_choice};
-use crate::prompt::{Chunk, Conversation, Part};
+use crate::prompt::{self, Chunk, Conversation, Part};
 use crate::request::{self, Raw, Request};
 use crate::schedule::{Choice, Schedule, not_cut};
 use crate::see::{Expected, Outline, Visual, VisualInput};
@@ -36,8 +36,10 @@ impl Resolver {
         let arrived = Instant::now();
         let facts = &self.text.facts;
         let video = facts.takes_videos() && request.media.iter().any(|one| one.frames.is_some());
-        let schedule = self.schedule(request.merge.as_ref(), video)?;
         self.check_length(&request)?;
+        let schedule = self.schedule(request.merge.as_ref(), video)?;
+        let schedule =
+            if request.media.is_empty() { schedule } else { schedule.asked(&question(&request))? };
         let prompt = self.prompt(&request)?;
         let pictures = request.media.iter().filter(|one| one.frames.is_none()).count();
         let several = facts.counts_pictures && pictures > 1;
@@ -147,6 +149,18 @@ impl Resolver {
                 Field::ContextSize
             ),
         ))
+    }
+}
+
+/// The text that a strategy looks for in the pictures.
+fn question(request: &Request) -> String {
+    let texts = request.raw.iter().filter_map(|part| match part {
+        Raw::Text(text) => Some(text.trim()),
+        Raw::Tokens(_) | Raw::Image(_) => None,
+    });
+    match request.raw.is_empty() {
+        true => prompt::question(&request.messages),
+        false => texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" "),
     }
 }
 

@@ -247,7 +247,7 @@ impl Service {
             match output {
                 Output::Encode(job) => {
                     // The thread ends only after this sender is gone.
-                    let _ = self.encode.send(job);
+                    let _ = self.encode.send(*job);
                 }
                 Output::Started(started) => say(Event::Started(started)),
                 Output::Delta(delta) => say(Event::Delta(delta)),

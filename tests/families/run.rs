@@ -67,6 +67,7 @@ impl Pair {
             type_v: kv,
             image_min_tokens: None,
             image_max_tokens: None,
+            crop_model: None,
             chat_template: None,
             stop: Stop::new(),
         }

@@ -112,11 +112,13 @@ def _values(name: str, shape: tuple[int, ...]) -> np.ndarray:
     if "norm" in name and name.endswith("weight"):
         return values * np.float32(0.1) + np.float32(1)
     if name.endswith("bias"):
-        return values * np.float32(0.1)
+        # The map's last bias is below 0, so that most of a map shows nothing.
+        return values * np.float32(0.1) - np.float32(2.5 if shape == (1,) else 0)
     if "embedding" in name:
         return values * np.float32(0.5 if "patch" not in name else 0.2)
     inputs = shape[0] if "transposed" in name and not name.endswith("0.weight") else int(np.prod(shape[1:]))
-    return values * np.float32(1.2 / np.sqrt(inputs))
+    contrast = 4 if shape[1:2] == (1,) and "transposed" in name else 1
+    return values * np.float32(1.2 * contrast / np.sqrt(inputs))
 
 
 def write_scorer(folder: Path, kind: str) -> Path:

@@ -240,6 +240,10 @@ pub struct ModelFlags {
     /// Tokens of one picture at most, for models whose number follows its size: smaller, or fewer tiles
     #[arg(long, value_name = "N", env = "LLAMA_ARG_IMAGE_MAX_TOKENS", help_heading = "Model")]
     pub image_max_tokens: Option<u32>,
+    /// Text-image model of --strategy crop, which finds the region that the question is about: a GGUF file of
+    /// tools/convert_scorer.py
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    pub crop_model: Option<PathBuf>,
     /// Say more on stderr; repeat it for more
     #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Output")]
     pub verbose: u8,

@@ -16,6 +16,9 @@ use crate::error::Result;
 use crate::media::{Filter, Pixels, resize};
 use crate::native::{Gguf, Scorer, ScorerInfo, Scores, Wanted};
 
+/// Pictures computed at once: others may compute between two lots.
+const AT_ONCE: usize = 4;
+
 /// Rule by which a region was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RegionRule {
@@ -46,6 +49,8 @@ pub struct Region {
     pub rule: RegionRule,
     /// Largest share of the map, or cosine of the window, or of the picture, and the text.
     pub score: f32,
+    /// Tokens of the question that the model read, and that it has.
+    pub tokens: (u32, u32),
 }
 
 /// A loaded text-image model.
@@ -91,7 +96,7 @@ impl RegionScorer {
         self.model.text(&tokens.ids, tokens.pooled)
     }
 
-    /// Scores of pictures, each shown whole at the model's size.
+    /// Scores of pictures, each shown whole at the model's size. `between` is called when nothing is computed.
     ///
     /// # Errors
     /// As [`Scorer::images`]; [`crate::error::Kind::Media`] for a picture without pixels.
@@ -100,12 +105,21 @@ impl RegionScorer {
         pictures: &[&Pixels],
         wanted: Wanted<'_>,
         stop: &[&AtomicBool],
+        between: &mut dyn FnMut(),
     ) -> Result<Scores> {
-        let mut pixels = Vec::new();
-        for picture in pictures {
-            self.shown(picture, &mut pixels)?;
+        let mut all = Scores::default();
+        for some in pictures.chunks(AT_ONCE) {
+            let mut pixels = Vec::new();
+            for picture in some {
+                self.shown(picture, &mut pixels)?;
+            }
+            let scores = self.model.images(&pixels, wanted, stop)?;
+            all.features.extend(scores.features);
+            all.patches.extend(scores.patches);
+            all.map.extend(scores.map);
+            between();
         }
-        self.model.images(&pixels, wanted, stop)
+        Ok(all)
     }
 
     /// Appends a picture as the model takes it: [3, side, side], normalised.
@@ -120,27 +134,36 @@ impl RegionScorer {
         Ok(())
     }
 
-    /// The region of `picture` that `question` is about.
+    /// The region of `picture` that `question` is about; `between` as in [`RegionScorer::images`].
     ///
     /// # Errors
     /// As [`RegionScorer::images`].
-    pub fn region(&mut self, picture: &Pixels, question: &str, stop: &[&AtomicBool]) -> Result<Region> {
-        let text = self.text(question)?;
+    pub fn region(
+        &mut self,
+        picture: &Pixels,
+        question: &str,
+        stop: &[&AtomicBool],
+        between: &mut dyn FnMut(),
+    ) -> Result<Region> {
+        let tokens = self.tokens.tokenize(question);
+        let text = self.model.text(&tokens.ids, tokens.pooled)?;
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let tokens = (count(tokens.ids.len()), count(tokens.whole));
         let size = (picture.width, picture.height);
         if self.info().has_map {
             let wanted = Wanted { map: Some(&text), ..Wanted::default() };
-            let scores = self.images(&[picture], wanted, stop)?;
+            let scores = self.images(&[picture], wanted, stop, between)?;
             let peak = scores.map.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let area = around_map(&scores.map, self.info().map_size as usize, size);
-            return Ok(Region { area, rule: RegionRule::Map, score: 1.0 / (1.0 + (-peak).exp()) });
+            return Ok(Region { area, rule: RegionRule::Map, score: 1.0 / (1.0 + (-peak).exp()), tokens });
         }
         let windows = windows(size.0, size.1);
         let parts: Vec<Pixels> = windows.iter().map(|&area| picture.part(area)).collect();
         let parts: Vec<&Pixels> = parts.iter().collect();
-        let scores = self.images(&parts, Wanted::default(), stop)?;
+        let scores = self.images(&parts, Wanted::default(), stop, between)?;
         let cosines = cosines(&scores.features, &text);
         let chosen = best(&cosines, 1).first().copied().unwrap_or(0);
-        Ok(Region { area: windows[chosen], rule: RegionRule::Windows, score: cosines[chosen] })
+        Ok(Region { area: windows[chosen], rule: RegionRule::Windows, score: cosines[chosen], tokens })
     }
 }
 

@@ -245,7 +245,7 @@ impl Bench {
     fn collect(&mut self) {
         for output in self.slots.take_output() {
             match output {
-                Output::Encode(job) => self.jobs.push(job),
+                Output::Encode(job) => self.jobs.push(*job),
                 other => self.said.push(other),
             }
         }

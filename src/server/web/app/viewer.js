@@ -102,7 +102,25 @@ function viewer(fate, tiles, picture, tell) {
       });
     }
     context.globalAlpha = 1;
+    if (fate.region) frame(fate.region.map((v) => v * scale));
     if (chosen) mark(chosen);
+  };
+
+  // The region that stands for the picture: a line around it, the rest pale.
+  const frame = ([left, top, right, bottom]) => {
+    context.globalAlpha = 0.7;
+    context.fillStyle = '#b9bfc5';
+    context.fillRect(0, 0, canvas.width, top);
+    context.fillRect(0, bottom, canvas.width, canvas.height - bottom);
+    context.fillRect(0, top, left, bottom - top);
+    context.fillRect(right, top, canvas.width - right, bottom - top);
+    context.globalAlpha = 1;
+    context.setLineDash([]);
+    for (const [width, style] of [[4, '#000'], [2, '#fff']]) {
+      context.lineWidth = width;
+      context.strokeStyle = style;
+      context.strokeRect(left, top, right - left, bottom - top);
+    }
   };
 
   const mark = ({ tile, cell }) => {
