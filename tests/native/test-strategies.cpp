@@ -375,7 +375,7 @@ void in_an_encoder(checks & t, fixture::family kind, const std::string & path) {
         const auto status = illava_encode(vision.get(), image.get(), 0, &params, &out);
         t.expect(status == ILLAVA_BAD_ARG && !out && strstr(illava_last_error(), says), std::string("refused: ") + says);
     };
-    refused({ { 1, 8 } }, 8, "strategy 8");
+    refused({ { 1, 8 } }, 99, "strategy 99");
     refused({ { 1, 8 } }, -1, "strategy -1");
     refused({ { 1, 8 } }, ILLAVA_STRATEGY_PRUMERGE, "behind the last");
     refused({ { info.n_layer_run, 8 } }, ILLAVA_STRATEGY_GREEDY, "merges at layers");
