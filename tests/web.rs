@@ -195,7 +195,7 @@ async fn a_failed_question_spoils_nothing() {
         assert!(browser.text(".note.failed").await.contains("not a picture"));
         browser.complaints().await; // the browser's own line about the status
         // Also after a reload, the next question is asked without it.
-        browser.wait("document.getElementById('conversations').options.length === 1").await;
+        browser.wait("document.querySelectorAll('#conversations .rename').length === 1").await;
         browser.reload().await;
         browser.wait("document.querySelector('.note.failed')").await;
         ask(browser, Some(PICTURE), QUESTION).await;
@@ -230,7 +230,7 @@ async fn tabs_do_not_overwrite_one_another() {
         assert_eq!(browser.run(script, vec![]).await, json!([2, true, 2, 3]));
         browser.reload().await;
         browser.wait("document.querySelectorAll('.user').length === 3").await;
-        assert_eq!(browser.count("#conversations option").await, 2);
+        assert_eq!(browser.count("#conversations .rename").await, 2);
     })
     .await;
 }

@@ -1,5 +1,6 @@
 //! The page from day to day: edited and repeated questions, instructions, files out, files refused, every reader.
 
+use fantoccini::Locator;
 use serde_json::{Value, json};
 
 use super::{PICTURE, QUESTION, answered, ask, on_page};
@@ -18,21 +19,88 @@ async fn questions_are_edited_and_repeated() {
         browser.run(edit, vec![json!("What color is the diamond?")]).await;
         browser.wait("document.querySelector('.assistant')?.textContent.includes('cyan')").await;
         assert!(answered(browser, 1).await.contains("cyan"), "the picture is asked about again");
-        assert_eq!(browser.count("#conversations option").await, 1);
+        assert_eq!(browser.count("#conversations li").await, 1);
         ask(browser, None, QUESTION).await;
         answered(browser, 2).await;
         browser.act(1, "Ask again").await;
-        browser.wait("document.querySelectorAll('#conversations option').length === 2").await;
+        browser.wait("document.querySelectorAll('#conversations li').length === 2").await;
         assert!(answered(browser, 1).await.contains("cyan"));
-        let other = "const list = document.getElementById('conversations');
-            list.selectedIndex = 1 - list.selectedIndex;
-            list.dispatchEvent(new Event('change'))";
-        browser.run(other, vec![]).await;
+        browser.click("#conversations .title:not([aria-current])").await;
         browser.wait("document.querySelectorAll('.assistant').length === 2").await;
         // One turn of it leaves, the other stays.
         browser.act(1, "Remove").await;
         browser.wait("document.querySelectorAll('.assistant').length === 1").await;
         assert!(browser.text(".user").await.contains(QUESTION));
+    })
+    .await;
+}
+
+/// Conversations are a list: opened, renamed and deleted, with the keyboard alone.
+#[tokio::test]
+async fn conversations_are_a_list() {
+    const KEYS: [&str; 6] = ["\u{E015}", "\u{E013}", "\u{E011}", "\u{E010}", "\u{E032}", "\u{E017}"];
+    let [down, up, home, end, rename, delete] = KEYS;
+    on_page("list", async |browser| {
+        for (count, question) in (1..).zip([QUESTION, "What color is the diamond?"]) {
+            ask(browser, Some(PICTURE), question).await;
+            browser.wait(&format!("document.querySelectorAll('#conversations .rename').length === {count}")).await;
+            browser.wait("document.getElementById('stop').hidden").await;
+            browser.click("#clear").await;
+            browser.wait("document.querySelector('#conversations [aria-current]')?.textContent === 'New conversation'").await;
+        }
+        let focus = async || browser.run("return document.activeElement.textContent", vec![]).await;
+        let press = async |keys: &str| {
+            browser.find(Locator::Css(":focus")).await.send_keys(keys).await.unwrap();
+        };
+        browser.run("document.querySelector('#conversations .title').focus()", vec![]).await;
+        press(down).await;
+        assert_eq!(focus().await, "What color is the diamond?", "the newest stands first");
+        for (key, title) in [(down, QUESTION), (down, QUESTION), (home, "New conversation"), (end, QUESTION), (up, "What color is the diamond?")] {
+            press(key).await;
+            assert_eq!(focus().await, title);
+        }
+        // Enter opens it, and the focus stays.
+        press("\u{E007}").await;
+        browser.wait("document.querySelector('.user')?.textContent.includes('diamond')").await;
+        browser.wait("document.activeElement.getAttribute('aria-current') === 'true'").await;
+        assert_eq!(browser.count("#conversations li").await, 2, "one that is empty is not kept");
+        // Escape leaves the name, Enter takes the new one.
+        press(rename).await;
+        press("forgotten\u{E00C}").await;
+        assert_eq!(focus().await, "What color is the diamond?");
+        press(rename).await;
+        press("Diamonds\u{E007}").await;
+        browser.wait("document.activeElement.textContent === 'Diamonds'").await;
+        browser.screenshot("renamed").await;
+        // A further turn and a reload leave it its name.
+        ask(browser, None, QUESTION).await;
+        answered(browser, 2).await;
+        browser.reload().await;
+        browser.wait("document.querySelector('#conversations [aria-current]')?.textContent === 'Diamonds'").await;
+        // The first press asks; one that goes elsewhere deletes nothing.
+        browser.run("document.querySelector('#conversations [aria-current]').focus()", vec![]).await;
+        press(delete).await;
+        assert_eq!(focus().await, "Delete?");
+        browser.run("document.getElementById('question').focus()", vec![]).await;
+        assert_eq!(browser.count("#conversations .rename").await, 2);
+        assert_eq!(browser.text("#conversations .delete").await, "×");
+        browser.run("document.querySelector('#conversations [aria-current]').focus()", vec![]).await;
+        press(delete).await;
+        press("\u{E007}").await;
+        browser.wait("document.querySelectorAll('#conversations .rename').length === 1").await;
+        assert_eq!(browser.count("#messages > li").await, 0, "the page goes on with a new one");
+        browser.wait(&format!("document.activeElement.textContent === '{QUESTION}'")).await;
+        // On a narrow screen the list is folded.
+        browser.resize(360, 740).await;
+        browser.reload().await;
+        browser.wait("document.querySelectorAll('#conversations .rename').length === 1").await;
+        let folded = "return document.querySelector('#conversations .title').checkVisibility()";
+        assert_eq!(browser.run(folded, vec![]).await, json!(false));
+        browser.click("#others summary").await;
+        assert_eq!(browser.run(folded, vec![]).await, json!(true));
+        let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+        assert_eq!(browser.run(overflow, vec![]).await, json!(0));
+        browser.screenshot("folded").await;
     })
     .await;
 }

@@ -59,7 +59,8 @@ export async function save(conversation) {
   try {
     await update(PREFIX + conversation.id, (stored) => {
       ours = (stored?.revision ?? 0) === conversation.revision;
-      return ours ? next : stored;
+      // Its name may have been given in another tab.
+      return ours ? { ...next, title: stored?.title ?? '' } : stored;
     });
     if (!ours) {
       Object.assign(next, { id: fresh().id, revision: 1 });
@@ -76,12 +77,17 @@ export async function remove({ id }) {
   await del(PREFIX + id).catch(() => {});
 }
 
+/** Gives a conversation a name; an empty one is its first question again. */
+export async function rename(id, title) {
+  await update(PREFIX + id, (stored) => stored && { ...stored, title }).catch(() => {});
+}
+
 /** All that are kept, the newest first: { id, title }. */
 export async function list() {
   const all = (await keys().catch(() => [])).filter((key) => String(key).startsWith(PREFIX));
   const found = (await Promise.all(all.map((key) => get(key)))).filter(Boolean);
-  return found.sort((a, b) => (b.at ?? 0) - (a.at ?? 0)).map(({ id, messages }) => ({
-    id, title: (messages.find(({ role }) => role === 'user')?.text ?? '').slice(0, 60) || 'without words',
+  return found.sort((a, b) => (b.at ?? 0) - (a.at ?? 0)).map(({ id, title, messages }) => ({
+    id, title: title || (messages.find(({ role }) => role === 'user')?.text ?? '').slice(0, 60) || 'without words',
   }));
 }
 

@@ -3,7 +3,8 @@
 import { properties, models, complete, useKey, ServerError } from './client.js';
 import { budget } from './budget.js';
 import { attachments } from './attachments.js';
-import { begin, branch, restore, open, save, list, remove, asRequest, spoken } from './conversation.js';
+import { begin, branch, restore, open, save, list, remove, rename, asRequest, spoken } from './conversation.js';
+import { conversations } from './conversations.js';
 import { userMessage, answerMessage } from './messages.js';
 import { keyOf } from './media.js';
 import { buttons, copy, edit, twinAnswer } from './turns.js';
@@ -124,7 +125,7 @@ async function select(index, item) {
 function busy(yes) {
   at('send').hidden = yes;
   at('stop').hidden = !yes;
-  for (const control of [at('clear'), at('forget'), at('conversations'), ...document.querySelectorAll('#messages button')]) {
+  for (const control of [at('clear'), ...document.querySelectorAll('#messages button, #conversations button')]) {
     control.disabled = yes;
   }
 }
@@ -251,9 +252,8 @@ async function keep() {
 
 async function offerOthers() {
   const all = await list();
-  const option = ({ id, title }) => new Option(title, id, false, id === conversation.id);
-  const here = all.some(({ id }) => id === conversation.id) ? [] : [new Option('new conversation', '', false, true)];
-  at('conversations').replaceChildren(...here, ...all.map(option));
+  const here = all.some(({ id }) => id === conversation.id);
+  others.show(here ? all : [{ id: '', title: 'New conversation' }, ...all], here ? conversation.id : '');
 }
 
 /** The list of messages, from the conversation. */
@@ -289,30 +289,36 @@ at('question').addEventListener('keydown', (event) => {
   }
 });
 at('stop').addEventListener('click', () => running?.abort());
-at('clear').addEventListener('click', async () => {
-  conversation = begin();
+async function change(to) {
+  conversation = to;
   panel.hide();
   show();
   await offerOthers();
+}
+at('clear').addEventListener('click', async () => {
+  await change(begin());
   at('question').focus();
 });
+const others = conversations(at('conversations'), {
+  open: async (id) => change(await open(id)),
+  rename: async (id, title) => {
+    await rename(id, title);
+    await offerOthers();
+  },
+  remove: async (id) => {
+    await remove({ id });
+    announce('The conversation was deleted.');
+    await (id === conversation.id ? change(begin()) : offerOthers());
+  },
+});
+// Where the list stands above the conversation, it is folded.
+at('others').open = matchMedia('(min-width: 64rem)').matches;
 at('export-text').addEventListener('click', () => {
   download(asText(conversation, at('model').textContent), 'text');
 });
 at('export-json').addEventListener('click', async () => {
   const used = { system: how.system(), ...how.sampling(), merge: slider.value() };
   download(await asJson(conversation, at('model').textContent, used), 'json');
-});
-at('forget').addEventListener('click', async () => {
-  if (running) return;
-  await remove(conversation);
-  at('clear').click();
-});
-at('conversations').addEventListener('change', async (event) => {
-  conversation = await open(event.target.value);
-  panel.hide();
-  show();
-  await offerOthers();
 });
 
 async function start() {
