@@ -1,5 +1,6 @@
 //! `illava serve`: flags to settings, and a worker process of this same program.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ fn several(flags: &ServeFlags, file: &Path) -> Result<()> {
         };
         let (settings, program) =
             one().map_err(|error| Error::new(error.kind(), format!("{name}: {}", error.message())))?;
-        let settings = Settings { alias: Some(name), ..settings };
+        let settings = Settings { aliases: vec![name.clone()], alias: Some(name), ..settings };
         Ok(Member { settings, launch: Arc::new(program) })
     });
     server::serve_several(members.collect::<Result<_>>()?, Residence { loaded, idle })
@@ -83,14 +84,23 @@ fn worker_args(typed: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString
     Ok(args)
 }
 
+/// Returns the words of a comma list in the order of the alphabet, each once.
+fn words(list: Option<&str>) -> Vec<String> {
+    let words = list.unwrap_or_default().split(',').map(str::trim).filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 fn settings(flags: &ServeFlags) -> Result<Settings> {
     let parallel = flags.worker.slots.sizes(None)?.slots;
     let limits = &flags.limits;
     let default = Patience::default();
+    let aliases = words(flags.alias.as_deref());
     Ok(Settings {
         host: flags.host.clone(),
         port: flags.port,
-        alias: flags.alias.clone(),
+        alias: aliases.first().cloned(),
+        aliases,
+        tags: words(flags.tags.as_deref()),
         api_keys: keys(&flags.api_key, flags.api_key_file.as_deref())?,
         parallel,
         queue: limits.queue,
@@ -246,8 +256,14 @@ mod tests {
             "1",
             "-n",
             "7",
+            "-a",
+            "small, large,small",
+            "--tags",
+            "b,a",
         ])
         .unwrap();
+        assert_eq!((told.alias.as_deref(), told.aliases.join(" ").as_str()), (Some("large"), "large small"));
+        assert_eq!(told.tags, ["a", "b"]);
         assert_eq!((told.port, told.parallel, told.slots, told.metrics), (9, 8, false, true));
         assert_eq!(told.api_keys, ["a", "b", "c"]);
         assert_eq!((told.media.hosts.len(), told.bounds.body_bytes, told.max_tokens), (2, 1 << 20, Some(7)));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::Uri;
+use futures_util::future::select_all;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -41,22 +42,57 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
         .map_err(|error| Error::new(Kind::Native, format!("no threads for the server: {error}")))
 }
 
-/// Listens on the address of `settings`.
-///
-/// # Errors
-/// [`Kind::Usage`] for an address that cannot be listened on.
-pub(super) async fn bind(settings: &Settings) -> Result<TcpListener> {
-    let address = (settings.host.clone(), settings.port);
-    TcpListener::bind(address).await.map_err(|error| {
-        Error::usage(format!(
-            "--host {} --port {}: cannot listen there ({error})",
-            settings.host, settings.port
-        ))
-    })
-}
+/// Listeners on all addresses of the server, with one port.
+pub(super) struct Listeners(Vec<TcpListener>);
 
-pub(super) fn address_of(listener: &TcpListener) -> Result<SocketAddr> {
-    listener.local_addr().map_err(|error| Error::new(Kind::Native, error.to_string()))
+impl Listeners {
+    /// Listens on the addresses of `settings`, a comma list. Port 0 takes a free one for all.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for an address that cannot be listened on.
+    pub(super) async fn bind(settings: &Settings) -> Result<Self> {
+        let (mut all, mut port) = (Self(Vec::new()), settings.port);
+        for host in settings.host.split(',').map(str::trim) {
+            let listener = TcpListener::bind((host, port)).await.map_err(|error| {
+                Error::usage(format!("--host {host} --port {port}: cannot listen there ({error})"))
+            })?;
+            all.0.push(listener);
+            port = all.address()?.port();
+        }
+        Ok(all)
+    }
+
+    /// The first address.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub(super) fn address(&self) -> Result<SocketAddr> {
+        self.addresses()?.first().copied().ok_or_else(|| Error::usage("--host: give an address"))
+    }
+
+    /// # Errors
+    /// The system's own.
+    pub(super) fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        let own = |error: std::io::Error| Error::new(Kind::Native, error.to_string());
+        self.0.iter().map(|listener| listener.local_addr().map_err(own)).collect()
+    }
+
+    /// Says where the server listens, one line for each address.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub(super) fn announce(&self) -> Result<()> {
+        for address in self.addresses()? {
+            eprintln!("listening on http://{address}");
+        }
+        Ok(())
+    }
+
+    async fn accept(&self) -> std::io::Result<TcpStream> {
+        let next = self.0.iter().map(|listener| Box::pin(listener.accept()));
+        let (accepted, _, _) = select_all(next).await;
+        accepted.map(|(stream, _)| stream)
+    }
 }
 
 /// The first signal drains the server, the second ends the process at once.
@@ -83,7 +119,7 @@ pub(super) fn signals() -> Result<watch::Receiver<Order>> {
 }
 
 pub(super) async fn accept(
-    listener: TcpListener,
+    listeners: Listeners,
     router: Router,
     bounds: &Bounds,
     graceful: &GracefulShutdown,
@@ -94,8 +130,8 @@ pub(super) async fn accept(
     loop {
         // Beyond the limit, further connections stay in the system's own queue.
         let Ok(seat) = Arc::clone(&gate).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
+        match listeners.accept().await {
+            Ok(stream) => {
                 let connection = graceful.watch(connection(stream, router.clone(), read_time));
                 tokio::spawn(async move {
                     let _seat = seat;

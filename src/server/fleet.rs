@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use futures_util::future::select_all;
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -18,7 +17,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 
 use super::body::Bodies;
 use super::client::{Client, Launch, State};
-use super::connections::{Order, WORKER_LEAVES, accept, address_of, bind, runtime, signals};
+use super::connections::{Listeners, Order, WORKER_LEAVES, accept, runtime, signals};
 use super::error::{ApiError, ApiResult, Type};
 use super::keys::Keys;
 use super::notify::Systemd;
@@ -46,7 +45,7 @@ pub struct Residence {
 
 /// Server of several models.
 pub struct FleetServer {
-    listener: TcpListener,
+    listeners: Listeners,
     fleet: Arc<Fleet>,
 }
 
@@ -267,7 +266,7 @@ pub fn serve_several(members: Vec<Member>, residence: Residence) -> Result<()> {
     runtime()?.block_on(async {
         let orders = signals()?;
         let server = FleetServer::start(members, residence).await?;
-        eprintln!("listening on http://{}", server.address()?);
+        server.listeners.announce()?;
         server.run(orders).await;
         Ok(())
     })
@@ -282,19 +281,21 @@ impl FleetServer {
     /// # Panics
     /// Without members.
     pub async fn start(members: Vec<Member>, residence: Residence) -> Result<Self> {
-        let listener = bind(&members[0].settings).await?;
-        Ok(Self { listener, fleet: Arc::new(Fleet::new(members, residence)) })
+        let listeners = Listeners::bind(&members[0].settings).await?;
+        Ok(Self { listeners, fleet: Arc::new(Fleet::new(members, residence)) })
     }
 
+    /// The first of the addresses.
+    ///
     /// # Errors
     /// The system's own.
     pub fn address(&self) -> Result<std::net::SocketAddr> {
-        address_of(&self.listener)
+        self.listeners.address()
     }
 
     /// Serves until told to drain, then finishes the requests under way and ends the workers.
     pub async fn run(self, mut orders: watch::Receiver<Order>) {
-        let Self { listener, fleet } = self;
+        let Self { listeners, fleet } = self;
         let systemd = Systemd::start();
         systemd.ready();
         let watching = tokio::spawn(systemd.clone().watchdog());
@@ -304,7 +305,7 @@ impl FleetServer {
         });
         let graceful = GracefulShutdown::new();
         tokio::select! {
-            () = accept(listener, front::router(Arc::clone(&fleet)), &fleet.settings().bounds, &graceful) => {}
+            () = accept(listeners, front::router(Arc::clone(&fleet)), &fleet.settings().bounds, &graceful) => {}
             _ = orders.wait_for(|order| *order == Order::Drain) => {}
         }
         systemd.stopping();

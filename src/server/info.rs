@@ -40,7 +40,7 @@ pub async fn models(State(app): State<Shared>) -> Json<Value> {
 /// # Errors
 /// 404 for any model but the one that is served.
 pub async fn model(State(app): State<Shared>, Path(id): Path<String>) -> ApiResult<Json<Value>> {
-    if id == app.model_name() {
+    if id == app.model_name() || app.settings.aliases.contains(&id) {
         return Ok(Json(described(&app)));
     }
     let id: String = id.chars().take(100).collect();
@@ -62,6 +62,8 @@ pub(super) fn described(app: &Shared) -> Value {
     });
     json!({
         "id": app.model_name(),
+        "aliases": app.settings.aliases,
+        "tags": app.settings.tags,
         "object": "model",
         "created": app.metrics.started(),
         "owned_by": "illava",

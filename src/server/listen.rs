@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::connections::{Order, WORKER_LEAVES, accept, address_of, bind, runtime, signals};
+use super::connections::{Listeners, Order, WORKER_LEAVES, accept, runtime, signals};
 use super::notify::Systemd;
 use super::routes::router;
 use super::settings::Settings;
@@ -18,7 +17,7 @@ use crate::server::client::{Client, Launch, State};
 
 /// Server that listens.
 pub struct Server {
-    listener: TcpListener,
+    listeners: Listeners,
     app: Shared,
 }
 
@@ -30,7 +29,7 @@ pub fn serve(settings: Settings, launch: impl Launch) -> Result<()> {
     runtime()?.block_on(async {
         let orders = signals()?;
         let server = Server::start(settings, launch).await?;
-        eprintln!("listening on http://{}", server.address()?);
+        server.listeners.announce()?;
         server.run(orders).await
     })
 }
@@ -41,15 +40,17 @@ impl Server {
     /// # Errors
     /// [`Kind::Usage`] for an address that cannot be listened on.
     pub async fn start(settings: Settings, launch: impl Launch) -> Result<Self> {
-        let listener = bind(&settings).await?;
+        let listeners = Listeners::bind(&settings).await?;
         let client = Client::start(launch, settings.patience);
-        Ok(Self { listener, app: Arc::new(App::new(settings, client)?) })
+        Ok(Self { listeners, app: Arc::new(App::new(settings, client)?) })
     }
 
+    /// The first of the addresses.
+    ///
     /// # Errors
     /// The system's own.
     pub fn address(&self) -> Result<SocketAddr> {
-        address_of(&self.listener)
+        self.listeners.address()
     }
 
     /// Serves until told to drain, then finishes the requests under way and ends the worker.
@@ -57,7 +58,7 @@ impl Server {
     /// # Errors
     /// A model that cannot be loaded.
     pub async fn run(self, mut orders: watch::Receiver<Order>) -> Result<()> {
-        let Self { listener, app } = self;
+        let Self { listeners, app } = self;
         let client = app.client.clone();
         let drain = app.settings.drain;
         let systemd = Systemd::start();
@@ -65,7 +66,7 @@ impl Server {
         let watching = tokio::spawn(systemd.clone().watchdog());
         let graceful = GracefulShutdown::new();
         let failed = tokio::select! {
-            () = accept(listener, router(Shared::clone(&app)), &app.settings.bounds, &graceful) => None,
+            () = accept(listeners, router(Shared::clone(&app)), &app.settings.bounds, &graceful) => None,
             _ = orders.wait_for(|order| *order == Order::Drain) => None,
             error = failure(client.clone()) => Some(error),
         };

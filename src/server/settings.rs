@@ -15,6 +15,10 @@ pub struct Settings {
     pub port: u16,
     /// Name of the model in `/v1/models`; without it, the text model's file name.
     pub alias: Option<String>,
+    /// All names of the model, `alias` among them.
+    pub aliases: Vec<String>,
+    /// Words about the model.
+    pub tags: Vec<String>,
     /// Path of the text model, as `/props` shows it.
     pub model_path: PathBuf,
     /// Keys; empty if no key is asked for.
@@ -118,6 +122,8 @@ impl Default for Settings {
             host: "127.0.0.1".into(),
             port: 8080,
             alias: None,
+            aliases: Vec::new(),
+            tags: Vec::new(),
             model_path: PathBuf::new(),
             api_keys: Vec::new(),
             parallel: 1,

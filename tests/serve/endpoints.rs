@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::http::{about, png, question};
+use illava::server::Settings;
+
+use super::http::{Caller, about, png, question};
 use super::inprocess::{serve, settings};
 use super::peer::Peer;
 
@@ -302,4 +304,32 @@ fn the_page_and_its_policy() {
     server.send("DELETE", "/v1/models", &[], b"").fails(405, "DELETE");
     server.get("/v1/chat/completions").fails(405, "GET");
     server.post("/no/such", &Value::Null).fails(404, "no such");
+}
+
+/// The names of `-a` are sorted: the first is the model's, and all find it.
+#[test]
+fn a_model_has_several_names_and_tags() {
+    let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let (aliases, tags) = (list(&["large", "small"]), list(&["vision"]));
+    let server =
+        serve(Settings { alias: Some("large".into()), aliases, tags, ..settings() }, Peer::default());
+    let model = &server.get("/v1/models").json()["data"][0];
+    assert_eq!(model["id"], "large");
+    assert_eq!((&model["aliases"], &model["tags"]), (&json!(["large", "small"]), &json!(["vision"])));
+    assert_eq!(server.get("/v1/models/small").json()["id"], "large");
+    server.get("/v1/models/medium").fails(404, "`medium` is not served here");
+}
+
+/// Every address of 127.0.0.0/8 is this machine on Linux; macOS has the first alone.
+#[cfg(target_os = "linux")]
+#[test]
+fn several_addresses() {
+    let server = serve(Settings { host: "127.0.0.1, 127.0.0.2".into(), ..settings() }, Peer::default());
+    assert_eq!(server.ask("one").text(), "one");
+    let other = Caller(([127, 0, 0, 2], server.0.port()).into());
+    assert_eq!(other.ask("two").text(), "two");
+    // The other still answers while the first is asked for long.
+    let mut stream = server.stream(&question("slow for ever"));
+    assert!(stream.next().is_some());
+    assert_eq!(other.ask("three").text(), "three");
 }

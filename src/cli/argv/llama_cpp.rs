@@ -110,7 +110,7 @@ const OTHERS: &[(&str, Meaning)] = &[
         Nothing(Values::None),
     ),
     ("-co --color --log-colors", Nothing(Values::Switch)),
-    ("--tags --poll --poll-batch", Nothing(Values::One)),
+    ("--poll --poll-batch", Nothing(Values::One)),
     // Flags without which the answer is the same.
     ("-nocb --no-cont-batching", Noted(Values::None, "passed over; -np 1 answers one request after another")),
     ("--context-shift", Noted(Values::None, "passed over; an answer ends where the context is full")),

@@ -33,7 +33,7 @@ fn what_clap_reads() {
         // Flags that ask for the default.
         ("illava run --jinja -co on --color -m t", "illava run -m t"),
         ("illava run --no-warmup -st -cnv -cb --log-disable --no-display-prompt", "illava run"),
-        ("illava run --poll 50 --tags a,b -v", "illava run -v"),
+        ("illava run --poll 50 --poll-batch 1 -v", "illava run -v"),
         // clap's own short forms.
         ("illava run -vv -n128 -c4096 -n-1", "illava run -vv -n128 -c4096 -n-1"),
         ("illava run --temp -1 -n -1 --image a.jpg b.jpg", "illava run --temp -1 -n -1 --image a.jpg b.jpg"),

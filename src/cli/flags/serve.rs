@@ -20,7 +20,7 @@ pub struct ServeFlags {
     /// File (TOML) with several models, each loaded when a request names it; instead of -m and -mm
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     pub models: Option<PathBuf>,
-    /// Address to listen on
+    /// Address to listen on; a comma list for several, with one port
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -32,9 +32,13 @@ pub struct ServeFlags {
     /// Port to listen on; 0 takes a free one
     #[arg(long, value_name = "N", default_value_t = 8080, env = "LLAMA_ARG_PORT", help_heading = "Server")]
     pub port: u16,
-    /// Name of the model for clients; without it, the text model's file name
+    /// Name of the model for clients, without it the text model's file name; in a comma list, the first by the alphabet
+    /// is the name and the others are found, too
     #[arg(short, long, value_name = "NAME", env = "LLAMA_ARG_ALIAS", help_heading = "Server")]
     pub alias: Option<String>,
+    /// Words about the model that /v1/models tells, as a comma list
+    #[arg(long, value_name = "WORDS", env = "LLAMA_ARG_TAGS", help_heading = "Server")]
+    pub tags: Option<String>,
     /// Key that clients must show; repeat it, or give a comma list
     #[arg(
         long,

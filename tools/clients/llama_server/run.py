@@ -29,7 +29,7 @@ MISSING = {
     "--cont-batching": 0, "--kv-unified": 0, "--swa-full": 0, "--jinja": 0, "--no-jinja": 0, "--no-ui": 0,
     "--context-shift": 0, "--embedding": 0, "--reranking": 0, "--pooling": 1, "--grp-attn-n": 1, "--grp-attn-w": 1,
     "--reasoning-format": 1, "--reasoning": 1, "--cache-ram": 1, "--no-cache-idle-slots": 0,
-    "--tags": 1, "--sleep-idle-seconds": 1, "--backend_sampling": 0,
+    "--sleep-idle-seconds": 1, "--backend_sampling": 0,
 }
 LAUNCHER = """#!{python}
 import os, sys
