@@ -155,14 +155,16 @@ pub fn timings(done: &Done) -> Value {
     let prompt_ms = ms.encoder + ms.projector + ms.prefill;
     let prompt = (done.computed_tokens, prompt_ms);
     let mut timings = rates(done.cached_tokens, prompt, (done.generated_tokens, ms.generate));
-    timings["queued_ms"] = done.queued_ms.into();
+    timings["queued_ms"] = microseconds(done.queued_ms).into();
     timings
 }
 
-/// Returns llama.cpp's `timings` of `(tokens, milliseconds)` of the prompt and of the answer.
+/// Returns llama.cpp's `timings` of `(tokens, milliseconds)` of the prompt and of the answer. Times are whole
+/// microseconds, as llama-server measures them.
 #[must_use]
 pub fn rates(cached: u32, prompt: (u32, f64), predicted: (u32, f64)) -> Value {
     let of = |(tokens, ms): (u32, f64)| (ratio(ms, f64::from(tokens)), ratio(f64::from(tokens) * 1000.0, ms));
+    let [prompt, predicted] = [prompt, predicted].map(|(tokens, ms)| (tokens, microseconds(ms)));
     let ((prompt_each, prompt_rate), (each, rate)) = (of(prompt), of(predicted));
     json!({
         "cache_n": cached,
@@ -175,6 +177,11 @@ pub fn rates(cached: u32, prompt: (u32, f64), predicted: (u32, f64)) -> Value {
         "predicted_per_token_ms": each,
         "predicted_per_second": rate,
     })
+}
+
+/// Rounds milliseconds to whole microseconds.
+fn microseconds(ms: f64) -> f64 {
+    (ms * 1000.0).round() / 1000.0
 }
 
 fn ratio(a: f64, b: f64) -> f64 {
@@ -217,6 +224,19 @@ mod tests {
         assert_eq!((&usage["completion_tokens"], &usage["total_tokens"]), (&json!(16), &json!(56)));
         assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], 10);
         assert_eq!(usage["prompt_tokens_details"]["image_tokens"], 361);
+    }
+
+    #[test]
+    fn times_have_three_digits() {
+        let timings = rates(1, (4, 12.345_678_9), (8, 100.000_499));
+        assert_eq!(
+            timings,
+            json!({
+                "cache_n": 1, "prompt_n": 4, "prompt_ms": 12.346, "prompt_per_token_ms": 12.346 / 4.0,
+                "prompt_per_second": 4000.0 / 12.346, "predicted_n": 8, "predicted_ms": 100.0,
+                "predicted_per_token_ms": 12.5, "predicted_per_second": 80.0,
+            })
+        );
     }
 
     #[test]
