@@ -3,6 +3,7 @@
 //!
 //! `tools/fuzz.sh` runs each under libFuzzer; the test below runs each on its seeds.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -87,7 +88,7 @@ pub fn data_uri(data: &[u8]) {
     });
     let plan = VideoPlan { one_span: true, frames: Sampling::Uniform { frames: 1, multiple: 1 } };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let _ = runtime.block_on(MEDIA.read(vec![Reference::Image(url.to_owned())], plan));
+    let _ = runtime.block_on(MEDIA.read(vec![Reference::Image(url.to_owned())], HashMap::new(), plan));
 }
 
 /// A trace file of `illava explain --from`.

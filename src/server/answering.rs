@@ -1,16 +1,19 @@
 //! One way from a body to an answer, for every dialect.
 
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::api::{Dialect, Heading, Opened};
+use super::api::{Dialect, Heading, Opened, Wire};
 use super::choices::Choices;
 use super::error::{ApiError, ApiResult};
 use super::gather::Gather;
+use super::media::FetchedVideos;
 use super::settings::Settings;
 use super::state::{App, Shared};
 use super::stream;
@@ -33,22 +36,36 @@ pub async fn answer(
     // A client that is refused anyway should not send the whole body.
     app.admission.check()?;
     let ready = app.ready().await?;
-    let Opened { mut requests, reply, tools, writer } = open(&app, scope, request, dialect, &ready).await?;
-    let mut memory = Vec::new();
-    for request in &mut requests {
-        let fetched = tokio::select! {
-            biased;
-            () = app.stopping() => return Err(ApiError::stopping()),
-            fetched = app.media.fetch(&mut request.media) => fetched?,
-        };
-        memory.push(app.bodies.take(fetched)?);
+    let opened = open(&app, scope, request, dialect, &ready).await?;
+    let streams = opened.reply.stream;
+    let response = respond(app, opened, ready, start, dialect.wire);
+    if !streams {
+        return response.await;
+    }
+    let response = async { response.await.unwrap_or_else(IntoResponse::into_response) };
+    Ok(stream::head_first(dialect, response).await)
+}
+
+async fn respond(
+    app: Shared,
+    opened: Opened,
+    ready: Arc<Ready>,
+    start: Instant,
+    wire: Wire,
+) -> ApiResult<Response> {
+    let Opened { requests, reply, tools, writer } = opened;
+    let (mut all, mut memory) = (Vec::new(), Vec::new());
+    for mut request in requests {
+        let (videos, held) = fetch(&app, &mut request).await?;
+        all.push((request, videos));
+        memory.push(held);
     }
     // The place is taken only now, for a request that can be answered.
     let place = app.admission.enter()?.holding(memory);
     let plan = VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames };
-    let count = u32::try_from(requests.len()).unwrap_or(u32::MAX).saturating_mul(reply.choices);
+    let count = u32::try_from(all.len()).unwrap_or(u32::MAX).saturating_mul(reply.choices);
     let gather = Gather::new(count, reply, writer, tools.map(|_| CallForm::of(&ready.chat_template)));
-    let mut choices = Choices::start(&app, requests, reply.choices, plan, start);
+    let mut choices = Choices::start(&app, all, reply.choices, plan, start);
     if !reply.stream {
         let whole = gather.whole(&app, choices).await?;
         drop(place);
@@ -62,7 +79,23 @@ pub async fn answer(
         Ok(Some((index, update))) => Some((index, update?)),
         Err(_) => None,
     };
-    Ok(stream::respond(app, gather, choices, first, place, dialect.wire))
+    Ok(stream::respond(app, gather, choices, first, place, wire))
+}
+
+/// Fetches the media that a request names by URL. Returns its videos, and the memory that its pictures take.
+///
+/// # Errors
+/// As [`Media::fetch`](super::media::Media::fetch); 429 if bodies take all memory, 503 if the server stops.
+pub async fn fetch(
+    app: &App,
+    request: &mut Asked<Reference>,
+) -> ApiResult<(FetchedVideos, OwnedSemaphorePermit)> {
+    let fetched = tokio::select! {
+        biased;
+        () = app.stopping() => return Err(ApiError::stopping()),
+        fetched = app.media.fetch(&mut request.media) => fetched?,
+    };
+    Ok((fetched.videos, app.bodies.take(fetched.bytes)?))
 }
 
 /// Reads a body, parses it, and checks it against the model.

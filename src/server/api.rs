@@ -29,6 +29,8 @@ pub struct Dialect {
     /// Parses a body.
     pub open: fn(Fields, &Defaults, Heading) -> Result<Opened>,
     pub wire: Wire,
+    /// Writes an error that is the first event of a stream.
+    pub failed: fn(&ApiError) -> Frame,
     /// Returns a field's name in this dialect's bodies; `None` if it has its usual one.
     pub name: fn(Field) -> Option<&'static str>,
 }
@@ -141,6 +143,12 @@ pub const PATHS: &[(&str, &Dialect)] = &[
     ("/api/chat", &ollama::CHAT),
     ("/api/generate", &ollama::GENERATE),
 ];
+
+/// Returns the dialect of a path that asks for answers.
+#[must_use]
+pub fn dialect(path: &str) -> Option<&'static Dialect> {
+    PATHS.iter().find(|(own, _)| *own == path).map(|(_, dialect)| *dialect)
+}
 
 /// Paths that count or show a prompt, with the dialects of their bodies.
 pub const PROMPTS: &[(&str, &Dialect, Counted)] = &[

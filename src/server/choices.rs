@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
 use super::error::{ApiError, Type};
+use super::media::FetchedVideos;
 use super::state::Shared;
 use crate::request::{Reference, Request, VideoPlan};
 use crate::server::client::Event;
@@ -38,7 +39,7 @@ impl Choices {
     #[must_use]
     pub fn start(
         app: &Shared,
-        requests: Vec<Request<Reference>>,
+        requests: Vec<(Request<Reference>, FetchedVideos)>,
         count: u32,
         plan: VideoPlan,
         since: Instant,
@@ -76,7 +77,7 @@ struct All {
 impl All {
     async fn run(
         &self,
-        requests: Vec<Request<Reference>>,
+        requests: Vec<(Request<Reference>, FetchedVideos)>,
         count: u32,
         plan: VideoPlan,
     ) -> Result<(), ApiError> {
@@ -86,8 +87,8 @@ impl All {
             prepared = self.app.admission.prepare() => Arc::new(prepared),
         };
         let mut answers = JoinSet::new();
-        for (number, mut request) in (0..).zip(requests) {
-            let shown = self.app.media.read(std::mem::take(&mut request.media), plan).await?;
+        for (number, (mut request, fetched)) in (0..).zip(requests) {
+            let shown = self.app.media.read(std::mem::take(&mut request.media), fetched, plan).await?;
             let request = request.showing(shown);
             self.app.metrics.shown(&request.media);
             // The last choice takes the request itself. The others get copies of the pictures.

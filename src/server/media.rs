@@ -7,6 +7,7 @@ mod sink;
 mod video;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,7 +26,18 @@ use crate::report::milliseconds;
 use crate::request::{Picture, Reference, VideoPlan};
 use remote::Remote;
 use sink::{Most, Sink};
-use video::Videos;
+use video::{Kept, Videos};
+
+/// Videos of a request that were fetched, by the number of their reference.
+pub type FetchedVideos = HashMap<usize, Kept>;
+
+/// Media of a request that were fetched.
+#[derive(Default)]
+pub struct Fetched {
+    /// Bytes of the pictures, which stand in the request.
+    pub bytes: usize,
+    pub videos: FetchedVideos,
+}
 
 /// Reader of references, with its limits.
 pub struct Media {
@@ -63,38 +75,50 @@ impl Media {
         self.videos.readable
     }
 
-    /// Fetches the pictures that `references` name by URL and puts data URIs in their place. Returns the bytes of these. A
-    /// slow host then holds up nobody but its own request, which has no place among the answers yet.
+    /// Fetches what `references` name by URL. Data URIs take the places of pictures, files those of videos. A slow host
+    /// then holds up nobody but its own request, which has no place among the answers yet.
     ///
     /// # Errors
-    /// 400 that names the picture by its place in the request.
-    pub async fn fetch(self: &Arc<Self>, references: &mut [Reference]) -> ApiResult<usize> {
-        let (mut number, mut fetched) = (0, 0);
-        for reference in references {
-            let Reference::Image(url) = reference else { continue };
-            number += 1;
-            if is_remote(url) {
-                let bytes = self.bytes(url.clone(), format!("image {number}")).await?;
-                *url = format!("data:;base64,{}", BASE64_STANDARD.encode(bytes));
-                fetched += url.len();
+    /// 400 that names the picture or video by its place in the request; 429 if fetched videos take too much of the disk.
+    pub async fn fetch(self: &Arc<Self>, references: &mut [Reference]) -> ApiResult<Fetched> {
+        let (mut images, mut videos, mut fetched) = (0, 0, Fetched::default());
+        for (index, reference) in references.iter_mut().enumerate() {
+            match reference {
+                Reference::Image(url) => {
+                    images += 1;
+                    if is_remote(url) {
+                        let bytes = self.bytes(url.clone(), format!("image {images}")).await?;
+                        *url = format!("data:;base64,{}", BASE64_STANDARD.encode(bytes));
+                        fetched.bytes += url.len();
+                    }
+                }
+                Reference::Video(url) => {
+                    videos += 1;
+                    if is_remote(url) {
+                        let name = format!("video {videos}");
+                        let file = self.keep(url.clone(), name.clone()).await?;
+                        fetched.videos.insert(index, self.videos.with_room(file, &name)?);
+                    }
+                }
             }
         }
         Ok(fetched)
     }
 
-    /// Decodes the media of one request, in order. Each reference gives one picture or video. If the model
-    /// takes no videos, the pictures that stand for a video come instead.
+    /// Decodes the media of one request, in order; `fetched` are its videos that are here already. Each reference gives
+    /// one picture or video. If the model takes no videos, the pictures that stand for a video come instead.
     ///
     /// # Errors
     /// 400 that names the picture or video by its place in the request; 501 for a video without ffmpeg.
     pub async fn read(
         self: &Arc<Self>,
         references: Vec<Reference>,
+        mut fetched: FetchedVideos,
         plan: VideoPlan,
     ) -> ApiResult<Vec<Vec<Picture>>> {
         let mut all = Vec::with_capacity(references.len());
         let (mut images, mut videos, mut pixels) = (0, 0, 0);
-        for reference in references {
+        for (index, reference) in references.into_iter().enumerate() {
             let shown = match reference {
                 Reference::Image(url) => {
                     images += 1;
@@ -102,7 +126,7 @@ impl Media {
                 }
                 Reference::Video(url) => {
                     videos += 1;
-                    self.video(url, format!("video {videos}"), plan).await?
+                    self.video(url, fetched.remove(&index), format!("video {videos}"), plan).await?
                 }
             };
             pixels += shown.iter().map(Picture::pixels).sum::<u64>();
@@ -236,7 +260,7 @@ mod tests {
     async fn read(media: &Arc<Media>, urls: &[&str]) -> Result<Vec<(u32, u32)>, String> {
         let plan = VideoPlan { one_span: true, frames: Sampling::Uniform { frames: 4, multiple: 1 } };
         media
-            .read(urls.iter().map(|url| Reference::Image((*url).to_owned())).collect(), plan)
+            .read(urls.iter().map(|url| Reference::Image((*url).to_owned())).collect(), HashMap::new(), plan)
             .await
             .map(|shown| shown.iter().flatten().map(|picture| (picture.width, picture.height)).collect())
             .map_err(|error| error.body()["message"].as_str().unwrap().to_owned())
@@ -275,35 +299,74 @@ mod tests {
         assert_eq!(found.unwrap(), [(9, 7); 2]);
     }
 
-    #[tokio::test]
-    async fn remote_pictures_are_fetched_before_the_others_are_read() {
+    /// Host with one file for each connection, and a reader that may fetch from it. Nobody listens after the last.
+    fn host(files: Vec<Vec<u8>>, bounds: &Bounds) -> (String, Arc<Media>, std::thread::JoinHandle<()>) {
         use std::io::Read;
         let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/x.png", host.local_addr().unwrap());
+        let url = format!("http://{}/x", host.local_addr().unwrap());
         let serving = std::thread::spawn(move || {
-            let (mut stream, _) = host.accept().unwrap();
-            let _ = stream.read(&mut [0; 1024]).unwrap();
-            let head =
-                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", png().len());
-            stream.write_all(&[head.as_bytes(), &png()].concat()).unwrap();
+            for file in files {
+                let (mut stream, _) = host.accept().unwrap();
+                let _ = stream.read(&mut [0; 1024]).unwrap();
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", file.len());
+                stream.write_all(&[head.as_bytes(), &file].concat()).unwrap();
+            }
         });
         let access = MediaAccess { hosts: vec!["127.0.0.1".into()], ..MediaAccess::default() };
-        let mut media = Media::new(&access, &Bounds::default()).unwrap();
+        let mut media = Media::new(&access, bounds).unwrap();
         media.remote = media.remote.reaching(|_| true);
-        let media = Arc::new(media);
-        let video = Reference::Video("http://127.0.0.1/x.mp4".into());
-        let mut references = [video.clone(), Reference::Image("untouched".into()), Reference::Image(url)];
+        (url, Arc::new(media), serving)
+    }
+
+    #[tokio::test]
+    async fn remote_media_are_fetched_before_any_are_read() {
+        let (url, media, serving) = host(vec![b"no video".to_vec(), png()], &Bounds::default());
+        let (image, video) =
+            (|url: &str| Reference::Image(url.into()), |url: &str| Reference::Video(url.into()));
+        let mut references = [video(&url), video("data:,x"), image("untouched"), image(&url)];
         let fetched = media.fetch(&mut references).await.unwrap();
         serving.join().unwrap();
-        assert_eq!(references[..2], [video, Reference::Image("untouched".into())]);
-        let Reference::Image(data) = &references[2] else { panic!("a video") };
-        assert_eq!(fetched, data.len());
+        assert_eq!(references[..3], [video(&url), video("data:,x"), image("untouched")]);
+        let Reference::Image(data) = &references[3] else { panic!("a video") };
+        assert_eq!(fetched.bytes, data.len());
         assert_eq!(read(&media, &[data]).await.unwrap(), [(3, 2)]);
+        assert_eq!(fetched.videos.keys().copied().collect::<Vec<_>>(), [0]);
+        assert_eq!(std::fs::read(fetched.videos[&0].file.path()).unwrap(), b"no video");
+        // Nobody listens any more: the reader takes the file.
+        let path = fetched.videos[&0].file.path().to_owned();
+        let plan = VideoPlan { one_span: true, frames: Sampling::Uniform { frames: 4, multiple: 1 } };
+        let error = media.read(vec![video(&url)], fetched.videos, plan).await.unwrap_err();
+        let line = error.body()["message"].as_str().unwrap().to_owned();
+        assert!(line.starts_with("video 1: ") && !line.contains("fetched"), "{line}");
+        assert!(!path.exists(), "the file goes with its reading");
         // One that cannot be fetched is named by its place in the request.
-        let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        references[2] = Reference::Image(format!("http://{refused}/x.png"));
-        let error = media.fetch(&mut references).await.unwrap_err();
-        assert!(error.body()["message"].as_str().unwrap().starts_with("image 2: "), "{error:?}");
+        for (gone, name) in [(image(&url), "image 2: "), (video(&url), "video 1: ")] {
+            let error = media.fetch(&mut [image("untouched"), gone]).await.err().unwrap();
+            assert!(error.body()["message"].as_str().unwrap().starts_with(name), "{error:?}");
+        }
+    }
+
+    /// Fetched videos wait on the disk for their request's place, and only so many of them.
+    #[tokio::test]
+    async fn fetched_videos_have_a_room() {
+        let bounds = Bounds { video_bytes: 1 << 10, ..Bounds::default() };
+        let (url, media, serving) = host(vec![vec![0; 1 << 10]; video::KEPT + 2], &bounds);
+        let ask = async |count: usize| media.fetch(&mut vec![Reference::Video(url.clone()); count]).await;
+        let kept = ask(video::KEPT).await.unwrap();
+        let error = ask(1).await.err().unwrap();
+        assert_eq!(
+            (&error.body()["code"], error.body()["message"].as_str()),
+            (
+                &429.into(),
+                Some(
+                    "video 1: the videos that were fetched take all the room there is for them; try again later"
+                )
+            )
+        );
+        drop(kept);
+        assert!(ask(1).await.is_ok());
+        serving.join().unwrap();
     }
 
     #[tokio::test]

@@ -22,11 +22,12 @@ pub async fn prompt(
     app.admission.check()?;
     let ready = app.ready().await?;
     let Opened { requests, .. } = answering::open(&app, scope, request, dialect, &ready).await?;
-    let _place = app.admission.enter()?;
+    let mut asked = requests.into_iter().next().ok_or_else(ApiError::stopping)?;
+    let (videos, memory) = answering::fetch(&app, &mut asked).await?;
+    let _place = app.admission.enter()?.holding(vec![memory]);
     let _prepared = app.admission.prepare().await;
     let plan = VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames };
-    let mut asked = requests.into_iter().next().ok_or_else(ApiError::stopping)?;
-    let shown = app.media.read(std::mem::take(&mut asked.media), plan).await?;
+    let shown = app.media.read(std::mem::take(&mut asked.media), videos, plan).await?;
     let prompt = app.client.describe(asked.showing(shown)).await.ok_or_else(ApiError::loading)??;
     Ok(Json(match told {
         Counted::Text => json!({ "prompt": prompt.text }),

@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderName, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
+use tokio::time::timeout;
 
 use super::admission::Place;
-use super::api::{Frame, Wire};
+use super::api::{Dialect, Frame, Wire};
 use super::choices::{ChoiceEvent, Choices};
 use super::error::ApiError;
 use super::gather::Gather;
@@ -62,23 +63,65 @@ pub fn respond(
             }
         }
     });
-    let mut response = match wire {
+    let body = match wire {
         Wire::Events => {
             let events = frames.map(|frame| Ok::<_, Infallible>(event(frame)));
-            Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+            Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response().into_body()
         }
         Wire::Lines => {
-            // Lines of JSON have no comments: the head alone goes first.
-            let lines = frames.filter_map(|frame| async { frame.map(|frame| frame.data + "\n") });
-            let body = Body::from_stream(lines.map(Ok::<_, Infallible>));
-            ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+            let lines = frames.map(|frame| frame.map_or_else(String::new, |frame| frame.data + "\n"));
+            Body::from_stream(lines.map(Ok::<_, Infallible>))
         }
     };
+    headed(wire, body)
+}
+
+/// Returns `response`, a stream or an error. If it comes late, its head goes ahead of it with comments, as in
+/// [`respond`], and an error becomes the stream's one event.
+pub async fn head_first(
+    dialect: &'static Dialect,
+    response: impl Future<Output = Response> + Send + 'static,
+) -> Response {
+    let mut response = Box::pin(response);
+    if let Ok(response) = timeout(HEAD, &mut response).await {
+        return response;
+    }
+    let comment =
+        move || Bytes::from_static(if dialect.wire == Wire::Events { b": waiting\n\n" } else { b"" });
+    let waiting = stream::unfold(Some((response, Duration::ZERO)), move |waiting| async move {
+        let (mut response, patience) = waiting?;
+        match timeout(patience, &mut response).await {
+            Err(_) => Some((Body::from(comment()), Some((response, KEEP_ALIVE)))),
+            Ok(response) => match response.extensions().get() {
+                Some(error) => Some((Body::from(failed(dialect, error)), None)),
+                None => Some((response.into_body(), None)),
+            },
+        }
+    });
+    headed(dialect.wire, Body::from_stream(waiting.flat_map(Body::into_data_stream)))
+}
+
+/// Writes an error before any other event.
+fn failed(dialect: &Dialect, error: &ApiError) -> String {
+    let Frame { name, data } = (dialect.failed)(error);
+    match dialect.wire {
+        Wire::Events => {
+            name.map_or_else(String::new, |name| format!("event: {name}\n")) + &format!("data: {data}\n\n")
+        }
+        Wire::Lines => data + "\n",
+    }
+}
+
+fn headed(wire: Wire, body: Body) -> Response {
+    let kind = match wire {
+        Wire::Events => "text/event-stream",
+        // Lines of JSON have no comments: the head alone goes first.
+        Wire::Lines => "application/x-ndjson",
+    };
+    let unbuffered = HeaderName::from_static("x-accel-buffering");
     // nginx would gather the stream otherwise.
-    response
-        .headers_mut()
-        .insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    response
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache"), (unbuffered, "no")], body)
+        .into_response()
 }
 
 fn event(frame: Option<Frame>) -> Event {

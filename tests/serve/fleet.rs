@@ -1,5 +1,7 @@
 //! Several models on scripted workers: which one answers, which are loaded, and who waits for whom.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -149,6 +151,78 @@ fn a_model_that_cannot_be_loaded_costs_its_own_requests() {
     fleet.caller.ask("one").fails(500, "a cannot be loaded: t.gguf: damaged");
     assert_eq!(fleet.caller.chat(&to("b", "two")).text(), "two");
     fleet.caller.ask("three").fails(500, "damaged");
+}
+
+/// Asks for a stream and returns what came before its model was loaded: the head, and a comment if there are any.
+fn early(fleet: &Fleet, path: &str, body: &Value, comment: &str) -> (TcpStream, String) {
+    let body = body.to_string();
+    let mut stream = fleet.caller.connect();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let (mut text, mut piece) = (String::new(), [0; 1024]);
+    while !text.contains("\r\n\r\n") || !text.contains(comment) {
+        let n = stream.read(&mut piece).unwrap();
+        assert!(n > 0, "closed before its model was loaded: {text}");
+        text += &String::from_utf8_lossy(&piece[..n]).to_lowercase();
+    }
+    assert!(text.starts_with("http/1.1 200") && text.contains("x-accel-buffering: no"), "{text}");
+    assert_eq!(fleet.states()[0], "loading");
+    (stream, text)
+}
+
+/// A proxy would take a silent connection for dead.
+#[test]
+fn a_stream_that_waits_for_its_model_has_its_head() {
+    let a = Peer { loading: Gate::shut(), ..Peer::default() };
+    let fleet = Fleet::start(&[&a], ONE, &settings());
+    let asked = |text: &str| json!({ "messages": [{ "role": "user", "content": text }], "stream": true });
+    let (mut chat, head) = early(&fleet, "/v1/chat/completions", &asked("one"), ": waiting");
+    assert!(head.contains("content-type: text/event-stream") && !head.contains("data:"), "{head}");
+    // Ollama's streams are its default, and their lines have no comments.
+    let body = json!({ "messages": [{ "role": "user", "content": "two" }] });
+    let (mut ollama, head) = early(&fleet, "/api/chat", &body, "");
+    assert!(head.contains("content-type: application/x-ndjson") && !head.contains('{'), "{head}");
+    a.loading.open();
+    let mut rest = String::new();
+    chat.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("\"content\":\"one\"") && rest.contains("data: [DONE]"), "{rest}");
+    rest.clear();
+    ollama.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("\"content\":\"two\"") && rest.contains("\"done\":true"), "{rest}");
+}
+
+/// An error that comes behind the head is the stream's event, in the dialect's words.
+#[test]
+fn a_model_that_cannot_be_loaded_ends_the_streams_that_wait() {
+    let bad = Peer { loading: Gate::shut(), load_fails: true, ..Peer::default() };
+    let fleet = Fleet::start(&[&bad], ONE, &settings());
+    let said = json!([{ "role": "user", "content": "one" }]);
+    let body = json!({ "messages": said, "max_tokens": 5, "stream": true });
+    let events = [
+        ("/v1/chat/completions", body.clone(), "data: {\"error\":{\"code\":500,"),
+        ("/v1/messages", body, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\","),
+        (
+            "/v1/responses",
+            json!({ "input": said, "stream": true }),
+            "event: error\ndata: {\"type\":\"error\",\"code\":\"server_error\"",
+        ),
+    ];
+    let open: Vec<_> =
+        events.iter().map(|(path, body, event)| (early(&fleet, path, body, ": waiting").0, event)).collect();
+    let (mut lines, _) = early(&fleet, "/api/chat", &json!({ "messages": said }), "");
+    bad.loading.open();
+    let mut rest = String::new();
+    for (mut stream, event) in open {
+        rest.clear();
+        stream.read_to_string(&mut rest).unwrap();
+        assert!(rest.contains(event) && rest.contains("t.gguf: damaged"), "{rest}");
+    }
+    rest.clear();
+    lines.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("{\"error\":\"a cannot be loaded: t.gguf: damaged\"}\n"), "{rest}");
 }
 
 /// The queue for a model is bounded, and strangers have no place in it.

@@ -17,6 +17,7 @@ pub const DIALECT: Dialect = Dialect {
         Ok(Opened::new(read, Chat { heading, reply }))
     },
     wire: Wire::Events,
+    failed: shape::openai,
     name: |_| None,
 };
 
@@ -85,6 +86,6 @@ impl Writer for Chat {
     }
 
     fn failed(&mut self, error: &ApiError, out: &mut Vec<Frame>) {
-        out.push(Frame::data(json!({ "error": error.body() })));
+        out.push(shape::openai(error));
     }
 }

@@ -3,13 +3,14 @@
 use serde_json::{Map, Value, json};
 
 use super::answer::{self, Heading};
-use super::{Answer, Dialect, Frame, Opened, Update, Wire, Writer, add_measurements};
+use super::{Answer, Dialect, Frame, Opened, Update, Wire, Writer, add_measurements, shape};
 use crate::error::Result;
 use crate::request::{Defaults, Fields, Limits, Reply, Sampling, raw};
 use crate::server::error::ApiError;
 use crate::worker::protocol::{Finish, Started, Token};
 
-pub const DIALECT: Dialect = Dialect { prefix: "cmpl-", open, wire: Wire::Events, name: |_| None };
+pub const DIALECT: Dialect =
+    Dialect { prefix: "cmpl-", open, wire: Wire::Events, failed: shape::openai, name: |_| None };
 
 fn open(mut fields: Fields, defaults: &Defaults, heading: Heading) -> Result<Opened> {
     let return_tokens = fields.flag("return_tokens")?.unwrap_or(false);
@@ -144,6 +145,6 @@ impl Writer for Completion {
     }
 
     fn failed(&mut self, error: &ApiError, out: &mut Vec<Frame>) {
-        out.push(Frame::data(json!({ "error": error.body() })));
+        out.push(shape::openai(error));
     }
 }

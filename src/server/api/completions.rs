@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::request::{Defaults, Fields, Reply, raw};
 use crate::server::error::ApiError;
 
-pub const DIALECT: Dialect = Dialect { prefix: "cmpl-", open, wire: Wire::Events, name: |_| None };
+pub const DIALECT: Dialect =
+    Dialect { prefix: "cmpl-", open, wire: Wire::Events, failed: shape::openai, name: |_| None };
 
 fn open(mut fields: Fields, defaults: &Defaults, heading: Heading) -> Result<Opened> {
     // `logprobs` is a number of alternatives here, not a switch; 0 asks for the drawn tokens alone.
@@ -95,6 +96,6 @@ impl Writer for Completions {
     }
 
     fn failed(&mut self, error: &ApiError, out: &mut Vec<Frame>) {
-        out.push(Frame::data(json!({ "error": error.body() })));
+        out.push(shape::openai(error));
     }
 }

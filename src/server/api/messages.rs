@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::answer::Heading;
 use super::messages_writer::Messages;
-use super::{Dialect, Opened, Wire};
+use super::{Dialect, Opened, Wire, shape};
 use crate::error::{Error, Field, Result};
 use crate::request::{Defaults, Fields, json as body};
 
@@ -12,6 +12,7 @@ pub const DIALECT: Dialect = Dialect {
     prefix: "msg_",
     open: |fields, defaults, heading| open(fields, defaults, heading, true),
     wire: Wire::Events,
+    failed: shape::anthropic_event,
     name: |field| (field == Field::Stop).then_some("stop_sequences"),
 };
 

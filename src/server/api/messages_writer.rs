@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use super::answer::Heading;
-use super::shape::anthropic;
-use super::{Answer, Frame, Update, Writer};
+use super::{Answer, Frame, Update, Writer, shape};
 use crate::prompt::CallUpdate;
 use crate::server::error::ApiError;
 use crate::worker::protocol::{Done, Finish, Started};
@@ -125,6 +124,6 @@ impl Writer for Messages {
     }
 
     fn failed(&mut self, error: &ApiError, out: &mut Vec<Frame>) {
-        out.push(Frame::typed(anthropic(&error.body())));
+        out.push(shape::anthropic_event(error));
     }
 }

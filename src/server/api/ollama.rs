@@ -14,6 +14,7 @@ pub const CHAT: Dialect = Dialect {
     prefix: "",
     open: |fields, defaults, heading| open(fields, defaults, heading, true),
     wire: Wire::Lines,
+    failed: |error| Frame::data(super::shape::ollama(&error.body())),
     name,
 };
 pub const GENERATE: Dialect =
@@ -182,6 +183,6 @@ impl Writer for Ollama {
     }
 
     fn failed(&mut self, error: &ApiError, out: &mut Vec<Frame>) {
-        out.push(Frame::data(super::shape::ollama(&error.body())));
+        out.push((CHAT.failed)(error));
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::answer::Heading;
-use super::responses_writer::Responses;
+use super::responses_writer::{self, Responses};
 use super::{Dialect, Opened, Wire};
 use crate::error::{Error, Field, Result};
 use crate::request::{Defaults, Fields, json as body};
@@ -12,6 +12,7 @@ pub const DIALECT: Dialect = Dialect {
     prefix: "resp_",
     open,
     wire: Wire::Events,
+    failed: responses_writer::failed,
     name: |field| (field == Field::MaxTokens).then_some("max_output_tokens"),
 };
 

@@ -50,6 +50,13 @@ fn part(text: &str) -> Value {
     json!({ "type": "output_text", "text": text, "annotations": [], "logprobs": [] })
 }
 
+/// Writes an error that is the first event.
+pub fn failed(error: &ApiError) -> Frame {
+    let body = error.body();
+    Frame::typed(json!({ "type": "error", "code": body["type"], "message": body["message"], "param": null,
+                         "sequence_number": 0 }))
+}
+
 impl Responses {
     pub fn new(heading: Heading, reply: Reply, echo: Map<String, Value>) -> Self {
         Self { heading, reply, echo, sequence: 0, items: Vec::new() }
@@ -225,18 +232,12 @@ impl Writer for Responses {
     }
 
     fn failed(&mut self, error: &ApiError, out: &mut Vec<Frame>) {
-        let body = error.body();
-        let error = json!({ "code": "server_error", "message": body["message"] });
         if self.sequence == 0 {
-            self.event(
-                json!({ "type": "error", "code": body["type"], "message": body["message"], "param": null }),
-                out,
-            );
-            return;
+            return out.push(failed(error));
         }
         let mut response = self.response(None);
         response["status"] = "failed".into();
-        response["error"] = error;
+        response["error"] = json!({ "code": "server_error", "message": error.body()["message"] });
         self.event(json!({ "type": "response.failed", "response": response }), out);
     }
 }

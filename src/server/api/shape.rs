@@ -11,6 +11,11 @@ use super::{Answer, Frame, add_measurements};
 use crate::request::Reply;
 use crate::server::error::ApiError;
 
+/// Writes an error as an event of OpenAI's streams.
+pub fn openai(error: &ApiError) -> Frame {
+    Frame::data(json!({ "error": error.body() }))
+}
+
 /// Ends a stream of OpenAI's chunks of `kind` with the usage: in a chunk of its own if `usage` was asked for,
 /// else in the chunk with the last finish reason.
 pub fn end(heading: &Heading, kind: &str, reply: Reply, answers: &[Answer], out: &mut Vec<Frame>) {
@@ -61,6 +66,11 @@ pub fn anthropic(error: &Value) -> Value {
         _ => "invalid_request_error",
     };
     json!({ "type": "error", "error": { "type": kind, "message": error["message"] } })
+}
+
+/// Writes an error as an event of Anthropic's streams.
+pub fn anthropic_event(error: &ApiError) -> Frame {
+    Frame::typed(anthropic(&error.body()))
 }
 
 /// Returns `error`, which has OpenAI's form, in Ollama's.

@@ -18,10 +18,10 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use super::held_body::HeldBody;
 use super::{Fleet, Resident};
 use crate::request::json::object;
-use crate::server::api::reshape;
+use crate::server::api::{self, Wire, reshape};
 use crate::server::client;
 use crate::server::error::{ApiError, ApiResult, Type};
-use crate::server::{body, guard, info, ollama, origin, routes, web};
+use crate::server::{body, guard, info, ollama, origin, routes, stream, web};
 
 pub(super) fn router(fleet: Arc<Fleet>) -> Router {
     let no_sniffing = SetResponseHeaderLayer::overriding(
@@ -47,6 +47,7 @@ async fn dispatch(State(fleet): State<Arc<Fleet>>, request: Request) -> Response
 struct Named {
     model: Option<Value>,
     name: Option<Value>,
+    stream: Option<bool>,
 }
 
 impl Named {
@@ -57,7 +58,8 @@ impl Named {
             return Ok(named);
         }
         let mut map = object(bytes, depth)?;
-        Ok(Self { model: map.remove("model"), name: map.remove("name") })
+        let stream = map.remove("stream").and_then(|stream| stream.as_bool());
+        Ok(Self { model: map.remove("model"), name: map.remove("name"), stream })
     }
 
     fn text(&self, path: &str) -> Option<&str> {
@@ -73,7 +75,7 @@ fn asked(uri: &Uri) -> Option<String> {
 }
 
 impl Fleet {
-    async fn answer(&self, request: Request) -> ApiResult<Response> {
+    async fn answer(self: &Arc<Self>, request: Request) -> ApiResult<Response> {
         origin::check(&self.settings().access, &request)?;
         let path = request.uri().path().to_owned();
         if request.method() != Method::GET {
@@ -94,7 +96,7 @@ impl Fleet {
                     Some(name) => self.find(Some(&name))?,
                     None => self.used_last(path != "/props").await?,
                 };
-                self.pass(member, request).await
+                Arc::clone(self).pass(member, request).await
             }
             _ => match path.strip_prefix("/v1/models/") {
                 Some(name) => {
@@ -107,22 +109,34 @@ impl Fleet {
     }
 
     /// Reads the body, which names the model, and passes it on.
-    async fn ask(&self, path: String, request: Request) -> ApiResult<Response> {
+    async fn ask(self: &Arc<Self>, path: String, request: Request) -> ApiResult<Response> {
         self.keys.scope(request.headers())?;
         let (parts, sent) = request.into_parts();
         let bounds = &self.settings().bounds;
         let head = Request::from_parts(parts.clone(), sent);
         let read = body::read(&self.bodies, bounds, self.stopping(), head).await?;
+        let named = Named::of(&read.bytes, bounds.request.json_depth);
+        let streamed = api::dialect(&path).filter(|dialect| {
+            // Ollama's streams are its default.
+            named.as_ref().is_ok_and(|named| named.stream.unwrap_or(dialect.wire == Wire::Lines))
+        });
         let member = match asked(&parts.uri) {
             Some(name) => self.find(Some(&name))?,
             None if path.starts_with("/slots/") => self.used_last(true).await?,
-            None => self.find(Named::of(&read.bytes, bounds.request.json_depth)?.text(&path))?,
+            None => self.find(named?.text(&path))?,
         };
         let request = Request::from_parts(parts, Body::from(read.bytes.clone()));
-        self.pass(member, request).await
+        let response = Arc::clone(self).pass(member, request);
+        let Some(dialect) = streamed else { return response.await };
+        // The body's share of the memory is held until it was passed on.
+        let response = async move {
+            let _read = read;
+            response.await.unwrap_or_else(IntoResponse::into_response)
+        };
+        Ok(stream::head_first(dialect, response).await)
     }
 
-    async fn pass(&self, member: usize, request: Request) -> ApiResult<Response> {
+    async fn pass(self: Arc<Self>, member: usize, request: Request) -> ApiResult<Response> {
         let (router, lease) = self.enter(member).await?;
         // Routes have no error of their own.
         let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tempfile::NamedTempFile;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::sink::Most;
 use super::{Media, blocking, is_remote};
@@ -21,6 +21,10 @@ use crate::server::settings::{Bounds, MediaAccess};
 
 /// Videos read at once: ffmpeg alone uses all processors.
 const AT_ONCE: usize = 2;
+/// Videos of the largest size for which the disk has room while their requests have no place.
+pub(super) const KEPT: usize = 16;
+/// Bytes of one permit.
+const UNIT: u64 = 1 << 10;
 
 pub(super) struct Videos {
     limits: VideoLimits,
@@ -29,6 +33,13 @@ pub(super) struct Videos {
     /// Whether the programs were there when the server started.
     pub(super) readable: bool,
     readers: Arc<Semaphore>,
+    room: Arc<Semaphore>,
+}
+
+/// Video that was fetched, with its share of the room.
+pub struct Kept {
+    pub(super) file: NamedTempFile,
+    room: OwnedSemaphorePermit,
 }
 
 impl Videos {
@@ -46,7 +57,21 @@ impl Videos {
             readable: access.programs.are_here(),
             programs: access.programs.clone(),
             readers: Arc::new(Semaphore::new(AT_ONCE)),
+            room: Arc::new(Semaphore::new(units(bounds.video_bytes) as usize * KEPT)),
         }
+    }
+
+    /// Takes a share of the room for a video that was fetched.
+    ///
+    /// # Errors
+    /// 429 if there is not so much left.
+    pub(super) fn with_room(&self, file: NamedTempFile, name: &str) -> ApiResult<Kept> {
+        let bytes = file.as_file().metadata().map_err(|error| unwritable(name, &error))?.len();
+        let room = Arc::clone(&self.room).try_acquire_many_owned(units(bytes)).map_err(|_| {
+            let line = "the videos that were fetched take all the room there is for them; try again later";
+            ApiError::new(Type::RateLimit, format!("{name}: {line}")).retry_after(2)
+        })?;
+        Ok(Kept { file, room })
     }
 
     fn read(
@@ -74,40 +99,51 @@ fn not_here(name: &str) -> ApiError {
     )
 }
 
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+fn unwritable(name: &str, error: &std::io::Error) -> ApiError {
+    ApiError::new(Type::Server, format!("{name}: the server cannot write to its temporary folder ({error})"))
+}
+
 impl Media {
-    /// Reads the frames of one video: one span, or a picture each.
+    /// Reads the frames of one video: one span, or a picture each. It may have been fetched already.
     pub(super) async fn video(
         self: &Arc<Self>,
         url: String,
+        fetched: Option<Kept>,
         name: String,
         plan: VideoPlan,
     ) -> ApiResult<Vec<Picture>> {
         let start = Instant::now();
-        let gate = if is_remote(&url) { &self.fetchers } else { &self.decoders };
-        let permit = Arc::clone(gate).acquire_owned().await;
-        let media = Arc::clone(self);
-        let (file, name) = blocking(move || {
-            let _permit = permit;
-            media.kept(&url, &name).map(|file| (file, name))
-        })
-        .await?;
+        let (file, room) = match fetched {
+            Some(Kept { file, room }) => (file, Some(room)),
+            None => (self.keep(url, name.clone()).await?, None),
+        };
         let permit = Arc::clone(&self.videos.readers).acquire_owned().await;
         let media = Arc::clone(self);
         blocking(move || {
-            let _permit = permit;
+            let (_permit, _room) = (permit, room);
             media.videos.read(&file, &name, &plan, start)
         })
         .await
     }
 
-    /// Writes the bytes behind `url` to a file of its own.
-    fn kept(&self, url: &str, name: &str) -> ApiResult<NamedTempFile> {
-        let failed = |error: std::io::Error| {
-            ApiError::new(
-                Type::Server,
-                format!("{name}: the server cannot write to its temporary folder ({error})"),
-            )
-        };
+    /// Brings the bytes behind `url` into a file of its own.
+    pub(super) async fn keep(self: &Arc<Self>, url: String, name: String) -> ApiResult<NamedTempFile> {
+        let gate = if is_remote(&url) { &self.fetchers } else { &self.decoders };
+        let permit = Arc::clone(gate).acquire_owned().await;
+        let media = Arc::clone(self);
+        blocking(move || {
+            let _permit = permit;
+            media.write(&url, &name)
+        })
+        .await
+    }
+
+    fn write(&self, url: &str, name: &str) -> ApiResult<NamedTempFile> {
+        let failed = |error: std::io::Error| unwritable(name, &error);
         // The name tells which server left a file behind after a kill.
         let prefix = format!("illava-video-{}-", std::process::id());
         let file = tempfile::Builder::new().prefix(&prefix).tempfile().map_err(failed)?;
