@@ -89,7 +89,7 @@ impl Fixture {
 
     fn floats(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
         let (shape, data) = self.tensor(name);
-        (shape, data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        (shape, data.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect())
     }
 }
 
