@@ -262,8 +262,7 @@ fn shapes_of_released_models() {
             std::fs::read(folder.join(format!("{name}.safetensors"))).expect("the values are there");
         let fixture = Fixture { tensors, index: Fixture::load().index };
         let ids = fixture.tensor("ids").1;
-        let ids: Vec<i32> =
-            ids.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let ids: Vec<i32> = ids.as_chunks().0.iter().copied().map(i32::from_le_bytes).collect();
         for (weights, tolerance) in [("F32", 1e-4), ("F16", 6e-3)] {
             let path = folder.join(format!("{name}-{weights}.gguf"));
             let mut scorer = Scorer::load(&path, false, 2).expect("the model loads");
