@@ -48,7 +48,7 @@ pub struct Scores {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted<'a> {
     pub patches: bool,
-    /// [n_projection] features of the text that the map is for.
+    /// \[n_projection\] features of the text that the map is for.
     pub map: Option<&'a [f32]>,
 }
 
@@ -91,7 +91,7 @@ impl Scorer {
         &self.info
     }
 
-    /// Features of a text, [n_projection]; the row of token `pooled` stands for the text.
+    /// Features of a text, \[n_projection\]; the row of token `pooled` stands for the text.
     ///
     /// # Errors
     /// The library's own, for tokens that the model does not have and for too many of them.

@@ -104,7 +104,7 @@ class Pipeline(unittest.TestCase):
                      "--small", f"small={small / 'text.gguf'},{small / 'mmproj.gguf'}", "--sets", str(sets), "--out", str(out)]
             for only in ("table-1", "table-2", "table-3", "table-4", "figure-1", "figure-5"):
                 given += ["--only", only]
-            given += ["--", "-n", "2", "-t", "1"]
+            given += ["--", "-n", "2", "-t", "1", "--crop-model", str(MODELS / "scorers/clipseg-F16.gguf")]
             said = StringIO()
             with redirect_stderr(said):
                 command.main(given)
@@ -121,6 +121,7 @@ class Pipeline(unittest.TestCase):
             self.assertTrue({"off", "ToMe (bipartite)", "LLaVA-PruMerge", "iLLaVA (merge)"} <= named, named)
             means = [row for row in csv.DictReader(StringIO((out / "table-4.csv").read_text())) if row["column"] == "accuracy"]
             self.assertTrue(all(row["n"] == "4" for row in means), means)
+            self.assertIn("CLIP (crop)", {row["row"] for row in means})
             for number, part in ((1, "memory, GiB"), (5, "small, merge")):
                 self.assertIn(part, (out / f"figure-{number}.svg").read_text())
             page = (out / "paper.md").read_text()
