@@ -73,6 +73,10 @@ struct illava_image {
 // Fails for a picture that mtmd cut for another encoder, and for one that it did not cut for an encoder of its own.
 void illava_require_own(const illava_vision & vision, const illava_image & image);
 
+// The schedule of a tile of n_patches; null if nothing is merged. Throws illava_error if the encoder cannot take the steps.
+illava_merge_schedule_ptr illava_make_schedule(
+        const illava_vision & vision, int64_t n_patches, const illava_encode_params & params);
+
 struct illava_encoded {
     uint32_t                       n_tokens, n_embd;
     uint32_t                       cells_x, cells_y;
