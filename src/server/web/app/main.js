@@ -94,7 +94,7 @@ async function keysBefore(end) {
 /** The report of the same question about the same pictures with merging off, if it was asked in this conversation. */
 async function sameWithoutMerging(index) {
   const { messages } = conversation;
-  if (messages[index].twin) return messages[index].twin.result.report;
+  if (messages[index]?.twin) return messages[index].twin.result.report;
   const shown = await keysBefore(index);
   for (const [i, message] of messages.entries()) {
     const off = message.role === 'assistant' && i !== index && message.result?.report?.merge?.schedule === 'off';
@@ -111,7 +111,7 @@ function buttonOf(item) {
 }
 
 async function select(index, item) {
-  const { result } = conversation.messages[index];
+  const result = conversation.messages[index]?.result;
   if (!result?.report) return;
   for (const other of document.querySelectorAll('#messages .shown')) {
     other.classList.remove('shown');
@@ -153,7 +153,8 @@ async function answerTo(messages, merge, onText) {
 }
 
 async function ask(text, media) {
-  const { messages } = conversation;
+  const mine = conversation;
+  const { messages } = mine;
   const question = { role: 'user', text, files: media };
   messages.push(question);
   const asked = userMessage(question);
@@ -170,10 +171,12 @@ async function ask(text, media) {
   messages.push({ role: 'assistant', text: said, result, note, failed: failed || said === '' });
   const index = messages.length - 1;
   offer(answer.item, index);
+  // Begun before anything is waited for: a click may show another conversation meanwhile.
+  const kept = keep(mine);
   if (result) await select(index, answer.item);
   // Not below the form, which stays at the foot of the window.
   answer.item.scrollIntoView({ block: 'nearest' });
-  await keep();
+  await kept;
 }
 
 /** The question's button. */
@@ -208,6 +211,7 @@ function offer(item, index) {
 
 /** The same question about the same pictures with merging off, beside this answer. */
 async function compare(index, item) {
+  const mine = conversation;
   const beside = twinAnswer(item, '');
   let text = '';
   const { result, note } = await answerTo(conversation.messages.slice(0, index), { preset: 'off' }, (piece) => {
@@ -219,11 +223,12 @@ async function compare(index, item) {
     announce(note);
     return;
   }
-  conversation.messages[index].twin = { text, result };
-  twinAnswer(item, text, conversation.messages[index].result.report, result.report);
+  mine.messages[index].twin = { text, result };
+  twinAnswer(item, text, mine.messages[index].result.report, result.report);
   announce(`With merging off: ${text}`);
+  const kept = keep(mine);
   await select(index, item);
-  await keep();
+  await kept;
 }
 
 /** Asks question `index` again, maybe in other words. Where turns follow it, the conversation so far is kept. */
@@ -245,8 +250,8 @@ async function drop(index) {
   await keep();
 }
 
-async function keep() {
-  await save(conversation);
+async function keep(which = conversation) {
+  await save(which);
   await offerOthers();
 }
 
