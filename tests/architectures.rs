@@ -1,5 +1,6 @@
 //! Merging in the language model, for each architecture whose graph takes a layer range beside those of tests/parity.rs:
-//! kept and merged tokens and logits against a float64 account of the same weights.
+//! logits without merging against transformers; kept and merged tokens and logits against a float64 account of the
+//! same weights.
 //!
 //! Expected values: tools/make_architecture_fixtures.py. Models: `make_model.py --decoder`, in ILLAVA_TEST_MODELS or
 //! target/test-models.
@@ -26,6 +27,8 @@ struct Index {
 struct Case {
     name: String,
     arch: String,
+    /// Tensor of the span's rows.
+    rows: String,
     before: Vec<i32>,
     after: Vec<i32>,
     /// \[rows of the span\] original tokens that each stands for; empty where sizes do not count.
@@ -64,7 +67,7 @@ fn context(model: &TextModel, layers: Vec<u32>, ubatch: u32) -> illava::error::R
 }
 
 #[test]
-fn merging_is_as_in_the_float64_account() {
+fn logits_and_merging_are_as_expected() {
     let index: Index =
         serde_json::from_str(&std::fs::read_to_string(fixture("architectures.json")).unwrap()).unwrap();
     let bytes = std::fs::read(fixture("architectures.safetensors")).unwrap();
@@ -78,7 +81,7 @@ fn merging_is_as_in_the_float64_account() {
         let model = model(&case.arch);
         assert!(model.can_merge(), "{}", case.name);
         let width = model.n_embd_in() as usize;
-        let span = values(format!("{}.rows", case.name));
+        let span = values(case.rows.clone());
         let (first, n) = (case.before.len(), span.len() / width);
         let rows = first + n + case.after.len();
         let mut tokens = case.before.clone();
@@ -120,9 +123,9 @@ fn merging_is_as_in_the_float64_account() {
             let error = distance(context.last_logits().unwrap(), &values(format!("{}.logits", case.name)));
             assert!(error <= TOLERANCE, "{what}: relative error {error:.1e}");
         }
-        ran.insert((case.arch.as_str(), !case.sizes.is_empty()));
+        ran.insert((case.arch.as_str(), case.steps.is_empty(), !case.sizes.is_empty()));
     }
-    assert_eq!(ran.len(), 24, "twelve architectures, with and without sizes: {ran:?}");
+    assert_eq!(ran.len(), 48, "sixteen models: off, merged, merged with sizes: {ran:?}");
 }
 
 #[test]

@@ -62,6 +62,24 @@ fn inspect_counts_any_picture() {
     illava(&args).fails(2, "--size 20x");
 }
 
+/// Text models whose layers differ: heads of another size behind a window, layers that take no part in a prompt.
+#[test]
+fn caches_are_counted_layer_by_layer() {
+    // (model, layers, cache of one token in bytes: f16, keys and values)
+    for (name, layers, bytes) in [
+        ("decoder-gemma4", 4, 2 * 2 * (2 * 2 * 16 + 2 * 32)),
+        ("decoder-glm4moe", 4, 2 * 2 * 4 * 2 * 16),
+        ("decoder-gemma3", 4, 2 * 2 * 4 * 2 * 16),
+    ] {
+        let text = model(name, "text.gguf");
+        let outcome = illava(&["inspect", "--json", "-m", &text].map(str::to_owned));
+        assert_eq!(outcome.code, 0, "{name}: {}", outcome.stderr);
+        let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        let shown = (&found["text"]["layers"], &found["kv"]["bytes_per_token"], &found["text"]["can_merge"]);
+        assert_eq!(shown, (&layers.into(), &bytes.into(), &true.into()), "{name}");
+    }
+}
+
 /// Makes a copy of a pair's projector in which the keys `names` have other names.
 fn without(name: &str, names: &[&str]) -> String {
     let mut bytes = fs::read(model(name, "mmproj.gguf")).unwrap();

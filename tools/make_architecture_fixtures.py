@@ -3,10 +3,12 @@
 
     make_architecture_fixtures.py [--out tests/fixtures]
 
-Values come from the float64 reference (reference_model/decoder.py), with the GELU of f16 that a CPU looks up. Each architecture has two cases: a picture merged
-at layers 2 and 3; and the same picture with cells missing from its grid, merged there too. Each row of the latter
-counts in attention once for each original one. Rows are searched, seed by seed, until no order of scores hangs on the
-rounding of an F32 run: neighbouring scores among the merged tokens and the first survivor differ by `MARGIN`.
+Each architecture has three cases. `off`: logits with nothing merged, from transformers' class (hf_decoders.py).
+`plain`: the same picture merged at layers 2 and 3. `sizes`: the picture with cells missing from its grid, merged there
+too; each row counts in attention once for each original one. Values of the last two come from the float64 reference
+(reference_model/decoder.py), with the GELU of f16 that a CPU looks up. Without that rounding the reference has to
+agree with transformers to `AGREEMENT`. Rows are searched, seed by seed, until no order of scores hangs on the rounding
+of an F32 run: neighbouring scores among the merged tokens and the first survivor differ by `MARGIN`.
 """
 
 import argparse
@@ -18,15 +20,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from hf_decoders import HfDecoder
 from make_fixtures import smallest_gap
 from make_model import make_decoder
-from reference_model.arithmetic import SINGLE
+from reference_model.arithmetic import EXACT, SINGLE
 from reference_model.decoder import Decoder, grid_positions, sequential_positions
 from reference_model.weights import Weights
 from seed_search import first_seed
 from testmodels.shapes import DECODERS
 
 MARGIN = 1e-3  # of the smaller score; an F32 run moves scores by less than 1e-5
+AGREEMENT = 1e-6  # of the logits' length
 SEEDS = 2000
 BEFORE, AFTER = [11, 12, 13, 14, 15], [21, 22, 23, 24]
 SIDE = 6
@@ -58,6 +62,16 @@ def made(model: Decoder, cells: list[int], counted: bool):
     return first_seed(SEEDS, attempt, "no rows with safe gaps")[1]
 
 
+def off(path: Path, span: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Logits of transformers, and how far the account is off them."""
+    expected = HfDecoder(path).last_logits(BEFORE, span, AFTER, positions)
+    account, _ = Decoder(Weights(path), EXACT).prefill_spans([BEFORE, span, AFTER], positions, {})
+    error = float(torch.linalg.norm(account - expected) / torch.linalg.norm(expected))
+    if error > AGREEMENT:
+        raise SystemExit(f"{path}: the account and transformers differ by {error:.1e}")
+    return expected, error
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     default = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
@@ -68,20 +82,29 @@ def main() -> None:
     cases = []
     full = list(range(SIDE * SIDE))
     thinned = [c for c in full if c % 5 != 2]
-    for arch in DECODERS:
+    for shape in DECODERS:
         with tempfile.TemporaryDirectory() as folder:
-            (path,) = make_decoder(Path(folder), arch)
+            (path,) = make_decoder(Path(folder), shape)
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             model = Decoder(Weights(path), SINGLE)
-        for kind, cells, counted in (("plain", full, False), ("sizes", thinned, True)):
-            span, sizes, positions, logits, steps = made(model, cells, counted)
-            name = f"{arch}.{kind}"
-            tensors[f"{name}.rows"] = span.contiguous()
+            made_cases = {
+                kind: made(model, cells, counted)
+                for kind, cells, counted in (("plain", full, False), ("sizes", thinned, True))
+            }
+            span, sizes, positions, _, _ = made_cases["plain"]
+            expected, error = off(path, span, positions)
+            made_cases["off"] = (span, sizes, positions, expected, [])
+            print(f"{shape}: without merging the account is {error:.1e} from transformers", flush=True)
+        for kind, (span, sizes, positions, logits, steps) in made_cases.items():
+            name = f"{shape}.{kind}"
+            rows = f"{shape}.{'plain' if kind == 'off' else kind}.rows"
+            tensors[rows] = span.contiguous()
             tensors[f"{name}.logits"] = logits.float().contiguous()
             cases.append({
                 "name": name,
-                "arch": arch,
+                "arch": shape,
                 "sha256": digest,
+                "rows": rows,
                 "before": BEFORE,
                 "after": AFTER,
                 "sizes": [] if sizes is None else sizes.int().tolist(),
@@ -89,8 +112,9 @@ def main() -> None:
                 "both_ways": model.gemma,
                 "steps": [{"layer": s.layer, "r": s.n_in - s.n_out, "kept": s.kept, "merged": s.merged} for s in steps],
             })
-            gap = min(map(smallest_gap, steps))
-            print(f"  {name:20s} {len(cells):3d} rows, smallest gap {gap:.1e}", flush=True)
+            if steps:
+                gap = min(map(smallest_gap, steps))
+                print(f"  {name:20s} {len(span):3d} rows, smallest gap {gap:.1e}", flush=True)
     path = args.out / "architectures.safetensors"
     save_file(tensors, path)
     path.chmod(0o644)

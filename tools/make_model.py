@@ -13,17 +13,19 @@ A text model alone, of an architecture that merges (F32):
 Models in the true shapes of released ones (weights do not change speed):
     make_model.py --out DIR --timing qwen2-7b --type q4_0
     make_model.py --out DIR --timing siglip-so400m --type f16 --projection 3584 --family llava_onevision
+    make_model.py --out DIR --timing-projector gemma3-4b --type f16
 
 The same arguments give the same bytes on every machine.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from testmodels.families import FAMILIES
 from testmodels.file import TYPES, write_decoder, write_projector, write_tower
 from testmodels.projectors import DECODERS as PROJECTOR_DECODERS
-from testmodels.projectors import PROJECTORS
+from testmodels.projectors import PROJECTORS, TIMING_PROJECTORS
 from testmodels.shapes import (
     DECODERS,
     PAIRS,
@@ -62,22 +64,24 @@ def make_projector(out: Path, kind: str) -> list[Path]:
     return [text, mmproj]
 
 
-def make_decoder(out: Path, arch: str) -> list[Path]:
+def make_decoder(out: Path, shape_name: str) -> list[Path]:
     """Writes `out`/text.gguf."""
-    text, shape = out / "text.gguf", DECODERS[arch]
+    text, shape = out / "text.gguf", DECODERS[shape_name]
     # llama.cpp looks for more tokens in a vocabulary if the model's name has phi3 in it.
-    name = f"{arch.replace('phi3', 'phi 3')} test model"
+    name = f"{shape_name.replace('phi3', 'phi 3')} test model"
     write_decoder(text, shape, qwen2(shape.vocabulary), "f32", 8, name)
     return [text]
 
 
 def make_timing(
-    out: Path, name: str, type_name: str, projection: int | None, family: str | None = None
+    out: Path, name: str, type_name: str, projection: int | None, family: str | None = None, layers: int | None = None
 ) -> list[Path]:
     """Writes one file, named after the shape and the type."""
     if name in TIMING_DECODERS:
-        path = out / f"{name}-{type_name}.gguf"
         shape = TIMING_DECODERS[name]
+        cut = f"-{layers}-layers" if layers is not None else ""
+        shape = replace(shape, layers=layers or shape.layers)
+        path = out / f"{name}{cut}-{type_name}.gguf"
         vocabulary = _vocabulary(shape.arch, shape.vocabulary)
         write_decoder(path, shape, vocabulary, type_name, TIMING_SEED, f"{name} shape", True)
         return [path]
@@ -95,6 +99,15 @@ def make_timing(
     return [path]
 
 
+def make_timing_projector(out: Path, name: str, type_name: str, layers: int | None) -> list[Path]:
+    """Writes one file, named after the model whose projector it is."""
+    projector = TIMING_PROJECTORS[name]
+    cut = f"-{layers}-layers" if layers is not None else ""
+    path = out / f"mmproj-{name}{cut}-{type_name}.gguf"
+    write_projector(path, name, replace(projector, blocks=layers or projector.blocks), TIMING_SEED, type_name, True)
+    return [path]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
@@ -103,6 +116,8 @@ def main() -> None:
     what.add_argument("--projector", choices=PROJECTORS)
     what.add_argument("--decoder", choices=DECODERS)
     what.add_argument("--timing", choices=[*TIMING_TOWERS, *TIMING_DECODERS])
+    what.add_argument("--timing-projector", choices=TIMING_PROJECTORS)
+    parser.add_argument("--layers", type=int, help="of a timing model, instead of all: the time of one follows")
     parser.add_argument("--type", choices=TYPES, default="f16", help="weights of the model")
     parser.add_argument("--tower-type", choices=TYPES, help="of a pair's tower, if not --type")
     parser.add_argument("--projection", type=int, help="width that a timing tower projects to")
@@ -116,14 +131,20 @@ def main() -> None:
         parser.error("--tower-type goes with --pair")
     if args.timing in TIMING_TOWERS and args.type in ("q4_k", "q2_k"):
         parser.error("a tower's rows are not multiples of 256: use q8_0 or q4_0")
+    if args.layers is not None and args.timing not in TIMING_DECODERS and args.timing_projector is None:
+        parser.error("--layers goes with a --timing text model or with --timing-projector")
+    if args.timing_projector is not None and args.type not in ("f32", "f16"):
+        parser.error("--timing-projector: its rows are no multiples of a block; use f16")
     if args.decoder is not None:
         paths = make_decoder(args.out, args.decoder)
     elif args.projector is not None:
         paths = make_projector(args.out, args.projector)
     elif args.pair is not None:
         paths = make_pair(args.out, args.pair, args.type, args.tower_type or args.type)
+    elif args.timing_projector is not None:
+        paths = make_timing_projector(args.out, args.timing_projector, args.type, args.layers)
     else:
-        paths = make_timing(args.out, args.timing, args.type, args.projection, args.family)
+        paths = make_timing(args.out, args.timing, args.type, args.projection, args.family, args.layers)
     for path in paths:
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 

@@ -38,7 +38,8 @@ done
 # The encoder of Qwen2.5-VL, whose pictures are cut here (tests/towers.rs).
 "$venv/bin/python" "$root/tools/make_model.py" --out "$out/tower-qwen2.5vl" --projector qwen2.5vl_merger >/dev/null
 # One text model of each architecture that merges and is in no pair.
-for arch in ernie4_5 gemma3 glm4 granite internlm2 mistral3 paddleocr phi3 qwen3 qwen3moe qwen3vl qwen3vlmoe; do
+for arch in ernie4_5 gemma3 gemma4 gemma4-moe glm4 glm4moe granite internlm2 mistral3 paddleocr phi3 qwen3 qwen3moe \
+    qwen3vl qwen3vlmoe smollm3; do
     "$venv/bin/python" "$root/tools/make_model.py" --out "$out/decoder-$arch" --decoder "$arch" >/dev/null
 done
 # Checkpoints as models are released, and the pairs that the converter makes of them.

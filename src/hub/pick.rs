@@ -193,20 +193,6 @@ mod tests {
         "mmproj-Qwen2-VL-2B-Instruct-Q8_0.gguf",
         "mmproj-Qwen2-VL-2B-Instruct-f16.gguf",
     ];
-    const UNSLOTH: [&str; 12] = [
-        "Qwen3-VL-8B-Instruct-BF16.gguf",
-        "Qwen3-VL-8B-Instruct-IQ4_NL.gguf",
-        "Qwen3-VL-8B-Instruct-Q2_K.gguf",
-        "Qwen3-VL-8B-Instruct-Q2_K_L.gguf",
-        "Qwen3-VL-8B-Instruct-Q4_K_M.gguf",
-        "Qwen3-VL-8B-Instruct-Q8_0.gguf",
-        "Qwen3-VL-8B-Instruct-UD-IQ1_M.gguf",
-        "Qwen3-VL-8B-Instruct-UD-Q4_K_XL.gguf",
-        "imatrix_unsloth.gguf_file",
-        "mmproj-BF16.gguf",
-        "mmproj-F16.gguf",
-        "mmproj-F32.gguf",
-    ];
     const LLAVA: [&str; 4] = [
         "README.md",
         "llava-v1.6-mistral-7b.Q3_K_XS.gguf",
@@ -256,150 +242,54 @@ mod tests {
         }
     }
 
-    /// Files as the usual converters of vision models name and arrange them.
+    /// Files of a repository as its publisher names and arranges them, and what is picked.
+    #[derive(serde::Deserialize)]
+    struct Repository {
+        publisher: String,
+        /// Words of docs/converting.md.
+        family: String,
+        files: Vec<String>,
+        quant: Option<String>,
+        text: String,
+        projector: String,
+    }
+
+    fn repositories() -> Vec<Repository> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/repositories.json");
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
     #[test]
     fn usual_repositories() {
-        // (files, quantisation, text model, projector)
-        let cases: [(&[&str], Option<&str>, &str, &str); 14] = [
-            // ggml-org
-            (
-                &[
-                    "InternVL3-8B-Instruct-Q4_K_M.gguf",
-                    "InternVL3-8B-Instruct-Q8_0.gguf",
-                    "InternVL3-8B-Instruct-f16.gguf",
-                    "mmproj-InternVL3-8B-Instruct-Q8_0.gguf",
-                    "mmproj-InternVL3-8B-Instruct-f16.gguf",
-                ],
-                None,
-                "InternVL3-8B-Instruct-Q4_K_M.gguf",
-                "mmproj-InternVL3-8B-Instruct-Q8_0.gguf",
-            ),
-            (
-                &[
-                    "gemma-3-4b-it-Q4_K_M.gguf",
-                    "gemma-3-4b-it-Q8_0.gguf",
-                    "gemma-3-4b-it-f16.gguf",
-                    "mmproj-model-f16.gguf",
-                ],
-                Some("Q8_0"),
-                "gemma-3-4b-it-Q8_0.gguf",
-                "mmproj-model-f16.gguf",
-            ),
-            (
-                &[
-                    "mmproj-SmolVLM2-2.2B-Instruct-f16.gguf",
-                    "SmolVLM2-2.2B-Instruct-f16.gguf",
-                    "SmolVLM2-2.2B-Instruct-Q8_0.gguf",
-                ],
-                None,
-                "SmolVLM2-2.2B-Instruct-Q8_0.gguf",
-                "mmproj-SmolVLM2-2.2B-Instruct-f16.gguf",
-            ),
-            // unsloth
-            (&UNSLOTH, None, "Qwen3-VL-8B-Instruct-Q4_K_M.gguf", "mmproj-F16.gguf"),
-            (&UNSLOTH, Some("UD-Q4_K_XL"), "Qwen3-VL-8B-Instruct-UD-Q4_K_XL.gguf", "mmproj-F16.gguf"),
-            (&UNSLOTH, Some("BF16"), "Qwen3-VL-8B-Instruct-BF16.gguf", "mmproj-F16.gguf"),
-            (
-                &[
-                    "BF16/Qwen2.5-VL-72B-Instruct-BF16-00001-of-00002.gguf",
-                    "BF16/Qwen2.5-VL-72B-Instruct-BF16-00002-of-00002.gguf",
-                    "Qwen2.5-VL-72B-Instruct-UD-IQ2_M.gguf",
-                    "mmproj-BF16.gguf",
-                    "mmproj-F32.gguf",
-                ],
-                Some("bf16"),
-                "BF16/Qwen2.5-VL-72B-Instruct-BF16-00001-of-00002.gguf",
-                "mmproj-BF16.gguf",
-            ),
-            // bartowski
-            (
-                &[
-                    "google_gemma-3-4b-it-IQ4_XS.gguf",
-                    "google_gemma-3-4b-it-Q4_K_M.gguf",
-                    "google_gemma-3-4b-it-bf16.gguf",
-                    "google_gemma-3-4b-it-imatrix.gguf",
-                    "mmproj-google_gemma-3-4b-it-bf16.gguf",
-                    "mmproj-google_gemma-3-4b-it-f16.gguf",
-                    "mmproj-google_gemma-3-4b-it-f32.gguf",
-                ],
-                None,
-                "google_gemma-3-4b-it-Q4_K_M.gguf",
-                "mmproj-google_gemma-3-4b-it-f16.gguf",
-            ),
-            (
-                &[
-                    "mistralai_Mistral-Small-3.1-24B-Instruct-2503-Q6_K_L.gguf",
-                    "mmproj-mistralai_Mistral-Small-3.1-24B-Instruct-2503-f16.gguf",
-                ],
-                Some("Q6_K_L"),
-                "mistralai_Mistral-Small-3.1-24B-Instruct-2503-Q6_K_L.gguf",
-                "mmproj-mistralai_Mistral-Small-3.1-24B-Instruct-2503-f16.gguf",
-            ),
-            // lmstudio-community
-            (
-                &[
-                    "Qwen2.5-VL-7B-Instruct-Q3_K_L.gguf",
-                    "Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf",
-                    "Qwen2.5-VL-7B-Instruct-Q8_0.gguf",
-                    "mmproj-model-f16.gguf",
-                ],
-                None,
-                "Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf",
-                "mmproj-model-f16.gguf",
-            ),
-            // Qwen
-            (
-                &[
-                    "Qwen3VL-8B-Instruct-F16.gguf",
-                    "Qwen3VL-8B-Instruct-Q4_K_M.gguf",
-                    "Qwen3VL-8B-Instruct-Q8_0.gguf",
-                    "mmproj-Qwen3VL-8B-Instruct-F16.gguf",
-                    "mmproj-Qwen3VL-8B-Instruct-Q8_0.gguf",
-                ],
-                Some("F16"),
-                "Qwen3VL-8B-Instruct-F16.gguf",
-                "mmproj-Qwen3VL-8B-Instruct-F16.gguf",
-            ),
-            // mradermacher
-            (
-                &[
-                    "InternVL3-2B-Instruct.IQ4_XS.gguf",
-                    "InternVL3-2B-Instruct.Q4_K_M.gguf",
-                    "InternVL3-2B-Instruct.mmproj-Q8_0.gguf",
-                    "InternVL3-2B-Instruct.mmproj-fp16.gguf",
-                ],
-                None,
-                "InternVL3-2B-Instruct.Q4_K_M.gguf",
-                "InternVL3-2B-Instruct.mmproj-Q8_0.gguf",
-            ),
-            // The type is in lower case, the projector's size behind its type.
-            (
-                &["gemma-3-12b-it-q4_0.gguf", "mmproj-model-f16-12B.gguf"],
-                Some("Q4_0"),
-                "gemma-3-12b-it-q4_0.gguf",
-                "mmproj-model-f16-12B.gguf",
-            ),
-            // Two sizes in one place: the name decides before the bits.
-            (
-                &[
-                    "Qwen2.5-VL-3B-Instruct-Q8_0.gguf",
-                    "Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf",
-                    "mmproj-Qwen2.5-VL-3B-Instruct-Q8_0.gguf",
-                    "mmproj-Qwen2.5-VL-7B-Instruct-f16.gguf",
-                ],
-                None,
-                "Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf",
-                "mmproj-Qwen2.5-VL-7B-Instruct-f16.gguf",
-            ),
-        ];
-        for (files, quant, text, projector) in cases {
-            let picked = pick(files, Wanted { quant, mmproj: true, ..Wanted::default() }).unwrap();
-            assert_eq!(
-                (files[picked.text[0]], picked.mmproj.map(|i| files[i])),
-                (text, Some(projector)),
-                "{quant:?}"
-            );
+        for one in repositories() {
+            let files: Vec<&str> = one.files.iter().map(String::as_str).collect();
+            let wanted = Wanted { quant: one.quant.as_deref(), mmproj: true, ..Wanted::default() };
+            let picked = pick(&files, wanted).unwrap();
+            let picked = (files[picked.text[0]], picked.mmproj.map(|i| files[i]));
+            let expected = (one.text.as_str(), Some(one.projector.as_str()));
+            assert_eq!(picked, expected, "{}, {}, {:?}", one.publisher, one.family, one.quant);
         }
+    }
+
+    /// Every publisher that the page names for a family has an arrangement that is tested.
+    #[test]
+    fn the_page_names_tested_repositories() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/converting.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let tested: Vec<(String, String)> =
+            repositories().into_iter().map(|one| (one.publisher, one.family)).collect();
+        let mut named = 0;
+        for line in page.lines().filter(|line| line.contains("`-hf` with a repository of")) {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            for publisher in ["ggml-org", "unsloth", "bartowski", "lmstudio-community"] {
+                if cells[1].contains(publisher) {
+                    let pair = (publisher.to_owned(), cells[0].to_owned());
+                    assert!(tested.contains(&pair), "{pair:?} has no arrangement in the fixture");
+                    named += 1;
+                }
+            }
+        }
+        assert!(named > 10, "the page names {named} publishers");
     }
 
     #[test]

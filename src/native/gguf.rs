@@ -232,6 +232,15 @@ impl Gguf {
         Some(values.into_iter().map(i64::from).collect())
     }
 
+    /// A bool array.
+    #[must_use]
+    pub fn flags(&self, key: &str) -> Option<Vec<bool>> {
+        let (id, n) = self.array(key, sys::GGUF_TYPE_BOOL)?;
+        // SAFETY: an array of n bytes, alive as long as the context.
+        let values = unsafe { super::copied(sys::gguf_get_arr_data(self.ptr.as_ptr(), id).cast::<u8>(), n) };
+        Some(values.into_iter().map(|value| value != 0).collect())
+    }
+
     /// An f32 or f64 array.
     #[must_use]
     pub fn floats(&self, key: &str) -> Option<Vec<f64>> {

@@ -83,12 +83,14 @@ impl Facts {
     }
 }
 
-/// Returns the choice for a conversation that shows a video as one span. If no schedule was asked for, it is
-/// the video's, unless the model has its own.
+/// Returns the choice for a conversation that shows a video as one span. If no schedule was asked for, it is the video's.
+/// A model with a schedule of its own keeps that one. A pair that merges nothing unless asked to stays so.
 #[must_use]
 pub fn usual_choice(asked: &Choice, facts: &Facts) -> Choice {
     let open = asked.merge.is_none() && asked.vit.is_none() && asked.llm.is_none();
     let own = facts.pair.recommended.is_some() || facts.n_pos > 1;
+    let merges = facts.shape.vit_can_merge || facts.shape.llm_can_merge;
+    let own = own || facts.vision.by_library || !merges;
     let merge = if open && !own { Some(MergeFlag::Preset(Preset::Video)) } else { asked.merge };
     Choice { merge, ..asked.clone() }
 }
@@ -123,12 +125,12 @@ impl Pair {
                 kind_of_file(text, &format!("no usable text model: it does not say {arch}.{key}"))
             })
         };
-        let (n_embd, n_layer) = (number("embedding_length")?, number("block_count")?);
+        let (n_embd, stored) = (number("embedding_length")?, number("block_count")?);
         let damaged = |path: &Path, fault: &str| {
             Error::new(Kind::File, format!("{}: damaged header ({fault}); fetch it again", path.display()))
         };
         let heads = text_file.u32(&format!("{arch}.attention.head_count")).filter(|&n| n > 0).unwrap_or(1);
-        if let Some(fault) = header::text_fault(&text_file, &arch, n_layer, u64::from(n_embd / heads)) {
+        if let Some(fault) = header::text_fault(&text_file, &arch, stored, u64::from(n_embd / heads)) {
             return Err(damaged(text, &fault));
         }
         if let Some((path, file)) = &projector
@@ -136,7 +138,9 @@ impl Pair {
         {
             return Err(damaged(path, &fault));
         }
-        let kv = KvShape::read(&text_file, &arch, n_embd, n_layer).ok_or_else(|| {
+        // The last ones may guess further tokens, and take no part in a prompt.
+        let n_layer = stored - header::guessing_layers(&text_file, &arch);
+        let kv = KvShape::read(&text_file, &arch, n_embd, n_layer, stored).ok_or_else(|| {
             kind_of_file(text, "no usable text model: its number of attention heads is missing")
         })?;
         Ok(Self {
@@ -428,8 +432,22 @@ pub(super) mod tests {
         assert_eq!(usual_choice(&Choice::default(), &plain).merge, Some(MergeFlag::Preset(Preset::Video)));
         let asked = Choice { merge: Some(MergeFlag::Off), ..Choice::default() };
         assert_eq!(usual_choice(&asked, &plain), asked);
-        let own = Facts { n_pos: 4, ..facts() };
-        assert_eq!(usual_choice(&Choice::default(), &own), Choice::default());
+        let vision = |by_library| VisionInfo { by_library, ..facts().vision };
+        let shape = |vit_can_merge, llm_can_merge| Shape { vit_can_merge, llm_can_merge, ..facts().shape };
+        let video = Some(MergeFlag::Preset(Preset::Video));
+        for (other, merge, off) in [
+            (Facts { n_pos: 4, ..facts() }, None, false),
+            // The cost of merging is not known: no preset is chosen for a person.
+            (Facts { vision: vision(true), ..facts() }, None, true),
+            (Facts { vision: vision(true), shape: shape(false, true), ..facts() }, None, true),
+            (Facts { shape: shape(false, true), ..facts() }, video, false),
+            (Facts { shape: shape(true, false), ..facts() }, video, false),
+            (Facts { shape: shape(false, false), ..facts() }, None, true),
+        ] {
+            let usual = usual_choice(&Choice::default(), &other);
+            assert_eq!(usual.merge, merge, "{:?}", other.shape);
+            assert_eq!(other.schedule(&usual).unwrap().is_off(), off, "{:?}", other.shape);
+        }
     }
 
     fn pair(arch: &str) -> Pair {

@@ -7,10 +7,15 @@ use crate::native::Gguf;
 /// Layers that llama.cpp's tables hold.
 const MAX_LAYERS: u32 = 512;
 
-/// Finds a fault in a text model's header; `length` is that of an attention head.
+/// Finds a fault in a text model's header; `n_layer` counts all stored layers, `length` is that of an
+/// attention head.
 pub(super) fn text_fault(file: &Gguf, arch: &str, n_layer: u32, length: u64) -> Option<String> {
     if !(1..=MAX_LAYERS).contains(&n_layer) {
         return Some(format!("{arch}.block_count is {n_layer}, not 1 to {MAX_LAYERS}"));
+    }
+    let guessing = guessing_layers(file, arch);
+    if guessing >= n_layer {
+        return Some(format!("{arch}.nextn_predict_layers is {guessing}, of {n_layer} layers in all"));
     }
     for name in ["layer_norm_rms_epsilon", "layer_norm_epsilon"] {
         let key = format!("{arch}.attention.{name}");
@@ -23,6 +28,11 @@ pub(super) fn text_fault(file: &Gguf, arch: &str, n_layer: u32, length: u64) -> 
         let tokens = file.strings("tokenizer.ggml.tokens").unwrap_or_default();
         duplicate(&tokens).map(|token| format!("the vocabulary has the token `{token}` twice"))
     })
+}
+
+/// Returns the number of layers behind the model's own that guess further tokens.
+pub(super) fn guessing_layers(file: &Gguf, arch: &str) -> u32 {
+    file.u32(&format!("{arch}.nextn_predict_layers")).unwrap_or(0)
 }
 
 /// Finds a fault in a projector's header.

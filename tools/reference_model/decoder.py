@@ -62,44 +62,67 @@ class Decoder:
         self.math = Arithmetic(rounding)
         f = weights.fields
         arch = f["general.architecture"]
-        self.layers = f[f"{arch}.block_count"]
+        self.layers = f[f"{arch}.block_count"] - f.get(f"{arch}.nextn_predict_layers", 0)
         self.heads = f[f"{arch}.attention.head_count"]
-        self.kv_heads = f[f"{arch}.attention.head_count_kv"]
+        self.kv_heads = f[f"{arch}.attention.head_count_kv"]  # one number, or one a layer
         self.eps = f[f"{arch}.attention.layer_norm_rms_epsilon"]
         self.width = f[f"{arch}.embedding_length"]
         self.size = f.get(f"{arch}.attention.key_length", self.width // self.heads)
         self.base = f[f"{arch}.rope.freq_base"]
         self.sections = f.get(f"{arch}.rope.dimension_sections")
         # Files of these architectures pair neighbouring values, the others halves.
-        self.interleaved = arch in ("ernie4_5", "granite", "internlm2", "llama", "mistral3")
+        self.interleaved = arch in ("ernie4_5", "granite", "internlm2", "llama", "mistral3", "smollm3")
         # Qwen3-VL deals its frequencies out in turn: t, h, w, t, h, w, ..., as many to h and w as their sections say.
         self.alternating = arch in ("qwen3vl", "qwen3vlmoe")
         # The first layers add a part each of what follows the residual in a span's rows.
         self.deepstack = f.get(f"{arch}.n_deepstack_layers", 0)
         self.experts_used = f.get(f"{arch}.expert_used_count", 0)
         self.rotated = f.get(f"{arch}.rope.dimension_count", self.size)
+        # SmolLM3: every fourth layer has no positions.
+        self.unturned = 4 if arch == "smollm3" else 0
         # Gemma 3: a picture's rows see each other both ways; of every `window_every` layers all but the last see
-        # `window` positions and turn by 10,000.
-        self.gemma = arch == "gemma3"
+        # `window` positions and turn by 10,000. Gemma 4: the same, both ways in layers with a window only; the others
+        # have heads of another size and take keys for values, values are normalised, a quarter of a head's pairs turns.
+        self.gemma, self.gemma4 = arch in ("gemma3", "gemma4"), arch == "gemma4"
         self.window = f.get(f"{arch}.attention.sliding_window", 0)
         self.window_every = f.get(f"{arch}.attention.sliding_window_pattern", 6)
+        self.window_size = f.get(f"{arch}.attention.key_length_swa", self.size)
+        self.softcap = f.get(f"{arch}.final_logit_softcapping")
+        # GLM-4.5: experts are chosen by a sigmoid and a bias, beside one that all rows pass.
+        self.glm_moe = arch == "glm4moe"
+        self.experts_scale = f.get(f"{arch}.expert_weights_scale", 1.0)
+        self.before_mlp = "post_attention_norm" if self.glm_moe else "ffn_norm"
         # Granite multiplies every row that enters, what a layer adds, and queries by keys; and divides logits.
         scale = lambda name, default: f.get(f"{arch}.{name}_scale", default)
         self.embedding, self.residual = scale("embedding", 1.0), scale("residual", 1.0)
-        self.attention = f.get(f"{arch}.attention.scale", self.size**-0.5)
+        self.attention = 1.0 if self.gemma4 else f.get(f"{arch}.attention.scale")
         self.logit = scale("logit", 1.0)
 
     def _windowed(self, layer: int) -> bool:
+        if isinstance(self.window_every, list):
+            return bool(self.window_every[layer])
         return self.window > 0 and layer % self.window_every < self.window_every - 1
 
-    def _angles(self, positions: torch.Tensor, base: float) -> torch.Tensor:
-        freq = frequencies(self.rotated // 2, base)
+    def _size(self, layer: int) -> int:
+        """Values of a head."""
+        return self.window_size if self._windowed(layer) else self.size
+
+    def _kv_heads(self, layer: int) -> int:
+        return self.kv_heads[layer] if isinstance(self.kv_heads, list) else self.kv_heads
+
+    def _angles(self, positions: torch.Tensor, layer: int) -> torch.Tensor:
+        windowed = self._windowed(layer)
+        rotated = self.window_size if windowed and self.gemma4 else self.rotated
+        freq = frequencies(rotated // 2, 1e4 if windowed else self.base)
+        factors = self.w.get("rope_freqs.weight")
+        if factors is not None and not windowed:
+            freq = freq / factors
         if self.sections is None:
             return positions[:, :1] * freq
         # The first section of frequencies turns with t, the next with h, then w.
         axis = [a for a, count in enumerate(self.sections[:3]) for _ in range(count)]
         if self.alternating:
-            axis = [i % 3 if i < 3 * self.sections[i % 3] else 0 for i in range(self.rotated // 2)]
+            axis = [i % 3 if i < 3 * self.sections[i % 3] else 0 for i in range(rotated // 2)]
         return positions[:, axis] * freq
 
     def _linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
@@ -108,16 +131,26 @@ class Decoder:
     def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
         return rms_norm(x, self.w[f"{name}.weight"], self.eps)
 
-    def _parts(self, x: torch.Tensor, name: str):
+    def _parts(self, x: torch.Tensor, layer: int):
+        """Queries, keys and values [heads, rows, size]."""
+        name, size, kv_heads = f"blk.{layer}", self._size(layer), self._kv_heads(layer)
         if f"{name}.attn_qkv.weight" in self.w:
-            sizes = [self.heads * self.size, self.kv_heads * self.size, self.kv_heads * self.size]
-            return self._linear(x, f"{name}.attn_qkv").split(sizes, dim=1)
-        return (self._linear(x, f"{name}.attn_{part}") for part in "qkv")
+            sizes = [self.heads * size, kv_heads * size, kv_heads * size]
+            q, k, v = self._linear(x, f"{name}.attn_qkv").split(sizes, dim=1)
+        else:
+            q, k = (self._linear(x, f"{name}.attn_{part}") for part in "qk")
+            v = self._linear(x, f"{name}.attn_v") if f"{name}.attn_v.weight" in self.w else k
+        q, k, v = heads(q, self.heads), heads(k, kv_heads), heads(v, kv_heads)
+        if self.gemma4:
+            v = rms_norm(v, torch.ones(size), self.eps)
+        if f"{name}.attn_q_norm.weight" in self.w:
+            q, k = self._norm(q, f"{name}.attn_q_norm"), self._norm(k, f"{name}.attn_k_norm")
+        return q, k, v
 
     def _visible(self, layer: int, positions: torch.Tensor, spans: list[range]) -> torch.Tensor:
         # Rows are in the order of the prompt, so causal means lower-triangular.
         visible = torch.ones(len(positions), len(positions), dtype=torch.bool).tril()
-        for span in spans if self.gemma else []:
+        for span in spans if self.gemma and (self._windowed(layer) or not self.gemma4) else []:
             visible[span.start : span.stop, span.start : span.stop] = True
         if self._windowed(layer):
             visible &= positions[:, :1] - positions[:, 0] < self.window
@@ -127,58 +160,83 @@ class Decoder:
         """What enters the next layer, the weights of attention, and the keys by which tokens are alike."""
         name = f"blk.{layer}"
         out, weights, keys = self._attention(self._norm(x, f"{name}.attn_norm"), layer, positions, spans, counts)
-        x = x + self.residual * self._normed(out, f"{name}.post_attention_norm")
-        hidden = self._mlp(self._norm(x, f"{name}.ffn_norm"), layer)
-        return x + self.residual * self._normed(hidden, f"{name}.post_ffw_norm"), weights, keys
+        x = x + self.residual * (out if self.glm_moe else self._normed(out, f"{name}.post_attention_norm"))
+        hidden = self._mlp(x, layer)
+        x = x + self.residual * self._normed(hidden, f"{name}.post_ffw_norm")
+        scale = self.w.get(f"{name}.layer_output_scale.weight")
+        return x if scale is None else x * scale, weights, keys
 
     def _normed(self, x: torch.Tensor, name: str) -> torch.Tensor:
         return self._norm(x, name) if f"{name}.weight" in self.w else x
 
     def _attention(self, x, layer, positions, spans, counts=None):
-        name = f"blk.{layer}"
-        angles = self._angles(positions, 1e4 if self._windowed(layer) else self.base)
-        q, k, v = self._parts(x, name)
-        q, k, v = heads(q, self.heads), heads(k, self.kv_heads), heads(v, self.kv_heads)
-        if f"{name}.attn_q_norm.weight" in self.w:
-            q, k = self._norm(q, f"{name}.attn_q_norm"), self._norm(k, f"{name}.attn_k_norm")
+        size = self._size(layer)
+        q, k, v = self._parts(x, layer)
         features = k.mean(dim=0)
-        q, k = (
-            torch.cat([rotate(p[..., : self.rotated], angles, self.interleaved), p[..., self.rotated :]], dim=-1)
-            for p in (q, k)
-        )
-        q = q * (self.attention * self.size**0.5)
-        share = self.heads // self.kv_heads
+        if not self.unturned or (layer + 1) % self.unturned:
+            angles = self._angles(positions, layer)
+            rotated = 2 * angles.shape[1]
+            turned = lambda p: rotate(p[..., :rotated], angles, self.interleaved)
+            q, k = (torch.cat([turned(p), p[..., rotated:]], dim=-1) for p in (q, k))
+        if self.attention is not None:
+            q = q * (self.attention * size**0.5)
+        share = self.heads // len(k)
         k, v = k.repeat_interleave(share, 0), v.repeat_interleave(share, 0)
         out, weights = self.math.attention(q, k, v, self._visible(layer, positions, spans), counts)
-        return self._linear(out, f"{name}.attn_output"), weights, features
+        return self._linear(out, f"blk.{layer}.attn_output"), weights, features
+
+    def _gated(self, x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+        """SwiGLU, or GEGLU."""
+        gate = self.math.linear(x, gate)
+        gate = self.math.gelu(gate) if self.gemma else gate * torch.sigmoid(gate)
+        return self.math.linear(gate * self.math.linear(x, up), down)
 
     def _mlp(self, x: torch.Tensor, layer: int) -> torch.Tensor:
-        """SwiGLU, or GEGLU; of experts the sum of the likeliest, weighted by their softmax among themselves."""
+        """The MLP of the rows that enter its norm, with what experts add."""
         name = f"blk.{layer}"
-        if not self.experts_used:
-            up = self._linear(x, f"{name}.ffn_up")
-            fused = f"{name}.ffn_gate.weight" not in self.w
-            gate, up = up.chunk(2, dim=1) if fused else (self._linear(x, f"{name}.ffn_gate"), up)
-            gate = self.math.gelu(gate) if self.gemma else gate * torch.sigmoid(gate)
-            return self._linear(gate * up, f"{name}.ffn_down")
-        gates, ups, downs = (self.w[f"{name}.ffn_{part}_exps.weight"] for part in ("gate", "up", "down"))
-        best, chosen = self._linear(x, f"{name}.ffn_gate_inp").topk(self.experts_used)
-        shares, rows = torch.softmax(best, dim=-1), []
+        entering = self._norm(x, f"{name}.{self.before_mlp}")
+        if f"{name}.ffn_gate_inp.weight" in self.w:
+            if not self.gemma4:
+                return self._experts(entering, entering, layer)
+            router = rms_norm(x, self.w[f"{name}.ffn_gate_inp.scale"], self.eps) / self.width**0.5
+            experts = self._experts(router, self._norm(x, f"{name}.pre_ffw_norm_2"), layer)
+            beside = self._norm(self._gated(entering, *self._matrices(name, "")), f"{name}.post_ffw_norm_1")
+            return beside + self._norm(experts, f"{name}.post_ffw_norm_2")
+        if f"{name}.ffn_gate.weight" not in self.w:
+            gate, up = self.w[f"{name}.ffn_up.weight"].chunk(2)
+            return self._gated(entering, gate, up, self.w[f"{name}.ffn_down.weight"])
+        return self._gated(entering, *self._matrices(name, ""))
+
+    def _matrices(self, name: str, kind: str) -> tuple[torch.Tensor, ...]:
+        return tuple(self.w[f"{name}.ffn_{part}{kind}.weight"] for part in ("gate", "up", "down"))
+
+    def _experts(self, router: torch.Tensor, x: torch.Tensor, layer: int) -> torch.Tensor:
+        """The sum of the likeliest experts, weighted by their softmax among themselves or by their sigmoids' shares."""
+        name = f"blk.{layer}"
+        logits = self._linear(router, f"{name}.ffn_gate_inp")
+        if self.glm_moe:
+            scores = torch.sigmoid(logits)
+            chosen = (scores + self.w[f"{name}.exp_probs_b.bias"]).topk(self.experts_used).indices
+            shares = scores.gather(1, chosen)
+            shares = self.experts_scale * shares / shares.sum(1, keepdim=True)
+        else:
+            best, chosen = logits.topk(self.experts_used)
+            shares = torch.softmax(best, dim=-1)
+        scale = self.w.get(f"{name}.ffn_down_exps.scale")
+        shares = shares if scale is None else shares * scale[chosen]
+        gates, ups, downs = self._matrices(name, "_exps")
+        rows = []
         for row, weights, experts in zip(x, shares, chosen.tolist()):
-            outputs = []
-            for expert in experts:
-                gate = self.math.linear(row, gates[expert])
-                hidden = gate * torch.sigmoid(gate) * self.math.linear(row, ups[expert])
-                outputs.append(self.math.linear(hidden, downs[expert]))
-            rows.append(weights @ torch.stack(outputs))
-        return torch.stack(rows)
+            rows.append(weights @ torch.stack([self._gated(row, gates[e], ups[e], downs[e]) for e in experts]))
+        out = torch.stack(rows)
+        return out + self._gated(x, *self._matrices(name, "_shexp")) if self.glm_moe else out
 
     def _image_features(self, span: torch.Tensor, layer: int) -> torch.Tensor:
         """Features that layer `layer` adds to the span's rows."""
         return span[:, (layer + 1) * self.width : (layer + 2) * self.width].double()
 
     def _entering(self, parts: list[list[int] | torch.Tensor]) -> torch.Tensor:
-        """Rows of texts and of spans as they enter the first layer. Gemma 3 scales its texts alone."""
+        """Rows of texts and of spans as they enter the first layer. Gemma scales its texts alone."""
         table, text = self.w["token_embd.weight"], self.width**0.5 if self.gemma else 1.0
         rows = [p[:, : self.width].double() if isinstance(p, torch.Tensor) else table[p] * text for p in parts]
         return torch.cat(rows) * self.embedding
@@ -186,7 +244,8 @@ class Decoder:
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
         output = self.w.get("output.weight")
         output = self.w["token_embd.weight"] if output is None else output
-        return self.math.linear(self._norm(x, "output_norm"), output)[0] / self.logit
+        logits = self.math.linear(self._norm(x, "output_norm"), output)[0] / self.logit
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     def prefill(
         self, prompt: Prompt, schedule: dict[int, int], score: str = "image", rule: Rule = Rule()

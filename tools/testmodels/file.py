@@ -63,6 +63,8 @@ def _tower_type(tensor: Tensor, base: Type) -> Type:
 
 
 def _data(tensor: Tensor, kind: Type, seed: int, random_codes: bool) -> np.ndarray:
+    if tensor.values:
+        return np.array(tensor.values, np.float32)
     if random_codes and kind not in _FLOATS:
         data = random_blocks(seed, tensor.name, tensor.shape, kind, tensor.std)
         if tensor.zero_rows:
@@ -154,17 +156,21 @@ def write_tower(
     _write(writer, path, tensors, seed, random_codes)
 
 
-def write_projector(path: Path, kind: str, projector: Projector, seed: int):
-    """Writes the F32 mmproj file of a type that llama.cpp runs by its own rules."""
+def write_projector(
+    path: Path, kind: str, projector: Projector, seed: int, type_name: str = "f32", random_codes: bool = False
+):
+    """Writes the mmproj file of a type that llama.cpp runs by its own rules."""
+    base, file_type = TYPES[type_name]
     writer = gguf.GGUFWriter(path=None, arch="clip")
     writer.add_name(f"{kind} test projector")
-    writer.add_file_type(LlamaFileType.ALL_F32)
+    writer.add_file_type(file_type)
     writer.add_bool("clip.has_vision_encoder", True)
     writer.add_string("clip.projector_type", projector.kind or kind)
     projectors.write_keys(writer, projector)
     writer.add_array("clip.vision.image_mean", [0.5] * 3)
     writer.add_array("clip.vision.image_std", [0.5] * 3)
-    _write(writer, path, [(tensor, Type.F32) for tensor in projector_tensors(projector)], seed, False)
+    tensors = [(tensor, _tower_type(tensor, base)) for tensor in projector_tensors(projector)]
+    _write(writer, path, tensors, seed, random_codes)
 
 
 def write_decoder(
@@ -183,10 +189,13 @@ def write_decoder(
     writer.add_file_type(file_type)
     writer.add_context_length(decoder.context)
     writer.add_embedding_length(decoder.width)
-    writer.add_block_count(decoder.layers)
+    writer.add_block_count(decoder.layers + decoder.guessing)
+    if decoder.guessing:
+        writer.add_nextn_predict_layers(decoder.guessing)
     writer.add_feed_forward_length(decoder.mlp)
     writer.add_head_count(decoder.heads)
-    writer.add_head_count_kv(decoder.kv_heads)
+    kv_heads = [decoder.kv_heads_of(layer) for layer in range(decoder.layers)]
+    writer.add_head_count_kv(kv_heads if decoder.full_kv_heads else decoder.kv_heads)
     writer.add_layer_norm_rms_eps(decoder.eps)
     writer.add_rope_freq_base(decoder.rope_base)
     writer.add_vocab_size(decoder.vocabulary)
@@ -203,9 +212,24 @@ def write_decoder(
         writer.add_expert_count(decoder.experts)
         writer.add_expert_used_count(2)
         writer.add_expert_feed_forward_length(decoder.mlp)
+    if decoder.arch == "glm4moe":
+        writer.add_expert_shared_count(1)
+        writer.add_leading_dense_block_count(decoder.dense)
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+        writer.add_expert_weights_norm(True)
+        writer.add_expert_weights_scale(1.5)
+    if decoder.arch == "gemma4":
+        writer.add_embedding_length_per_layer_input(0)
+        writer.add_shared_kv_layers(0)
+        writer.add_final_logit_softcapping(30.0)
+        writer.add_rope_freq_base_swa(1e4)
+        writer.add_rope_dimension_count_swa(decoder.window_head)
+        writer.add_key_length_swa(decoder.window_head)
+        writer.add_value_length_swa(decoder.window_head)
+        writer.add_sliding_window_pattern([decoder.windowed(layer) for layer in range(decoder.layers)])
     if decoder.window:
         writer.add_sliding_window(decoder.window)
-    if decoder.window_every:
+    if decoder.window_every and decoder.arch != "gemma4":
         writer.add_uint32(f"{decoder.arch}.attention.sliding_window_pattern", decoder.window_every)
     if decoder.scales:
         embedding, residual, attention, logit = decoder.scales

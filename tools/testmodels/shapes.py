@@ -52,10 +52,28 @@ class Decoder:
     head: int = 0  # values of a head, if not width / heads
     # Granite's factors of embeddings, of what a layer adds, of keys by queries; and the divisor of logits.
     scales: tuple[float, float, float, float] | None = None
+    window_head: int = 0  # values of a head in layers with a window; 0: as in the others
+    full_kv_heads: int = 0  # in layers without a window, whose values are their keys; 0: as in the others
+    dense: int = 0  # first layers without experts
+    guessing: int = 0  # layers behind the last one that would guess further tokens; without weights
+    variant: str = ""  # behind the architecture's name, if it has several shapes
 
     @property
     def head_size(self) -> int:
         return self.head or self.width // self.heads
+
+    @property
+    def name(self) -> str:
+        return self.arch + self.variant
+
+    def windowed(self, layer: int) -> bool:
+        return self.window_every > 0 and layer % self.window_every < self.window_every - 1
+
+    def head_of(self, layer: int) -> int:
+        return self.window_head or self.head_size if self.windowed(layer) else self.head_size
+
+    def kv_heads_of(self, layer: int) -> int:
+        return self.kv_heads if self.windowed(layer) else self.full_kv_heads or self.kv_heads
 
 
 @dataclass(frozen=True)
@@ -124,14 +142,20 @@ def _small(arch: str, sections: tuple[int, int, int, int] | None = None, **more)
     return Decoder(arch, 64, 4, 4, 2, 160, 384, 4096, 1e6, 1e-6, False, sections, **more)
 
 
+# Gemma 3's window; heads of 16 behind it and of 32 in the other layers, whose values are their keys.
+_GEMMA4 = {"window": 16, "window_every": 2, "head": 32, "window_head": 16, "full_kv_heads": 1}
+
 # One text model of each architecture that merges and is in no pair above.
 DECODERS = {
-    shape.arch: shape
+    shape.name: shape
     for shape in (
         _small("ernie4_5"),
         # A window smaller than the picture, in layers 0 and 2.
         _small("gemma3", window=16, window_every=2),
+        _small("gemma4", **_GEMMA4),
+        _small("gemma4", **_GEMMA4, experts=6, variant="-moe"),
         _small("glm4", (2, 1, 1, 0), rotated=8),
+        _small("glm4moe", (2, 1, 1, 0), rotated=8, experts=6, dense=1, guessing=1),
         _small("granite", scales=(1.5, 0.75, 0.3, 0.5)),
         _small("internlm2"),
         _small("mistral3"),
@@ -141,6 +165,7 @@ DECODERS = {
         _small("qwen3moe", experts=6),
         _small("qwen3vl", (3, 3, 2, 0), deepstack=2),
         _small("qwen3vlmoe", (3, 3, 2, 0), experts=6, deepstack=2),
+        _small("smollm3"),
     )
 }
 
@@ -150,6 +175,12 @@ TIMING_DECODERS = {
     "qwen2-7b": Decoder("qwen2", 3584, 28, 28, 4, 18944, 152064, 32768, 1e6, 1e-6, tied=False),
     "qwen2vl-7b": Decoder(
         "qwen2vl", 3584, 28, 28, 4, 18944, 152064, 32768, 1e6, 1e-6, False, (16, 24, 24, 0)
+    ),
+    "qwen3vl-8b": Decoder(
+        "qwen3vl", 4096, 36, 32, 8, 12288, 151936, 32768, 5e6, 1e-6, False, (24, 20, 20, 0), deepstack=3
+    ),
+    "gemma3-4b": Decoder(
+        "gemma3", 2560, 34, 8, 4, 10240, 262144, 131072, 1e6, 1e-6, True, window=1024, window_every=6, head=256
     ),
     "mistral-7b": Decoder("llama", 4096, 32, 32, 8, 14336, 32064, 32768, 1e6, 1e-5, tied=False),
     "vicuna-7b": Decoder("llama", 4096, 32, 32, 32, 11008, 32064, 4096, 1e4, 1e-5, tied=False),

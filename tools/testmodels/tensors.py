@@ -30,6 +30,7 @@ class Tensor:
     mean: float = 0.0
     zero_rows: int = 0
     zero_columns: int = 0
+    values: tuple[float, ...] = ()  # themselves, if they are not random
 
 
 def matrix(name: str, rows: int, columns: int, gain: float = 1.0, **padding) -> Tensor:
@@ -89,12 +90,12 @@ def tower_tensors(tower: Tower) -> Iterator[Tensor]:
 
 def has_head_norms(decoder: Decoder) -> bool:
     """Whether queries and keys are normalised head by head."""
-    return decoder.arch == "gemma3" or decoder.arch.startswith("qwen3")
+    return decoder.arch.startswith(("gemma3", "gemma4", "qwen3"))
 
 
 def has_post_norms(decoder: Decoder) -> bool:
     """Whether a layer normalises what attention and MLP add."""
-    return decoder.arch in ("gemma3", "glm4")
+    return decoder.arch in ("gemma3", "gemma4", "glm4")
 
 
 def has_fused_mlp(decoder: Decoder) -> bool:
@@ -102,41 +103,83 @@ def has_fused_mlp(decoder: Decoder) -> bool:
     return decoder.arch in ("glm4", "phi3")
 
 
+def has_qkv_biases(decoder: Decoder) -> bool:
+    return decoder.arch in ("glm4moe", "qwen2", "qwen2vl")
+
+
 def decoder_tensors(decoder: Decoder) -> Iterator[Tensor]:
-    w, kv = decoder.width, decoder.kv_heads * decoder.head_size
-    query = decoder.heads * decoder.head_size
-    bias = decoder.arch in ("qwen2", "qwen2vl")
+    w = decoder.width
     yield Tensor("token_embd.weight", (decoder.vocabulary, w), TABLE, 1.0)
+    if decoder.arch == "gemma4":
+        # The first quarter of a head's pairs turns, in layers without a window.
+        turning = decoder.head_size // 8
+        factors = (1.0,) * turning + (1e30,) * (decoder.head_size // 2 - turning)
+        yield Tensor("rope_freqs.weight", (len(factors),), VECTOR, 0.0, values=factors)
     for i in range(decoder.layers):
         block = f"blk.{i}"
         yield from norm(f"{block}.attn_norm", w, bias=False)
-        parts = (("q", query, 0.9), ("k", kv, 0.1), ("v", kv, 0.1))
-        for name, rows, spread in parts if decoder.arch != "phi3" else (("qkv", query + 2 * kv, 0.1),):
-            yield matrix(f"{block}.attn_{name}.weight", rows, w)
-            if bias:
-                yield Tensor(f"{block}.attn_{name}.bias", (rows,), VECTOR, spread)
-        yield matrix(f"{block}.attn_output.weight", w, query, gain=0.7)
-        yield from norm(f"{block}.ffn_norm", w, bias=False)
-        if decoder.experts:
-            yield matrix(f"{block}.ffn_gate_inp.weight", decoder.experts, w)
-            for name, rows, columns, gain in (
-                ("gate", decoder.mlp, w, 1.0), ("up", decoder.mlp, w, 1.0), ("down", w, decoder.mlp, 0.7)
-            ):
-                shape = (decoder.experts, rows, columns)
-                yield Tensor(f"{block}.ffn_{name}_exps.weight", shape, MATRIX, gain / sqrt(columns))
-        elif has_fused_mlp(decoder):
-            yield matrix(f"{block}.ffn_up.weight", 2 * decoder.mlp, w)
-            yield matrix(f"{block}.ffn_down.weight", w, decoder.mlp, gain=0.7)
-        else:
-            yield matrix(f"{block}.ffn_gate.weight", decoder.mlp, w)
-            yield matrix(f"{block}.ffn_up.weight", decoder.mlp, w)
-            yield matrix(f"{block}.ffn_down.weight", w, decoder.mlp, gain=0.7)
+        yield from _attention(decoder, i)
+        # GLM-4.5 has the norm before its MLP under another name.
+        yield from norm(f"{block}.{'post_attention_norm' if decoder.arch == 'glm4moe' else 'ffn_norm'}", w, bias=False)
+        experts = decoder.experts > 0 and i >= decoder.dense
+        if experts:
+            yield from _experts(decoder, i)
+        if not experts or decoder.arch == "gemma4":
+            yield from _mlp(decoder, i)
         if has_head_norms(decoder):
             for name in ("attn_q_norm", "attn_k_norm"):
-                yield from norm(f"{block}.{name}", decoder.head_size, bias=False)
+                yield from norm(f"{block}.{name}", decoder.head_of(i), bias=False)
         if has_post_norms(decoder):
-            for name in ("post_attention_norm", "post_ffw_norm"):
-                yield from norm(f"{block}.{name}", w, bias=False)
+            yield from norm(f"{block}.post_attention_norm", w, bias=False)
+            # The norm brings GELU's f16 to full size: it is kept small here.
+            small = 0.3 if decoder.arch == "gemma4" else 1.0
+            yield Tensor(f"{block}.post_ffw_norm.weight", (w,), SCALE, 0.1 * small, small)
+        if decoder.arch == "gemma4":
+            yield Tensor(f"{block}.layer_output_scale.weight", (1,), SCALE, 0.1, 1.0)
     yield from norm("output_norm", w, bias=False)
     if not decoder.tied:
         yield matrix("output.weight", decoder.vocabulary, w)
+
+
+def _attention(decoder: Decoder, layer: int) -> Iterator[Tensor]:
+    block, w = f"blk.{layer}", decoder.width
+    query = decoder.heads * decoder.head_of(layer)
+    kv = decoder.kv_heads_of(layer) * decoder.head_of(layer)
+    parts = (("q", query, 0.9), ("k", kv, 0.1), ("v", kv, 0.1))
+    if decoder.arch == "phi3":
+        parts = (("qkv", query + 2 * kv, 0.1),)
+    elif decoder.full_kv_heads and not decoder.windowed(layer):
+        parts = parts[:2]
+    for name, rows, spread in parts:
+        yield matrix(f"{block}.attn_{name}.weight", rows, w)
+        if has_qkv_biases(decoder):
+            yield Tensor(f"{block}.attn_{name}.bias", (rows,), VECTOR, spread)
+    yield matrix(f"{block}.attn_output.weight", w, query, gain=0.7)
+
+
+def _mlp(decoder: Decoder, layer: int) -> Iterator[Tensor]:
+    block, w, mlp = f"blk.{layer}", decoder.width, decoder.mlp
+    if has_fused_mlp(decoder):
+        yield matrix(f"{block}.ffn_up.weight", 2 * mlp, w)
+    else:
+        yield matrix(f"{block}.ffn_gate.weight", mlp, w)
+        yield matrix(f"{block}.ffn_up.weight", mlp, w)
+    yield matrix(f"{block}.ffn_down.weight", w, mlp, gain=0.7)
+
+
+def _experts(decoder: Decoder, layer: int) -> Iterator[Tensor]:
+    block, w, mlp = f"blk.{layer}", decoder.width, decoder.mlp
+    yield matrix(f"{block}.ffn_gate_inp.weight", decoder.experts, w)
+    for name, rows, columns, gain in (("gate", mlp, w, 1.0), ("up", mlp, w, 1.0), ("down", w, mlp, 0.7)):
+        shape = (decoder.experts, rows, columns)
+        yield Tensor(f"{block}.ffn_{name}_exps.weight", shape, MATRIX, gain / sqrt(columns))
+        if decoder.arch == "glm4moe":
+            yield matrix(f"{block}.ffn_{name}_shexp.weight", rows, columns, gain)
+    if decoder.arch == "glm4moe":
+        yield Tensor(f"{block}.exp_probs_b.bias", (decoder.experts,), VECTOR, 0.1)
+    if decoder.arch == "gemma4":
+        # Its router takes rows of length one.
+        yield Tensor(f"{block}.ffn_gate_inp.scale", (w,), SCALE, 0.8, 8.0)
+        yield Tensor(f"{block}.ffn_down_exps.scale", (decoder.experts,), SCALE, 0.1, 1.0)
+        for name in ("pre_ffw_norm_2", "post_ffw_norm_1", "post_ffw_norm_2"):
+            yield from norm(f"{block}.{name}", w, bias=False)

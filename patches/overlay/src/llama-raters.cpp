@@ -22,7 +22,8 @@ static std::vector<float> embedding_of(const ggml_tensor * table, llama_token to
 // Factor between products of stored embeddings and of those that enter the first layer.
 static double product_scale(const llama_model & model) {
     const double both = model.hparams.f_embedding_scale != 0.0f ? model.hparams.f_embedding_scale : 1.0;
-    const double text = model.arch == LLM_ARCH_GEMMA3 ? std::sqrt(double(model.hparams.n_embd)) : 1.0;
+    const bool   gemma = model.arch == LLM_ARCH_GEMMA3 || model.arch == LLM_ARCH_GEMMA4;
+    const double text  = gemma ? std::sqrt(double(model.hparams.n_embd)) : 1.0;
     return both*both*text;
 }
 
