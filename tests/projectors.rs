@@ -128,14 +128,29 @@ fn the_server_answers_as_run_does() {
         let part = |path: &str| json!({ "type": "image_url", "image_url": { "url": uri(path) } });
         let text = json!({ "type": "text", "text": "what shape is it" });
         let body = |parts: Vec<Value>| json!({ "messages": [{ "role": "user", "content": parts }], "max_tokens": 8, "temperature": 0 });
-        let served = Served::start(&name(kind), &[]);
+        let served = Served::start(&name(kind), &["--max-images", "1024"]);
         let one = served.caller.chat(&body(vec![part(&shapes), text.clone()])).text();
         assert_eq!(one.trim(), ask(&name(kind), &[]).stdout.trim(), "{kind}");
         let wide = picture("wide.png", 200, 60);
-        let two = body(vec![part(&shapes), part(&wide), text]);
+        let two = body(vec![part(&shapes), part(&wide), text.clone()]);
         let first = served.caller.chat(&two);
         assert_eq!(first.status, 200, "{kind}: {first:?}");
         assert_eq!(served.caller.chat(&two).text(), first.text(), "{kind}: from the cache");
+
+        // Pictures count before they are encoded: as many as no slot holds are told to the token.
+        let several = |n: usize| {
+            let pictures = std::iter::repeat_n(part(&shapes), n);
+            served.caller.chat(&body(pictures.chain([text.clone()]).collect()))
+        };
+        let tokens = |n| several(n).json()["usage"]["prompt_tokens"].as_u64().expect("a count");
+        let (one, each) = (tokens(1), tokens(2) - tokens(1));
+        let n = 1024 / each + 2;
+        let refused = several(usize::try_from(n).unwrap());
+        assert_eq!(refused.status, 400, "{kind}: {refused:?}");
+        let error = &refused.json()["error"];
+        assert_eq!(error["n_prompt_tokens"].as_u64(), Some(one + (n - 1) * each), "{kind}: {error}");
+        let of_pictures = format!("({} of pictures)", n * each);
+        assert!(error["message"].as_str().unwrap().contains(&of_pictures), "{kind}: {error}");
     }
 }
 
@@ -167,6 +182,8 @@ fn presets_merge_what_can_merge() {
         assert_eq!(said, !encoder, "{kind}: {}", outcome.stderr);
         let said = outcome.stderr.contains("no merging in the text model");
         assert_eq!(said, !decoder, "{kind}: {}", outcome.stderr);
+        let said = outcome.stderr.contains("the preset balanced is untested on this image encoder");
+        assert_eq!(said, encoder, "{kind}: {}", outcome.stderr);
         let report: Value = serde_json::from_str(outcome.stdout.lines().last().expect("a report")).unwrap();
         let tokens = &report["tokens"];
         let (all, after) = (tokens["visual"].as_u64(), tokens["visual_after_encoder"].as_u64());
@@ -188,6 +205,28 @@ fn presets_merge_what_can_merge() {
         let balanced = presets.iter().find(|preset| preset["name"] == "balanced").expect("a preset");
         assert_eq!(balanced["pictures"][0]["tokens_after_encoder"].as_u64(), after, "{kind}: {balanced}");
         assert_eq!(shown["pictures"][0]["tokens"].as_u64(), all, "{kind}");
+    }
+}
+
+/// docs/evaluation.md holds for each type: off by itself, schedules beside it, figures of both.
+#[test]
+fn each_type_can_be_evaluated() {
+    let (shapes, wide) = (picture("shapes.png", 96, 72), picture("wide.png", 200, 60));
+    let questions = [(&shapes, "red"), (&wide, "blue")].map(|(image, answer)| {
+        json!({ "id": answer, "image": image, "question": "what shape is it", "answer": answer }).to_string()
+    });
+    let set = scratch("projectors-set.jsonl");
+    std::fs::write(&set, questions.join("\n")).expect("a set");
+    for (kind, ..) in TYPES {
+        let rows = scratch(&format!("projectors-eval-{kind}.json"));
+        let args = ["eval", "--set", &set, "--against", "balanced,0.5", "-n", "4", "--json", &rows];
+        illava(&[&args.map(str::to_owned)[..], &pair(&name(kind))].concat()).exits(0, "");
+        let found: Value = serde_json::from_str(&std::fs::read_to_string(&rows).unwrap()).unwrap();
+        let rows = found["rows"].as_array().expect("rows").iter().filter(|row| row["category"] == "");
+        let tokens: Vec<f64> =
+            rows.map(|row| row["visual_tokens_deepest"].as_f64().expect("tokens")).collect();
+        assert_eq!((tokens.len(), &found["rows"][0]["schedule"]), (3, &"off".into()), "{kind}: {found}");
+        assert!(tokens[0] > tokens[1] && tokens[0] > tokens[2], "{kind}: {tokens:?}");
     }
 }
 

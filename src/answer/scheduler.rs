@@ -453,8 +453,12 @@ impl<D: Decoder> Scheduler<D> {
             Some((error, (task.about_tokens(), limit)))
         };
         if prompt >= limit {
+            let visual = match task.about_tokens() - task.text_tokens() {
+                0 => String::new(),
+                visual => format!(" ({visual} of pictures)"),
+            };
             return refuse(format!(
-                "the prompt has {} tokens, a slot takes {limit} with the answer",
+                "the prompt has {} tokens{visual}, a slot takes {limit} with the answer",
                 task.about_tokens()
             ));
         }

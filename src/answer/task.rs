@@ -118,7 +118,7 @@ impl Task {
         })
     }
 
-    fn text_tokens(&self) -> u32 {
+    pub(super) fn text_tokens(&self) -> u32 {
         count(self.entries.iter().filter(|entry| matches!(entry, Entry::Token(_))).count())
     }
 

@@ -3,13 +3,15 @@
 use std::ffi::c_void;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use llama_cpp_sys_2 as sys;
-use serde::{Deserialize, Serialize};
 
 use super::FlashAttention;
+use super::cutter::Cutter;
 use super::model::TextModel;
+use super::picture::{Owner, PreprocessedImage, Tile};
 use super::step::{self, MergeStep, Strategy};
 use super::vision_info::VisionInfo;
 use crate::error::{Error, Kind, Result};
@@ -49,23 +51,11 @@ pub struct EncodeOptions<'a> {
 /// A loaded encoder.
 pub struct Vision {
     pub(super) ptr: NonNull<sys::illava_vision>,
+    /// Frees `ptr` with its last owner.
+    pub(super) owner: Arc<Owner>,
     info: VisionInfo,
     /// The text model that the marks of its pictures are tokens of, if llama.cpp makes them.
     pub(super) text: Option<TextModel>,
-}
-
-/// One picture, preprocessed into tiles.
-pub struct PreprocessedImage {
-    pub(super) ptr: NonNull<sys::illava_image>,
-}
-
-/// The size of one tile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tile {
-    /// Pixels, across and down.
-    pub size: (u32, u32),
-    /// Patches, across and down.
-    pub grid: (u32, u32),
 }
 
 /// A tile after the encoder and the projector.
@@ -138,7 +128,12 @@ impl Vision {
         let mut ptr = std::ptr::null_mut();
         // SAFETY: the path is zero-terminated; the struct and what it points to live until the call returns.
         let status = unsafe { sys::illava_vision_load(name.as_ptr(), &raw const params, &raw mut ptr) };
-        let vision = NonNull::new(ptr).map(|ptr| Self { ptr, info: VisionInfo::none(), text: None });
+        let vision = NonNull::new(ptr).map(|ptr| Self {
+            ptr,
+            owner: Arc::new(Owner(ptr)),
+            info: VisionInfo::none(),
+            text: None,
+        });
         super::check(status)?;
         let mut vision = vision.ok_or_else(|| {
             Error::new(Kind::Native, format!("{}: the library loaded no projector", path.display()))
@@ -261,25 +256,13 @@ impl Vision {
     /// # Errors
     /// The library's own.
     pub fn tiles(&self, picture: &PreprocessedImage) -> Result<Vec<Tile>> {
-        // SAFETY: the handle is alive.
-        let n = unsafe { sys::illava_image_n_tiles(picture.ptr.as_ptr()) };
-        (0..n)
-            .map(|i| {
-                // SAFETY: plain numbers and a pointer that is not read; i is below the count.
-                let raw = unsafe {
-                    let mut raw: sys::illava_tile = std::mem::zeroed();
-                    raw.size = super::size_of::<sys::illava_tile>();
-                    super::check(sys::illava_image_tile(
-                        self.ptr.as_ptr(),
-                        picture.ptr.as_ptr(),
-                        i,
-                        &raw mut raw,
-                    ))?;
-                    raw
-                };
-                Ok(Tile { size: (raw.nx, raw.ny), grid: (raw.grid_x, raw.grid_y) })
-            })
-            .collect()
+        super::picture::tiles(&self.owner, picture)
+    }
+
+    /// Returns a view that cuts pictures by their sizes, also while this one encodes.
+    #[must_use]
+    pub fn cutter(&self) -> Cutter {
+        Cutter::new(Arc::clone(&self.owner), self.text.clone())
     }
 
     /// Encodes one tile.
@@ -416,21 +399,5 @@ impl Drop for Owned {
     }
 }
 
-impl Drop for PreprocessedImage {
-    fn drop(&mut self) {
-        // SAFETY: this is the one owner.
-        unsafe { sys::illava_image_free(self.ptr.as_ptr()) };
-    }
-}
-
-impl Drop for Vision {
-    fn drop(&mut self) {
-        // SAFETY: this is the one owner.
-        unsafe { sys::illava_vision_free(self.ptr.as_ptr()) };
-    }
-}
-
 // SAFETY: the encoder is used through one `&mut` at a time and has no thread-local state.
 unsafe impl Send for Vision {}
-// SAFETY: as above; a picture is only read after it is made.
-unsafe impl Send for PreprocessedImage {}

@@ -11,7 +11,7 @@ use crate::media::Pixels;
 use crate::native::{FlashAttention, KvType, TextOutline, Vision, VisionInfo, VisionOptions};
 use crate::report;
 use crate::schedule::{Choice, Grid, MergeFlag, Plan, Preset, Recommended, Shape, Strategy, select};
-use crate::see::{Prepared, Processor, Tower, Visual, expected_rows};
+use crate::see::{LibraryCut, Prepared, Processor, Tower, Visual, cells, expected_rows};
 
 /// Output of `inspect`.
 #[derive(Debug, Serialize)]
@@ -265,7 +265,7 @@ fn recommended_facts(own: Recommended) -> RecommendedFacts {
 }
 
 fn pictures(
-    vision: &mut Vision,
+    vision: &Vision,
     processor: &Processor,
     shape: &Shape,
     bytes_per_token: u64,
@@ -281,20 +281,10 @@ fn pictures(
             // Without its text model the library cannot mark a picture.
             None if vision.info().by_library && vision.text().is_none() => return Ok(out),
             None => {
-                let picture = vision.picture(&blank.rgb, width, height)?;
-                let rows = vision.parts(&picture)?;
-                let (texts, images): (Vec<_>, Vec<_>) = rows.iter().partition(|part| !part.tokens.is_empty());
-                marks = texts.iter().map(|part| part.rows).sum();
-                let tiles: Vec<[u32; 2]> = match rows.is_empty() || vision.info().can_merge {
-                    true => vision.tiles(&picture)?.iter().map(|tile| [tile.grid.0, tile.grid.1]).collect(),
-                    // A tile counts its rows.
-                    false => images.iter().map(|part| [part.rows, 1]).collect(),
-                };
-                // Rows of the tiles that are no cells stand between the lines.
-                let rows: u32 = images.iter().map(|part| part.rows).sum();
-                let full = tiles.iter().map(|tile| cells(tile, shape.group * shape.pooled));
-                breaks = rows.saturating_sub(full.map(|(across, down)| across * down).sum());
-                (tiles, Arrangement::Plain)
+                let (parts, tiles) = vision.cutter().cut(width, height)?;
+                let cut = LibraryCut::new(&parts, &tiles, shape);
+                (marks, breaks) = (cut.marks, cut.breaks);
+                (cut.tiles, Arrangement::Plain)
             }
         };
         let known = |other: &PictureFacts| other.tiles == tiles && other.arrangement == arrangement;
@@ -363,12 +353,6 @@ fn picture_facts(
         kv_bytes: bytes_per_token * u64::from(tokens),
         arrangement,
     }
-}
-
-/// Output cells of a tile: one a group of patches, which is square.
-fn cells(patches: &[u32; 2], group: u32) -> (u32, u32) {
-    let side = group.isqrt().max(1);
-    (patches[0] / side, patches[1] / side)
 }
 
 fn count(n: usize) -> u32 {

@@ -21,10 +21,7 @@ impl KvShape {
     #[must_use]
     pub fn new(heads: Vec<u64>, key_length: u64, value_length: u64) -> Self {
         Self {
-            layers: heads
-                .into_iter()
-                .map(|heads| LayerShape { heads, key_length, value_length })
-                .collect(),
+            layers: heads.into_iter().map(|heads| LayerShape { heads, key_length, value_length }).collect(),
         }
     }
 

@@ -40,7 +40,7 @@ impl Pair {
             llm_can_merge,
             llm_first: self.n_deepstack.max(1),
             has_axes: self.has_axes,
-            is_qwen2vl: is_qwen2vl(vision),
+            is_qwen2vl: is_qwen2vl(vision) && vision.projector.starts_with("qwen2vl"),
             widths: (vision.width, self.n_embd),
             class_token: vision.class_token,
             finds_regions: false,

@@ -458,4 +458,42 @@ pub(super) mod tests {
         assert!(select(&Choice::default(), &small, None).unwrap().remark.unwrap().contains("untested"));
         assert_eq!(select(&Choice::default(), &small, Some(&own())).unwrap().remark, None);
     }
+
+    /// Layers of the released encoders beside LLaVA's, their tokens, patches of a row, first layer that may merge.
+    #[test]
+    fn presets_of_other_families_keep_the_floor_and_say_untested() {
+        for (name, layers, tokens, group, pooled, first) in [
+            ("Qwen2.5-VL", 32, 1600, 4, 1, 7),
+            ("Qwen3-VL", 27, 2304, 4, 1, 0),
+            ("InternVL3", 24, 1024, 4, 1, 0),
+            ("Gemma 3", 27, 4096, 1, 16, 0),
+            ("SmolVLM2 2.2B", 27, 729, 9, 1, 0),
+            ("SmolVLM2 256M", 12, 1024, 16, 1, 0),
+            ("Pixtral", 24, 4096, 1, 1, 0),
+            ("Mistral Small", 24, 12100, 4, 1, 0),
+        ] {
+            let shape = Shape {
+                vit_layers: layers,
+                vit_layers_run: layers,
+                vit_tokens: tokens,
+                group,
+                pooled,
+                vit_first: first,
+                ..so400m()
+            };
+            let lowest = crate::schedule::layers::ENCODER_FLOOR.max(first);
+            for preset in Preset::ALL {
+                let choice = Choice { merge: Some(MergeFlag::Preset(preset)), ..Choice::default() };
+                let schedule = select(&choice, &shape, None).unwrap();
+                let (vit, llm) = layers_of(&schedule);
+                assert!(
+                    vit.iter().all(|layer| (lowest..layers).contains(layer)),
+                    "{name} {preset:?}: {vit:?}"
+                );
+                assert!(!vit.is_empty() && !llm.is_empty(), "{name} {preset:?}");
+                let said = schedule.remark.expect("a remark");
+                assert!(said.contains("untested"), "{name} {preset:?}: {said}");
+            }
+        }
+    }
 }

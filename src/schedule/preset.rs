@@ -88,7 +88,7 @@ impl Preset {
     /// Whether the preset was evaluated on image encoders of this shape.
     pub(super) fn tried_on(self, shape: &Shape) -> bool {
         let is = |layers: std::ops::RangeInclusive<u32>| {
-            layers.contains(&shape.vit_layers) && shape.vit_tokens == 729
+            layers.contains(&shape.vit_layers) && shape.vit_tokens == 729 && shape.group * shape.pooled == 1
         };
         match self {
             Preset::Balanced => is(12..=12),

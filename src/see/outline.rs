@@ -1,11 +1,15 @@
 //! The tokens that a picture or video will bring, known from its size before it is encoded.
 
+use std::sync::Arc;
+
 use super::Visual;
+use super::library_size::{LibraryCut, cells};
 use super::processor::{Cutting, Processor};
 use super::video_rule::Treatment;
 use crate::assembly::{self, Arrangement, Survivors};
 use crate::error::Result;
 use crate::media::views;
+use crate::native::Cutter;
 use crate::schedule::{Grid, Plan, Schedule, Shape, TilePlan};
 
 /// Pixels across and down of each of the encoder's inputs, and how their tokens are arranged.
@@ -18,6 +22,8 @@ pub struct Outline {
     /// Pixels of a patch's side.
     pub(super) patch: u32,
     pub(super) shape: Shape,
+    /// Cuts the pictures that llama.cpp cuts.
+    pub(super) cutter: Option<Arc<Cutter>>,
 }
 
 /// Tokens of a span that is not encoded yet.
@@ -36,18 +42,19 @@ impl Default for Expected {
 }
 
 impl Outline {
-    /// Tokens that `visual` will bring under `schedule`. A picture that the model cannot take, or that llama.cpp cuts
-    /// by its own rules, counts one.
+    /// Tokens that `visual` will bring under `schedule`. A picture that the model cannot take counts one.
     #[must_use]
     pub fn expected(&self, visual: &Visual<'_>, schedule: &Schedule) -> Expected {
-        let Ok(Some((sizes, arrangement))) = self.processor.outline(visual) else {
-            return Expected::default();
-        };
         // A strategy that acts once is held to the tokens of another schedule.
         let (schedule, sure) = match &schedule.budget {
             Some(budget) => (&**budget, false),
             // The picture's content is not known yet: here it counts whole.
             None => (schedule, schedule.auto.is_none()),
+        };
+        let (sizes, arrangement) = match self.processor.outline(visual) {
+            Ok(Some(inputs)) => inputs,
+            Ok(None) => return self.cut_by_library(visual, schedule, sure).unwrap_or_default(),
+            Err(_) => return Expected::default(),
         };
         let side = self.shape.group.isqrt().max(1) * self.patch.max(1);
         let patches =
@@ -64,6 +71,29 @@ impl Outline {
             Err(_) => Expected::default(),
         }
     }
+
+    fn cut_by_library(&self, visual: &Visual<'_>, schedule: &Schedule, sure: bool) -> Option<Expected> {
+        if matches!(visual, Visual::Video(_)) {
+            return None;
+        }
+        let (width, height) = visual.size();
+        let (parts, tiles) = self.cutter.as_ref()?.cut(width, height).ok()?;
+        of_cut(&LibraryCut::new(&parts, &tiles, &self.shape), schedule, &self.shape, sure).ok()
+    }
+}
+
+/// Tokens of a picture that llama.cpp cuts.
+fn of_cut(cut: &LibraryCut, schedule: &Schedule, shape: &Shape, sure: bool) -> Result<Expected> {
+    let patches: Vec<u32> = cut.tiles.iter().map(|[across, down]| across * down).collect();
+    let plans = Plan::encoder(schedule, shape, &patches)?;
+    let cells: Vec<(u32, u32)> =
+        cut.tiles.iter().map(|tile| cells(tile, shape.group * shape.pooled)).collect();
+    let (tokens, _) = rows(&cells, &plans, Arrangement::Plain, schedule.grid, false)?;
+    let about = tokens + cut.breaks + cut.marks;
+    // Which patches stay decides which pooled cells, and which lines, are empty.
+    let merged = plans.iter().any(|plan| plan.steps.iter().any(|step| step.r > 0));
+    let sure = sure && !(merged && (shape.pooled > 1 || cut.breaks > 0));
+    Ok(Expected { least: if sure { about.max(1) } else { 1 }, about })
 }
 
 impl Processor {
@@ -191,8 +221,12 @@ mod tests {
     fn merging_counts() {
         let so400m = crate::schedule::so400m();
         let shape = Shape { vit_layers: 4, vit_layers_run: 4, vit_tokens: 4, llm_layers: 4, ..so400m };
-        let outline =
-            Outline { processor: processor(Cutting::Square, None), patch: 14, shape: shape.clone() };
+        let outline = Outline {
+            processor: processor(Cutting::Square, None),
+            patch: 14,
+            shape: shape.clone(),
+            cutter: None,
+        };
         let pixels = Pixels { width: 9, height: 9, rgb: vec![0; 243], remark: None };
         let expected = |schedule: &Schedule| outline.expected(&Visual::Image(&pixels), schedule);
         assert_eq!(expected(&Schedule::default()), Expected { least: 4, about: 4 });
@@ -205,5 +239,23 @@ mod tests {
         };
         let schedule = crate::schedule::select(&choice, &shape, None).unwrap();
         assert_eq!(expected(&schedule), Expected { least: 3, about: 3 });
+    }
+
+    #[test]
+    fn rows_of_a_cut_picture_count() {
+        let shape = Shape { group: 4, vit_tokens: 48, vit_layers_run: 27, ..crate::schedule::so400m() };
+        let cut = |breaks| LibraryCut { tiles: vec![[8, 6]], marks: 3, breaks };
+        let of = |breaks, schedule: &Schedule| of_cut(&cut(breaks), schedule, &shape, true).unwrap();
+        assert_eq!(of(2, &Schedule::default()), Expected { least: 17, about: 17 });
+        let choice = crate::schedule::Choice {
+            vit: Some(crate::schedule::Half {
+                layers: vec![3],
+                amounts: vec![crate::schedule::Amount::Count(16)],
+            }),
+            ..Default::default()
+        };
+        let merged = crate::schedule::select(&choice, &shape, None).unwrap();
+        assert_eq!(of(0, &merged), Expected { least: 11, about: 11 }, "eight cells of twelve");
+        assert_eq!(of(2, &merged), Expected { least: 1, about: 13 }, "a line may lose its break");
     }
 }

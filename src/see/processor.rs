@@ -195,6 +195,11 @@ impl Processor {
         }
     }
 
+    /// Whether llama.cpp cuts the pictures.
+    pub(super) fn is_library(&self) -> bool {
+        self.cutting == Cutting::Library
+    }
+
     /// Whether a picture is cut otherwise if the conversation shows several.
     pub(crate) fn counts_pictures(&self) -> bool {
         matches!(self.cutting, Cutting::Anyres { max_tiles: Some(_), .. })

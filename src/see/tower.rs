@@ -1,6 +1,7 @@
 //! The image encoder of a pair: the loaded tower, the processor that cuts its inputs, and what encodes spans with them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::cache::Key;
@@ -97,11 +98,12 @@ impl TowerEncoder {
         self.lock = Some(lock);
     }
 
-    /// The rules for the tokens of a span, which need no tower.
+    /// The rules for the tokens of a span, which do not wait for the encoder.
     #[must_use]
     pub fn outline(&self) -> Outline {
         let patch = self.tower.info().patch_size;
-        Outline { processor: self.tower.processor.clone(), patch, shape: self.shape.clone() }
+        let cutter = self.tower.processor.is_library().then(|| Arc::new(self.tower.vision.cutter()));
+        Outline { processor: self.tower.processor.clone(), patch, shape: self.shape.clone(), cutter }
     }
 
     /// Inputs of the encoder for `visual`, the two frames of a temporal patch one after the other; `None` if llama.cpp

@@ -71,6 +71,7 @@ struct suite {
         illava_image * image = nullptr;
         refused("illava_image_from_rgb", illava_image_from_rgb(nullptr, bytes.data(), side, side, &image), "vision");
         refused("illava_image_from_rgb", illava_image_from_rgb(v, nullptr, side, side, &image), "rgb");
+        refused("illava_image_from_size", illava_image_from_size(nullptr, side, side, &image), "vision");
         refused("illava_image_from_rgb", illava_image_from_rgb(v, bytes.data(), side, side, nullptr), "out");
         refused("illava_image_from_f32", illava_image_from_f32(nullptr, floats.data(), side, side, &image), "vision");
         refused("illava_image_from_f32", illava_image_from_f32(v, nullptr, side, side, &image), "rgb");

@@ -120,6 +120,10 @@ LLAMA_API enum illava_status illava_vision_set_text(struct illava_vision * visio
 // rgb: 8-bit interleaved, [ny, nx, 3]. Upstream's own preprocessing for this model.
 LLAMA_API enum illava_status illava_image_from_rgb(
         struct illava_vision * vision, const uint8_t * rgb, uint32_t nx, uint32_t ny, struct illava_image ** out);
+// The same by the size alone: parts and tiles of a picture without pixels, which cannot be encoded. Any thread may call
+// it while another one encodes.
+LLAMA_API enum illava_status illava_image_from_size(
+        const struct illava_vision * vision, uint32_t nx, uint32_t ny, struct illava_image ** out);
 // Already normalised pixels of one tile, planar as upstream keeps them: interleaved [ny, nx, 3].
 LLAMA_API enum illava_status illava_image_from_f32(
         struct illava_vision * vision, const float * rgb, uint32_t nx, uint32_t ny, struct illava_image ** out);

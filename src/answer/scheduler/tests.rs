@@ -432,8 +432,8 @@ fn a_prompt_that_is_too_long_counts_every_picture() {
     };
     // Certain: it is refused before any picture is encoded. BOS, a letter, six pictures.
     let (message, tokens) = told(9, 9);
-    assert!(message.contains("56 tokens") && tokens == 56, "{message}");
+    assert!(message.contains("56 tokens (54 of pictures)") && tokens == 56, "{message}");
     // Not certain: some are encoded until it is, and the others still count.
     let (message, tokens) = told(1, 9);
-    assert!(message.contains("56 tokens") && tokens == 56, "{message}");
+    assert!(message.contains("56 tokens (54 of pictures)") && tokens == 56, "{message}");
 }

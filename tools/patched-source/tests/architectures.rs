@@ -18,8 +18,13 @@ const ANSWERS: [(&str, &str); 5] = [
 /// Calls by which a graph asks for keys and values of its own.
 const PLAIN: [&str; 2] = ["build_attn_inp_kv(", "build_attn_inp_kv_iswa("];
 /// Calls by which it asks for another memory.
-const OTHER: [&str; 5] =
-    ["build_attn_inp_k(", "build_attn_inp_k_", "build_attn_inp_kv_msa(", "build_rs_inp(", "build_inp_mem_hybrid"];
+const OTHER: [&str; 5] = [
+    "build_attn_inp_k(",
+    "build_attn_inp_k_",
+    "build_attn_inp_kv_msa(",
+    "build_rs_inp(",
+    "build_inp_mem_hybrid",
+];
 
 fn source() -> Tree {
     let layout = Layout::of_checkout(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
@@ -70,7 +75,8 @@ fn whose_graph(tree: &Tree, class: &str) -> Option<String> {
     let mut lines = text(tree, "src/models/models.h")
         .lines()
         .skip_while(|line| !line.starts_with(&format!("struct llama_model_{class} ")));
-    let base = lines.next().and_then(|line| word(line, ": public llama_model_")).filter(|&base| base != "base");
+    let base =
+        lines.next().and_then(|line| word(line, ": public llama_model_")).filter(|&base| base != "base");
     let body = lines.take_while(|line| !line.starts_with("};"));
     let used = body.filter_map(|line| word(line, "using graph = llama_model_")).next();
     used.or(base).map(str::to_owned)
@@ -80,7 +86,8 @@ fn answer(tree: &Tree, class: &str) -> &'static str {
     let file = |name: &str| tree.get(&format!("src/models/{name}.cpp")).map(|_| name.to_owned());
     let stem = file(class).or_else(|| file(&class.replace('_', "-"))).unwrap_or_default();
     let own = if stem.is_empty() { "" } else { text(tree, &format!("src/models/{stem}.cpp")) };
-    let defined = ["::graph::graph(", "::graph<"].map(|end| own.contains(&format!("llama_model_{class}{end}")));
+    let defined =
+        ["::graph::graph(", "::graph<"].map(|end| own.contains(&format!("llama_model_{class}{end}")));
     if let (false, Some(other)) = (defined.contains(&true), whose_graph(tree, class)) {
         return answer(tree, &other);
     }
@@ -99,10 +106,8 @@ fn answer(tree: &Tree, class: &str) -> &'static str {
 #[test]
 fn the_page_says_which_architectures_merge() {
     let tree = source();
-    let merging: Vec<&str> = text(&tree, "src/illava-model.cpp")
-        .lines()
-        .filter_map(|line| word(line, "case LLM_ARCH_"))
-        .collect();
+    let merging: Vec<&str> =
+        text(&tree, "src/illava-model.cpp").lines().filter_map(|line| word(line, "case LLM_ARCH_")).collect();
     let classes = classes(&tree);
     let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (arch, name) in names(&tree) {
@@ -114,14 +119,14 @@ fn the_page_says_which_architectures_merge() {
                 other
             }
         };
-        found.entry(answer).or_default().push(format!("`{name}`"));
+        found.entry(answer).or_default().push(name);
     }
     assert_eq!(found["merges"].len(), merging.len(), "{:?}", found["merges"]);
     assert!(found.values().map(Vec::len).sum::<usize>() > 140, "the names were not read");
     let rows = ANSWERS.map(|(answer, words)| {
         let mut names = found.remove(answer).unwrap_or_default();
         names.sort();
-        format!("| {words} | {} | {} |", names.len(), names.join(", "))
+        format!("| {words} | {} | `{}` |", names.len(), names.join(", "))
     });
     let expected = rows.join("\n");
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/models.md");

@@ -30,7 +30,7 @@ const char * illava_mtmd_why_not(projector_type type);
 // Loads the whole file, whose header was checked; `path` is in the error.
 void illava_mtmd_load(illava_vision & vision, const char * path, const illava_vision_params & params, clip_flash_attn_type flash_attn);
 
-// Cuts a picture. The text model must be known by then.
+// Cuts a picture; one without pixels if `rgb` is null. The text model must be known by then.
 std::unique_ptr<illava_image> illava_mtmd_cut(const illava_vision & vision, const uint8_t * rgb, uint32_t nx, uint32_t ny);
 
 // The inputs of the encoder that make tile number `tile`.

@@ -54,6 +54,31 @@ static void check_tile(const illava_vision & vision, uint32_t nx, uint32_t ny) {
     }
 }
 
+// `rgb` is null for a picture without pixels.
+static std::unique_ptr<illava_image> preprocessed(const illava_vision & vision, const uint8_t * rgb, uint32_t nx, uint32_t ny) {
+    check_side(nx, ny);
+    if (vision.mtmd) {
+        return illava_mtmd_cut(vision, rgb, nx, ny);
+    }
+
+    clip_image_u8 picture;
+    picture.set_size({ (int) nx, (int) ny }, /*is_placeholder =*/ rgb == nullptr);
+    if (rgb) {
+        picture.cpy_buf(std::vector<uint8_t>(rgb, rgb + (size_t) nx * ny * 3));
+    }
+    mtmd_image_preproc_out result = vision.preprocessor->preprocess(picture);
+
+    auto image = std::make_unique<illava_image>();
+    if (result.has_overview()) {
+        image->tiles.push_back(std::move(result.overview));
+    }
+    std::move(result.entries.begin(), result.entries.end(), std::back_inserter(image->tiles));
+    for (const auto & tile : image->tiles) {
+        check_tile(vision, tile.nx(), tile.ny());
+    }
+    return image;
+}
+
 illava_status illava_image_from_rgb(
         illava_vision * vision, const uint8_t * rgb, uint32_t nx, uint32_t ny, illava_image ** out) {
     return illava_guard([&] {
@@ -61,25 +86,17 @@ illava_status illava_image_from_rgb(
         illava_require(rgb, "rgb");
         illava_require(out, "out");
         *out = nullptr;
-        check_side(nx, ny);
-        if (vision->mtmd) {
-            *out = illava_mtmd_cut(*vision, rgb, nx, ny).release();
-            return;
-        }
+        *out = preprocessed(*vision, rgb, nx, ny).release();
+    });
+}
 
-        clip_image_u8 picture;
-        picture.set_size({ (int) nx, (int) ny }, false);
-        picture.cpy_buf(std::vector<uint8_t>(rgb, rgb + (size_t) nx * ny * 3));
-        mtmd_image_preproc_out result = vision->preprocessor->preprocess(picture);
-
-        auto image = std::make_unique<illava_image>();
-        if (result.has_overview()) {
-            image->tiles.push_back(std::move(result.overview));
-        }
-        std::move(result.entries.begin(), result.entries.end(), std::back_inserter(image->tiles));
-        for (const auto & tile : image->tiles) {
-            check_tile(*vision, tile.nx(), tile.ny());
-        }
+illava_status illava_image_from_size(const illava_vision * vision, uint32_t nx, uint32_t ny, illava_image ** out) {
+    return illava_guard([&] {
+        illava_require(vision, "vision");
+        illava_require(out, "out");
+        *out = nullptr;
+        auto image = preprocessed(*vision, nullptr, nx, ny);
+        image->has_pixels = false;
         *out = image.release();
     });
 }
@@ -366,6 +383,9 @@ illava_status illava_encode(
         }
 
         illava_require_own(*vision, *image);
+        if (!image->has_pixels) {
+            illava_fail(ILLAVA_BAD_ARG, "the image has a size and no pixels: make one of pixels to encode it");
+        }
         if (vision->mtmd) {
             tile_at(*image, tile);
             *out = encode_library(*vision, *image, tile, params).release();

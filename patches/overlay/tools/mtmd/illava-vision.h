@@ -63,6 +63,7 @@ struct illava_vision {
 struct illava_image {
     std::vector<clip_image_f32> tiles; // the overview first, then the tiles row by row
     clip_image_f32              second; // the second frame of a temporal patch; empty for a still picture
+    bool                        has_pixels = true; // or tiles that have their sizes only, and cannot be encoded
 
     // of a picture that mtmd cut, whose tiles have their sizes only
     uint64_t                                                cut_by = 0; // the encoder's number; 0: not by mtmd
