@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use illava::native::{
     Context, EncodeOptions, FlashAttention, LoadOptions, MergeStep, Next, Prefill, PreprocessedImage, Score,
-    Strategy, TextModel, Vision, VisionOptions,
+    Strategy, TextModel, Thinning, Vision, VisionOptions,
 };
 use numbers::{distance, options};
 use safetensors::SafeTensors;
@@ -56,6 +56,13 @@ struct Case {
     after: Vec<i32>,
     #[serde(default)]
     greedy: Vec<usize>,
+    /// [segments] rows of the picture whose cells go after the prompt; empty if the cache is not thinned.
+    #[serde(default)]
+    thinned: Vec<u32>,
+    /// Token behind the prompt, and the logits behind that.
+    #[serde(default)]
+    following: i32,
+    logits_following: Option<String>,
     #[serde(default)]
     encoder: Vec<Merge>,
     #[serde(default)]
@@ -292,6 +299,7 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
             "last-token" => Score::LastToken,
             "question" => Score::Question,
             "raters" => Score::Raters,
+            "prompt" => Score::Prompt,
             _ => Score::Image,
         },
         // Those that act before the decoder only have nothing to do there.
@@ -303,6 +311,13 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
         counts_sizes: false,
         held: &[],
         masses: &vec![case.mass; case.decoder.len()],
+        thinning: match case.strategy.as_str() {
+            "look-m" => Some(Thinning::Pivotal),
+            "look-m-averaged" => Some(Thinning::Averaged),
+            "look-m-weighted" => Some(Thinning::Weighted),
+            _ => None,
+        },
+        thinned: std::slice::from_ref(&case.thinned),
     };
 
     let mut context = pair.context(case, setting, ubatch);
@@ -334,12 +349,19 @@ fn run(pair: &mut Pair, fixture: &Fixture, case: &Case, setting: &Setting, ubatc
             .expect("one more token");
         actual = context.last_logits().expect("logits").to_vec();
     }
+    if let Some(name) = &case.logits_following {
+        let next = Next { sequence: 0, token: case.following, position: last + 1 };
+        context.decode(&[next]).expect("the token behind the prompt");
+        let actual = context.last_logits().expect("logits");
+        assert_close(actual, fixture.tensor(name), setting.tolerance, &format!("{what}: behind the prompt"));
+    }
 }
 
 fn strategy(case: &Case) -> Strategy {
     match case.strategy.as_str() {
         // A picture that is shown smaller loses nothing after that.
-        "" | "merge" | "downsample" => Strategy::Merge,
+        // Nor one whose cells go after the prompt.
+        "" | "merge" | "downsample" | "look-m" | "look-m-averaged" | "look-m-weighted" => Strategy::Merge,
         "prune" => Strategy::Prune,
         "random" => Strategy::Random(case.seed),
         "bipartite" => Strategy::Bipartite,
@@ -386,23 +408,43 @@ fn qwen2vl_merges_as_the_reference_does() {
     against_reference("qwen2vl");
 }
 
-#[test]
-fn strategies_decide_as_the_reference_does() {
-    let fixture = Fixture::load("strategies.json");
+/// Runs the cases of every pair; pair and strategy of each.
+fn run_all(fixture: &Fixture) -> Vec<(&'static str, &str)> {
     let mut ran = Vec::new();
     for name in ["siglip-qwen2", "clip-llama", "qwen2vl"] {
         for setting in &SETTINGS {
+            let of_pair = |case: &&Case| {
+                case.pair.as_deref() == Some(name)
+                    && case.weights.as_deref().is_none_or(|w| w == setting.weights)
+            };
+            let mut cases = fixture.index.cases.iter().filter(of_pair).peekable();
+            if cases.peek().is_none() {
+                continue;
+            }
             let mut pair = Pair::load(name, setting);
-            let cases = fixture.index.cases.iter().filter(|case| case.pair.as_deref() == Some(name));
-            for case in cases.filter(|case| case.weights.as_deref().is_none_or(|w| w == setting.weights)) {
+            for case in cases {
                 for ubatch in [256, 32] {
                     let what = format!("{} {} ubatch {ubatch}", setting.weights, case.name);
-                    run(&mut pair, &fixture, case, setting, ubatch, &what);
+                    run(&mut pair, fixture, case, setting, ubatch, &what);
                 }
                 ran.push((name, case.strategy.as_str()));
             }
         }
     }
+    ran
+}
+
+#[test]
+fn a_cache_is_thinned_as_the_reference_does() {
+    let fixture = Fixture::load("thinning.json");
+    let ran = run_all(&fixture).len();
+    assert_eq!(ran, 9, "three ways, three pairs");
+}
+
+#[test]
+fn strategies_decide_as_the_reference_does() {
+    let fixture = Fixture::load("strategies.json");
+    let ran = run_all(&fixture);
     let in_both =
         ["prune", "random", "bipartite", "kmeans", "greedy", "assign", "prumerge", "visionzip", "sparsevlm"];
     for pair in ["siglip-qwen2", "qwen2vl"] {

@@ -108,7 +108,8 @@ fn all_leave_equally_many() {
 fn reports_and_traces_say_what_was_done() {
     let mut kept = BTreeMap::new();
     let rules = ["merge", "prune", "random", "bipartite", "kmeans", "assign", "prumerge", "downsample"];
-    let methods = ["fastv", "pyramiddrop", "visionzip", "hired", "sparsevlm", "zipvl", "look-m"];
+    let methods =
+        ["fastv", "pyramiddrop", "visionzip", "hired", "sparsevlm", "zipvl", "look-m", "look-m-averaged"];
     for name in rules.into_iter().chain(methods) {
         let (report, trace) = answered(name, &["--strategy", name, "--strategy-seed", "3"]);
         assert_eq!(report["merge"]["strategy"], name);
@@ -132,7 +133,8 @@ fn reports_and_traces_say_what_was_done() {
             match step.get("groups") {
                 None => {
                     let none = ["merge", "prune", "random", "fastv", "pyramiddrop", "hired", "zipvl"];
-                    assert!(none.contains(&name), "{name}");
+                    // What a thinned cache takes up differs from layer to layer and head to head.
+                    assert!(none.contains(&name) || name.starts_with("look-m"), "{name}");
                 }
                 Some(groups) => {
                     let groups: Vec<Vec<i64>> = groups.as_array().unwrap().iter().map(indices).collect();

@@ -61,7 +61,7 @@ pub fn shared_layout(facts: &Facts, default: &Schedule, sizes: Sizes) -> Result<
     }
     let plan = Plan::new(default, &facts.shape, &[facts.shape.vit_tokens])
         .and_then(|plan| plan.cut_at(&merge_layers, facts.shape.llm_layers))?;
-    let held: Vec<u32> = plan.segments.iter().map(|segment| segment.tokens).collect();
+    let held = plan.computed();
     let cells: Vec<u32> = held
         .iter()
         .map(|tokens| {

@@ -59,6 +59,8 @@ impl Decoder for LlamaDecoder {
             counts_sizes: rows.counts_sizes,
             held: &rows.held,
             masses: &rows.masses,
+            thinning: crate::see::thinning(rows.strategy),
+            thinned: &rows.thinned,
         };
         self.context.begin(slot, &call)
     }

@@ -53,6 +53,8 @@ pub struct Rows {
     pub held: Vec<u8>,
     /// [merge layers] share of the scores that stays there, 0 for the planned number; empty: 0 for all.
     pub masses: Vec<f32>,
+    /// [spans][segments] rows whose cells go once the prompt is computed; empty: none.
+    pub thinned: Vec<Vec<u32>>,
 }
 
 impl Rows {
@@ -81,11 +83,13 @@ impl Rows {
                     let Some(image) = images.get(number) else { continue };
                     let n = image.plan.tokens as usize;
                     let first = rows.tokens.len();
+                    let removed = image.plan.removed_on_the_way();
+                    rows.thin(image);
                     if image.layout.is_empty() {
-                        rows.spans.push((first, n, image.plan.decoder_r()));
+                        rows.spans.push((first, n, removed));
                         rows.tokens.resize(first + n, -1);
                     } else {
-                        for (at, len, removed) in image.layout.spans(&image.plan.decoder_r()) {
+                        for (at, len, removed) in image.layout.spans(&removed) {
                             if image.layout.two_ways {
                                 rows.two_ways.push(rows.spans.len());
                             }
@@ -151,6 +155,19 @@ impl Rows {
             rows.positions.resize(rows.tokens.len() * n_pos, 0);
         }
         rows
+    }
+
+    /// Adds what goes of the cache of each span of `image` after the prompt.
+    fn thin(&mut self, image: &EncodedImage) {
+        let thinned = image.plan.thinned();
+        if thinned.is_empty() || image.layout.is_empty() {
+            self.thinned.extend((!thinned.is_empty()).then_some(thinned));
+            return;
+        }
+        let of_segment = |&gone: &u32| image.layout.spans(&[gone]);
+        let by_segment: Vec<_> = thinned.iter().map(of_segment).collect();
+        let spans = 0..image.layout.tiles.len();
+        self.thinned.extend(spans.map(|i| by_segment.iter().map(|spans| spans[i].2[0]).collect::<Vec<u32>>()));
     }
 }
 

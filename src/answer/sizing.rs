@@ -38,8 +38,10 @@ pub(super) fn closed_up(last: i32, most: u32) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {
     pub text: u32,
-    /// Visual tokens in each segment, the first of them at the front.
+    /// Visual tokens that each segment computes, the first of them at the front.
     pub visual: Vec<u32>,
+    /// Those of them that it holds beside the answer.
+    pub held: Vec<u32>,
     pub visual_unmerged: u32,
     /// Tokens the answer may have; `None` for as many as fit.
     pub generate: Option<u32>,
@@ -68,11 +70,13 @@ const STEP: u32 = 256;
 impl Demand {
     #[must_use]
     pub fn new(text: u32, images: &[&EncodedImage], n_segments: usize, generate: Option<u32>) -> Self {
-        let visual = (0..n_segments)
-            .map(|i| images.iter().map(|image| image.tokens_by_segment().get(i).copied().unwrap_or(0)).sum())
-            .collect();
+        let sums = |of: fn(&EncodedImage) -> Vec<u32>| -> Vec<u32> {
+            let by_image: Vec<Vec<u32>> = images.iter().map(|image| of(image)).collect();
+            (0..n_segments).map(|i| by_image.iter().map(|of| of.get(i).copied().unwrap_or(0)).sum()).collect()
+        };
+        let (visual, held) = (sums(|image| image.plan.computed()), sums(EncodedImage::tokens_by_segment));
         let visual_unmerged = images.iter().map(|image| image.plan.tokens_unmerged).sum();
-        Self { text, visual, visual_unmerged, generate }
+        Self { text, visual, held, visual_unmerged, generate }
     }
 
     fn prompt(&self) -> u32 {
@@ -108,12 +112,14 @@ impl Demand {
         let layout = match sizing {
             Sizing::Fit => {
                 let answer = self.generate.unwrap_or(trained).max(1).min(trained - prompt);
-                let needed = |visual: u32| self.text + visual + answer;
+                // Cells that the prompt lets go are the answer's.
+                let needed = |(visual, held): (u32, u32)| self.text + visual.max(held + answer);
+                let pairs = || self.visual.iter().copied().zip(self.held.iter().copied());
                 CacheLayout {
                     merge_layers,
-                    cells: round_up(needed(first)),
-                    deep: self.visual.iter().skip(1).map(|&held| needed(held)).collect(),
-                    cells_unmerged: round_up(needed(self.visual_unmerged)),
+                    cells: round_up(pairs().next().map_or(self.text + answer, needed)),
+                    deep: pairs().skip(1).map(needed).collect(),
+                    cells_unmerged: round_up(needed((self.visual_unmerged, self.visual_unmerged))),
                 }
             }
             Sizing::Cells(cells) => CacheLayout {
@@ -136,7 +142,7 @@ mod tests {
     use super::*;
 
     fn demand(text: u32, visual: &[u32], generate: Option<u32>) -> Demand {
-        Demand { text, visual: visual.to_vec(), visual_unmerged: 729, generate }
+        Demand { text, visual: visual.to_vec(), held: visual.to_vec(), visual_unmerged: 729, generate }
     }
 
     #[test]

@@ -165,11 +165,11 @@ impl Task {
         }
     }
 
-    /// Cells that the prompt takes in segment `i`.
+    /// Cells that the prompt takes in segment `i` while it is computed.
     pub(super) fn cells(&self, i: usize) -> u32 {
         let visual = self.entries.iter().filter_map(Entry::image).filter_map(|number| {
             let image = self.pictures[number].image.as_ref()?;
-            image.plan.segments.get(i).map(|segment| segment.tokens)
+            image.plan.computed().get(i).copied()
         });
         self.text_tokens() + visual.sum::<u32>()
     }

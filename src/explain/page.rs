@@ -104,7 +104,7 @@ mod tests {
                 rows: 1,
                 pixels: None,
                 frame: None,
-                cells: vec![Cell { gone: 0, into: None, scores: Vec::new() }],
+                cells: vec![Cell { gone: 0, returns: Vec::new(), into: None, scores: Vec::new() }],
             }],
             region: None,
         };

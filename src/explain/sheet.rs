@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn frames_lie_row_by_row() {
-        let cell = Cell { gone: 0, into: None, scores: Vec::new() };
+        let cell = Cell { gone: 0, returns: Vec::new(), into: None, scores: Vec::new() };
         // Tile i takes frames 2i and 2i + 1.
         let tile = |tile: usize| TileFate {
             tile,

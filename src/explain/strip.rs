@@ -106,6 +106,7 @@ mod tests {
     fn fate() -> Fate {
         let cell = |gone: usize, score: f32| Cell {
             gone,
+            returns: Vec::new(),
             into: (gone > 0).then_some((0, 1)),
             scores: vec![Some(score)],
         };
@@ -167,7 +168,7 @@ mod tests {
     fn padding_belongs_to_no_visible_cell() {
         // A square tile around a wide picture: rows 0 and 3 of its cells lie outside.
         let mut fate = fate();
-        let cell = |gone: usize| Cell { gone, into: None, scores: vec![None] };
+        let cell = |gone: usize| Cell { gone, returns: Vec::new(), into: None, scores: vec![None] };
         fate.tiles[0] = TileFate {
             tile: 0,
             columns: 1,

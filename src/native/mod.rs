@@ -52,7 +52,7 @@ pub use quantize::quantize;
 pub use rpc::serve as serve_rpc;
 pub use sampler::{Penalties, Sampler, Sampling};
 pub use scorer::{Scorer, ScorerInfo, Scores, Wanted};
-pub use step::{MergeStep, Score, Strategy};
+pub use step::{MergeStep, Score, Strategy, Thinning};
 pub use vision::{EncodeOptions, Encoded, Vision, VisionOptions};
 pub use vision_info::VisionInfo;
 

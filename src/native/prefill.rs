@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use llama_cpp_sys_2 as sys;
 
 use super::context::{Context, Run, signed};
-use super::step::{MergeStep, Score, Strategy};
+use super::step::{MergeStep, Score, Strategy, Thinning};
 use super::trace::Trace;
 use crate::error::{Error, Field, Kind, Result};
 
@@ -37,6 +37,10 @@ pub struct Prefill<'a> {
     pub held: &'a [u8],
     /// [merge layers] share of the scores that stays there, 0 for the planned number; empty: 0 for all.
     pub masses: &'a [f32],
+    /// Way in which the cache is thinned once the call is computed.
+    pub thinning: Option<Thinning>,
+    /// [spans][segments] rows of each span whose cells then go, if the cache is thinned.
+    pub thinned: &'a [Vec<u32>],
 }
 
 impl Context {
@@ -151,7 +155,10 @@ impl Context {
             && rows.spans.iter().all(|(first, len, r)| {
                 first.checked_add(*len).is_some_and(|end| end <= n) && r.len() >= self.n_cuts
             })
-            && rows.tokens.iter().all(|&token| token < self.model.n_vocab());
+            && rows.tokens.iter().all(|&token| token < self.model.n_vocab())
+            && (rows.thinning.is_none()
+                || (rows.thinned.len() == rows.spans.len()
+                    && rows.thinned.iter().all(|gone| gone.len() == self.n_cuts + 1)));
         if !fits {
             return Err(Error::new(
                 Kind::Native,
@@ -173,6 +180,7 @@ impl Context {
             ));
         }
         let amounts = rows.spans.iter().map(|(_, _, r)| signed(r)).collect::<Result<Vec<_>>>()?;
+        let thinned = signed(&rows.thinned.concat())?;
         let spans = rows
             .spans
             .iter()
@@ -201,6 +209,10 @@ impl Context {
         params.count_sizes = rows.counts_sizes;
         params.held = if rows.held.is_empty() { std::ptr::null() } else { rows.held.as_ptr() };
         params.mass = if rows.masses.is_empty() { std::ptr::null() } else { rows.masses.as_ptr() };
+        if let Some(thinning) = rows.thinning {
+            params.thinning = thinning.raw();
+            params.thinned = thinned.as_ptr();
+        }
         call(self.handle.as_ptr(), &params)
     }
 }

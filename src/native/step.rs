@@ -57,6 +57,30 @@ pub enum Score {
     Question,
     /// Attention of those of its rows that the pictures point to.
     Raters,
+    /// Attention of all rows of the call.
+    Prompt,
+}
+
+/// Way in which keys and values whose cells go after the prompt merge into those that stay, each time as a mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Thinning {
+    /// Of the row that stays and of its midpoint with each row that goes.
+    #[default]
+    Pivotal,
+    /// Of the row that stays and of those that go.
+    Averaged,
+    /// The same, each row that goes times the cosine of both keys.
+    Weighted,
+}
+
+impl Thinning {
+    pub(super) fn raw(self) -> sys::illava_thinning {
+        match self {
+            Thinning::Pivotal => sys::ILLAVA_THINNING_PIVOTAL,
+            Thinning::Averaged => sys::ILLAVA_THINNING_AVERAGED,
+            Thinning::Weighted => sys::ILLAVA_THINNING_WEIGHTED,
+        }
+    }
 }
 
 impl Score {
@@ -66,6 +90,7 @@ impl Score {
             Score::LastToken => sys::ILLAVA_SCORE_LAST_TOKEN,
             Score::Question => sys::ILLAVA_SCORE_QUESTION,
             Score::Raters => sys::ILLAVA_SCORE_RATERS,
+            Score::Prompt => sys::ILLAVA_SCORE_PROMPT,
         }
     }
 }

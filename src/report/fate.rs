@@ -62,6 +62,9 @@ pub struct TileFate {
 pub struct Cell {
     /// Stage that merged the cell; 0 for a cell kept to the end.
     pub gone: usize,
+    /// Later stages that have the cell again: each stretch of layers may choose for itself what its cache keeps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub returns: Vec<usize>,
     /// Tile and cell that hold it since; none if it was dropped.
     pub into: Option<(usize, usize)>,
     /// Attention received, for each stage but the first; `None` if the cell was not ranked.
@@ -72,7 +75,7 @@ impl Cell {
     /// Whether the cell is still there after `stage`.
     #[must_use]
     pub fn is_left(&self, stage: usize) -> bool {
-        self.gone == 0 || self.gone > stage
+        self.gone == 0 || self.gone > stage || self.returns.contains(&stage)
     }
 
     /// Score that the ranking of `stage` saw, or the last one before it that ranked this cell. Before any
@@ -141,6 +144,10 @@ fn fate(trace: &Trace, images: &[ImageTile], span: usize, room: &mut usize) -> R
     {
         let mut alive: Vec<usize> = (0..rows.len()).collect();
         for (k, step) in decoder.iter().enumerate() {
+            // A step of a thinned cache chooses among all rows.
+            if step.n_in as usize == rows.len() {
+                alive = (0..rows.len()).collect();
+            }
             decoder_step(&mut tiles, &rows, &alive, step, layers.len() + k + 1);
             alive = step.kept.iter().filter_map(|&row| usize::try_from(row).ok()).collect();
         }
@@ -171,7 +178,7 @@ fn empty(image: &ImageTile, steps: &[&Step], stages: usize) -> (TileFate, Vec<us
     let side = if grouped { 2 } else { 1 };
     let (columns, rows) = (across / side, down / side);
     let n = columns as usize * rows as usize;
-    let cell = Cell { gone: 0, into: None, scores: vec![None; stages] };
+    let cell = Cell { gone: 0, returns: Vec::new(), into: None, scores: vec![None; stages] };
     let tile = TileFate {
         tile: image.tile,
         columns,
@@ -218,8 +225,16 @@ fn decoder_step(tiles: &mut [TileFate], rows: &RowCells, alive: &[usize], step: 
         let into = step.taken_up_by(gone).and_then(row).and_then(first);
         let into = into.map(|(tile, cell)| (tiles[tile].tile, cell));
         for &(tile, cell) in row(gone).into_iter().flatten() {
-            tiles[tile].cells[cell].gone = stage;
-            tiles[tile].cells[cell].into = into;
+            let cell = &mut tiles[tile].cells[cell];
+            if cell.gone == 0 {
+                (cell.gone, cell.into) = (stage, into);
+            }
+        }
+    }
+    for &(tile, cell) in step.kept.iter().filter_map(|&index| row(index)).flatten() {
+        let cell = &mut tiles[tile].cells[cell];
+        if cell.gone > 0 {
+            cell.returns.push(stage);
         }
     }
 }

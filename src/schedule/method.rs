@@ -48,8 +48,12 @@ impl Strategy {
                 ],
                 Score::Raters,
             ),
-            // A tenth by attention, and a tenth that is the latest.
-            Strategy::LookM => decoder(&[2], &[Amount::Keep(0.2)], Score::Question),
+            // A tenth by attention, and a tenth that is the latest. Between the layers one set of cells serves all.
+            Strategy::LookM(_) => decoder(
+                &[8, 16, 24],
+                &[Amount::Keep(0.2), Amount::Keep(1.0), Amount::Keep(1.0)],
+                Score::Prompt,
+            ),
             // Half of the tokens at most, as a bound for the cache. The authors have none.
             Strategy::ZipVl => Acts::Decoder {
                 layers: &[2, 8, 16],

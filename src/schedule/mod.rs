@@ -17,6 +17,7 @@ mod preset;
 mod question;
 mod strategy;
 mod subject;
+mod thinning;
 
 pub use amount::{Amount, parse_amounts, parse_keeps, parse_layers};
 pub use auto::{Amounts, Bound, Bounds, Content, why};
@@ -28,6 +29,7 @@ pub use positions::Positions;
 pub use preset::Preset;
 pub use strategy::Strategy;
 pub use subject::Subject;
+pub use thinning::Thinning;
 
 use serde::{Deserialize, Serialize};
 
@@ -97,10 +99,13 @@ pub enum Score {
     Question,
     /// Mean attention from those tokens of this text that the picture points to.
     Raters,
+    /// Mean attention from the whole prompt.
+    Prompt,
 }
 
 impl Score {
-    pub const ALL: [Score; 4] = [Score::Image, Score::LastToken, Score::Question, Score::Raters];
+    pub const ALL: [Score; 5] =
+        [Score::Image, Score::LastToken, Score::Question, Score::Raters, Score::Prompt];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -109,6 +114,7 @@ impl Score {
             Score::LastToken => "last-token",
             Score::Question => "question",
             Score::Raters => "raters",
+            Score::Prompt => "prompt",
         }
     }
 
@@ -139,8 +145,8 @@ impl TowerScore {
     }
 }
 
-/// Reads the scores of both halves: `image`, `last-token`, `question` or `raters` for the decoder, `class` for the
-/// encoder, or `class` and one of the others with a comma between them.
+/// Reads the scores of both halves: `image`, `last-token`, `question`, `raters` or `prompt` for the decoder, `class`
+/// for the encoder, or `class` and one of the others with a comma between them.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] with the names there are.
@@ -156,7 +162,7 @@ pub fn parse_scores(text: &str) -> Result<(TowerScore, Score)> {
         };
         if again {
             return Err(Error::usage(format!(
-                "{} {text}: choose image, last-token, question or raters (the text model), class (the encoder), or both halves as in class,last-token",
+                "{} {text}: choose image, last-token, question, raters or prompt (the text model), class (the encoder), or both halves as in class,last-token",
                 Field::Score
             )));
         }

@@ -53,7 +53,12 @@ pub struct Plan {
     #[serde(default)]
     pub marks: u32,
     pub decoder: Vec<Step>,
+    /// Tokens that the cache holds once the prompt is computed.
     pub segments: Vec<Segment>,
+    /// Whether all layers compute all tokens, and the cache is thinned after the prompt. Layers before the first step
+    /// then keep as many as those behind it.
+    #[serde(default)]
+    pub thins: bool,
 }
 
 impl Plan {
@@ -172,20 +177,9 @@ impl Plan {
             (step.n_in, step.n_out) = (step.n_in + self.marks, step.n_out + self.marks);
             step.mass = schedule.mass;
         }
-        let segments = segments(&decoder, self.tokens, n_layers);
-        Ok(Self { decoder, segments, ..self.clone() })
-    }
-
-    /// Puts the tokens that went in place of those that were planned, `removed` at a layer. Segments have fewer then.
-    pub fn settle(&mut self, removed: impl Fn(u32) -> u32) {
-        let n_layers = self.segments.last().map_or(0, |segment| segment.layers.1);
-        let mut n_in = self.tokens;
-        for at in &mut self.decoder {
-            let mass = at.mass;
-            *at = Step { mass, ..step(at.layer, removed(at.layer).min(n_in), n_in) };
-            n_in = at.n_out;
-        }
-        self.segments = segments(&self.decoder, self.tokens, n_layers);
+        let thins = schedule.strategy.thinning().is_some();
+        let segments = segments(&decoder, self.tokens, n_layers, thins);
+        Ok(Self { decoder, segments, thins, ..self.clone() })
     }
 
     /// Returns the same plan with a segment border at each of `layers`, the cuts of a cache. Steps that
@@ -212,7 +206,7 @@ impl Plan {
                 step
             })
             .collect();
-        let segments = segments(&decoder, self.tokens, n_layers);
+        let segments = segments(&decoder, self.tokens, n_layers, self.thins);
         Ok(Self { decoder, segments, ..self.clone() })
     }
 }
@@ -332,18 +326,19 @@ impl Budget {
     }
 }
 
-fn step(layer: u32, r: u32, n_in: u32) -> Step {
+pub(super) fn step(layer: u32, r: u32, n_in: u32) -> Step {
     Step { layer, r, n_in, n_out: n_in - r, mass: None }
 }
 
-fn segments(decoder: &[Step], tokens: u32, n_layers: u32) -> Vec<Segment> {
+pub(super) fn segments(decoder: &[Step], tokens: u32, n_layers: u32, thins: bool) -> Vec<Segment> {
     let mut begin = 0;
-    let mut held = tokens;
+    let first = decoder.iter().find(|step| thins && step.r > 0).map_or(tokens, |step| step.n_out);
+    let mut held = first;
     let mut out = Vec::with_capacity(decoder.len() + 1);
     for step in decoder {
         out.push(Segment { layers: (begin, step.layer), tokens: held });
         begin = step.layer;
-        held = step.n_out;
+        held = step.n_out.min(first);
     }
     out.push(Segment { layers: (begin, n_layers), tokens: held });
     out

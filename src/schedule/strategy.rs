@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::method::Method;
-use super::{Bounds, Choice, HalfSchedule, MergeFlag, Preset, Schedule, Score, Shape, TowerScore};
+use super::{Bounds, Choice, HalfSchedule, Schedule, Score, Shape, Thinning, TowerScore};
 use crate::error::{Error, Field, Kind, Result};
 
 /// Strategy by its name.
@@ -43,12 +43,13 @@ pub enum Strategy {
     SparseVlm,
     /// ZipVL: as few tokens stay in the text model as hold a share of the attention.
     ZipVl,
-    /// LOOK-M: the tokens that the question looks at stay in the text model, the others merge into those most like them.
-    LookM,
+    /// LOOK-M: once the prompt is computed, the tokens that it attended to least leave the cache, and their keys and
+    /// values merge into those that stay.
+    LookM(Thinning),
 }
 
 impl Strategy {
-    pub const ALL: [Strategy; 17] = [
+    pub const ALL: [Strategy; 19] = [
         Strategy::Merge,
         Strategy::Prune,
         Strategy::Random(0),
@@ -65,7 +66,9 @@ impl Strategy {
         Strategy::Hired,
         Strategy::SparseVlm,
         Strategy::ZipVl,
-        Strategy::LookM,
+        Strategy::LookM(Thinning::Pivotal),
+        Strategy::LookM(Thinning::Averaged),
+        Strategy::LookM(Thinning::Weighted),
     ];
 
     /// Returns the strategy of a name, `seed` being that of `random`.
@@ -99,7 +102,9 @@ impl Strategy {
             Strategy::Hired => "hired",
             Strategy::SparseVlm => "sparsevlm",
             Strategy::ZipVl => "zipvl",
-            Strategy::LookM => "look-m",
+            Strategy::LookM(Thinning::Pivotal) => "look-m",
+            Strategy::LookM(Thinning::Averaged) => "look-m-averaged",
+            Strategy::LookM(Thinning::Weighted) => "look-m-weighted",
         }
     }
 
@@ -143,7 +148,7 @@ impl Strategy {
     pub fn keeps_sizes(self) -> bool {
         matches!(
             self,
-            Strategy::Bipartite | Strategy::Kmeans | Strategy::Greedy | Strategy::Assign | Strategy::LookM
+            Strategy::Bipartite | Strategy::Kmeans | Strategy::Greedy | Strategy::Assign
         )
     }
 
@@ -160,35 +165,8 @@ impl Strategy {
                 | Strategy::Hired
                 | Strategy::SparseVlm
                 | Strategy::ZipVl
-                | Strategy::LookM
+                | Strategy::LookM(_)
         )
-    }
-}
-
-impl Choice {
-    /// Reads a schedule of `--against`: a preset, a share as in `--keep`, a strategy, or one of the first two
-    /// with a strategy, `paper/random`.
-    ///
-    /// # Errors
-    /// [`Kind::Usage`] with the names there are.
-    pub fn against(&self, text: &str) -> Result<Choice> {
-        let seed = self.strategy_seed;
-        if Strategy::ALL.iter().any(|strategy| strategy.name() == text) {
-            return Ok(Choice { strategy: Some(Strategy::parse(text, seed)?), ..self.clone() });
-        }
-        let (what, strategy) = match text.split_once('/') {
-            Some((what, name)) => (what, Some(Strategy::parse(name, seed)?)),
-            None => (text, None),
-        };
-        Ok(match what.parse::<f64>() {
-            // Shares are spread over a preset; that of auto is balanced.
-            Ok(keep) if self.merge == Some(MergeFlag::Auto) => {
-                let balanced = self.by_name(MergeFlag::Preset(Preset::Balanced));
-                Choice { keep: Some(keep), strategy, ..balanced }
-            }
-            Ok(keep) => Choice { keep: Some(keep), strategy, ..self.clone() },
-            Err(_) => Choice { merge: Some(MergeFlag::parse(what)?), strategy, ..Choice::default() },
-        })
     }
 }
 
@@ -301,6 +279,14 @@ fn check_mass(schedule: &Schedule, strategy: Strategy) -> Result<()> {
             strategy.name()
         )));
     }
+    if strategy.thinning().is_some() {
+        return Err(Error::usage(format!(
+            "{}: {} takes the schedule's number of tokens from the cache; give the share with {}",
+            Field::LlmMass,
+            strategy.name(),
+            Field::Keep
+        )));
+    }
     if schedule.decoder.steps.is_empty() {
         return Err(Error::usage(format!(
             "{}: nothing is merged in the text model; name its layers with {}",
@@ -355,7 +341,7 @@ fn check_class_score(strategy: Strategy, choice: &Choice, shape: &Shape) -> Resu
 #[cfg(test)]
 mod tests {
     use super::super::choice::tests::so400m;
-    use super::super::{Amount, Half, parse_scores, select};
+    use super::super::{Amount, Half, MergeFlag, Preset, parse_scores, select};
     use super::*;
 
     fn paper(strategy: Strategy) -> Choice {
@@ -375,24 +361,6 @@ mod tests {
         assert_eq!(Strategy::parse("greedy", 7).unwrap().seed(), 0);
         let error = Strategy::parse("best", 0).unwrap_err().to_string();
         assert!(error.contains("merge.strategy best: choose merge, prune, random"), "{error}");
-    }
-
-    #[test]
-    fn what_stands_beside() {
-        let base = Choice { keep: Some(0.5), strategy_seed: 3, ..paper(Strategy::Merge) };
-        let cases = [
-            ("image", Choice { merge: Some(MergeFlag::Preset(Preset::Image)), ..Choice::default() }),
-            ("0.25", Choice { keep: Some(0.25), strategy: None, ..base.clone() }),
-            ("prune", Choice { strategy: Some(Strategy::Prune), ..base.clone() }),
-            ("paper/random", paper(Strategy::Random(3))),
-            ("0.25/kmeans", Choice { keep: Some(0.25), strategy: Some(Strategy::Kmeans), ..base.clone() }),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(base.against(text).unwrap(), expected, "{text}");
-        }
-        for (text, part) in [("best", "merge.preset best"), ("paper/best", "merge.strategy best")] {
-            assert!(base.against(text).unwrap_err().to_string().contains(part), "{text}");
-        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub struct EncodedImage {
 }
 
 impl EncodedImage {
-    /// Tokens in each segment of the decoder.
+    /// Tokens in each segment of the decoder's cache once the prompt is computed.
     #[must_use]
     pub fn tokens_by_segment(&self) -> Vec<u32> {
         self.plan.segments.iter().map(|segment| segment.tokens).collect()
@@ -167,6 +167,7 @@ pub(super) mod tests {
                     mass: None,
                 }],
                 segments: vec![Segment { layers: (0, 2), tokens }, Segment { layers: (2, 4), tokens: deep }],
+                thins: false,
             },
             embeddings: (0..tokens * 2).map(|x| x as f32).collect(),
             cells: Vec::new(),

@@ -38,7 +38,7 @@ pub(crate) use outline::rows as expected_rows;
 pub use outline::{Expected, Outline};
 pub(crate) use processor::{Prepared, Processor};
 pub use store::Store;
-pub(crate) use strategy::{in_decoder, score};
+pub(crate) use strategy::{in_decoder, score, thinning};
 pub use tower::{Input, Tower, TowerEncoder};
 pub use visual::{Visual, VisualInput};
 

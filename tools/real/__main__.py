@@ -1,4 +1,4 @@
-"""python -m real pair | train | evidence | class-token: writes the pair, trains the projector, or measures merging.
+"""python -m real pair | questions | train | evidence | class-token: writes the pair or questions for it, trains the projector, or measures merging.
 
 `pair` needs requirements-real.txt, the others requirements-real-train.txt.
 """
@@ -53,6 +53,9 @@ def main() -> None:
     measured.add_argument("--photographs", type=int, default=18, help="named photographs that the pair is asked about")
     measured.add_argument("--each", type=int, default=8, help="photographs, compositions and pages for the tower")
     measured.add_argument("--render", action="store_true", help="runs nothing, writes the page")
+    asking = commands.add_parser("questions", help="writes compositions with questions, a set for `illava eval`")
+    asking.add_argument("--out", type=Path, default=ROOT / "target/real/questions")
+    asking.add_argument("--count", type=int, default=160, help="pictures, with three questions each")
     first = commands.add_parser("class-token", help="prints what merging leaves of the tower's class token on large photographs")
     first.add_argument("--side", type=int, default=378, help="pixels, a multiple of 14")
     asked = parser.parse_args()
@@ -61,6 +64,10 @@ def main() -> None:
         write_pair(asked.work, asked.projector, asked.out)
     elif asked.command == "evidence":
         evidence(asked.work, asked.projector, asked.photographs, asked.each, asked.render)
+    elif asked.command == "questions":
+        from .questions import write
+
+        print(write(asked.work / "deb", asked.out, asked.count))
     elif asked.command == "class-token":
         from .class_token import table
 

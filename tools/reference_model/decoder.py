@@ -7,6 +7,7 @@ survivors only; nobody's position changes.
 `image`: s_i = (1 / (H N)) sum_h sum_j A[h, j, i] over the N rows j of the span. A is normalised over all keys a row sees.
 `last-token`: s_i = (1 / H) sum_h A[h, last, i].
 `question`: the mean over the rows behind the span, without those that are generated.
+`prompt`: the mean over all rows of the prompt.
 `raters`: the mean over those rows j of the text with m_j above the mean of m, where m_j = mean_i of the softmax over
 the text's rows of (embedding of the picture's row i) . (embedding of row j).
 """
@@ -18,6 +19,7 @@ import torch
 from .arithmetic import EXACT, Arithmetic, frequencies, heads, rms_norm, rotate
 from .merge import Step, folded, merge
 from .strategies import Inputs, Rule, reduce
+from .thinning import take_up, thinned_step
 from .weights import Weights
 
 
@@ -156,10 +158,10 @@ class Decoder:
             visible &= positions[:, :1] - positions[:, 0] < self.window
         return visible
 
-    def _layer(self, x, layer, positions, spans, counts=None):
+    def _layer(self, x, layer, positions, spans, counts=None, past=None):
         """What enters the next layer, the weights of attention, and the keys by which tokens are alike."""
         name = f"blk.{layer}"
-        out, weights, keys = self._attention(self._norm(x, f"{name}.attn_norm"), layer, positions, spans, counts)
+        out, weights, keys = self._attention(self._norm(x, f"{name}.attn_norm"), layer, positions, spans, counts, past)
         x = x + self.residual * (out if self.glm_moe else self._normed(out, f"{name}.post_attention_norm"))
         hidden = self._mlp(x, layer)
         x = x + self.residual * self._normed(hidden, f"{name}.post_ffw_norm")
@@ -169,7 +171,8 @@ class Decoder:
     def _normed(self, x: torch.Tensor, name: str) -> torch.Tensor:
         return self._norm(x, name) if f"{name}.weight" in self.w else x
 
-    def _attention(self, x, layer, positions, spans, counts=None):
+    def _rows(self, x, layer, positions):
+        """Queries, keys and values [heads, rows, size] as attention takes them, and keys before rotation."""
         size = self._size(layer)
         q, k, v = self._parts(x, layer)
         features = k.mean(dim=0)
@@ -180,9 +183,19 @@ class Decoder:
             q, k = (torch.cat([turned(p), p[..., rotated:]], dim=-1) for p in (q, k))
         if self.attention is not None:
             q = q * (self.attention * size**0.5)
+        return q, k, v, features
+
+    def _attention(self, x, layer, positions, spans, counts=None, past=None):
+        """`past` are keys and values of rows that stand before those of x, all of which x sees."""
+        q, k, v, features = self._rows(x, layer, positions)
+        self.cached = k, v
+        visible = self._visible(layer, positions, spans)
+        if past is not None:
+            visible = torch.cat([torch.ones(len(x), past[0].shape[1], dtype=torch.bool), visible], dim=1)
+            k, v = torch.cat([past[0], k], dim=1), torch.cat([past[1], v], dim=1)
         share = self.heads // len(k)
         k, v = k.repeat_interleave(share, 0), v.repeat_interleave(share, 0)
-        out, weights = self.math.attention(q, k, v, self._visible(layer, positions, spans), counts)
+        out, weights = self.math.attention(q, k, v, visible, counts)
         return self._linear(out, f"blk.{layer}.attn_output"), weights, features
 
     def _gated(self, x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
@@ -342,6 +355,41 @@ class Decoder:
                 for (at, alive), part in zip(spans, (p for p in parts if isinstance(p, torch.Tensor))):
                     x[at : at + len(alive)] += self._image_features(part, layer)
         return self._logits(x[-1:]), steps
+
+    def prefill_thinned(
+        self, prompt: Prompt, gone: dict[int, int], how: str, following: int
+    ) -> tuple[torch.Tensor, list[Step], torch.Tensor]:
+        """As `prefill` without merging, of a cache that is thinned behind the prompt (LOOK-M).
+
+        `gone` maps the first layer of each stretch of layers to the rows of the span whose cells it lets go. The stretch
+        ranks them by the attention of its last layer from the whole prompt. Returns the prompt's logits, the steps, whose
+        residual is what the rows that stay hold in the stretch, and the logits of the token `following` behind it.
+        """
+        x = self._entering([prompt.before, prompt.span, prompt.after])
+        first, n, rows = len(prompt.before), len(prompt.span), len(x)
+        positions, starts, cells, steps = prompt.positions, sorted(gone), [], []
+        for layer in range(self.layers):
+            x, weights, _ = self._layer(x, layer, positions, [range(first, first + n)])
+            cells.append(self.cached)
+            if layer + 1 in starts or layer + 1 == self.layers:
+                start = max(s for s in starts if s <= layer)
+                scores = weights[:, :, first : first + n].mean(dim=(0, 1))
+                latest = max(0, rows * (n - gone[start]) // (2 * n) - len(prompt.after))
+                step = thinned_step(start, scores, gone[start], latest)
+                stay = [*(first + i for i in step.kept), *range(first + n, rows)]
+                lost = [first + i for i in step.merged]
+                step.inputs = cells[start : layer + 1], lost, stay
+                for at in range(start, layer + 1):
+                    merged = take_up(*cells[at], lost, stay, how)
+                    cells[at] = [torch.cat([old[:, :first], new], dim=1) for old, new in zip(cells[at], merged)]
+                held = [[c[part][:, first : first + len(step.kept)] for c in cells[start : layer + 1]] for part in (0, 1)]
+                step.residual = torch.cat([c.transpose(0, 1).reshape(-1) for part in held for c in part])
+                steps.append(step)
+        logits = self._logits(x[-1:])
+        x, position = self._entering([[following]]), positions[-1:] + 1
+        for layer in range(self.layers):
+            x, _, _ = self._layer(x, layer, position, [], past=cells[layer])
+        return logits, steps, self._logits(x)
 
     @staticmethod
     def _scores(weights: torch.Tensor, first: int, end: int, score: str, generated: int) -> torch.Tensor:

@@ -378,6 +378,17 @@ enum illava_score {
     ILLAVA_SCORE_LAST_TOKEN = 1, // attention from the last row of the call
     ILLAVA_SCORE_QUESTION   = 2, // mean attention from the text rows behind the last span
     ILLAVA_SCORE_RATERS     = 3, // from those of them that the pictures' embeddings point to more than to the mean one
+    ILLAVA_SCORE_PROMPT     = 4, // mean attention from all rows of the call
+};
+
+// How a row that leaves the cache after the prompt goes into one that stays (LOOK-M, Wan et al., 2024). A key or value c
+// that takes up n others p becomes the mean of itself and of a row for each: its midpoint with p, p, or p times the
+// cosine of both keys.
+enum illava_thinning {
+    ILLAVA_THINNING_NONE     = 0,
+    ILLAVA_THINNING_PIVOTAL  = 1,
+    ILLAVA_THINNING_AVERAGED = 2,
+    ILLAVA_THINNING_WEIGHTED = 3,
 };
 
 struct illava_span {
@@ -411,6 +422,11 @@ struct illava_prefill_params {
     // [number of merge layers] or NULL. Above 0, only the smallest set of tokens that holds this share of the scores'
     // sum stays there, if it is smaller than what the spans' r leave in all. Later r count from the planned numbers.
     const float              * mass;
+    // With a way of thinning, cells of each segment are let go once the call is computed, and what they held merges into
+    // cells that stay: `score` at the segment's last layer ranks a span's rows, of which the latest stay before others,
+    // as many as half of its share that stays is of the call's rows. Rows from the first span on can take up others.
+    enum illava_thinning       thinning;
+    const int32_t            * thinned;     // [n_spans, number of segments] rows whose cells go; fewer than the span has
 };
 LLAMA_API struct illava_prefill_params illava_prefill_default_params(void);
 
@@ -436,7 +452,9 @@ LLAMA_API void               illava_prefill_free(struct illava_prefill_run * run
 LLAMA_API void               illava_trace_free(struct illava_trace * trace);
 LLAMA_API size_t             illava_trace_n_steps(const struct illava_trace * trace);
 LLAMA_API enum illava_status illava_trace_step(const struct illava_trace * trace, size_t i, struct illava_step * out);
-// [n_out, n_embd] of the span's survivors as they enter layer `layer`; needs keep_residual.
+// [n_out, n_embd] of the span's survivors as they enter layer `layer`; needs keep_residual. Of a step that thinned the
+// cache it is what their cells hold in the segment that begins at `layer`: keys [layers, n_out, n_embd_k_gqa] as they
+// are cached, then values.
 LLAMA_API enum illava_status illava_trace_residual(
         const struct illava_trace * trace, size_t i, const float ** rows, size_t * n_floats);
 

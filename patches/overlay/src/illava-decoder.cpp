@@ -221,6 +221,37 @@ illava_prefill_params illava_prefill_default_params(void) {
     return params;
 }
 
+static void check_thinning(const llama_context & ctx, const illava_prefill_params & params) {
+    const int32_t how = number_of(params.thinning);
+    if (how < ILLAVA_THINNING_NONE || how > ILLAVA_THINNING_WEIGHTED) {
+        illava_fail(ILLAVA_BAD_ARG, "thinning %d: 0 (none), 1 (pivotal), 2 (averaged) or 3 (weighted)", how);
+    }
+    if (how == ILLAVA_THINNING_NONE) {
+        return;
+    }
+    const auto * kv = segments_of(&ctx);
+    if (!kv) {
+        illava_fail(ILLAVA_UNSUPPORTED, "thinning: architecture '%s' has no cache that can lose single cells; take another strategy",
+                ctx.get_model().arch_name().c_str());
+    }
+    if (params.n_spans > 0) {
+        illava_require(params.thinned, "thinned");
+    }
+    for (size_t i = 0; i < params.n_spans*kv->size(); ++i) {
+        const auto & span = params.spans[i/kv->size()];
+        if (params.thinned[i] < 0 || params.thinned[i] >= span.n) {
+            illava_fail(ILLAVA_BAD_ARG, "span %zu, segment %zu: %d of %d rows thinned, at least one must remain",
+                    i/kv->size(), i%kv->size(), params.thinned[i], span.n);
+        }
+        for (size_t k = 0; k + 1 < kv->size(); ++k) {
+            if (span.r[k] != 0 || (params.mass && params.mass[k] > 0.0f)) {
+                illava_fail(ILLAVA_BAD_ARG, "span %zu, merge layer %zu: rows go before the cache is thinned; take one of both",
+                        i/kv->size(), k);
+            }
+        }
+    }
+}
+
 static illava_prefill_params checked(const llama_context * ctx, const illava_prefill_params * given) {
     illava_require(ctx, "ctx");
     const auto params = illava_given("illava_prefill_params", given, illava_prefill_default_params());
@@ -236,9 +267,10 @@ static illava_prefill_params checked(const llama_context * ctx, const illava_pre
         illava_require(params.spans[i].r, "the span's r");
     }
     const int32_t score = number_of(params.score);
-    if (score < ILLAVA_SCORE_IMAGE || score > ILLAVA_SCORE_RATERS) {
-        illava_fail(ILLAVA_BAD_ARG, "score %d: 0 (image), 1 (last token), 2 (question) or 3 (raters)", score);
+    if (score < ILLAVA_SCORE_IMAGE || score > ILLAVA_SCORE_PROMPT) {
+        illava_fail(ILLAVA_BAD_ARG, "score %d: 0 (image), 1 (last token), 2 (question), 3 (raters) or 4 (prompt)", score);
     }
+    check_thinning(*ctx, params);
     const auto strategy = illava_check_strategy(&params.strategy, /*decoder =*/ true);
     for (size_t k = 0; params.mass && k < ctx->get_cparams().merge_layers.size(); ++k) {
         if (!(params.mass[k] >= 0.0f && params.mass[k] < 1.0f)) {

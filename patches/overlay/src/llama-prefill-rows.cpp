@@ -1,6 +1,7 @@
 #include "llama-prefill-rows.h"
 
 #include "illava-plan.h"
+#include "llama-kv-thinning.h"
 
 #include <algorithm>
 #include <cmath>
@@ -26,9 +27,12 @@ llama_prefill_rows::llama_prefill_rows(
     }
     for (size_t s = 0; s < params.n_spans; ++s) {
         const auto & span = params.spans[s];
-        spans.push_back({ span.first, span.n, {}, span.two_ways });
+        spans.push_back({ span.first, span.n, {}, span.two_ways, {} });
         if (n_cuts > 0) {
             spans.back().r.assign(span.r, span.r + n_cuts);
+        }
+        if (params.thinning != ILLAVA_THINNING_NONE) {
+            spans.back().thinned.assign(params.thinned + s*(n_cuts + 1), params.thinned + (s + 1)*(n_cuts + 1));
         }
         for (int32_t i = 0; i < span.n; ++i) {
             rows[span.first + i].span = s;
@@ -49,6 +53,49 @@ size_t llama_prefill_rows::size_in_segment(size_t i) const {
 bool llama_prefill_rows::merges_at(size_t cut) const {
     return mass[cut] > 0.0f ||
         std::any_of(spans.begin(), spans.end(), [cut](const llama_prefill_span & span) { return span.r[cut] > 0; });
+}
+
+bool llama_prefill_rows::thins_in(size_t i) const {
+    return std::any_of(spans.begin(), spans.end(), [i](const llama_prefill_span & span) {
+        return !span.thinned.empty() && span.thinned[i] > 0;
+    });
+}
+
+std::vector<llama_prefill_rows::fate> llama_prefill_rows::thin(
+        size_t segment, int32_t layer, int32_t n_head, illava_score score, const std::vector<double> & sums,
+        std::vector<llama_merge_step> & steps) const {
+    std::vector<fate> res(rows.size(), STAYS);
+    std::fill(res.begin(), res.begin() + spans.front().first, BEFORE);
+
+    for (size_t s = 0; s < spans.size(); ++s) {
+        const auto &  span = spans[s];
+        const int32_t r    = span.thinned[segment];
+        if (r == 0) {
+            continue;
+        }
+        // the call's latest rows: as many as are half of what stays
+        const int64_t n_window = int64_t(n_rows)*(span.n - r)/(2*int64_t(span.n));
+        const int64_t n_latest = std::clamp<int64_t>(span.first + span.n - (n_rows - n_window), 0, span.n);
+
+        llama_merge_step step;
+        step.span  = s;
+        step.layer = layer;
+        step.n_in  = span.n;
+        for (int32_t i = 0; i < span.n; ++i) {
+            step.scores.push_back(float(sums[span.first + i]/(n_head*n_queries(score, span.n))));
+        }
+        step.merged = llama_choose_thinned(step.scores, r, n_latest);
+        for (int32_t i : step.merged) {
+            res[span.first + i] = GOES;
+        }
+        for (int32_t i = 0; i < span.n; ++i) {
+            if (res[span.first + i] == STAYS) {
+                step.kept.push_back(i);
+            }
+        }
+        steps.push_back(std::move(step));
+    }
+    return res;
 }
 
 bool llama_prefill_rows::is_token(size_t i) const {
@@ -84,6 +131,11 @@ std::vector<llama_prefill_chunk> llama_prefill_rows::cut(uint32_t n_ubatch, bool
                 c.score = {{ 0, int64_t(c.n) }};
             }
         }
+        for (auto & c : res) {
+            if (score == ILLAVA_SCORE_PROMPT) {
+                c.score = {{ 0, int64_t(c.n) }};
+            }
+        }
         if (score == ILLAVA_SCORE_LAST_TOKEN) {
             res.back().score = {{ int64_t(res.back().n) - 1, 1 }};
         }
@@ -108,6 +160,7 @@ double llama_prefill_rows::n_queries(illava_score score, size_t n) const {
     switch (score) {
         case ILLAVA_SCORE_IMAGE:      return double(n);
         case ILLAVA_SCORE_LAST_TOKEN: return 1.0;
+        case ILLAVA_SCORE_PROMPT:     return double(n_rows);
         default:                      return double(std::count(raters.begin(), raters.end(), true));
     }
 }

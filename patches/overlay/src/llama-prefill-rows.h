@@ -27,6 +27,7 @@ struct llama_prefill_span {
     int32_t              n;
     std::vector<int32_t> r; // removed at each merge layer
     bool                 two_ways;
+    std::vector<int32_t> thinned; // let go in each segment's cache after the prompt; empty: none
 };
 
 class llama_prefill_rows {
@@ -66,6 +67,21 @@ public:
 
     // whether the strategy matches tokens that are alike
     bool wants_features() const { return illava_strategy_groups(strategy) && strategy != ILLAVA_STRATEGY_SPARSEVLM; }
+
+    // whether cells of segment i are let go once it is computed
+    bool thins_in(size_t i) const;
+
+    // BEFORE: text that stands before every span, which other prompts may share
+    enum fate { BEFORE, STAYS, GOES };
+
+    // Chooses the rows whose cells segment number `segment` lets go, which begins at `layer`. sums: as in merge(). Adds a
+    // step for each span that loses any; [rows] what becomes of each.
+    std::vector<fate> thin(
+            size_t segment, int32_t layer, int32_t n_head, illava_score score, const std::vector<double> & sums,
+            std::vector<llama_merge_step> & steps) const;
+
+    // the first row of a span, if none has gone
+    size_t first_of(int32_t span) const { return spans[span].first; }
 
     // the residual stream after a segment becomes the input of the next
     void enter_next(std::vector<float> residual_next) { residual = std::move(residual_next); }

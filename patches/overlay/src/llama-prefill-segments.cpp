@@ -3,6 +3,7 @@
 #include "illava-status.h"
 #include "llama-batch.h"
 #include "llama-kv-segments.h"
+#include "llama-kv-thinning.h"
 #include "llama-model.h"
 #include "llama-raters.h"
 
@@ -93,6 +94,7 @@ illava_prefill_run::illava_prefill_run(llama_context & context, const illava_pre
     logits_last(params.logits_last),
     keep_residual(params.keep_residual),
     composed_score(params.composed_score),
+    thinning(params.thinning),
     rows((check(params, ctx.model(), ctx.n_cuts(), ctx.cparams()), params), llama_choose_raters(params, ctx.model()),
             ctx.n_cuts(), ctx.model().hparams.n_pos_per_embd(), ctx.model().hparams.n_embd,
             ctx.model().hparams.n_embd_inp()) {
@@ -167,7 +169,8 @@ void illava_prefill_run::enter_segment() {
     const auto   layers = kv.layers(i_segment);
 
     merges = !layers.last && rows.merges_at(i_segment);
-    scored = merges && rows.wants_scores();
+    thins  = rows.thins_in(i_segment);
+    scored = thins || (merges && rows.wants_scores());
     matched = merges && rows.wants_features();
     chunks = rows.cut(ctx.cparams().n_ubatch, scored, score);
 
@@ -175,6 +178,7 @@ void illava_prefill_run::enter_segment() {
     keys.clear();
     sums.assign(scored ? rows.size() : 0, 0.0);
     row_of_cell.assign(scored ? kv.at(i_segment).front()->cache->get_size() : 0, -1);
+    cells.assign(thins ? kv.at(i_segment).size() : 0, {});
 }
 
 void illava_prefill_run::compute() {
@@ -198,6 +202,11 @@ void illava_prefill_run::compute() {
         sinfos.push_back(part->cache->prepare(ubatches));
         if (sinfos.back().empty()) {
             fail_full(*part->cache, layers, seq_id, rows.size() - chunk.first);
+        }
+        if (thins) {
+            const auto & idxs = sinfos.back()[0].idxs[0];
+            auto &       into = cells[sinfos.size() - 1];
+            into.insert(into.end(), idxs.begin(), idxs.end());
         }
         if (scored && part->swa == ctx.model().hparams.is_swa(layers.end - 1)) {
             for (size_t i = 0; i < chunk.n; ++i) {
@@ -259,6 +268,9 @@ void illava_prefill_run::leave_segment() {
     const auto & kv     = ctx.segments();
     const auto   layers = kv.layers(i_segment);
 
+    if (thins) {
+        thin();
+    }
     if (layers.last) {
         state = DONE;
         return;
@@ -268,6 +280,36 @@ void illava_prefill_run::leave_segment() {
         rows.merge(i_segment, layers.end, ctx.model().hparams.n_head(layers.end - 1), score, sums, keys, keep_residual, steps);
     }
     i_segment++;
+}
+
+// Rows of each chunk went to the cells in order, so that row i lies in cells[part][i].
+void illava_prefill_run::thin() {
+    const auto & kv      = ctx.segments();
+    const auto   layers  = kv.layers(i_segment);
+    const auto & hparams = ctx.model().hparams;
+
+    const auto first = steps.size();
+    const auto stays = rows.thin(i_segment, layers.begin, hparams.n_head(layers.end - 1), score, sums, steps);
+    const auto parts = kv.at(i_segment);
+    for (size_t k = 0; k < parts.size(); ++k) {
+        llama_thinned_cells split;
+        for (size_t i = 0; i < rows.size(); ++i) {
+            switch (stays[i]) {
+                case llama_prefill_rows::GOES:   split.gone.push_back(cells[k][i]); break;
+                case llama_prefill_rows::STAYS:  split.stay.push_back(cells[k][i]); break;
+                case llama_prefill_rows::BEFORE: break;
+            }
+        }
+        llama_thin_cells(*parts[k]->cache, hparams, seq_id, thinning, split);
+        for (size_t s = first; s < steps.size() && keep_residual; ++s) {
+            std::vector<uint32_t> kept;
+            for (int32_t i : steps[s].kept) {
+                kept.push_back(cells[k][rows.first_of(steps[s].span) + i]);
+            }
+            const auto held = llama_read_cells(*parts[k]->cache, hparams, seq_id, kept);
+            steps[s].residual.insert(steps[s].residual.end(), held.begin(), held.end());
+        }
+    }
 }
 
 // A context without merge layers has one ordinary memory of whatever kind: the rows go through decode().

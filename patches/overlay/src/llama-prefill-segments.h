@@ -38,6 +38,7 @@ private:
     const bool         logits_last;
     const bool         keep_residual;
     const bool         composed_score;
+    const enum illava_thinning thinning;
 
     llama_prefill_rows rows;
 
@@ -47,8 +48,10 @@ private:
     bool                             merges    = false; // at its end
     bool                             scored    = false; // for that
     bool                             matched   = false; // by likeness
+    bool                             thins     = false; // when it is computed
     std::vector<llama_prefill_chunk> chunks;
     std::vector<int32_t>             row_of_cell; // scores come back by cell
+    std::vector<std::vector<uint32_t>> cells;     // [caches of the segment, rows] if it is thinned
     std::vector<float>               out;         // [rows, n_embd] the residual stream after it
     std::vector<double>              sums;        // [rows] attention received
     std::vector<float>               keys;        // [rows, n_embd_head] what likeness is taken from; of text nothing
@@ -58,6 +61,7 @@ private:
     void enter_segment();
     void compute();
     void leave_segment();
+    void thin();
     void add_scores(const llama_prefill_chunk & chunk, const std::vector<float> & received);
 
     void decode_chunk();

@@ -306,8 +306,8 @@ pub struct MergeFlags {
     /// how many at most
     #[arg(long, value_name = "R", allow_negative_numbers = true, help_heading = "Merging")]
     pub llm_mass: Option<String>,
-    /// Score that ranks tokens: image, last-token, question or raters in the decoder, class (its class token)
-    /// in the encoder; or one of each, as in class,last-token
+    /// Score that ranks tokens: image, last-token, question, raters or prompt in the decoder, class (its class
+    /// token) in the encoder; or one of each, as in class,last-token
     #[arg(long, value_name = "SCORE", default_value = "image", value_parser = names::SCORES, hide_possible_values = true, help_heading = "Merging")]
     pub score: String,
     /// Grid after the encoder: faithful or reference

@@ -87,7 +87,7 @@ function viewer(fate, tiles, picture, tell) {
       const low = Math.min(...known);
       const high = Math.max(...known);
       tile.cells.forEach((cell, i) => {
-        const gone = cell.gone !== 0 && cell.gone <= step;
+        const gone = cell.gone !== 0 && cell.gone <= step && !cell.returns?.includes(step);
         const [x, y, w, h] = rectangle(tile, i);
         if (heat && scores[i] !== null) {
           context.globalAlpha = gone ? 0.25 : 0.75;
@@ -147,7 +147,8 @@ function viewer(fate, tiles, picture, tell) {
     if (!gone) parts.push('kept to the end');
     else {
       const where = !into ? '' : into[0] === tile.tile ? ` into ${place(into[1])}` : ` into a cell of tile ${into[0] + 1}`;
-      const verb = ['prune', 'random'].includes(fate.strategy) ? 'dropped' : 'merged';
+      const drops = ['prune', 'random', 'fastv', 'pyramiddrop', 'hired', 'zipvl'];
+      const verb = drops.includes(fate.strategy) ? 'dropped' : 'merged';
       parts.push(`${verb} at step ${gone} (${stageName(fate.stages[gone])})${where}`);
     }
     return `${parts.join('; ')}.`;
