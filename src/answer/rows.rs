@@ -167,7 +167,8 @@ impl Rows {
         let of_segment = |&gone: &u32| image.layout.spans(&[gone]);
         let by_segment: Vec<_> = thinned.iter().map(of_segment).collect();
         let spans = 0..image.layout.tiles.len();
-        self.thinned.extend(spans.map(|i| by_segment.iter().map(|spans| spans[i].2[0]).collect::<Vec<u32>>()));
+        self.thinned
+            .extend(spans.map(|i| by_segment.iter().map(|spans| spans[i].2[0]).collect::<Vec<u32>>()));
     }
 }
 

@@ -146,10 +146,7 @@ impl Strategy {
     /// Whether it counts, from layer to layer, how many tokens each one stands for.
     #[must_use]
     pub fn keeps_sizes(self) -> bool {
-        matches!(
-            self,
-            Strategy::Bipartite | Strategy::Kmeans | Strategy::Greedy | Strategy::Assign
-        )
+        matches!(self, Strategy::Bipartite | Strategy::Kmeans | Strategy::Greedy | Strategy::Assign)
     }
 
     pub(super) fn ranks_by_attention(self) -> bool {
