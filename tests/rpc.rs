@@ -18,6 +18,8 @@ struct Machine {
     bytes: Arc<AtomicU64>,
     /// Bytes after which the machine vanishes.
     until: Arc<AtomicU64>,
+    /// Bytes after which it reads nothing for [`BUSY`], once.
+    busy: Arc<AtomicU64>,
 }
 
 impl Machine {
@@ -37,20 +39,21 @@ impl Machine {
 
         let relay = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = relay.local_addr().unwrap().to_string();
-        let (bytes, until) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(u64::MAX)));
-        let (counted, bound) = (bytes.clone(), until.clone());
+        let never = || Arc::new(AtomicU64::new(u64::MAX));
+        let (bytes, until, busy) = (Arc::new(AtomicU64::new(0)), never(), never());
+        let (counted, bound, pause) = (bytes.clone(), until.clone(), busy.clone());
         std::thread::spawn(move || {
             for client in relay.incoming() {
                 let client = client.unwrap();
                 let server = connect(&listening);
                 for (from, to) in [(client.try_clone(), server.try_clone()), (Ok(server), Ok(client))] {
                     let (from, to) = (from.unwrap(), to.unwrap());
-                    let (counted, bound) = (counted.clone(), bound.clone());
-                    std::thread::spawn(move || pass(from, to, &counted, &bound));
+                    let (counted, bound, pause) = (counted.clone(), bound.clone(), pause.clone());
+                    std::thread::spawn(move || pass(from, to, &counted, &bound, &pause));
                 }
             }
         });
-        Self { process, address, bytes, until }
+        Self { process, address, bytes, until, busy }
     }
 
     fn passed(&self) -> u64 {
@@ -76,10 +79,19 @@ fn connect(address: &str) -> TcpStream {
     panic!("{address}: nobody listens");
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, counted: &AtomicU64, until: &AtomicU64) {
+/// Longer than an unanswered machine is waited for.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(35);
+
+fn pass(mut from: TcpStream, mut to: TcpStream, counted: &AtomicU64, until: &AtomicU64, busy: &AtomicU64) {
     let mut piece = vec![0; 1 << 16];
     while let Ok(n @ 1..) = from.read(&mut piece) {
         let passed = counted.fetch_add(n as u64, Ordering::SeqCst);
+        let pause = busy.load(Ordering::SeqCst);
+        if passed > pause
+            && busy.compare_exchange(pause, u64::MAX, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        {
+            std::thread::sleep(BUSY);
+        }
         if passed > until.load(Ordering::SeqCst) || to.write_all(&piece[..n]).is_err() {
             break;
         }
@@ -153,6 +165,16 @@ fn who_is_not_there_is_told() {
     binary::illava(&args).fails(2, "cannot listen there");
     let args = ["rpc", "--device", "CUDA9"].map(str::to_owned);
     binary::illava(&args).fails(2, "device CUDA9");
+}
+
+/// A machine under load computes for long and reads nothing meanwhile: what is sent to it waits in the system's buffers.
+#[test]
+fn a_machine_that_is_busy_is_waited_for() {
+    let machine = Machine::start();
+    machine.busy.store(60_000, Ordering::SeqCst);
+    ask("siglip-qwen2-f32", &["--rpc", &machine.address]);
+    assert_eq!(machine.busy.load(Ordering::SeqCst), u64::MAX, "it paused");
+    assert!(machine.passed() > 1_000_000, "behind the pause came more than buffers take");
 }
 
 #[test]

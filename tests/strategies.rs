@@ -133,7 +133,7 @@ fn reports_and_traces_say_what_was_done() {
             match step.get("groups") {
                 None => {
                     let none = ["merge", "prune", "random", "fastv", "pyramiddrop", "hired", "zipvl"];
-                    // What a thinned cache takes up differs from layer to layer and head to head.
+                    // A thinned cache merges otherwise in every layer and head.
                     assert!(none.contains(&name) || name.starts_with("look-m"), "{name}");
                 }
                 Some(groups) => {

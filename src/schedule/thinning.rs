@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use super::plan::{segments, step};
 use super::{Plan, Step, Strategy};
 
-/// Way in which keys and values that leave the cache merge into those that stay, each time as a mean.
+/// Way in which keys and values that leave the cache merge into those that stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Thinning {
-    /// Of the row that stays and of its midpoint with each row that goes.
+    /// The mean of the row that stays and of its midpoint with each row that goes.
     #[default]
     Pivotal,
-    /// Of the row that stays and of those that go.
+    /// The mean of the row that stays and of those that go.
     Averaged,
     /// The same, each row that goes times the cosine of both keys.
     Weighted,

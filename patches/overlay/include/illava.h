@@ -452,9 +452,9 @@ LLAMA_API void               illava_prefill_free(struct illava_prefill_run * run
 LLAMA_API void               illava_trace_free(struct illava_trace * trace);
 LLAMA_API size_t             illava_trace_n_steps(const struct illava_trace * trace);
 LLAMA_API enum illava_status illava_trace_step(const struct illava_trace * trace, size_t i, struct illava_step * out);
-// [n_out, n_embd] of the span's survivors as they enter layer `layer`; needs keep_residual. Of a step that thinned the
-// cache it is what their cells hold in the segment that begins at `layer`: keys [layers, n_out, n_embd_k_gqa] as they
-// are cached, then values.
+// [n_out, n_embd] of the span's survivors as they enter layer `layer`; needs keep_residual. A step that thinned the
+// cache gives the content of their cells in the segment that begins at `layer`: keys [layers, n_out, n_embd_k_gqa] as
+// they are cached, then values.
 LLAMA_API enum illava_status illava_trace_residual(
         const struct illava_trace * trace, size_t i, const float ** rows, size_t * n_floats);
 

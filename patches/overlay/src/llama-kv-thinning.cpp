@@ -67,7 +67,7 @@ public:
         }
     }
 
-    // Puts the rows back. What lies in the cells between them is what was read: nothing computes meanwhile.
+    // Puts the rows back. Nothing computes meanwhile: the cells between them keep what was read.
     void write() const {
         for (size_t j = 0; j < n_lines; ++j) {
             ggml_backend_tensor_set(tensor, bytes.data() + j*line_size, line_begin + j*line_step, line_size);
