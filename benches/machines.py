@@ -2,11 +2,12 @@
 relays that count.
 
     python3 benches/machines.py -m TEXT.gguf -mm MMPROJ.gguf --image PICTURE --machines 2 [--schedule balanced ...] [flags of illava run]
-    nice -n 15 python3 benches/machines.py --large FOLDER --machines 2 3
+    nice -n 15 python3 benches/machines.py --large FOLDER --machines 2 3 [--layers 8]
 
 One process of this machine is a machine; their link is the loopback, so bytes are the result and times are not.  --large
 writes the 34B's shape in Q2_K with random weights and a tower of 64 tokens to FOLDER, 12 GB, and removes them at the end.
-It needs 14 GB of memory beside the system's, since each layer lies in one process, and an hour of two cores.
+It needs 14 GB of memory beside the system's, since each layer lies in one process, and an hour of two cores. --layers
+writes as many of its 60 layers, of the same width: what travels from machine to machine is as wide.
 """
 
 import argparse
@@ -82,11 +83,12 @@ def run(program, given, extra, relays):
         return json.loads(report.read_text()) | {"steps": steps}, sent, came
 
 
-def large(folder):
-    """The files of a pair with the 34B's shape."""
+def large(folder, layers):
+    """The files of a pair with the 34B's shape, or with `layers` of its layers."""
     python = ROOT / "target/python/bin/python"
     made = [str(python if python.exists() else sys.executable), str(ROOT / "tools/make_model.py"), "--out", str(folder)]
-    for what in (["--timing", "yi-34b", "--type", "q2_k"],
+    fewer = ["--layers", str(layers)] if layers else []
+    for what in (["--timing", "yi-34b", "--type", "q2_k", *fewer],
                  ["--timing", "clip-112", "--type", "f16", "--projection", "7168", "--family", "llava_next"]):
         subprocess.run([*made, *what], check=True, stdout=subprocess.DEVNULL)
     (text,), (tower,) = folder.glob("yi-34b*.gguf"), folder.glob("clip-112*.gguf")
@@ -130,6 +132,7 @@ def main():
     parser.add_argument("-mm")
     parser.add_argument("--image")
     parser.add_argument("--large", type=Path, metavar="FOLDER", help="the 34B's shape, written to FOLDER and removed")
+    parser.add_argument("--layers", type=int, help="of --large, for fewer than the 34B's 60")
     parser.add_argument("--machines", type=int, nargs="+", default=[2])
     parser.add_argument("--schedule", nargs="+", default=["balanced", "paper"], help="presets to compare with off")
     parser.add_argument("-t", type=int, default=1, help="threads of each process")
@@ -146,7 +149,7 @@ def main():
         parser.error("give -m, -mm and --image, or --large")
     with tempfile.TemporaryDirectory(dir=args.large) as folder:
         if args.large:
-            files = large(Path(folder))
+            files = large(Path(folder), args.layers)
         given = ["-m", files[0], "-mm", files[1], "--image", args.image, "-p", "What is this?", "--temp", "0", "--no-repack",
                  "-t", str(args.t), "-n", str(args.n), *rest]
         text = [*given[:2], *given[6:]]
