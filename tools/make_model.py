@@ -13,7 +13,7 @@ A text model alone, of an architecture that merges (F32):
 Models in the true shapes of released ones (weights do not change speed):
     make_model.py --out DIR --timing qwen2-7b --type q4_0
     make_model.py --out DIR --timing siglip-so400m --type f16 --projection 3584 --family llava_onevision
-    make_model.py --out DIR --timing-projector gemma3-4b --type f16
+    make_model.py --out DIR --timing-projector gemma3-4b --type f16 --zeros
 
 The same arguments give the same bytes on every machine.
 """
@@ -74,7 +74,8 @@ def make_decoder(out: Path, shape_name: str) -> list[Path]:
 
 
 def make_timing(
-    out: Path, name: str, type_name: str, projection: int | None, family: str | None = None, layers: int | None = None
+    out: Path, name: str, type_name: str, projection: int | None, family: str | None = None, layers: int | None = None,
+    zeros: bool = False,
 ) -> list[Path]:
     """Writes one file, named after the shape and the type."""
     if name in TIMING_DECODERS:
@@ -83,7 +84,7 @@ def make_timing(
         shape = replace(shape, layers=layers or shape.layers)
         path = out / f"{name}{cut}-{type_name}.gguf"
         vocabulary = _vocabulary(shape.arch, shape.vocabulary)
-        write_decoder(path, shape, vocabulary, type_name, TIMING_SEED, f"{name} shape", True)
+        write_decoder(path, shape, vocabulary, type_name, TIMING_SEED, f"{name} shape", True, zeros)
         return [path]
     tower = TIMING_TOWERS[name]
     suffix = ""
@@ -99,12 +100,12 @@ def make_timing(
     return [path]
 
 
-def make_timing_projector(out: Path, name: str, type_name: str, layers: int | None) -> list[Path]:
+def make_timing_projector(out: Path, name: str, type_name: str, layers: int | None, zeros: bool) -> list[Path]:
     """Writes one file, named after the model whose projector it is."""
     projector = TIMING_PROJECTORS[name]
     cut = f"-{layers}-layers" if layers is not None else ""
     path = out / f"mmproj-{name}{cut}-{type_name}.gguf"
-    write_projector(path, name, replace(projector, blocks=layers or projector.blocks), TIMING_SEED, type_name, True)
+    write_projector(path, name, replace(projector, blocks=layers or projector.blocks), TIMING_SEED, type_name, zeros)
     return [path]
 
 
@@ -118,6 +119,10 @@ def main() -> None:
     what.add_argument("--timing", choices=[*TIMING_TOWERS, *TIMING_DECODERS])
     what.add_argument("--timing-projector", choices=TIMING_PROJECTORS)
     parser.add_argument("--layers", type=int, help="of a timing model, instead of all: the time of one follows")
+    parser.add_argument(
+        "--zeros", action="store_true",
+        help="weights of 0 in a timing text model or projector: a file with a hole, written at once",
+    )
     parser.add_argument("--type", choices=TYPES, default="f16", help="weights of the model")
     parser.add_argument("--tower-type", choices=TYPES, help="of a pair's tower, if not --type")
     parser.add_argument("--projection", type=int, help="width that a timing tower projects to")
@@ -142,9 +147,9 @@ def main() -> None:
     elif args.pair is not None:
         paths = make_pair(args.out, args.pair, args.type, args.tower_type or args.type)
     elif args.timing_projector is not None:
-        paths = make_timing_projector(args.out, args.timing_projector, args.type, args.layers)
+        paths = make_timing_projector(args.out, args.timing_projector, args.type, args.layers, args.zeros)
     else:
-        paths = make_timing(args.out, args.timing, args.type, args.projection, args.family, args.layers)
+        paths = make_timing(args.out, args.timing, args.type, args.projection, args.family, args.layers, args.zeros)
     for path in paths:
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 

@@ -2,7 +2,7 @@
 // and against the patched library: two such programs, asked in turn, show the ratio of their times on one machine.
 //
 //   bench-pair --text FILE [--mmproj FILE] [--threads 1] [--ctx 1024] [--ubatch 512] [--repack-tower 0]
-//              [--kernels stock|auto]
+//              [--kernels stock|auto] [--picture 384x384]
 //
 // A schedule S is `off` or `layer:r,layer:r,...`, in the tower with `balanced/` before it for bipartite merging with sizes
 // in place of the paper's. Each command is answered by one JSON object on one line; times are
@@ -28,13 +28,13 @@
 
 namespace bench {
 
-std::vector<unsigned char> picture(uint32_t side) {
-    std::vector<unsigned char> rgb(size_t(side) * side * 3);
+std::vector<unsigned char> picture(uint32_t nx, uint32_t ny) {
+    std::vector<unsigned char> rgb(size_t(nx) * ny * 3);
     uint32_t                   state = 12345;
     for (size_t i = 0; i < rgb.size(); ++i) {
         state          = state * 1664525u + 1013904223u;
-        const size_t x = i / 3 % side;
-        const size_t y = i / 3 / side;
+        const size_t x = i / 3 % nx;
+        const size_t y = i / 3 / nx;
         rgb[i]         = static_cast<unsigned char>(((x / 17 + y / 29) % 2 == 0 ? 160 : 40) + state / (1u << 26));
     }
     return rgb;
@@ -276,6 +276,11 @@ settings parse(int argc, char ** argv) {
         } else if (flag == "--kernels") {
             require(value == "stock" || value == "auto", "--kernels takes stock or auto");
             set.own = value == "auto";
+        } else if (flag == "--picture") {
+            std::istringstream sides(value);
+            char               times = 0;
+            require(sides >> set.nx >> times >> set.ny && times == 'x' && sides.peek() == EOF && set.nx > 0 && set.ny > 0,
+                    "--picture takes WIDTHxHEIGHT");
         } else {
             throw std::runtime_error("no such option: " + flag);
         }

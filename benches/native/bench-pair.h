@@ -27,6 +27,7 @@ struct settings {
     int32_t     threads  = 1;
     uint32_t    n_ctx    = 1024;
     uint32_t    n_ubatch = 512;
+    uint32_t    nx = 384, ny = 384; // of the picture
     bool        repack   = false; // the tower's weights too, where the library can
     bool        own      = false; // this library's kernels for many rows, where it has some
 };
@@ -62,9 +63,8 @@ struct freed {
 using model_ptr   = std::unique_ptr<llama_model, freed>;
 using context_ptr = std::unique_ptr<llama_context, freed>;
 
-// A picture with structure at several scales, the same on every machine: interleaved [side, side, 3].
-std::vector<unsigned char> picture(uint32_t side);
-constexpr uint32_t         picture_side = 384;
+// A picture with structure at several scales, the same on every machine: interleaved [ny, nx, 3].
+std::vector<unsigned char> picture(uint32_t nx, uint32_t ny);
 
 // Token i of a text that no tokenizer has to know.
 llama_token text_token(int32_t i, int32_t n_vocab);

@@ -91,8 +91,12 @@ class illava_pair : public pair {
         const int32_t            n       = rows.n + n_text;
         const int32_t            n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(&model_));
         std::vector<llama_token> tokens(n, -1);
-        std::vector<llama_pos>   pos(n);
-        std::iota(pos.begin(), pos.end(), 0);
+        // The same place on every axis but the fourth, which is 0.
+        const int32_t            n_pos = illava_model_n_pos(&model_);
+        std::vector<llama_pos>   pos(size_t(n) * n_pos);
+        for (int32_t axis = 0; axis < std::min(n_pos, 3); ++axis) {
+            std::iota(pos.begin() + axis * n, pos.begin() + (axis + 1) * n, 0);
+        }
         for (int32_t i = 0; i < n_text; ++i) {
             tokens[rows.n + i] = text_token(i, n_vocab);
         }
@@ -161,10 +165,21 @@ class illava_pair : public pair {
                 "the projector is " + std::to_string(info.n_embd_out) + " wide, the text model " +
                     std::to_string(llama_model_n_embd_inp(&model_)));
 
-        const auto     rgb   = picture(picture_side);
+        check(illava_vision_set_text(vision_.get(), &model_), "the text model");
+        const auto     rgb   = picture(set_.nx, set_.ny);
         illava_image * image = nullptr;
-        check(illava_image_from_rgb(vision_.get(), rgb.data(), picture_side, picture_side, &image), "the picture");
+        check(illava_image_from_rgb(vision_.get(), rgb.data(), set_.nx, set_.ny, &image), "the picture");
         image_.reset(image);
+        for (size_t i = 0; i < illava_image_n_parts(image); ++i) {
+            illava_part part = {};
+            part.size        = sizeof(part);
+            check(illava_image_part(vision_.get(), image, i, &part), "the picture");
+            n_visual_ += part.tokens == nullptr ? int32_t(part.n_rows) : 0;
+        }
+        if (n_visual_ > 0) {
+            require(illava_image_n_tiles(image) == 1, "the picture has several tiles: time one, they are alike");
+            return;
+        }
         illava_tile tile = {};
         tile.size        = sizeof(tile);
         check(illava_image_tile(vision_.get(), image_.get(), 0, &tile), "the picture");

@@ -96,8 +96,8 @@ class stock_pair : public pair {
         require(vision_ != nullptr, "loading " + set_.mmproj + " failed");
 
         const std::string text = mtmd_default_marker();
-        const auto        rgb  = picture(picture_side);
-        const owned<mtmd_bitmap> bitmap(mtmd_bitmap_init(picture_side, picture_side, rgb.data()));
+        const auto        rgb  = picture(set_.nx, set_.ny);
+        const owned<mtmd_bitmap> bitmap(mtmd_bitmap_init(set_.nx, set_.ny, rgb.data()));
         const mtmd_bitmap *      bitmaps[] = { bitmap.get() };
         const mtmd_input_text    input     = { text.c_str(), text.size(), false, true };
         chunks_.reset(mtmd_input_chunks_init());
@@ -112,12 +112,17 @@ class stock_pair : public pair {
     }
 
     void decode(int32_t n, llama_pos first, llama_token * tokens, float * embd, bool logits_last) {
-        std::vector<llama_pos>      pos(n);
+        // Rows have a position on each axis, and the same on all but the fourth.
+        const llama_rope_type       rope = llama_model_rope_type(&model_);
+        const bool                  axes = embd && (rope == LLAMA_ROPE_TYPE_MROPE || rope == LLAMA_ROPE_TYPE_IMROPE);
+        std::vector<llama_pos>      pos(size_t(n) * (axes ? 4 : 1));
         std::vector<int32_t>        n_seq_id(n, 1);
         std::vector<int8_t>         logits(n, 0);
         llama_seq_id                sequence = 0;
         std::vector<llama_seq_id *> seq_id(size_t(n) + 1, &sequence);
-        std::iota(pos.begin(), pos.end(), first);
+        for (int32_t axis = 0; axis < (axes ? 3 : 1); ++axis) {
+            std::iota(pos.begin() + axis * n, pos.begin() + (axis + 1) * n, first);
+        }
         seq_id.back() = nullptr;
         logits.back() = logits_last;
 

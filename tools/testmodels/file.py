@@ -87,25 +87,35 @@ def _data(tensor: Tensor, kind: Type, seed: int, random_codes: bool) -> np.ndarr
     return quantise(values, kind)
 
 
-def _write(writer, path: Path, tensors: list[tuple[Tensor, Type]], seed: int, random_codes: bool):
-    """Streams the tensors; at most one is in memory."""
+def _write(
+    writer, path: Path, tensors: list[tuple[Tensor, Type]], seed: int, random_codes: bool, zeros: bool = False
+):
+    """Streams the tensors; at most one is in memory. With `zeros` a file has a hole in place of all of them."""
+    sizes = []
     for tensor, kind in tensors:
         if kind in _FLOATS:
             dtype = np.dtype(np.float32 if kind == Type.F32 else np.float16)
             nbytes = int(np.prod(tensor.shape)) * dtype.itemsize
             writer.add_tensor_info(tensor.name, tensor.shape, dtype, nbytes)
+            sizes.append(nbytes)
         else:
             shape = byte_shape(tensor.shape, kind)
             writer.add_tensor_info(
                 tensor.name, shape, np.dtype(np.uint8), int(np.prod(shape)), raw_dtype=kind
             )
+            sizes.append(int(np.prod(shape)))
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     writer.write_header_to_file(part)
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for tensor, kind in tensors:
-        writer.write_tensor_data(_data(tensor, kind, seed, random_codes))
+    if zeros:
+        (file,) = writer.fout
+        padded = lambda n: gguf.GGUFWriter.ggml_pad(n, writer.data_alignment)
+        file.truncate(padded(file.tell()) + sum(map(padded, sizes)))
+    else:
+        for tensor, kind in tensors:
+            writer.write_tensor_data(_data(tensor, kind, seed, random_codes))
     writer.close()
     part.replace(path)
 
@@ -157,7 +167,7 @@ def write_tower(
 
 
 def write_projector(
-    path: Path, kind: str, projector: Projector, seed: int, type_name: str = "f32", random_codes: bool = False
+    path: Path, kind: str, projector: Projector, seed: int, type_name: str = "f32", zeros: bool = False
 ):
     """Writes the mmproj file of a type that llama.cpp runs by its own rules."""
     base, file_type = TYPES[type_name]
@@ -170,7 +180,7 @@ def write_projector(
     writer.add_array("clip.vision.image_mean", [0.5] * 3)
     writer.add_array("clip.vision.image_std", [0.5] * 3)
     tensors = [(tensor, _tower_type(tensor, base)) for tensor in projector_tensors(projector)]
-    _write(writer, path, tensors, seed, random_codes)
+    _write(writer, path, tensors, seed, False, zeros)
 
 
 def write_decoder(
@@ -181,6 +191,7 @@ def write_decoder(
     seed: int,
     name: str,
     random_codes=False,
+    zeros=False,
 ):
     """Writes the text file of `decoder`."""
     base, file_type = TYPES[type_name]
@@ -239,4 +250,4 @@ def write_decoder(
         writer.add_logit_scale(logit)
     vocabulary.write(writer)
     tensors = [(t, _decoder_type(t, decoder, base)) for t in decoder_tensors(decoder)]
-    _write(writer, path, tensors, seed, random_codes)
+    _write(writer, path, tensors, seed, random_codes, zeros)
