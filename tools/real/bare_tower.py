@@ -6,6 +6,9 @@ changes nothing of what stands far above 0: 64 is added before it and taken off 
 `class_token`: the engine keeps the class token to itself. A thirteenth block puts it into every row: each row attends
 to the class token alone and takes its value 32,768 times, beside which what the row was vanishes. A linear function of
 their rows, found by least squares, tells the class token from patches; its margin is checked.
+
+What is added to the tower is stored in f32. Kernels round the activations of an f16 matrix that bf16 holds, as an identity
+is, to 8 bits, and 64 and a row would leave the row two or three of them.
 """
 
 from pathlib import Path
@@ -32,7 +35,8 @@ def identity() -> dict[str, np.ndarray]:
 
 def write_rows(path: Path, tensors: dict[str, np.ndarray], side: int) -> None:
     """Writes the tower whose embeddings are its rows behind the last norm."""
-    write_projector(path, tensors, identity(), side)
+    passing = identity()
+    write_projector(path, tensors, passing, side, exact=passing)
 
 
 def telling(first: np.ndarray, patches: np.ndarray) -> tuple[np.ndarray, float]:
@@ -71,4 +75,5 @@ def write_class_token(path: Path, tensors: dict[str, np.ndarray], side: int, fir
     own[f"{block}attn_out.weight"], own[f"{block}attn_out.bias"] = _GAIN * np.eye(WIDTH), np.zeros(WIDTH)
     own[f"{block}ffn_up.weight"], own[f"{block}ffn_up.bias"] = np.zeros((4 * WIDTH, WIDTH)), np.zeros(4 * WIDTH)
     own[f"{block}ffn_down.weight"], own[f"{block}ffn_down.bias"] = np.zeros((WIDTH, 4 * WIDTH)), np.zeros(WIDTH)
-    write_projector(path, own, identity(), side, LAYERS + 1)
+    passing = identity()
+    write_projector(path, own, passing, side, LAYERS + 1, exact=(own.keys() - tensors.keys()) | passing.keys())

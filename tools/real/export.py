@@ -1,5 +1,6 @@
 """Writes the pair as GGUF: text.gguf as the package has it, mmproj.gguf from tower and projector."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import gguf
@@ -50,9 +51,14 @@ def write_text(path: Path, content: bytes) -> None:
 
 
 def write_projector(
-    path: Path, tensors: dict[str, np.ndarray], projector: dict[str, np.ndarray], side: int = SIDE, layers: int = LAYERS
+    path: Path,
+    tensors: dict[str, np.ndarray],
+    projector: dict[str, np.ndarray],
+    side: int = SIDE,
+    layers: int = LAYERS,
+    exact: Collection[str] = (),
 ) -> None:
-    """Writes a tower of `layers` blocks and the projector; matrices in f16, all else in f32."""
+    """Writes a tower of `layers` blocks and the projector; matrices in f16, those named in `exact` and all else in f32."""
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_string("general.name", "DINOv2 ViT-S/14, projector for SmolLM2-135M-Instruct")
     writer.add_string("general.license", "apache-2.0")
@@ -87,7 +93,7 @@ def write_projector(
     own = {name: value for name, value in tensors.items() if name.startswith("v.")}
     own["v.position_embd.weight"] = position_table(tensors, side // PATCH)
     for name, value in {**own, **projector}.items():
-        matrix = name.endswith(".weight") and value.ndim > 1 and name not in EXACT
+        matrix = name.endswith(".weight") and value.ndim > 1 and name not in EXACT and name not in exact
         writer.add_tensor(name, np.ascontiguousarray(value, np.float16 if matrix else np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

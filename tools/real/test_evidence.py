@@ -112,6 +112,10 @@ class BareTower(unittest.TestCase):
             shapes = {tensor.name: tuple(tensor.shape) for tensor in reader.tensors}
             self.assertEqual(shapes["v.position_embd.weight"], (tower.WIDTH, 65))
             self.assertIn(f"v.blk.{tower.LAYERS}.ffn_down.bias", shapes)
+            added = (f"v.blk.{tower.LAYERS}.", "mm.")
+            rounded = {tensor.name for tensor in reader.tensors if tensor.tensor_type == gguf.GGMLQuantizationType.F16}
+            self.assertTrue(rounded)
+            self.assertEqual([name for name in rounded if name.startswith(added)], [])
 
 
 class Projector(unittest.TestCase):
