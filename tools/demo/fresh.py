@@ -1,10 +1,10 @@
 """Writes a question set of the kinds that models/demo was asked, which nobody chose anything on:
-`python -m demo.fresh FOLDER --seed 7`.
+`python -m demo.fresh FOLDER --seed 7`, or with several seeds for a larger set.
 
 The schedules and thresholds of the program were chosen on models/demo/questions.jsonl; figures on
 a set of another seed are held-out ones. Scenes have the kinds and numbers of that set (240 scenes,
 60 pages, six questions each), its wording, and pictures drawn alike. The same seed and numpy give
-the same files.
+the same files. Each seed adds as many; with several, names begin with their seed.
 """
 
 import argparse
@@ -50,11 +50,18 @@ def draw(seed, share=1.0):
         yield f"{NAMES['fine' if fine else 'page']}-{number // 2:03}", *page(rng, geometry, fine)
 
 
-def write(folder, seed, share=1.0):
+def draw_all(seeds, share):
+    """As `draw`, seed by seed."""
+    for seed in seeds:
+        for name, picture, questions in draw(seed, share):
+            yield name if len(seeds) == 1 else f"{seed}-{name}", picture, questions
+
+
+def write(folder, seeds, share=1.0):
     pictures = folder / "images"
     pictures.mkdir(parents=True, exist_ok=True)
     with open(folder / "questions.jsonl", "w") as lines:
-        for name, picture, questions in draw(seed, share):
+        for name, picture, questions in draw_all(seeds, share):
             Image.fromarray(picture).save(pictures / f"{name}.png", optimize=True)
             for number, q in enumerate(questions):
                 sort, _, what = q.kind.partition("_")
@@ -66,7 +73,7 @@ def write(folder, seed, share=1.0):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seed", type=int, nargs="+", required=True)
     a = parser.parse_args()
     write(a.folder, a.seed)
 

@@ -50,7 +50,7 @@ def main() -> None:
     train.add_argument("--minutes", type=float, default=60, help="time of the second stage in all")
     train.add_argument("--threads", type=int, default=1)
     measured = commands.add_parser("evidence", help="measures merging; goes on where it stopped; writes docs/evidence-real.md")
-    measured.add_argument("--photographs", type=int, default=18, help="named photographs that the pair is asked about")
+    measured.add_argument("--photographs", type=int, default=54, help="named photographs that the pair is asked about")
     measured.add_argument("--each", type=int, default=8, help="photographs, compositions and pages for the tower")
     measured.add_argument("--render", action="store_true", help="runs nothing, writes the page")
     asking = commands.add_parser("questions", help="writes compositions with questions, a set for `illava eval`")
