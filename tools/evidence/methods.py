@@ -4,16 +4,18 @@
 
 Asks each pair `--each` questions, drawn at even distances from its set, by `illava eval`: with merging off, by the
 paper's budget and by a quarter of the tokens, each method in the same call. Writes a table with 95 % intervals over
-questions and the median times. Needs an `illava`.
+questions and times: the median, over questions, of the ratio to merging off, which answers the same question in the same
+turn. Needs an `illava`.
 """
 
 import argparse
 import json
+import statistics
 import subprocess
 import tempfile
 from pathlib import Path
 
-METHODS = ("fastv", "pyramiddrop", "sparsevlm", "zipvl", "look-m", "visionzip", "hired", "prumerge")
+METHODS = ("fastv", "pyramiddrop", "sparsevlm", "zipvl", "look-m", "look-m-averaged", "look-m-weighted", "visionzip", "hired", "prumerge")
 RULES = ("prune", "bipartite")
 BUDGETS = {"the paper's budget": (("--merge", "paper"), "paper"), "25 %": (("--merge", "paper", "--keep", "0.25"), "0.25")}
 
@@ -33,13 +35,26 @@ def some_of(path: Path, each: int, folder: Path) -> Path:
 
 def measured(illava: str, model: list[str], asked: Path, flags: tuple, name: str, rest: list[str]) -> list[dict]:
     """Rows of all questions together, one for each schedule."""
-    rows = asked.with_suffix(".rows.json")
+    rows, log = asked.with_suffix(".rows.json"), asked.with_suffix(f".{name.replace('/', '-')}.log")
     against = ",".join(f"{name}/{method}" for method in (*RULES, *METHODS))
-    command = [illava, "eval", *model, "--set", str(asked), *flags, "--against", against, *rest, "--json", str(rows)]
+    command = [illava, "eval", *model, "--set", str(asked), *flags, "--against", against, *rest, "--json", str(rows), "--log", str(log)]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise SystemExit(f"methods: {' '.join(command)}\n{done.stderr.strip()}")
-    return [row for row in json.loads(rows.read_text())["rows"] if row["category"] == ""]
+    times = ratios([json.loads(line) for line in log.read_text().splitlines()])
+    found = [row for row in json.loads(rows.read_text())["rows"] if row["category"] == ""]
+    return [row | {"ratios": times[row["schedule"]]} for row in found]
+
+
+def ratios(lines: list[dict]) -> dict[str, dict[str, float]]:
+    """Of each schedule the median ratio of its times to those of the first, question by question."""
+    of: dict[str, dict[str, dict]] = {}
+    for line in lines:
+        if "schedule" in line:
+            of.setdefault(line["schedule"], {})[line["item"]] = line["cost"]["ms"]
+    off = next(iter(of.values()))
+    middle = lambda times, part: statistics.median(ms[part] / off[item][part] for item, ms in times.items())
+    return {name: {part: middle(times, part) for part in ("encoder", "prefill", "first_token")} for name, times in of.items()}
 
 
 def points(share: dict, sign: str = "") -> str:
@@ -49,11 +64,11 @@ def points(share: dict, sign: str = "") -> str:
 
 def table(rows: list[dict]) -> list[str]:
     off = rows[0]
-    lines = ["| schedule | points | difference | tokens | encoder | prompt |", "|---|---|---|---|---|---|"]
+    lines = ["| schedule | points | difference | tokens | encoder | prompt | first token |", "|---|---|---|---|---|---|---|"]
     for row in rows:
         label = row["schedule"].split("/")[-1] if "/" in row["schedule"] else row["schedule"]
         difference = "" if row is off else points(row["difference"], "+")
-        times = (f"{row[part] / off[part]:.2f} x" for part in ("encoder_ms", "prefill_ms"))
+        times = (f"{row['ratios'][part]:.2f} x" for part in ("encoder", "prefill", "first_token"))
         tokens = f"{row['visual_tokens']:.0f}, {row['visual_tokens_deepest']:.0f}"
         lines.append(f"| {label} | {points(row['accuracy'])} | {difference} | {tokens} | {' | '.join(times)} |")
     return lines
