@@ -21,6 +21,9 @@ pub struct Call {
 #[derive(Debug, Default)]
 pub struct Answer {
     pub text: String,
+    /// Thought ahead of it, if thoughts are told apart, and its tokens.
+    pub thought: String,
+    pub thought_tokens: u32,
     pub tokens: Vec<Token>,
     pub ids: Vec<i32>,
     pub calls: Vec<Call>,
@@ -98,6 +101,9 @@ pub fn completion(heading: &Heading, reply: Reply, answers: &[Answer]) -> Map<St
     let mut whole = heading.object("chat.completion");
     let choices = answers.iter().enumerate().map(|(index, answer)| {
         let mut message = json!({ "role": "assistant", "content": answer.text });
+        if !answer.thought.is_empty() {
+            message["reasoning_content"] = answer.thought.as_str().into();
+        }
         if !answer.calls.is_empty() {
             let calls = answer.calls.iter().map(|call| {
                 json!({ "id": call.id, "type": "function",
@@ -135,6 +141,7 @@ pub fn usage(answers: &[Answer]) -> Value {
     let completion: u32 = generated.sum();
     let kept = first.and_then(|answer| answer.started.as_ref()?.kv_tokens.last().copied()).unwrap_or(prompt);
     let visual = done.map(|done| &done.report.tokens);
+    let thought: u32 = answers.iter().map(|answer| answer.thought_tokens).sum();
     json!({
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -145,6 +152,7 @@ pub fn usage(answers: &[Answer]) -> Value {
             "image_tokens": visual.map_or(0, |tokens| tokens.visual_after_encoder),
             "image_tokens_unmerged": visual.map_or(0, |tokens| tokens.visual),
         },
+        "completion_tokens_details": { "reasoning_tokens": thought },
     })
 }
 
@@ -217,6 +225,7 @@ mod tests {
             cached_tokens: 10,
             kv_tokens: vec![40, 25],
             logit_bias: Vec::new(),
+            in_thought: false,
         };
         let answer = |started| Answer { started, done: Some(done()), ..Answer::default() };
         let usage = usage(&[answer(Some(started)), answer(None)]);

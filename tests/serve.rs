@@ -23,5 +23,7 @@ mod life;
 mod peer;
 #[path = "serve/slot_endpoints.rs"]
 mod slot_endpoints;
+#[path = "serve/thoughts.rs"]
+mod thoughts;
 #[path = "serve/videos.rs"]
 mod videos;

@@ -143,6 +143,7 @@ fn generate(id: u64, picture: Option<u32>, text: &str, merge: Choice) -> Request
         raw: Vec::new(),
         tools: None,
         variables: serde_json::Map::new(),
+        thinking: illava::request::Thinking::default(),
         marks: Vec::new(),
         media: picture.map(|seed| Picture::new(pixels(seed), 0.0)).into_iter().collect(),
         merge: Some(merge),

@@ -18,6 +18,8 @@ pub struct Started {
     pub kv_tokens: Vec<u32>,
     /// Additions to the logits of tokens, minus infinity forbids a token.
     pub logit_bias: Vec<(i32, f32)>,
+    /// Whether the prompt ends inside a thought.
+    pub in_thought: bool,
 }
 
 /// More of an answer. Text is held back while it may still become a stop string.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::Spent;
 use crate::error::Result;
+pub use crate::native::Thought;
 use crate::prompt::Chunk;
 use crate::request::{self, Grammar, Limits, Sampling};
 use crate::schedule::Schedule;
@@ -21,6 +22,8 @@ pub struct Generation {
     pub logprobs: Option<u32>,
     /// Texts of control tokens that the answer shows.
     pub marks: Vec<String>,
+    /// Thought that may come first; the grammar waits for its end.
+    pub thought: Option<Thought>,
 }
 
 impl Generation {

@@ -32,19 +32,25 @@ pub struct Sizes {
     /// Pictures of the default schedule that each slot is taken to hold: what merging takes away
     /// from them, the deeper segments need not have.
     pub pictures: u32,
+    /// Whether the cache is cut at the layers of the default schedule alone, and requests can merge at no others.
+    pub own_cuts: bool,
 }
 
 /// Cells of a slot if no setting says how many.
 const SLOT_CELLS: u32 = 4096;
 
-/// The cache for `sizes`, cut at the layers of the default schedule and of the presets. The
+/// The cache for `sizes`, cut at the layers of the default schedule, and of the presets unless these are left out. The
 /// second value is the cells that one slot may fill in each segment.
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] for a context that leaves a slot nothing.
 pub fn shared_layout(facts: &Facts, default: &Schedule, sizes: Sizes) -> Result<(CacheLayout, Vec<u32>)> {
     let pair = &facts.pair;
-    let merge_layers = servable_layers(default, &facts.shape, pair.recommended.as_ref());
+    let merge_layers = if sizes.own_cuts {
+        default.merge_layers()
+    } else {
+        servable_layers(default, &facts.shape, pair.recommended.as_ref())
+    };
     let slots = sizes.slots.max(1);
     let slot = match sizes.cells {
         Some(cells) => cells / slots,

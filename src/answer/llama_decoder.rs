@@ -102,6 +102,9 @@ impl Decoder for LlamaDecoder {
         }
         let mut sampler =
             Sampler::with_penalties(&self.model, &sampling, &penalties, grammar.as_ref(), &mut self.schemas)?;
+        if let Some(thought) = &how.thought {
+            sampler = sampler.behind(thought);
+        }
         seen.iter().try_for_each(|&token| sampler.saw(token))?;
         self.samplers[slot] = Some(sampler);
         Ok(penalties.bias)

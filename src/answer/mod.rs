@@ -27,7 +27,7 @@ mod utf8_stream;
 
 pub use decoder::{Decoder, Drawn, Logits};
 pub use event::{Alternative, Delta, Done, Failed, Finish, SlotState, SlotView, Started, Token};
-pub use job::{Generation, Job, PictureSource, PromptPicture};
+pub use job::{Generation, Job, PictureSource, PromptPicture, Thought};
 pub use layers::{Sizes, servable_layers, shared_layout};
 pub use llama_decoder::{LlamaDecoder, LogitsWatch};
 pub use llama_engine::LlamaEngine;

@@ -381,6 +381,7 @@ impl<D: Decoder> Scheduler<D> {
             cached_tokens: task.cached_tokens,
             kv_tokens: (0..self.settings.cells.len()).map(|segment| task.cells(segment)).collect(),
             logit_bias: std::mem::take(&mut work.bias),
+            in_thought: task.how.thought.as_ref().is_some_and(|thought| thought.begun),
         };
         match self.decoder.begin(i, &rows, score) {
             Ok(()) => {

@@ -244,12 +244,13 @@ impl Task {
     /// cache's account the entries that it now holds. The pictures have given up their embeddings by now.
     pub(super) fn prefilled(&mut self, kept: usize, steps: Vec<MergeStep>, sequence: &mut Sequence) {
         let shown: Vec<usize> = self.entries[kept..].iter().filter_map(Entry::image).collect();
+        let owners = self.owners(&shown);
         for &number in &shown {
             self.pictures[number].steps.clear();
         }
         for step in steps {
-            if let Some(&number) = shown.get(step.span) {
-                self.pictures[number].steps.push(step);
+            if let Some(&Some((number, first))) = owners.get(step.span) {
+                self.pictures[number].steps.push(step.behind(first));
             }
         }
         self.settle(&shown);
@@ -272,14 +273,28 @@ impl Task {
         }
     }
 
+    /// For each span of a prefill that shows `shown`: the picture that it is part of, and the picture's row that it begins
+    /// at. A picture that is shown again has none: its first place tells its steps.
+    fn owners(&self, shown: &[usize]) -> Vec<Option<(usize, usize)>> {
+        let mut owners = Vec::new();
+        for (i, &number) in shown.iter().enumerate() {
+            let told = !shown[..i].contains(&number);
+            let firsts = self.pictures[number].image.as_ref().map_or_else(|| vec![0], EncodedImage::span_rows);
+            owners.extend(firsts.into_iter().map(|first| told.then_some((number, first))));
+        }
+        owners
+    }
+
     /// If the scores decided how many tokens stay, the plans of the pictures `shown` learn it: the cells that they do not
-    /// fill are free.
+    /// fill are free. A picture that is shown again keeps its bounds: its places differ in what goes.
     fn settle(&mut self, shown: &[usize]) {
         for &number in shown {
+            if shown.iter().filter(|&&other| other == number).count() > 1 {
+                continue;
+            }
             let picture = &mut self.pictures[number];
             let (steps, Some(image)) = (&picture.steps, &mut picture.image) else { continue };
-            // The spans of a picture that llama.cpp laid out are told apart by nobody: it keeps its bounds.
-            if image.layout.is_empty() && image.plan.decoder.iter().any(|step| step.mass.is_some()) {
+            if image.plan.decoder.iter().any(|step| step.mass.is_some()) {
                 let at = |layer| steps.iter().filter(move |step| step.layer == layer);
                 image.plan.settle(|layer| at(layer).map(|step| step.n_in - step.n_out).sum());
             }
@@ -306,5 +321,63 @@ impl Task {
     pub(super) fn note_first_token(&mut self) {
         let since = self.spent.total_ms() + self.waited_ms();
         self.tally.to_first_token_ms = (since - self.tally.spent.total_ms()).max(0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::PromptPicture;
+    use crate::see::{Layout, picture};
+
+    /// A task that shows pictures by their numbers, each of two tiles behind a mark of its own.
+    fn task(shown: &[usize]) -> Task {
+        let tiles = Layout { tokens: vec![9, -1, -1, 9, -1, -1], tiles: vec![(1, 2), (4, 2)], ..Layout::default() };
+        let tiled = || EncodedImage { layout: tiles.clone(), ..picture(6, 4) };
+        let one = |key| PromptPicture {
+            key: [key; 32],
+            source: PictureSource::Encoded(Arc::new(tiled())),
+            expected: Expected::default(),
+        };
+        let most = shown.iter().max().copied().unwrap_or(0);
+        let job = Job {
+            id: 1,
+            scope: None,
+            prompt: shown.iter().map(|&number| Chunk::Image(number)).collect(),
+            pictures: (0..=most).map(|number| one(u8::try_from(number).unwrap())).collect(),
+            schedule: Schedule::default(),
+            how: Generation::greedy(None),
+            trace: false,
+            slot: None,
+            arrived: Instant::now(),
+            spent: Spent::default(),
+        };
+        let mut task = Task::new(job, 8).unwrap();
+        for picture in &mut task.pictures {
+            picture.image = Some(tiled());
+        }
+        task
+    }
+
+    #[test]
+    fn steps_belong_to_the_picture_of_their_span() {
+        let step = |span| MergeStep {
+            span,
+            layer: 2,
+            n_in: 2,
+            n_out: 1,
+            kept: vec![0],
+            merged: vec![1, 0],
+            into: Some(0),
+            groups: vec![vec![1, 0]],
+            ..MergeStep::default()
+        };
+        let mut task = task(&[0, 1, 0]);
+        task.prefilled(0, (0..6).map(step).collect(), &mut Sequence::default());
+        for picture in &task.pictures {
+            let told: Vec<_> = picture.steps.iter().map(|step| (step.kept[0], step.merged.clone())).collect();
+            assert_eq!(told, [(1, vec![2, 1]), (4, vec![5, 4])], "rows of the picture");
+            assert_eq!((picture.steps[1].into, &picture.steps[1].groups), (Some(4), &vec![vec![5, 4]]));
+        }
     }
 }

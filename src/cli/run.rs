@@ -107,7 +107,7 @@ fn begin(
 fn advise(session: &Session<LlamaEngine>, parts: &[Part]) {
     let shares = parts.iter().find_map(|part| match part {
         Part::Image(number) => session.image(*number)?.plan.kept_by_pooling(),
-        Part::Text(_) | Part::Call(_) | Part::CallId(_) => None,
+        Part::Text(_) | Part::Call(_) | Part::CallId(_) | Part::Thought(_) => None,
     });
     if let Some((encoder, rows)) = shares.filter(|_| session.schedule().grid == Grid::Faithful) {
         eprintln!(

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
+use serde_json::{Map, Value};
 
-use super::flags::{Cli, Command, LimitFlags, ServeFlags};
+use super::flags::{Cli, Command, LimitFlags, ServeFlags, ThoughtFlags};
 use super::{argv, handed_on, models_file, settings as cli_settings};
 use crate::error::{Error, Kind, Result};
 use crate::file;
-use crate::request;
+use crate::request::{self, Reasoning, Thinking};
 use crate::server::client::{Patience, Program};
 use crate::server::settings::{Access, Bounds, MediaAccess};
 use crate::server::{self, Member, Residence, Settings};
@@ -116,11 +117,35 @@ fn settings(flags: &ServeFlags) -> Result<Settings> {
         },
         bounds: bounds(limits)?,
         sampling: flags.answers.draw.sampling(request::Sampling::default().temperature)?,
+        thinking: thinking(&flags.answers.thoughts)?,
+        reasoning: Reasoning::named(&flags.answers.thoughts.reasoning_format).unwrap_or_default(),
+        variables: variables(flags.answers.thoughts.chat_template_kwargs.as_deref())?,
         max_tokens: cli_settings::answer_tokens(flags.answers.predict)?,
         patience: Patience { silence: seconds("--worker-timeout", limits.worker_timeout)?, ..default },
         drain: seconds("--drain-timeout", limits.drain_timeout)?,
         ..Settings::default()
     })
+}
+
+fn thinking(flags: &ThoughtFlags) -> Result<Thinking> {
+    let asked = match flags.reasoning.as_str() {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    };
+    let most = match flags.reasoning_budget {
+        -1 => None,
+        n => Some(u32::try_from(n).map_err(|_| {
+            Error::usage(format!("--reasoning-budget {n}: give a number of tokens, or -1 for no limit"))
+        })?),
+    };
+    Ok(Thinking { asked, most })
+}
+
+fn variables(json: Option<&str>) -> Result<Map<String, Value>> {
+    let Some(json) = json else { return Ok(Map::new()) };
+    let wrong = || Error::usage(format!("--chat-template-kwargs {json}: give a JSON object"));
+    serde_json::from_str(json).map_err(|_| wrong())
 }
 
 fn bounds(flags: &LimitFlags) -> Result<Bounds> {

@@ -252,7 +252,7 @@ pub(super) fn defaults(flags: &SamplingFlags, temperature: f32) -> Result<Defaul
 fn generation(flags: &SamplingFlags) -> Result<Generation> {
     let Defaults { limits, sampling, grammar, logprobs, .. } =
         defaults(flags, Sampling::default().temperature)?;
-    Ok(Generation { limits, sampling, grammar, logprobs, marks: Vec::new() })
+    Ok(Generation { limits, sampling, grammar, logprobs, ..Generation::default() })
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod rpc;
 mod sampler;
 mod scorer;
 mod step;
+mod thought;
 mod tokenize;
 mod trace;
 mod vision;
@@ -53,6 +54,7 @@ pub use rpc::serve as serve_rpc;
 pub use sampler::{Penalties, Sampler, Sampling};
 pub use scorer::{Scorer, ScorerInfo, Scores, Wanted};
 pub use step::{MergeStep, Score, Strategy, Thinning};
+pub use thought::Thought;
 pub use vision::{EncodeOptions, Encoded, Vision, VisionOptions};
 pub use vision_info::VisionInfo;
 

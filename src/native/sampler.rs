@@ -3,6 +3,7 @@
 use super::constraint::{Constraint, any_allowed};
 use super::model::TextModel;
 use super::native_sampler::{Candidate, NativeSampler};
+use super::thought::{Thought, ThoughtGuard};
 use super::{Grammar, Schemas};
 use crate::error::{Error, Field, Kind, Result};
 
@@ -44,10 +45,12 @@ impl Default for Penalties {
 pub struct Sampler {
     chain: NativeSampler,
     constraint: Option<Constraint>,
+    /// The grammar waits for its end.
+    thought: Option<ThoughtGuard>,
     /// Tokens of the vocabulary.
     n_vocab: usize,
-    // Behind the two above: a grammar reads the model's vocabulary until it is dropped.
-    _model: TextModel,
+    // Behind the chain and the constraint: a grammar reads the model's vocabulary until it is dropped.
+    model: TextModel,
 }
 
 impl Sampler {
@@ -79,9 +82,19 @@ impl Sampler {
         Ok(Self {
             chain: NativeSampler::chain(samplers)?,
             constraint: grammar.map(|grammar| Constraint::new(model, grammar, schemas)).transpose()?,
+            thought: None,
             n_vocab: usize::try_from(model.n_vocab()).unwrap_or(0),
-            _model: model.clone(),
+            model: model.clone(),
         })
+    }
+
+    /// Lets a thought come first, free of the grammar and held to its limit.
+    #[must_use]
+    pub fn behind(mut self, thought: &Thought) -> Self {
+        if self.constraint.is_some() || thought.most.is_some() {
+            self.thought = Some(ThoughtGuard::new(&self.model, thought));
+        }
+        self
     }
 
     /// Lets the penalties know a token of the prompt.
@@ -105,6 +118,10 @@ impl Sampler {
             ));
         }
         let Some(mut token) = self.chain.apply(&mut candidates(logits))? else { return Ok(None) };
+        if let Some(written) = self.in_thought(token) {
+            self.chain.accept(written)?;
+            return Ok(Some(written));
+        }
         if let Some(constraint) = &mut self.constraint {
             // A grammar looks at every candidate, so the drawn token is tried alone first.
             if !constraint.allows(token)? {
@@ -123,6 +140,21 @@ impl Sampler {
         }
         self.chain.accept(token)?;
         Ok(Some(token))
+    }
+}
+
+impl Sampler {
+    /// The token that comes inside a thought, the drawn one or one of the mark that closes it; `None` outside.
+    fn in_thought(&mut self, drawn: i32) -> Option<i32> {
+        let (held, model) = (self.constraint.is_some(), &self.model);
+        let thought = self.thought.as_mut()?;
+        let mut token = thought.forced().unwrap_or(drawn);
+        if held && model.ends_generation(token) {
+            token = thought.instead_of_the_end().unwrap_or(token);
+        }
+        let control = model.text(token).filter(|_| model.is_control(token));
+        let text = control.map_or_else(|| model.piece(token), String::into_bytes);
+        thought.takes(&text, held).then_some(token)
     }
 }
 

@@ -28,6 +28,20 @@ pub struct MergeStep {
     pub sizes: Vec<f32>,
 }
 
+impl MergeStep {
+    /// The same step of a span that begins at row `first` of what it is part of.
+    #[must_use]
+    pub fn behind(mut self, first: usize) -> Self {
+        let first = i32::try_from(first).unwrap_or(i32::MAX);
+        let groups = self.groups.iter_mut().flatten();
+        let own = self.kept.iter_mut().chain(&mut self.merged).chain(&mut self.into);
+        for row in own.chain(groups) {
+            *row = row.saturating_add(first);
+        }
+        self
+    }
+}
+
 /// The rule for the tokens that go. The numbers are those of `illava-strategy.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strategy {

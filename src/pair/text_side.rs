@@ -35,16 +35,17 @@ impl TextSide {
     /// # Errors
     /// [`crate::error::Kind::Prompt`].
     pub fn tokenize(&self, messages: &[Message]) -> Result<Vec<Chunk>> {
-        self.tokenize_conversation(Conversation { messages, ..Conversation::default() })
+        Ok(self.tokenize_conversation(Conversation { messages, ..Conversation::default() })?.0)
     }
 
-    /// The same with tools and variables of the template.
+    /// The same with tools and variables of the template, and whether the prompt ends inside a thought.
     ///
     /// # Errors
     /// [`crate::error::Kind::Prompt`].
-    pub fn tokenize_conversation(&self, given: Conversation<'_>) -> Result<Vec<Chunk>> {
+    pub fn tokenize_conversation(&self, given: Conversation<'_>) -> Result<(Vec<Chunk>, bool)> {
         let pieces = self.template.converse(given, self.facts.family)?;
-        prompt::tokenize(&pieces, &self.vocabulary)
+        let begun = self.template.begins_a_thought(&pieces, given.messages);
+        Ok((prompt::tokenize(&pieces, &self.vocabulary)?, begun))
     }
 
     /// The prompt as text, `<__media__>` for each picture.

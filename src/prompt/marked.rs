@@ -22,7 +22,7 @@ pub(super) enum Style {
 #[derive(Default)]
 pub(super) struct Marked {
     pub texts: Vec<String>,
-    /// Texts that a template may leave out: those of tools and of what calls were given.
+    /// Texts that a template may leave out: those of tools, of what calls were given, and thoughts.
     pub optional: Vec<usize>,
     pub images: Vec<usize>,
 }
@@ -38,7 +38,7 @@ impl Marked {
     ) -> Value {
         let end = message.parts.iter().rposition(|part| matches!(part, Part::Text(_))).filter(|_| continued);
         let parts = message.parts.iter().enumerate().filter_map(|(i, part)| match part {
-            Part::Call(_) | Part::CallId(_) => None,
+            Part::Call(_) | Part::CallId(_) | Part::Thought(_) => None,
             Part::Text(text) => {
                 let mark = self.text(text);
                 Some((part, if end == Some(i) { format!("{mark}{} ", marks::END) } else { mark }))
@@ -100,6 +100,11 @@ impl Marked {
                 }
                 Part::CallId(call) => {
                     value.insert("tool_call_id".into(), id(call).into());
+                }
+                Part::Thought(text) => {
+                    let first = self.texts.len();
+                    value.insert("reasoning_content".into(), self.text(text).into());
+                    self.optional.extend(first..self.texts.len());
                 }
                 Part::Text(_) | Part::Image(_) => {}
             }

@@ -13,12 +13,14 @@ mod marks;
 mod python_methods;
 mod system;
 mod template;
+mod thoughts;
 mod tokens;
 mod tools;
 
 pub use builtin::Detected;
 pub use calls::{CallParser, CallUpdate};
 pub use template::{Conversation, Template};
+pub use thoughts::{Said, ThoughtForm, ThoughtParser};
 pub use tokens::{Chunk, Tokenizer, tokenize};
 pub use tools::{CallForm, Called, Tool, ToolChoice, Tools};
 
@@ -56,6 +58,8 @@ pub enum Part {
     Call(Called),
     /// Id of the call that a tool's message answers.
     CallId(String),
+    /// Thought ahead of an assistant's words. Templates that know none leave it out.
+    Thought(String),
 }
 
 impl Part {
@@ -63,7 +67,7 @@ impl Part {
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
-            Part::Text(text) | Part::CallId(text) => text.len(),
+            Part::Text(text) | Part::CallId(text) | Part::Thought(text) => text.len(),
             Part::Call(call) => call.name.len() + call.arguments.len(),
             Part::Image(_) => 0,
         }
@@ -90,7 +94,7 @@ pub fn question(messages: &[Message]) -> String {
     let of = |message: &Message| {
         let texts = message.parts.iter().filter_map(|part| match part {
             Part::Text(text) => Some(text.trim()).filter(|text| !text.is_empty()),
-            Part::Image(_) | Part::Call(_) | Part::CallId(_) => None,
+            Part::Image(_) | Part::Call(_) | Part::CallId(_) | Part::Thought(_) => None,
         });
         texts.collect::<Vec<_>>().join(" ")
     };

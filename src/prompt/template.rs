@@ -9,11 +9,13 @@ use super::jinja::{environment, without_generation_tags};
 use super::marked::{Marked, Style};
 use super::system::folded;
 use super::tools::told;
-use super::{CallForm, Family, Message, Part, Piece, Role, Tools, marks};
+use super::{CallForm, Family, Message, Part, Piece, Role, ThoughtForm, Tools, marks};
 use crate::error::{Error, Field, Kind, Result};
 
 /// A template longer than this is no chat template; the longest published ones are below 20 KiB.
 const MAX_SOURCE: usize = 256 << 10;
+/// Variables that switch thoughts on and off.
+const THINKS: [&str; 2] = ["enable_thinking", "thinking"];
 const MAX_RENDERED: usize = 64 << 20;
 
 /// A chat template with the tokens it may name.
@@ -36,6 +38,8 @@ pub struct Conversation<'a> {
     pub variables: Option<&'a Map<String, serde_json::Value>>,
     /// Ends behind the last message, without the head of an answer.
     pub headless: bool,
+    /// Whether the answer thinks first; `None` is the template's own choice.
+    pub thinks: Option<bool>,
 }
 
 impl Template {
@@ -106,11 +110,24 @@ impl Template {
             message.role == Role::Tool || message.parts.iter().any(|part| matches!(part, Part::Call(_)))
         };
         let any = given.tools.is_some() || given.messages.iter().any(calls);
-        if any && CallForm::of(&self.source) == CallForm::Told {
+        let mut pieces = if any && CallForm::of(&self.source) == CallForm::Told {
             let messages = told(given.messages, given.tools);
-            return self.folding(Conversation { messages: &messages, tools: None, ..given }, family);
-        }
-        self.folding(given, family)
+            self.folding(Conversation { messages: &messages, tools: None, ..given }, family)?
+        } else {
+            self.folding(given, family)?
+        };
+        // A template that thinks although it should not.
+        let begun = given.thinks == Some(false) && self.begins_a_thought(&pieces, given.messages);
+        let form = ThoughtForm::of(&self.source).filter(|_| begun);
+        pieces.extend(form.map(|form| Piece::Template(form.close.to_owned())));
+        Ok(pieces)
+    }
+
+    /// Whether the prompt `pieces` of `messages` ends inside a thought.
+    #[must_use]
+    pub fn begins_a_thought(&self, pieces: &[Piece], messages: &[Message]) -> bool {
+        let continued = messages.last().is_some_and(|last| last.role == Role::Assistant);
+        ThoughtForm::of(&self.source).is_some_and(|form| form.is_begun(pieces, continued))
     }
 
     fn folding(&self, given: Conversation<'_>, family: Family) -> Result<Vec<Piece>> {
@@ -159,7 +176,12 @@ impl Template {
             .collect();
         let environment = environment();
         let template = environment.template_from_str(&self.runnable).map_err(|error| failed(&error))?;
-        let variables = given.variables.map(|given| Value::from(Serde(given))).unwrap_or_default();
+        let mut variables = given.variables.cloned().unwrap_or_default();
+        // The two names that templates have for it.
+        for name in THINKS.iter().filter(|_| given.thinks.is_some()) {
+            variables.entry(*name).or_insert(given.thinks.into());
+        }
+        let variables = Value::from(Serde(variables));
         let mut rendered = template
             .render(context! {
                 messages => values,

@@ -113,7 +113,11 @@ fn fate(trace: &Trace, images: &[ImageTile], span: usize, room: &mut usize) -> R
     let mut layers: Vec<u32> = encoder.iter().map(|step| step.layer).collect();
     layers.sort_unstable();
     layers.dedup();
-    let total = layers.len() + decoder.len();
+    // A picture that the decoder takes in several spans has a step for each of them at one layer.
+    let mut merges: Vec<u32> = decoder.iter().map(|step| step.layer).collect();
+    merges.sort_unstable();
+    merges.dedup();
+    let total = layers.len() + merges.len();
 
     // A cell without a score takes as much as one with three.
     let scores =
@@ -140,16 +144,10 @@ fn fate(trace: &Trace, images: &[ImageTile], span: usize, room: &mut usize) -> R
         tiles.push(tile);
     }
 
-    if let Some(rows) = decoder.first().and_then(|step| span_rows(trace, span, step.n_in, &tiles, &survivors))
-    {
-        let mut alive: Vec<usize> = (0..rows.len()).collect();
-        for (k, step) in decoder.iter().enumerate() {
-            // A step of a thinned cache chooses among all rows.
-            if step.n_in as usize == rows.len() {
-                alive = (0..rows.len()).collect();
-            }
-            decoder_step(&mut tiles, &rows, &alive, step, layers.len() + k + 1);
-            alive = step.kept.iter().filter_map(|&row| usize::try_from(row).ok()).collect();
+    if let Some(rows) = span_rows(trace, span, &tiles, &survivors).filter(|_| !decoder.is_empty()) {
+        for step in &decoder {
+            let stage = layers.len() + merges.partition_point(|&layer| layer < step.layer) + 1;
+            decoder_step(&mut tiles, &rows, step, stage);
         }
     }
 
@@ -161,10 +159,7 @@ fn fate(trace: &Trace, images: &[ImageTile], span: usize, room: &mut usize) -> R
     let mut stages = vec![stage(0, None, 0)];
     stages.extend(layers.iter().enumerate().map(|(i, &layer)| stage(i + 1, Some(Half::Encoder), layer)));
     stages.extend(
-        decoder
-            .iter()
-            .enumerate()
-            .map(|(k, step)| stage(layers.len() + k + 1, Some(Half::Decoder), step.layer)),
+        merges.iter().enumerate().map(|(k, &layer)| stage(layers.len() + k + 1, Some(Half::Decoder), layer)),
     );
     let strategy = trace.strategy.clone();
     Ok(Fate { index, width, height, strategy, stages, tiles, region: images[0].region })
@@ -213,13 +208,16 @@ fn encoder_step(tile: &mut TileFate, alive: &[usize], step: &Step, stage: usize)
 /// of four single patches has four.
 type RowCells = Vec<Vec<(usize, usize)>>;
 
-fn decoder_step(tiles: &mut [TileFate], rows: &RowCells, alive: &[usize], step: &Step, stage: usize) {
-    for (&row, &score) in alive.iter().zip(&step.scores) {
-        for &(tile, cell) in rows.get(row).into_iter().flatten() {
+fn decoder_step(tiles: &mut [TileFate], rows: &RowCells, step: &Step, stage: usize) {
+    let row = |index: i32| usize::try_from(index).ok().and_then(|index| rows.get(index));
+    // Rows enter in their order: those that stay and those that go.
+    let mut entered: Vec<i32> = step.kept.iter().copied().chain(step.gone()).collect();
+    entered.sort_unstable();
+    for (&index, &score) in entered.iter().zip(&step.scores) {
+        for &(tile, cell) in row(index).into_iter().flatten() {
             tiles[tile].cells[cell].scores[stage - 1] = Some(score);
         }
     }
-    let row = |index: i32| usize::try_from(index).ok().and_then(|index| rows.get(index));
     let first = |cells: &Vec<(usize, usize)>| cells.first().copied();
     for gone in step.gone() {
         let into = step.taken_up_by(gone).and_then(row).and_then(first);
@@ -243,15 +241,13 @@ fn decoder_step(tiles: &mut [TileFate], rows: &RowCells, alive: &[usize], step: 
 fn span_rows(
     trace: &Trace,
     span: usize,
-    n: u32,
     tiles: &[TileFate],
     survivors: &[Vec<usize>],
 ) -> Option<RowCells> {
-    let n = n as usize;
-    let told = trace.prompt.iter().find_map(|part| match part {
-        PromptPart::Span { span: number, cells: Some(cells), .. } if *number == span => Some(cells),
+    let (n, told) = trace.prompt.iter().find_map(|part| match part {
+        PromptPart::Span { span: number, n, cells, .. } if *number == span => Some((*n as usize, cells)),
         _ => None,
-    });
+    })?;
     if let Some(cells) = told {
         let find = |place: &Option<(usize, usize)>| {
             let (tile, cell) = (*place)?;
@@ -408,6 +404,34 @@ mod tests {
         assert_eq!(fate.tiles[1].cells[0].gone, 1);
         assert_eq!(fate.tiles[1].cells[0].into, None, "a newline shows no part of the picture");
         assert_eq!(fate.stages[1].left, 2);
+    }
+
+    #[test]
+    fn two_spans_of_one_picture() {
+        // Two tiles of two cells, with a mark before each: rows 1 and 2, rows 4 and 5.
+        let second = ImageTile { tile: 1, ..tile([2, 1]) };
+        let cells = [None, Some((0, 0)), Some((0, 1)), None, Some((1, 0)), Some((1, 1))];
+        let trace = Trace {
+            strategy: "merge".into(),
+            prompt: vec![PromptPart::Span {
+                span: 0,
+                n: 6,
+                cells: Some(cells.to_vec()),
+                positions: None,
+                sizes: None,
+            }],
+            images: vec![tile([2, 1]), second],
+            steps: vec![
+                step(Half::Decoder, 2, &[0.4, 0.1], &[1], &[2, 1]),
+                step(Half::Decoder, 2, &[0.2, 0.3], &[5], &[4, 5]),
+            ],
+            ..Trace::default()
+        };
+        let fate = &fates(&trace).unwrap()[0];
+        assert_eq!(fate.stages.iter().map(|stage| stage.left).collect::<Vec<_>>(), [4, 2]);
+        let [first, second] = [0, 1].map(|tile: usize| &fate.tiles[tile].cells);
+        assert_eq!((first[1].into, second[0].into), (Some((0, 0)), Some((1, 1))));
+        assert_eq!((first[0].scores[0], second[1].scores[0]), (Some(0.4), Some(0.3)));
     }
 
     #[test]

@@ -4,7 +4,10 @@ use serde_json::{Map, Value};
 
 use super::fields::{Fields, deeper_than, whole, wrong};
 use super::sampling::check_texts;
-use super::{Bounds, Limits, Reference, Request, Sampling, check_logprobs, grammar, merge, messages, policy};
+use super::{
+    Bounds, Limits, Reasoning, Reference, Request, Sampling, Thinking, check_logprobs, grammar, merge, messages,
+    policy, thinking,
+};
 use crate::error::{Error, Field, Result};
 use crate::prompt::{Message, Role};
 use crate::schedule::Choice;
@@ -26,6 +29,10 @@ pub struct Defaults {
     pub bounds: Bounds,
     /// Whether answers may call tools.
     pub tools: bool,
+    pub thinking: Thinking,
+    pub reasoning: Reasoning,
+    /// Variables of the chat template, behind those of a body.
+    pub variables: Map<String, Value>,
 }
 
 /// How an answer is delivered.
@@ -44,6 +51,8 @@ pub struct Reply {
     pub timings_per_token: bool,
     /// llama.cpp's `prompt_progress` in a stream.
     pub progress: bool,
+    /// Place where a thought is told.
+    pub reasoning: Reasoning,
 }
 
 /// Parses an object that nests no deeper than `depth`. A byte order mark before it is passed over.
@@ -98,10 +107,11 @@ pub(super) fn settings(
 ) -> Result<(Request<Reference>, Reply)> {
     refuse_speech(&mut body)?;
     let logprobs = logprobs(&mut body)?.or(defaults.logprobs);
-    let reply = Reply { logprobs: logprobs.is_some(), ..reply(&mut body, &defaults.bounds)? };
+    let reasoning = thinking::place(&mut body, defaults.reasoning)?;
+    let reply = Reply { logprobs: logprobs.is_some(), reasoning, ..reply(&mut body, &defaults.bounds)? };
     let cache = body.flag("cache_prompt")?.unwrap_or(true);
     let text_bias = body.peek("logit_bias").map(logit_bias).transpose()?.unwrap_or_default().1;
-    let variables = match body.value("chat_template_kwargs") {
+    let mut variables = match body.value("chat_template_kwargs") {
         None => Map::new(),
         Some(Value::Object(map)) => map,
         Some(other) => return Err(wrong("chat_template_kwargs", &other, "an object")),
@@ -111,6 +121,10 @@ pub(super) fn settings(
             "chat_template_kwargs.{name}: the request's own field says that; leave it out"
         )));
     }
+    let thinking = thinking::read(&mut body, defaults.thinking, &mut variables)?;
+    for (name, value) in &defaults.variables {
+        variables.entry(name.as_str()).or_insert_with(|| value.clone());
+    }
     let request = Request {
         id: 0,
         messages,
@@ -118,6 +132,7 @@ pub(super) fn settings(
         media,
         tools: super::tools::read(&mut body, defaults.tools)?,
         variables,
+        thinking,
         marks: Vec::new(),
         merge: merge::read(&mut body, &defaults.choice)?,
         limits: limits(&mut body, &defaults.limits)?,
@@ -241,6 +256,7 @@ fn reply(body: &mut Fields, bounds: &Bounds) -> Result<Reply> {
         kept,
         timings_per_token,
         progress,
+        reasoning: Reasoning::default(),
     })
 }
 

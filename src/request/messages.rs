@@ -112,6 +112,17 @@ fn message(mut fields: Fields, shown: &mut Vec<Reference>) -> Result<Message> {
         fields.text("tool_name")?;
         parts.extend(fields.text("tool_call_id")?.map(Part::CallId));
     }
+    // llama-server's name, OpenRouter's, Ollama's.
+    for name in ["reasoning_content", "reasoning", "thinking"] {
+        match fields.text(name)? {
+            Some(thought) if role != Role::Assistant && !thought.is_empty() => {
+                let at = fields.path(name);
+                return Err(Error::usage(format!("{at}: only the assistant thinks; leave it out")));
+            }
+            Some(thought) if parts.is_empty() && !thought.is_empty() => parts.push(Part::Thought(thought)),
+            _ => {}
+        }
+    }
     match fields.value("content") {
         // Beside calls, no words are no part.
         None if !calls.is_empty() => {}

@@ -13,6 +13,7 @@ mod picture;
 mod policy;
 pub mod raw;
 mod sampling;
+mod thinking;
 mod tools;
 
 pub use fields::Fields;
@@ -22,6 +23,7 @@ pub use messages::Reference;
 pub use picture::{Picture, VideoPlan};
 pub use raw::Raw;
 pub use sampling::{Limits, Sampling, check_logprobs};
+pub use thinking::{Reasoning, Thinking};
 pub use tools::grammar as grammar_of_calls;
 
 pub use crate::error::Field;
@@ -47,6 +49,8 @@ pub struct Request<M = Picture> {
     pub tools: Option<Tools>,
     /// Variables for the chat template.
     pub variables: Map<String, Value>,
+    /// Thought ahead of the answer.
+    pub thinking: Thinking,
     /// Texts of special tokens that the answer shows, as no other special token is shown.
     pub marks: Vec<String>,
     /// Schedule that was asked for; `None` is the default. The worker, which has the model's numbers,
@@ -115,6 +119,7 @@ impl Request<Reference> {
             media: shown.into_iter().flatten().collect(),
             tools: self.tools,
             variables: self.variables,
+            thinking: self.thinking,
             marks: self.marks,
             merge: self.merge,
             limits: self.limits,

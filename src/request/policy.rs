@@ -29,7 +29,6 @@ pub(super) const BODY: Policy = Policy {
         "verbose",
         "preserved_tokens",
         "parse_tool_calls",
-        "reasoning_format",
         "mirostat_tau",
         "mirostat_eta",
         "dynatemp_exponent",
@@ -47,9 +46,8 @@ pub(super) const BODY: Policy = Policy {
         "kv_transfer_params",
         "guided_decoding_backend",
         "include_reasoning",
-        // SGLang: a request's name, and the place of reasoning, which no model here does.
+        // SGLang: a request's name, and how reasoning is streamed.
         "rid",
-        "separate_reasoning",
         "stream_reasoning",
         // Ollama, LM Studio: how long the model stays loaded.
         "keep_alive",
@@ -66,7 +64,6 @@ pub(super) const BODY: Policy = Policy {
         ("functions", "[]"),
         ("function_call", "\"none\""),
         ("audio", "null"),
-        ("reasoning_effort", "\"none\""),
         ("verbosity", "\"medium\""),
         ("web_search_options", "null"),
         // OpenAI's responses: what its servers keep.
@@ -74,7 +71,6 @@ pub(super) const BODY: Policy = Policy {
         ("conversation", "null"),
         ("background", "false"),
         ("include", "[]"),
-        ("reasoning", "{}"),
         ("max_tool_calls", "null"),
         ("truncation", "\"disabled\""),
         // Anthropic.
@@ -101,8 +97,6 @@ pub(super) const BODY: Policy = Policy {
         ("response_fields", "[]"),
         ("chat_template", "null"),
         ("thinking_forced_open", "false"),
-        ("thinking_budget_tokens", "-1"),
-        ("reasoning_budget_tokens", "-1"),
         // vLLM.
         ("best_of", "1"),
         ("use_beam_search", "false"),
@@ -129,7 +123,6 @@ pub(super) const BODY: Policy = Policy {
         ("return_tokens_as_token_ids", "false"),
         ("return_token_ids", "false"),
         ("repetition_detection", "null"),
-        ("thinking_token_budget", "null"),
         ("vllm_xargs", "{}"),
         // SGLang.
         ("regex", "null"),
@@ -145,7 +138,6 @@ pub(super) const BODY: Policy = Policy {
         // Ollama.
         ("options", "{}"),
         ("format", "\"\""),
-        ("think", "false"),
         ("template", "\"\""),
         ("suffix", "\"\""),
         ("raw", "false"),
@@ -155,7 +147,7 @@ pub(super) const BODY: Policy = Policy {
 
 /// Fields of a message. Clients send answers back as they got them.
 pub(super) const MESSAGE: Policy = Policy {
-    neutral: &["name", "refusal", "annotations", "reasoning", "reasoning_content", "id", "cache_control"],
+    neutral: &["name", "refusal", "annotations", "id", "cache_control"],
     unsupported: &[("audio", "null"), ("function_call", "null"), ("tool_call_id", "\"\"")],
 };
 
@@ -164,6 +156,10 @@ pub(super) const PART: Policy = Policy {
     neutral: &["detail", "cache_control", "uuid", "id", "format", "annotations", "mime_type"],
     unsupported: &[],
 };
+
+/// Fields of `reasoning`.
+pub(super) const REASONING: Policy =
+    Policy { neutral: &["summary", "generate_summary", "exclude"], unsupported: &[("max_tokens", "null")] };
 
 /// Fields of a tool and its function.
 pub(super) const TOOL: Policy =

@@ -84,6 +84,12 @@ impl EncodedImage {
         self.counts_sizes = counts_sizes && positions == Positions::Own;
     }
 
+    /// The row that each of its spans in the decoder begins at: one span, or one for each tile that llama.cpp laid out.
+    #[must_use]
+    pub fn span_rows(&self) -> Vec<usize> {
+        if self.layout.is_empty() { vec![0] } else { self.layout.firsts() }
+    }
+
     /// Whether its rows take up more positions than there are of them.
     #[must_use]
     pub fn has_gaps(&self) -> bool {

@@ -86,6 +86,12 @@ impl Layout {
         u32::try_from(self.tiles.iter().map(|(_, rows)| rows - 1).sum::<usize>()).unwrap_or(u32::MAX)
     }
 
+    /// The first row of each tile.
+    #[must_use]
+    pub fn firsts(&self) -> Vec<usize> {
+        self.tiles.iter().map(|&(first, _)| first).collect()
+    }
+
     /// The tiles as spans: `removed` rows at each merge layer, shared out by the rows that a tile has left.
     #[must_use]
     pub fn spans(&self, removed: &[u32]) -> Vec<(usize, usize, Vec<u32>)> {

@@ -12,13 +12,13 @@ use tokio::time::timeout;
 use super::api::{Dialect, Heading, Opened, Wire};
 use super::choices::Choices;
 use super::error::{ApiError, ApiResult};
-use super::gather::Gather;
+use super::gather::{Forms, Gather};
 use super::media::FetchedVideos;
 use super::settings::Settings;
 use super::state::{App, Shared};
 use super::stream;
 use crate::error::Result;
-use crate::prompt::CallForm;
+use crate::prompt::{CallForm, ThoughtForm};
 use crate::request::{
     Defaults, Fields, Limits, Reference, Reply, Request as Asked, VideoPlan, grammar_of_calls, json,
 };
@@ -64,7 +64,12 @@ async fn respond(
     let place = app.admission.enter()?.holding(memory);
     let plan = VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames };
     let count = u32::try_from(all.len()).unwrap_or(u32::MAX).saturating_mul(reply.choices);
-    let gather = Gather::new(count, reply, writer, tools.map(|_| CallForm::of(&ready.chat_template)));
+    let template = &ready.chat_template;
+    let forms = Forms {
+        calls: tools.map(|_| CallForm::of(template)),
+        thoughts: ThoughtForm::of(template).filter(|_| all.iter().all(|(asked, _)| asked.raw.is_empty())),
+    };
+    let gather = Gather::new(count, reply, writer, forms);
     let mut choices = Choices::start(&app, all, reply.choices, plan, start);
     if !reply.stream {
         let whole = gather.whole(&app, choices).await?;
@@ -120,8 +125,14 @@ pub async fn open(
     drop(body);
     let mut opened = (dialect.open)(Fields::new(map, ""), &defaults(settings, scope), heading)
         .map_err(|error| ApiError::worded(&error, dialect.name))?;
+    let thoughts = ThoughtForm::of(&ready.chat_template);
     for asked in &mut opened.requests {
         check_tokens(asked, ready)?;
+        if dialect.strict_thoughts && asked.thinking.asked == Some(true) && thoughts.is_none() {
+            return Err(ApiError::invalid(
+                "this model's chat template knows no thoughts; leave out think, thinking and reasoning",
+            ));
+        }
         if let Some(tools) = &opened.tools {
             let form = CallForm::of(&ready.chat_template);
             asked.marks = form.marks();
@@ -140,6 +151,9 @@ fn defaults(settings: &Settings, scope: Vec<u8>) -> Defaults {
         scope: Some(scope),
         bounds: settings.bounds.request,
         tools: true,
+        thinking: settings.thinking,
+        reasoning: settings.reasoning,
+        variables: settings.variables.clone(),
         ..Defaults::default()
     }
 }

@@ -20,7 +20,7 @@ pub use crate::completion::{self as answer, Answer, Call, Heading};
 use crate::error::{Field, Result};
 use crate::prompt::CallUpdate;
 use crate::request::{Defaults, Fields, Reference, Reply, Request, Tools};
-use crate::worker::protocol::{Delta, Started};
+use crate::worker::protocol::{Started, Token};
 
 /// Dialect: a form of bodies and of answers.
 pub struct Dialect {
@@ -31,6 +31,8 @@ pub struct Dialect {
     pub wire: Wire,
     /// Writes an error that is the first event of a stream.
     pub failed: fn(&ApiError) -> Frame,
+    /// Whether a model that cannot think refuses a request to.
+    pub strict_thoughts: bool,
     /// Returns a field's name in this dialect's bodies; `None` if it has its usual one.
     pub name: fn(Field) -> Option<&'static str>,
 }
@@ -66,15 +68,28 @@ pub enum Update<'a> {
     Started(&'a Started),
     /// Part of the prompt that is done: llama.cpp's `prompt_progress`, if asked for.
     Progress(Value),
+    /// More of the thought ahead of the text, as [`Update::Text`].
+    Thought {
+        text: &'a str,
+        tokens: &'a Tokens,
+        timings: Option<Value>,
+    },
     /// More text, possibly empty, with its tokens, and llama.cpp's `timings` if asked for.
     Text {
         text: &'a str,
-        delta: &'a Delta,
+        tokens: &'a Tokens,
         timings: Option<Value>,
     },
     /// More of a tool call.
     Call(&'a CallUpdate),
     Done(&'a Answer),
+}
+
+/// Tokens since the update before: all of them by number, and with their probabilities if these were asked for.
+#[derive(Default)]
+pub struct Tokens {
+    pub tokens: Vec<Token>,
+    pub ids: Vec<i32>,
 }
 
 /// Piece of a stream: its text, and the event's name if the dialect names events.

@@ -4,35 +4,55 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::api::{Answer, Call, Frame, Update, Writer, answer};
+use super::api::{Answer, Call, Frame, Tokens, Update, Writer, answer};
 use super::choices::{ChoiceEvent, Choices};
 use super::error::{ApiError, ApiResult};
 use super::state::App;
-use crate::prompt::{CallForm, CallParser, CallUpdate};
+use crate::prompt::{CallForm, CallParser, CallUpdate, Said, ThoughtForm, ThoughtParser};
 use crate::report::milliseconds;
-use crate::request::Reply;
-use crate::worker::protocol::Delta;
+use crate::request::{Reasoning, Reply};
 
 /// All choices of one body.
 pub struct Gather {
     reply: Reply,
     writer: Box<dyn Writer>,
+    /// Form of thoughts that are told apart.
+    thoughts: Option<ThoughtForm>,
     choices: Vec<Choice>,
     left: usize,
+}
+
+/// Forms that answers are taken apart by.
+#[derive(Default)]
+pub struct Forms {
+    pub calls: Option<CallForm>,
+    pub thoughts: Option<ThoughtForm>,
+}
+
+/// Piece of an answer.
+enum Parsed {
+    Thought(String),
+    Said(CallUpdate),
 }
 
 #[derive(Default)]
 struct Choice {
     answer: Answer,
+    thoughts: Option<ThoughtParser>,
     calls: Option<CallParser>,
+    /// Tokens that no update has told yet: a parser may hold their text back.
+    untold: Tokens,
     began: Option<Instant>,
     first: Option<Instant>,
 }
 
 impl Gather {
-    pub fn new(count: u32, reply: Reply, writer: Box<dyn Writer>, form: Option<CallForm>) -> Self {
-        let choice = |_| Choice { calls: form.map(CallParser::new), ..Choice::default() };
-        Self { reply, writer, choices: (0..count).map(choice).collect(), left: count as usize }
+    /// Gathers `count` answers.
+    pub fn new(count: u32, reply: Reply, writer: Box<dyn Writer>, forms: Forms) -> Self {
+        let Forms { calls, thoughts } = forms;
+        let choice = |_| Choice { calls: calls.map(CallParser::new), ..Choice::default() };
+        let thoughts = thoughts.filter(|_| reply.reasoning != Reasoning::InText);
+        Self { reply, writer, thoughts, choices: (0..count).map(choice).collect(), left: count as usize }
     }
 
     /// Whether every choice is done.
@@ -42,12 +62,13 @@ impl Gather {
 
     /// Takes one event. Its piece of the stream goes to `out`.
     pub fn take(&mut self, app: &App, index: u32, event: ChoiceEvent, out: &mut Vec<Frame>) {
-        let Self { reply, writer, choices, left } = self;
+        let Self { reply, writer, thoughts, choices, left } = self;
         let Some(choice) = choices.get_mut(index as usize) else { return };
         let mut tell = Tell { writer: reply.stream.then_some(writer.as_mut()), out };
         match event {
             ChoiceEvent::Started(started) => {
                 choice.began = Some(Instant::now());
+                choice.thoughts = thoughts.map(|form| ThoughtParser::new(form, started.in_thought));
                 tell.update(index, Update::Started(&started));
                 let cached = started.cached_tokens;
                 choice.answer.started = Some(started);
@@ -64,16 +85,16 @@ impl Gather {
                 }
                 choice.answer.ids.extend(&delta.ids);
                 choice.answer.tokens.extend(delta.tokens.iter().cloned());
+                if choice.thoughts.as_ref().is_some_and(ThoughtParser::is_inside) {
+                    choice.answer.thought_tokens += count(delta.ids.len());
+                }
                 let timings = reply.timings_per_token.then(|| choice.timings());
-                let found = choice.calls.as_mut().map(|calls| calls.push(&delta.text));
-                choice.tell(index, &delta, found, timings, &mut tell);
+                choice.untold.tokens.extend(delta.tokens);
+                choice.untold.ids.extend(delta.ids);
+                choice.tell(index, Some(&delta.text), reply.reasoning, timings, &mut tell);
             }
             ChoiceEvent::Done(done) => {
-                if let Some(rest) = choice.calls.as_mut().map(CallParser::finish) {
-                    let delta =
-                        Delta { id: done.id, text: String::new(), tokens: Vec::new(), ids: Vec::new() };
-                    choice.tell(index, &delta, Some(rest), None, &mut tell);
-                }
+                choice.tell(index, None, reply.reasoning, None, &mut tell);
                 app.metrics.done(&done, choice.answer.started.as_ref());
                 choice.answer.done = Some(done);
                 tell.update(index, Update::Done(&choice.answer));
@@ -113,41 +134,74 @@ impl Gather {
 }
 
 impl Choice {
-    /// Adds text to the answer and writes it, as it is or through the parser of calls.
+    /// Takes the answer's next text apart, or its end if there is none: into a thought, text and calls.
+    fn parse(&mut self, text: Option<&str>, reasoning: Reasoning) -> Vec<Parsed> {
+        let said = match (&mut self.thoughts, text) {
+            (None, text) => text.map(|text| Said::Text(text.to_owned())).into_iter().collect(),
+            (Some(thoughts), Some(text)) => thoughts.push(text),
+            (Some(thoughts), None) => thoughts.finish(),
+        };
+        let (mut parsed, mut words) = (Vec::new(), Vec::new());
+        for said in said {
+            match said {
+                Said::Thought(thought) => parsed.push(Parsed::Thought(thought)),
+                Said::Text(text) => words.push(text),
+            }
+        }
+        if reasoning == Reasoning::Both && self.thoughts.is_some() {
+            words = text.map(str::to_owned).into_iter().collect();
+        }
+        match &mut self.calls {
+            None => parsed.extend(words.into_iter().map(|text| Parsed::Said(CallUpdate::Text(text)))),
+            Some(calls) => {
+                let mut found: Vec<CallUpdate> = words.iter().flat_map(|text| calls.push(text)).collect();
+                if text.is_none() {
+                    found.extend(calls.finish());
+                }
+                parsed.extend(found.into_iter().map(Parsed::Said));
+            }
+        }
+        parsed
+    }
+
+    /// Adds text to the answer, or ends it, and writes what it brings. The tokens so far go with the first piece, and
+    /// those that are left with the end.
     fn tell(
         &mut self,
         index: u32,
-        delta: &Delta,
-        found: Option<Vec<CallUpdate>>,
+        text: Option<&str>,
+        reasoning: Reasoning,
         timings: Option<Value>,
         tell: &mut Tell<'_>,
     ) {
-        let Some(found) = found else {
-            self.answer.text.push_str(&delta.text);
-            tell.update(index, Update::Text { text: &delta.text, delta, timings });
-            return;
-        };
-        for update in found {
-            match &update {
-                CallUpdate::Text(text) => {
+        for parsed in self.parse(text, reasoning) {
+            match &parsed {
+                Parsed::Thought(text) => {
+                    self.answer.thought.push_str(text);
+                    let (tokens, timings) = (std::mem::take(&mut self.untold), timings.clone());
+                    tell.update(index, Update::Thought { text, tokens: &tokens, timings });
+                }
+                Parsed::Said(CallUpdate::Text(text)) => {
                     self.answer.text.push_str(text);
-                    tell.update(index, Update::Text { text, delta, timings: timings.clone() });
+                    let (tokens, timings) = (std::mem::take(&mut self.untold), timings.clone());
+                    tell.update(index, Update::Text { text, tokens: &tokens, timings });
                 }
-                CallUpdate::Begin { id, name, .. } => {
-                    self.answer.calls.push(Call {
-                        id: id.clone(),
-                        name: name.clone(),
-                        arguments: String::new(),
-                    });
-                    tell.update(index, Update::Call(&update));
+                Parsed::Said(call @ CallUpdate::Begin { id, name, .. }) => {
+                    let (id, name) = (id.clone(), name.clone());
+                    self.answer.calls.push(Call { id, name, arguments: String::new() });
+                    tell.update(index, Update::Call(call));
                 }
-                CallUpdate::Arguments { text, .. } => {
+                Parsed::Said(call @ CallUpdate::Arguments { text, .. }) => {
                     if let Some(call) = self.answer.calls.last_mut() {
                         call.arguments.push_str(text);
                     }
-                    tell.update(index, Update::Call(&update));
+                    tell.update(index, Update::Call(call));
                 }
             }
+        }
+        if text.is_none() && !self.untold.tokens.is_empty() {
+            let tokens = std::mem::take(&mut self.untold);
+            tell.update(index, Update::Text { text: "", tokens: &tokens, timings });
         }
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::ApiResult;
 use super::state::Shared;
+use crate::prompt::ThoughtForm;
 use crate::request::{Fields, json as parse};
 use crate::worker::protocol::Ready;
 
@@ -58,10 +59,12 @@ pub async fn show(State(app): State<Shared>, request: Request) -> ApiResult<Json
     ] {
         info.insert(name, value);
     }
+    let mut capabilities = vec!["completion", "vision", "tools"];
+    capabilities.extend(ThoughtForm::of(&ready.chat_template).map(|_| "thinking"));
     Ok(Json(json!({
         "modelfile": "", "parameters": "", "license": "", "template": ready.chat_template,
         "details": details(&ready), "model_info": info,
-        "capabilities": ["completion", "vision", "tools"],
+        "capabilities": capabilities,
         "modified_at": modified(&app.settings.model_path),
     })))
 }

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use crate::media::video::Programs;
-use crate::request::{self, Sampling};
+use crate::request::{self, Reasoning, Sampling, Thinking};
 use crate::server::client::Patience;
 
 /// All settings but those that start a worker.
@@ -38,6 +40,11 @@ pub struct Settings {
     pub bounds: Bounds,
     /// Defaults of requests.
     pub sampling: Sampling,
+    /// Thoughts of answers whose requests say nothing of them, and their place.
+    pub thinking: Thinking,
+    pub reasoning: Reasoning,
+    /// Variables of the chat template, behind those of a request.
+    pub variables: Map<String, Value>,
     /// Tokens of an answer if a request names no number; `None` until the context is full.
     pub max_tokens: Option<u32>,
     pub patience: Patience,
@@ -136,6 +143,9 @@ impl Default for Settings {
             media: MediaAccess::default(),
             bounds: Bounds::default(),
             sampling: Sampling::default(),
+            thinking: Thinking::default(),
+            reasoning: Reasoning::Apart,
+            variables: Map::new(),
             max_tokens: None,
             patience: Patience::default(),
             drain: Duration::from_secs(60),

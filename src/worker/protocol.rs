@@ -230,6 +230,7 @@ mod tests {
                 parallel: true,
             }),
             variables: [("a".to_owned(), serde_json::json!(true))].into_iter().collect(),
+            thinking: request::Thinking { asked: Some(true), most: Some(9) },
             marks: vec!["<tool_call>".into()],
             merge: Some(Choice {
                 merge: Some(MergeFlag::Model),

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::answer::{Generation, Job, PictureSource, PromptPicture, Spent};
+use crate::answer::{Generation, Job, PictureSource, PromptPicture, Spent, Thought};
 use crate::error::{Error, Field, Kind, Result};
 use crate::media::Pixels;
 use crate::pair::{TextSide, usual_choice};
-use crate::prompt::{self, Chunk, Conversation, Part};
-use crate::request::{self, Raw, Request};
+use crate::prompt::{self, Chunk, Conversation, Part, ThoughtForm};
+use crate::request::{self, Raw, Request, Thinking};
 use crate::schedule::{Choice, Schedule, not_cut};
 use crate::see::{Expected, Outline, Visual, VisualInput};
 
@@ -40,7 +40,8 @@ impl Resolver {
         let schedule = self.schedule(request.merge.as_ref(), video)?;
         let schedule =
             if request.media.is_empty() { schedule } else { schedule.asked(&question(&request))? };
-        let prompt = self.prompt(&request)?;
+        let (prompt, thought) = self.prompt(&request)?;
+        let form = ThoughtForm::of(self.text.template.source()).filter(|_| thought.is_some());
         let pictures = request.media.iter().filter(|one| one.frames.is_none()).count();
         let several = facts.counts_pictures && pictures > 1;
         let media_ms = request.media.iter().fold(0.0, |sum, picture| sum + picture.decode_ms);
@@ -68,7 +69,9 @@ impl Resolver {
                 sampling,
                 grammar: request.grammar,
                 logprobs: request.logprobs,
-                marks: request.marks,
+                // Its marks may be special tokens.
+                marks: [request.marks, form.map(ThoughtForm::marks).unwrap_or_default()].concat(),
+                thought,
             },
             trace: request.trace,
             slot: request.slot.map(|slot| slot as usize),
@@ -94,24 +97,30 @@ impl Resolver {
         }
     }
 
-    /// The prompt as tokens and places of pictures.
-    pub(super) fn prompt(&self, request: &Request) -> Result<Vec<Chunk>> {
+    /// The prompt as tokens and places of pictures, and the thought that may follow it.
+    pub(super) fn prompt(&self, request: &Request) -> Result<(Vec<Chunk>, Option<Thought>)> {
         if !request.raw.is_empty() {
             let parts = request.raw.iter().enumerate();
-            return Ok(parts
+            let chunks = parts
                 .map(|(i, part)| match part {
                     Raw::Text(text) => Chunk::Tokens(self.text.tokenize_piece(text, i == 0)),
                     Raw::Tokens(tokens) => Chunk::Tokens(tokens.clone()),
                     Raw::Image(number) => Chunk::Image(*number),
                 })
-                .collect());
+                .collect();
+            return Ok((chunks, None));
         }
-        self.text.tokenize_conversation(Conversation {
-            messages: &request.messages,
-            tools: request.tools.as_ref(),
-            variables: Some(&request.variables),
-            headless: request.headless,
-        })
+        let (chunks, begun) = self.text.tokenize_conversation(conversation(request))?;
+        let form = ThoughtForm::of(self.text.template.source());
+        let Thinking { asked, most } = request.thinking;
+        let thought = form.map(|form| Thought {
+            open: form.open.into(),
+            close: form.close.into(),
+            begun,
+            // The model may still open one of itself.
+            most: if asked == Some(false) { Some(0) } else { most },
+        });
+        Ok((chunks, thought))
     }
 
     /// The prompt as text, with a mark for each picture, and about how many tokens it is.
@@ -119,12 +128,7 @@ impl Resolver {
     /// # Errors
     /// As [`Resolver::job`].
     pub(super) fn describe(&self, request: Request) -> Result<(String, u32)> {
-        let text = self.text.shown(Conversation {
-            messages: &request.messages,
-            tools: request.tools.as_ref(),
-            variables: Some(&request.variables),
-            headless: request.headless,
-        })?;
+        let text = self.text.shown(conversation(&request))?;
         let job = self.job(request)?;
         let tokens = job.prompt.iter().map(|chunk| match chunk {
             Chunk::Tokens(tokens) => u32::try_from(tokens.len()).unwrap_or(u32::MAX),
@@ -149,6 +153,16 @@ impl Resolver {
                 Field::ContextSize
             ),
         ))
+    }
+}
+
+fn conversation(request: &Request) -> Conversation<'_> {
+    Conversation {
+        messages: &request.messages,
+        tools: request.tools.as_ref(),
+        variables: Some(&request.variables),
+        headless: request.headless,
+        thinks: request.thinking.asked,
     }
 }
 

@@ -7,7 +7,7 @@ use super::inprocess::{Running, serve, settings};
 use super::peer::Peer;
 
 /// Events of a stream: name, if it has one, and object.
-fn events(reply: &Reply) -> Vec<(String, Value)> {
+pub fn events(reply: &Reply) -> Vec<(String, Value)> {
     assert_eq!(reply.status, 200, "{reply:?}");
     // The body is chunked; its frames end in an empty line, which no chunk's length is.
     let text = reply.body.replace('\r', "");
@@ -24,7 +24,7 @@ fn events(reply: &Reply) -> Vec<(String, Value)> {
 }
 
 /// Lines of JSON of a stream.
-fn lines(reply: &Reply) -> Vec<Value> {
+pub fn lines(reply: &Reply) -> Vec<Value> {
     assert!(reply.head.contains("application/x-ndjson"), "{}", reply.head);
     reply
         .body
@@ -39,7 +39,7 @@ fn with(mut body: Value, name: &str, value: Value) -> Value {
     body
 }
 
-fn last_request(server: &Running) -> illava::request::Request {
+pub fn last_request(server: &Running) -> illava::request::Request {
     server.peer.seen.requests.lock().unwrap().last().unwrap().clone()
 }
 
@@ -208,7 +208,7 @@ fn anthropics_errors() {
             with(body.clone(), "messages", json!([{ "role": "user", "content": [{ "type": "document" }] }])),
             "`document`",
         ),
-        (with(body.clone(), "thinking", json!({ "type": "enabled", "budget_tokens": 5 })), "thinking"),
+        (with(body.clone(), "thinking", json!({ "type": "enabled", "budget_tokens": "x" })), "thinking.budget_tokens"),
         (with(body.clone(), "messages", json!([{ "role": "user", "content": "long" }])), "900 tokens"),
         (
             with(
@@ -345,7 +345,7 @@ fn openais_responses() {
         (json!({}), "input is missing"),
         (json!({ "input": "a", "max_output_tokens": -7 }), "max_output_tokens -7"),
         (json!({ "input": "a", "previous_response_id": "resp_1" }), "previous_response_id: not supported"),
-        (json!({ "input": [{ "type": "reasoning" }] }), "input[0].type"),
+        (json!({ "input": [{ "type": "computer_call" }] }), "input[0].type"),
         (
             json!({ "input": [{ "role": "user", "content": [{ "type": "input_file" }] }] }),
             "input[0].content[0].type",

@@ -22,7 +22,8 @@ fn one_answer() {
             answer["usage"],
             json!({ "prompt_tokens": 40, "completion_tokens": 3, "total_tokens": 43,
                     "prompt_tokens_after_merge": 25,
-                    "prompt_tokens_details": { "cached_tokens": 10, "image_tokens": 0, "image_tokens_unmerged": 0 } })
+                    "prompt_tokens_details": { "cached_tokens": 10, "image_tokens": 0, "image_tokens_unmerged": 0 },
+                    "completion_tokens_details": { "reasoning_tokens": 0 } })
         );
         assert_eq!((&answer["timings"]["prompt_n"], &answer["timings"]["cache_n"]), (&json!(30), &json!(10)));
         assert!(answer.get("report").is_none() && answer.get("trace").is_none());

@@ -71,6 +71,10 @@ pub struct Peer {
     pub load_fails: bool,
     /// Videos are no spans, but pictures.
     pub no_videos: bool,
+    /// Chat template, if not one that knows nothing.
+    pub template: Option<&'static str>,
+    /// Prompts end inside a thought.
+    pub begun: bool,
     /// Moment that a later worker waits for before it is ready.
     pub reloading: Gate,
 }
@@ -162,7 +166,9 @@ impl Worker {
             tokio::time::sleep(Duration::from_millis(50)).await;
             return;
         }
-        let _ = say.send(Event::Ready(Box::new(Ready { takes_videos: !self.peer.no_videos, ..ready() })));
+        let chat_template = self.peer.template.unwrap_or("{{ messages }}").to_owned();
+        let takes_videos = !self.peer.no_videos;
+        let _ = say.send(Event::Ready(Box::new(Ready { takes_videos, chat_template, ..ready() })));
         let (cancel, cancelled) = watch::channel(0_u64);
         while let Some(request) = read(&mut reader).await {
             match request {
@@ -172,7 +178,8 @@ impl Worker {
                     if text == "silence" {
                         std::future::pending::<()>().await;
                     }
-                    tokio::spawn(answer(*request, text, say.clone(), cancelled.clone(), self.dead.clone()));
+                    let (begun, dead) = (self.peer.begun, self.dead.clone());
+                    tokio::spawn(answer(*request, (text, begun), say.clone(), cancelled.clone(), dead));
                 }
                 Command::Cancel { id } => {
                     self.peer.seen.cancelled.fetch_add(1, Ordering::SeqCst);
@@ -237,14 +244,14 @@ fn last_text(request: &Request) -> String {
         Part::Text(text) => text.clone(),
         Part::Image(n) => format!("[{n}]"),
         Part::Call(call) => call.arguments.clone(),
-        Part::CallId(_) => String::new(),
+        Part::CallId(_) | Part::Thought(_) => String::new(),
     });
     texts.collect::<String>()
 }
 
 async fn answer(
     request: Request,
-    text: String,
+    (text, in_thought): (String, bool),
     say: mpsc::UnboundedSender<Event>,
     mut cancelled: watch::Receiver<u64>,
     dead: watch::Sender<Option<String>>,
@@ -268,6 +275,7 @@ async fn answer(
         cached_tokens: 10,
         kv_tokens: vec![40, 25],
         logit_bias: Vec::new(),
+        in_thought,
     };
     send(Event::Started(started));
     let said = match text.as_str() {

@@ -9,7 +9,11 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Time in which the browser starts.
+const START: Duration = Duration::from_secs(120);
+/// Time without any change of the page after which nothing more is waited for, and time for one wait in all.
+const STILL: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(240);
 
 pub struct Browser {
     client: Client,
@@ -75,7 +79,7 @@ impl Browser {
                 .await
             {
                 Ok(client) => break client,
-                Err(error) => assert!(start.elapsed() < PATIENCE, "no browser: {error}"),
+                Err(error) => assert!(start.elapsed() < START, "no browser: {error}"),
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         };
@@ -111,18 +115,28 @@ impl Browser {
         self.client.execute(script, args).await.unwrap()
     }
 
-    /// Until the expression is true.
+    /// Until the expression is true. Fails if the page stands still, and names what was waited for.
     #[track_caller]
     pub fn wait(&self, expression: &str) -> impl Future<Output = ()> {
-        let script = format!("return Boolean({expression})");
-        let at = std::panic::Location::caller();
+        let script = format!("return [Boolean({expression}), document.body.innerText]");
+        let (expression, at) = (expression.to_owned(), std::panic::Location::caller());
         async move {
             let start = Instant::now();
-            while self.run(&script, vec![]).await != Value::Bool(true) {
-                if start.elapsed() > PATIENCE {
+            let (mut page, mut changed) = (Value::Null, start);
+            loop {
+                let mut found = self.run(&script, vec![]).await;
+                if found[0] == true {
+                    return;
+                }
+                if found[1] != page {
+                    (page, changed) = (found[1].take(), Instant::now());
+                }
+                if changed.elapsed() > STILL || start.elapsed() > LONGEST {
                     self.screenshot("waiting").await;
-                    let page = self.run("return document.body.innerText", vec![]).await;
-                    panic!("{at}: still not {script}; the page says {page}");
+                    let (still, all) = (changed.elapsed().as_secs(), start.elapsed().as_secs());
+                    panic!(
+                        "{at}: waited {all} s for {expression}; the page, the same for {still} s, says {page}"
+                    );
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -232,3 +232,30 @@ async fn every_rule_of_axe_holds() {
     })
     .await;
 }
+
+/// A model's thought stands folded above its answer, and stays there when the page is loaded again.
+#[tokio::test]
+async fn thoughts_are_folded() {
+    const SCRIPTED: &str = r#"const own = window.fetch;
+        window.fetch = (path, options) => {
+            if (!String(path).includes('chat/completions')) return own(path, options);
+            const say = (delta, finish_reason = null) => `data: ${JSON.stringify({ choices: [{ index: 0, delta, finish_reason }] })}\n\n`;
+            return Promise.resolve(new Response([
+                say({ reasoning_content: 'I look' }), say({ reasoning_content: ' at it.' }), say({ content: 'A **cat**.' }),
+                say({}, 'stop'), 'data: [DONE]\n\n'].join('')));
+        }"#;
+    on_page("thought", async |browser| {
+        browser.run(SCRIPTED, vec![]).await;
+        ask(browser, None, QUESTION).await;
+        assert!(answered(browser, 1).await.contains("A cat."));
+        for _ in 0..2 {
+            browser.wait("document.querySelector('.thought')").await;
+            assert_eq!(browser.text(".thought p").await, "I look at it.");
+            assert_eq!(browser.run("return document.querySelector('.thought').open", vec![]).await, false);
+            browser.click(".thought summary").await;
+            browser.wait("document.querySelector('.thought').open").await;
+            browser.reload().await;
+        }
+    })
+    .await;
+}

@@ -173,11 +173,17 @@ class Ollama:
     def tools(self):
         tool = {"type": "function", "function": {"name": "weather", "description": "Tells it.", "parameters": WEATHER}}
         ask = [{"role": "user", "content": "Paris?"}]
-        answer = self.client.chat(model="any", messages=ask, tools=[tool], options={"num_predict": 64})
-        for call in answer.message.tool_calls or []:
-            back = {"role": "tool", "tool_name": call.function.name, "content": "Sun."}
-            self.client.chat(model="any", messages=[*ask, answer.message, back], tools=[tool], options={"num_predict": 8})
-        return str(answer.message.tool_calls or answer.message.content)
+        # Ollama has no tool_choice: among the options the server reads one, for models that do not call by themselves.
+        must = {"num_predict": 64, "tool_choice": "required"}
+        answer = self.client.chat(model="any", messages=ask, tools=[tool], options=must)
+        (call,) = answer.message.tool_calls
+        assert call.function.name == "weather" and call.function.arguments["city"] in ("Paris", "Rome"), call
+        back = {"role": "tool", "tool_name": call.function.name, "content": "Sun."}
+        self.client.chat(model="any", messages=[*ask, answer.message, back], tools=[tool], options={"num_predict": 8})
+        parts = self.client.chat(model="any", messages=ask, tools=[tool], options=must, stream=True)
+        streamed = [call for part in parts for call in part.message.tool_calls or []]
+        assert streamed[0].function.arguments == call.function.arguments, streamed
+        return str(call.function)
 
     def models(self):
         name = self.client.list().models[0].model
@@ -223,6 +229,19 @@ class HuggingFace:
         parts = self.client.chat_completion(model="any", messages=ask, max_tokens=16, stream=True)
         return whole + "|" + "".join(part.choices[0].delta.content or "" for part in parts if part.choices)
 
+    def structured(self):
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}}
+        ask = [{"role": "user", "content": "A colour and a count."}]
+        return fits(self.client.chat_completion(model="any", messages=ask, response_format=form).choices[0].message.content)
+
+    def tools(self):
+        tool = {"type": "function", "function": {"name": "weather", "description": "Tells it.", "parameters": WEATHER}}
+        ask = [{"role": "user", "content": "Paris?"}]
+        answer = self.client.chat_completion(model="any", messages=ask, tools=[tool], tool_choice="required")
+        arguments = answer.choices[0].message.tool_calls[0].function.arguments
+        assert json.loads(arguments)["city"] in ("Paris", "Rome"), arguments
+        return arguments
+
 
 class Llm:
     """The program `llm`, with the server as one of its extra models."""
@@ -231,14 +250,25 @@ class Llm:
         importlib.import_module("llm")
         self.folder = pathlib.Path(tempfile.mkdtemp())
         (self.folder / "extra-openai-models.yaml").write_text(
-            f"- model_id: here\n  model_name: any\n  api_base: {server}/v1\n  vision: true\n")
+            f"- model_id: here\n  model_name: any\n  api_base: {server}/v1\n  vision: true\n  supports_schema: true\n")
         self.picture = self.folder / "picture.png"
         self.picture.write_bytes(base64.b64decode(picture))
 
-    def ask(self):
-        command = [sys.executable, "-m", "llm", "-m", "here", "-a", str(self.picture), "-o", "max_tokens", "16", "What is it?"]
+    def _run(self, *words):
+        command = [sys.executable, "-m", "llm", "-m", "here", *words]
         environment = {**os.environ, "LLM_USER_PATH": str(self.folder), "OPENAI_API_KEY": "any"}
         return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+    def picture_in_a_stream(self):
+        said = self._run("-a", str(self.picture), "-o", "max_tokens", "16", "What is it?")
+        assert said.strip()
+        return said
+
+    def text_whole(self):
+        return self._run("--no-stream", "-o", "max_tokens", "16", ASK)
+
+    def structured(self):
+        return fits(self._run("--schema", json.dumps(SCHEMA), "A colour and a count."))
 
 
 def main():
@@ -248,7 +278,7 @@ def main():
     parser.add_argument("--only", help="one client")
     args = parser.parse_args()
     picture = base64.b64encode(args.picture.read_bytes()).decode()
-    failed = 0
+    tried = failed = 0
     for kind in (OpenAi, Anthropic, Ollama, Litellm, HuggingFace, Llm):
         if args.only and kind.__name__.lower() != args.only.lower():
             continue
@@ -258,12 +288,14 @@ def main():
             print(f"{kind.__name__}: passed over ({error})")
             continue
         for name in [name for name in vars(kind) if not name.startswith("_")]:
+            tried += 1
             try:
                 print(f"{kind.__name__}.{name}: {getattr(client, name)()!r}")
             except Exception as error:  # noqa: BLE001: every client has errors of its own
                 failed += 1
                 print(f"{kind.__name__}.{name}: FAILED: {type(error).__name__}: {error}")
-    sys.exit(1 if failed else 0)
+    print(f"{tried - failed} of {tried} checks passed")
+    sys.exit(0 if tried and not failed else 1)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ impl Engine for Fake {
             chunks.push(match part {
                 Part::Text(text) => Chunk::Tokens(text.bytes().map(i32::from).collect()),
                 Part::Image(number) => Chunk::Image(*number),
-                Part::Call(_) | Part::CallId(_) => continue,
+                Part::Call(_) | Part::CallId(_) | Part::Thought(_) => continue,
             });
         }
         Ok(chunks)

@@ -65,14 +65,17 @@ const PAGE: Meaning = Refused("the server has one page of its own; put a web ser
 const TOOLS: Meaning = Refused("the server runs no tools itself; clients send theirs with a request");
 const TLS: Meaning =
     Refused("the server speaks plain HTTP; put a proxy in front of it, as docs/serve.md shows");
-const REASONING: &str = "passed over; the answer is given as the model writes it";
-const THINKING: Meaning = Refused("there is no limit on reasoning; limit the whole answer with -n");
+const EFFORT: Meaning = Refused(
+    "an effort is a variable of the chat template: --chat-template-kwargs '{\"reasoning_effort\": \"low\"}'",
+);
+const THINKING: Meaning = Refused("a thought that is too long is closed by its own mark; leave it out");
 const EMBEDDING: Meaning = Refused("there are no embeddings and no ranking here; llama-server has them");
 const ELSEWHERE: Meaning =
     Refused("there is no download from there; download the file and give its path, or use -hf user/repo");
 const MODELS: Meaning = Refused("a server has one model; deploy/llama-swap.yaml changes between several");
 
-const SHORT: [(&str, &str); 19] = [
+const SHORT: [(&str, &str); 20] = [
+    ("-rea", "--reasoning"),
     ("-mm", "--mmproj"),
     ("-hf", "--hf-repo"),
     ("-hfr", "--hf-repo"),
@@ -143,8 +146,6 @@ const OTHERS: &[(&str, Meaning)] = &[
         "-to --timeout",
         Noted(Values::One, "passed over; --head-timeout, --body-timeout and --fetch-timeout bound a client"),
     ),
-    ("--reasoning-format --reasoning-effort", Noted(Values::One, REASONING)),
-    ("-rea --reasoning", Noted(Values::Switch, REASONING)),
     (
         "--no-ui --no-webui",
         Noted(Values::None, "passed over; the page is served at / and sends nothing elsewhere"),
@@ -168,11 +169,8 @@ const OTHERS: &[(&str, Meaning)] = &[
         "--in-prefix --in-suffix",
         Refused("the chat template puts its own marks around a turn; give --chat-template instead"),
     ),
-    (
-        "--chat-template-kwargs",
-        Refused("variables of the template come with a request, as \"chat_template_kwargs\""),
-    ),
-    ("--reasoning-budget --reasoning-budget-message", THINKING),
+    ("--reasoning-effort", EFFORT),
+    ("--reasoning-budget-message", THINKING),
     ("--audio", Refused("no model with an audio encoder is loaded here; leave it out")),
     (
         "-md --model-draft -hfd -hfrd --hf-repo-draft -td -tbd -ngld -devd -ctkd -ctvd -otd -lcs --lookup-cache-static -lcd --lookup-cache-dynamic",

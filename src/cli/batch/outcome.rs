@@ -8,7 +8,8 @@ use crate::cli::words;
 use crate::completion::{self, Heading, finish_reason};
 use crate::error::{Error, Kind};
 use crate::report::{Fate, Report, Trace, fates};
-use crate::request::Reply;
+use crate::prompt::ThoughtForm;
+use crate::request::{Reasoning, Reply};
 use crate::worker::protocol::{Done, Finish, Started, Token};
 
 /// A line of output.
@@ -35,6 +36,9 @@ pub(super) enum Outcome {
 pub(super) struct AnswerLine {
     id: Value,
     text: String,
+    /// Thought ahead of the text.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    thought: String,
     finish: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     stop: Option<String>,
@@ -65,23 +69,38 @@ pub(super) struct Waiting {
     pub digest: String,
     /// Whether the answer goes on from an assistant's message.
     pub continues: bool,
+    /// Form of the model's thoughts.
+    pub thoughts: Option<ThoughtForm>,
     pub started: Option<Started>,
     pub tokens: Vec<Token>,
 }
 
 impl Waiting {
+    /// The answer's thought and its text.
+    fn said(&self, done: &Done) -> (String, String) {
+        let whole = done.report.text.as_str();
+        let begun = self.started.as_ref().is_some_and(|started| started.in_thought);
+        match (self.thoughts, self.reply.reasoning) {
+            (None, _) | (_, Reasoning::InText) => (String::new(), whole.to_owned()),
+            (Some(form), Reasoning::Apart) => form.split(whole, begun),
+            (Some(form), Reasoning::Both) => (form.split(whole, begun).0, whole.to_owned()),
+        }
+    }
+
     /// The answer's text. Many vocabularies begin a word with its space, which is no part of an answer, unless that
     /// goes on from a text.
-    pub(super) fn text<'a>(&self, done: &'a Done) -> &'a str {
-        let text = done.report.text.as_str();
-        if self.continues { text } else { text.trim_start() }
+    pub(super) fn text(&self, done: &Done) -> String {
+        let text = self.said(done).1;
+        if self.continues { text } else { text.trim_start().to_owned() }
     }
 
     pub(super) fn answer(self, number: u64, done: Done, heading: &Heading, with_report: bool) -> Outcome {
         if self.openai {
             let heading = Heading { id: format!("chatcmpl-{number}"), ..heading.clone() };
+            let (thought, text) = self.said(&done);
             let answer = completion::Answer {
-                text: done.report.text.clone(),
+                text,
+                thought,
                 tokens: self.tokens,
                 started: self.started,
                 done: Some(Box::new(done)),
@@ -91,11 +110,12 @@ impl Waiting {
             let response = json!({ "status_code": 200, "request_id": heading.id, "body": body });
             return openai(number, self.id, Some(response), None, self.digest);
         }
-        let text = self.text(&done).to_owned();
+        let (text, thought) = (self.text(&done), self.said(&done).0);
         let logprobs = self.reply.logprobs.then(|| completion::logprobs(&self.tokens));
         Outcome::Answer(Box::new(AnswerLine {
             id: self.id,
             text,
+            thought,
             finish: finish_reason(&done.finish),
             stop: if let Finish::StopString(text) = done.finish { Some(text) } else { None },
             logprobs,
@@ -139,6 +159,7 @@ impl Outcome {
         Self::Answer(Box::new(AnswerLine {
             id: id.into(),
             text: "a boat".to_owned(),
+            thought: String::new(),
             finish: "stop",
             stop: None,
             logprobs: None,

@@ -22,7 +22,7 @@ use crate::cli::{interrupt, settings, words, worker};
 use crate::completion::Heading;
 use crate::error::{Error, Kind, Result, worded};
 use crate::pair::LoadSettings;
-use crate::prompt::Role;
+use crate::prompt::{Role, ThoughtForm};
 use crate::request::{Bounds, Defaults, Reply, Request, VideoPlan};
 use crate::schedule::Choice;
 use crate::stop::Stop;
@@ -83,6 +83,7 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
         stop,
         folder: requests.folder.clone(),
         videos: VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames },
+        thoughts: ThoughtForm::of(&ready.chat_template),
         heading: Heading { id: String::new(), created: seconds(), model: ready.model.text.clone() },
         traces: flags.traces,
         reports: !flags.no_report,
@@ -110,6 +111,8 @@ struct BatchDriver {
     folder: PathBuf,
     videos: VideoPlan,
     heading: Heading,
+    /// Form of the model's thoughts.
+    thoughts: Option<ThoughtForm>,
     traces: bool,
     /// Whether each answer has its report.
     reports: bool,
@@ -151,7 +154,8 @@ impl BatchDriver {
                 Ok((request, reply)) => {
                     let continues = request.messages.last().is_some_and(|last| last.role == Role::Assistant);
                     let (started, tokens) = (None, Vec::new());
-                    let waiting = Waiting { id, reply, openai, digest, continues, started, tokens };
+                    let thoughts = self.thoughts;
+                    let waiting = Waiting { id, reply, openai, digest, continues, thoughts, started, tokens };
                     self.waiting.insert(number, waiting);
                     self.send(Command::Generate(Box::new(request)));
                 }
@@ -201,7 +205,7 @@ impl BatchDriver {
                 // An answer that was cut short is not written: --resume asks again.
                 if done.finish != Finish::Cancelled {
                     let number = done.id;
-                    self.caption(&waiting, waiting.text(&done));
+                    self.caption(&waiting, &waiting.text(&done));
                     self.put(number, waiting.answer(number, *done, &self.heading, self.reports));
                 }
                 return self.feed(requests);

@@ -33,7 +33,7 @@ fn json(messages: &[Message], names: &[String]) -> Value {
             Some(json!({ "type": "image_url", "image_url": { "url": name(names, *number) } }))
         }
         // A chat has no tools.
-        Part::Call(_) | Part::CallId(_) => None,
+        Part::Call(_) | Part::CallId(_) | Part::Thought(_) => None,
     };
     let message = |message: &Message| {
         let content = match message.parts.as_slice() {
@@ -54,7 +54,7 @@ fn markdown(messages: &[Message], names: &[String]) -> String {
             let _ = match part {
                 Part::Text(text) => writeln!(out, "{}\n", text.trim()),
                 Part::Image(number) => writeln!(out, "![]({})\n", name(names, *number)),
-                Part::Call(_) | Part::CallId(_) => Ok(()),
+                Part::Call(_) | Part::CallId(_) | Part::Thought(_) => Ok(()),
             };
         }
     }

@@ -28,7 +28,7 @@ pub use commands::{
 pub use rpc::RpcFlags;
 pub use serve::ServeFlags;
 #[cfg(unix)]
-pub use serve::{AnswerFlags, LimitFlags};
+pub use serve::{AnswerFlags, LimitFlags, ThoughtFlags};
 pub use video::FrameFlags;
 pub(super) use weight::{kernels, weights};
 pub use worker::WorkerFlags;

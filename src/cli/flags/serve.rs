@@ -7,6 +7,7 @@ use clap::builder::BoolishValueParser;
 
 use super::draw::DrawFlags;
 use super::worker::WorkerFlags;
+use crate::request::Reasoning;
 
 #[derive(Debug, Args)]
 pub struct ServeFlags {
@@ -95,6 +96,46 @@ pub struct AnswerFlags {
     pub predict: i64,
     #[command(flatten)]
     pub draw: DrawFlags,
+    #[command(flatten)]
+    pub thoughts: ThoughtFlags,
+}
+
+/// Thoughts ahead of answers.
+#[derive(Debug, Args)]
+pub struct ThoughtFlags {
+    /// Whether answers begin with a thought; auto is the chat template's own choice
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_parser = ["on", "off", "auto"],
+        default_value = "auto",
+        env = "LLAMA_ARG_REASONING",
+        help_heading = "Thoughts"
+    )]
+    pub reasoning: String,
+    /// Place of thoughts: apart from the text (deepseek, auto), in it (none), or both (deepseek-legacy)
+    #[arg(
+        long,
+        value_name = "PLACE",
+        value_parser = Reasoning::NAMES,
+        default_value = "auto",
+        env = "LLAMA_ARG_THINK",
+        help_heading = "Thoughts"
+    )]
+    pub reasoning_format: String,
+    /// Tokens of a thought at most, then it is closed; -1 is no limit
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = -1,
+        allow_negative_numbers = true,
+        env = "LLAMA_ARG_THINK_BUDGET",
+        help_heading = "Thoughts"
+    )]
+    pub reasoning_budget: i64,
+    /// Variables of the chat template, as a JSON object; those of a request come first
+    #[arg(long, value_name = "JSON", env = "LLAMA_CHAT_TEMPLATE_KWARGS", help_heading = "Thoughts")]
+    pub chat_template_kwargs: Option<String>,
 }
 
 /// Limits of one request.

@@ -15,6 +15,9 @@ pub struct SlotFlags {
     /// Pictures that each slot is taken to hold: what merging takes away from them, the deeper KV segments do without
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Slots")]
     pub kv_pictures: u32,
+    /// Decoder layers that requests may merge at: those of every preset and method, or of the default schedule alone
+    #[arg(long, value_name = "WHOSE", value_parser = ["all", "default"], default_value = "all", help_heading = "Slots")]
+    pub cuts: String,
     /// Encoded pictures kept in memory, MiB; 0 keeps none
     #[arg(long, value_name = "MIB", default_value_t = 512, help_heading = "Slots")]
     pub picture_cache: u32,
@@ -41,6 +44,7 @@ impl SlotFlags {
             // llama.cpp takes 0 for the model's own size. Here 0 means the size that a slot usually needs.
             cells: cells.filter(|&n| n > 0),
             pictures: self.kv_pictures,
+            own_cuts: self.cuts == "default",
         })
     }
 

@@ -144,7 +144,6 @@ fn what_would_change_the_answer_and_is_not_done_is_said() {
         ("use_beam_search", json!(true)),
         ("skip_special_tokens", json!(false)),
         ("echo", json!(true)),
-        ("reasoning_effort", json!("high")),
         ("options", json!({ "temperature": 0 })),
         ("format", json!("json")),
         ("top_n_sigma", json!(1)),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::answer::{self, Heading};
-use super::{Answer, Dialect, Frame, Opened, Update, Wire, Writer, add_measurements, shape};
+use super::{Answer, Dialect, Frame, Opened, Tokens, Update, Wire, Writer, add_measurements, shape};
 use crate::completion::completion;
 use crate::prompt::CallUpdate;
 use crate::request::{Reply, json as body};
@@ -18,6 +18,7 @@ pub const DIALECT: Dialect = Dialect {
     },
     wire: Wire::Events,
     failed: shape::openai,
+    strict_thoughts: true,
     name: |_| None,
 };
 
@@ -34,6 +35,14 @@ impl Chat {
         chunk.insert("choices".into(), json!([{ "index": index, "delta": delta, "finish_reason": finish }]));
         chunk
     }
+
+    fn said(&self, index: u32, delta: Value, tokens: &Tokens) -> Map<String, Value> {
+        let mut chunk = self.chunk(index, delta, None);
+        if self.reply.logprobs {
+            chunk["choices"][0]["logprobs"] = answer::logprobs(&tokens.tokens);
+        }
+        chunk
+    }
 }
 
 impl Writer for Chat {
@@ -45,13 +54,13 @@ impl Writer for Chat {
                 extra = Some(("prompt_progress", progress));
                 self.chunk(index, json!({ "role": "assistant", "content": null }), None)
             }
-            Update::Text { text, delta, timings } => {
+            Update::Thought { text, tokens, timings } => {
                 extra = timings.map(|timings| ("timings", timings));
-                let mut chunk = self.chunk(index, json!({ "content": text }), None);
-                if self.reply.logprobs {
-                    chunk["choices"][0]["logprobs"] = answer::logprobs(&delta.tokens);
-                }
-                chunk
+                self.said(index, json!({ "reasoning_content": text }), tokens)
+            }
+            Update::Text { text, tokens, timings } => {
+                extra = timings.map(|timings| ("timings", timings));
+                self.said(index, json!({ "content": text }), tokens)
             }
             Update::Call(call) => {
                 let call = match call {

@@ -10,7 +10,7 @@ use crate::server::error::ApiError;
 use crate::worker::protocol::{Finish, Started, Token};
 
 pub const DIALECT: Dialect =
-    Dialect { prefix: "cmpl-", open, wire: Wire::Events, failed: shape::openai, name: |_| None };
+    Dialect { prefix: "cmpl-", open, wire: Wire::Events, failed: shape::openai, strict_thoughts: true, name: |_| None };
 
 fn open(mut fields: Fields, defaults: &Defaults, heading: Heading) -> Result<Opened> {
     let return_tokens = fields.flag("return_tokens")?.unwrap_or(false);
@@ -110,8 +110,8 @@ impl Writer for Completion {
         let known = self.started.iter_mut().find(|(known, ..)| *known == index);
         let mut chunk = json!({ "index": index, "content": "", "tokens": [], "stop": false });
         if let Some((_, started, predicted)) = known {
-            if let Update::Text { delta, .. } = &update {
-                *predicted += u32::try_from(delta.ids.len()).unwrap_or(0);
+            if let Update::Text { tokens, .. } = &update {
+                *predicted += u32::try_from(tokens.ids.len()).unwrap_or(0);
             }
             chunk["id_slot"] = started.slot.into();
             chunk["tokens_predicted"] = (*predicted).into();
@@ -120,18 +120,18 @@ impl Writer for Completion {
         match update {
             Update::Started(started) => return self.started.push((index, started.clone(), 0)),
             Update::Progress(progress) => chunk["prompt_progress"] = progress,
-            Update::Text { text, delta, timings } => {
+            Update::Text { text, tokens, timings } => {
                 chunk["content"] = text.into();
-                chunk["tokens"] = json!(delta.ids);
+                chunk["tokens"] = json!(tokens.ids);
                 if let Some(timings) = timings {
                     chunk["timings"] = timings;
                 }
                 if self.reply.logprobs {
-                    chunk["completion_probabilities"] = self.probabilities(&delta.tokens);
+                    chunk["completion_probabilities"] = self.probabilities(&tokens.tokens);
                 }
             }
             Update::Done(answer) => chunk = self.object(index as usize, answer),
-            Update::Call(_) => return,
+            Update::Thought { .. } | Update::Call(_) => return,
         }
         out.push(Frame::data(chunk));
     }

@@ -9,7 +9,7 @@ use crate::request::{Defaults, Fields, Reply, raw};
 use crate::server::error::ApiError;
 
 pub const DIALECT: Dialect =
-    Dialect { prefix: "cmpl-", open, wire: Wire::Events, failed: shape::openai, name: |_| None };
+    Dialect { prefix: "cmpl-", open, wire: Wire::Events, failed: shape::openai, strict_thoughts: true, name: |_| None };
 
 fn open(mut fields: Fields, defaults: &Defaults, heading: Heading) -> Result<Opened> {
     // `logprobs` is a number of alternatives here, not a switch; 0 asks for the drawn tokens alone.
@@ -60,18 +60,18 @@ impl Writer for Completions {
         let mut chunk = self.heading.object(OBJECT);
         let choice = |text: &str, logprobs: Option<Value>, finish: Option<&str>| json!([{ "text": text, "index": index, "logprobs": logprobs, "finish_reason": finish }]);
         let choices = match update {
-            Update::Text { text, delta, timings } => {
+            Update::Text { text, tokens, timings } => {
                 if let Some(timings) = timings {
                     chunk.insert("timings".into(), timings);
                 }
-                choice(text, self.reply.logprobs.then(|| logprobs(&delta.tokens, 0)), None)
+                choice(text, self.reply.logprobs.then(|| logprobs(&tokens.tokens, 0)), None)
             }
             Update::Progress(progress) => {
                 chunk.insert("prompt_progress".into(), progress);
                 choice("", None, None)
             }
             Update::Done(answer) => choice("", None, Some(answer::reason(answer))),
-            Update::Started(_) | Update::Call(_) => return,
+            Update::Started(_) | Update::Thought { .. } | Update::Call(_) => return,
         };
         chunk.insert("choices".into(), choices);
         out.push(Frame::data(chunk));

@@ -13,6 +13,8 @@ pub const DIALECT: Dialect = Dialect {
     open: |fields, defaults, heading| open(fields, defaults, heading, true),
     wire: Wire::Events,
     failed: shape::anthropic_event,
+    // Clients ask for thoughts without knowing the model.
+    strict_thoughts: false,
     name: |field| (field == Field::Stop).then_some("stop_sequences"),
 };
 
@@ -28,8 +30,8 @@ fn open(mut fields: Fields, defaults: &Defaults, heading: Heading, answered: boo
     if let Some(system) = fields.value("system") {
         fields.put("system", json!(text_of(system, "system")?), "system".into())?;
     }
-    if let Some(thinking) = fields.object("thinking")? {
-        disabled(thinking)?;
+    if let Some(asked) = fields.object("thinking")? {
+        thinking(asked, &mut fields)?;
     }
     if let Some(Value::Array(given)) = fields.value("messages") {
         let mut messages = Vec::new();
@@ -43,11 +45,20 @@ fn open(mut fields: Fields, defaults: &Defaults, heading: Heading, answered: boo
     Ok(Opened::new(read, Messages::new(heading)))
 }
 
-fn disabled(mut thinking: Fields) -> Result<()> {
-    match thinking.text("type")?.as_deref() {
-        Some("disabled") => Ok(()),
-        _ => Err(Error::usage("thinking: not supported here; leave it out")),
+fn thinking(mut asked: Fields, fields: &mut Fields) -> Result<()> {
+    let at = |name: &str| format!("thinking.{name}");
+    let thinks = match asked.text("type")?.as_deref() {
+        Some("disabled") => false,
+        Some("enabled" | "adaptive") => true,
+        _ => return Err(Error::usage("thinking.type: use enabled, adaptive or disabled")),
+    };
+    // How thoughts are shown there; here they are shown whole.
+    asked.value("display");
+    if let Some(most) = asked.value("budget_tokens") {
+        fields.put("thinking_budget_tokens", most, at("budget_tokens"))?;
     }
+    asked.all_read()?;
+    fields.put("think", thinks.into(), at("type"))
 }
 
 /// Returns a text, or the texts of blocks.
@@ -85,7 +96,7 @@ fn translate(mut message: Fields, out: &mut Vec<Value>) -> Result<()> {
             return message.all_read();
         }
     };
-    let (mut parts, mut calls) = (Vec::new(), Vec::new());
+    let (mut parts, mut calls, mut thought) = (Vec::new(), Vec::new(), String::new());
     for (i, block) in blocks.into_iter().enumerate() {
         let at = message.path(&format!("content[{i}]"));
         let mut block = Fields::of(block, at.clone())?;
@@ -99,6 +110,12 @@ fn translate(mut message: Fields, out: &mut Vec<Value>) -> Result<()> {
                 let source = block.object("source")?.ok_or_else(|| missing("source"))?;
                 parts.push(json!({ "type": "image_url", "image_url": { "url": url(source)? } }));
             }
+            Some("thinking") => {
+                block.text("signature")?;
+                thought.push_str(&block.text("thinking")?.ok_or_else(|| missing("thinking"))?);
+            }
+            // Nobody but Anthropic's servers can read it.
+            Some("redacted_thinking") => drop(block.value("data")),
             Some("tool_use") => {
                 let input = block.value("input").unwrap_or_else(|| json!({}));
                 calls.push(json!({ "id": block.text("id")?, "type": "function",
@@ -116,12 +133,15 @@ fn translate(mut message: Fields, out: &mut Vec<Value>) -> Result<()> {
             other => {
                 let other: String = other.unwrap_or_default().chars().take(40).collect();
                 return Err(Error::usage(format!(
-                    "{at}.type: `{other}` is not understood; use text, image, tool_use or tool_result"
+                    "{at}.type: `{other}` is not understood; use text, image, thinking, tool_use or tool_result"
                 )));
             }
         }
     }
     let mut translated = json!({ "role": role, "content": parts });
+    if !thought.is_empty() {
+        translated["reasoning_content"] = thought.into();
+    }
     if !calls.is_empty() {
         translated["tool_calls"] = calls.into();
     }

@@ -17,6 +17,7 @@ pub struct Messages {
 
 #[derive(PartialEq)]
 enum Block {
+    Thought,
     Text,
     Call(u32),
 }
@@ -34,7 +35,12 @@ impl Messages {
     }
 
     fn close(&mut self, out: &mut Vec<Frame>) {
-        if self.open.take().is_some() {
+        let open = self.open.take();
+        if open == Some(Block::Thought) {
+            // Anthropic's servers sign thoughts. Clients expect the event, and send the field back.
+            self.delta(json!({ "type": "signature_delta", "signature": "" }), out);
+        }
+        if open.is_some() {
             out.push(Frame::typed(json!({ "type": "content_block_stop", "index": self.blocks - 1 })));
         }
     }
@@ -78,6 +84,12 @@ impl Writer for Messages {
                 out.push(Frame::typed(json!({ "type": "message_start", "message": message })));
                 out.push(Frame::typed(json!({ "type": "ping" })));
             }
+            Update::Thought { text, .. } => {
+                if self.open != Some(Block::Thought) {
+                    self.begin(Block::Thought, json!({ "type": "thinking", "thinking": "", "signature": "" }), out);
+                }
+                self.delta(json!({ "type": "thinking_delta", "thinking": text }), out);
+            }
             Update::Text { text, .. } if !text.is_empty() => {
                 if self.open != Some(Block::Text) {
                     self.begin(Block::Text, json!({ "type": "text", "text": "" }), out);
@@ -112,6 +124,9 @@ impl Writer for Messages {
             return Value::Null;
         };
         let mut content = Vec::new();
+        if !answer.thought.is_empty() {
+            content.push(json!({ "type": "thinking", "thinking": answer.thought, "signature": "" }));
+        }
         if !answer.text.is_empty() || answer.calls.is_empty() {
             content.push(json!({ "type": "text", "text": answer.text }));
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::answer::{self, Heading};
-use super::{Answer, Call, Dialect, Frame, Opened, Update, Wire, Writer};
+use super::{Answer, Call, Dialect, Frame, Opened, Tokens, Update, Wire, Writer};
 use crate::error::{Error, Field, Result};
 use crate::prompt::CallUpdate;
 use crate::request::{Defaults, Fields, Reply, json as body, raw};
@@ -15,6 +15,7 @@ pub const CHAT: Dialect = Dialect {
     open: |fields, defaults, heading| open(fields, defaults, heading, true),
     wire: Wire::Lines,
     failed: |error| Frame::data(super::shape::ollama(&error.body())),
+    strict_thoughts: true,
     name,
 };
 pub const GENERATE: Dialect =
@@ -33,6 +34,8 @@ const OPTIONS: &[(&str, &str)] = &[
     ("repeat_last_n", "repeat_last_n"),
     ("presence_penalty", "presence_penalty"),
     ("frequency_penalty", "frequency_penalty"),
+    // Ollama has none; a small model needs to be told that it must call.
+    ("tool_choice", "tool_choice"),
 ];
 
 fn name(field: Field) -> Option<&'static str> {
@@ -96,11 +99,15 @@ impl Ollama {
         Self { heading, reply, chat, calls: Vec::new() }
     }
 
-    fn object(&self, text: &str, calls: &[Call], done: bool) -> Value {
+    /// Writes one line; `thought` stands beside the text if there is any.
+    fn object(&self, thought: &str, text: &str, calls: &[Call], done: bool) -> Value {
         let created = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
         let mut object = json!({ "model": self.heading.model, "created_at": created });
         if self.chat {
             object["message"] = json!({ "role": "assistant", "content": text });
+            if !thought.is_empty() {
+                object["message"]["thinking"] = thought.into();
+            }
             if !calls.is_empty() {
                 let calls = calls.iter().enumerate().map(|(index, call)| {
                     let arguments: Value = serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
@@ -110,13 +117,17 @@ impl Ollama {
             }
         } else {
             object["response"] = text.into();
+            if !thought.is_empty() {
+                object["thinking"] = thought.into();
+            }
         }
         object["done"] = done.into();
         object
     }
 
-    fn last(&self, answer: &Answer, text: &str, calls: &[Call]) -> Value {
-        let mut object = self.object(text, calls, true);
+    /// Writes the last line, with what of the answer is not told yet.
+    fn last(&self, answer: &Answer, (thought, text, calls): (&str, &str, &[Call])) -> Value {
+        let mut object = self.object(thought, text, calls, true);
         let Some(done) = answer.done.as_deref() else { return object };
         let ms = &done.report.ms;
         // Ollama counts in nanoseconds.
@@ -142,17 +153,24 @@ impl Ollama {
     }
 }
 
+impl Ollama {
+    /// Writes the line `object` of `text` with its tokens; `None` if there is neither.
+    fn said(&self, mut object: Value, tokens: &Tokens, text: &str) -> Option<Frame> {
+        if self.reply.logprobs {
+            object["logprobs"] = answer::logprobs(&tokens.tokens)["content"].take();
+        }
+        (self.reply.logprobs || !text.is_empty()).then(|| Frame::data(object))
+    }
+}
+
 impl Writer for Ollama {
     fn update(&mut self, _: u32, update: Update<'_>, out: &mut Vec<Frame>) {
         match update {
-            Update::Text { text, delta, .. } => {
-                let mut object = self.object(text, &[], false);
-                if self.reply.logprobs {
-                    object["logprobs"] = answer::logprobs(&delta.tokens)["content"].take();
-                } else if text.is_empty() {
-                    return;
-                }
-                out.push(Frame::data(object));
+            Update::Thought { text, tokens, .. } => {
+                out.extend(self.said(self.object(text, "", &[], false), tokens, text));
+            }
+            Update::Text { text, tokens, .. } => {
+                out.extend(self.said(self.object("", text, &[], false), tokens, text));
             }
             Update::Call(CallUpdate::Begin { id, name, .. }) => {
                 self.calls.push(Call { id: id.clone(), name: name.clone(), arguments: String::new() });
@@ -163,19 +181,19 @@ impl Writer for Ollama {
                 }
             }
             Update::Done(_) if !self.calls.is_empty() => {
-                out.push(Frame::data(self.object("", &self.calls, false)));
+                out.push(Frame::data(self.object("", "", &self.calls, false)));
             }
             Update::Started(_) | Update::Progress(_) | Update::Call(_) | Update::Done(_) => {}
         }
     }
 
     fn end(&mut self, answers: &[Answer], out: &mut Vec<Frame>) {
-        out.extend(answers.first().map(|answer| Frame::data(self.last(answer, "", &[]))));
+        out.extend(answers.first().map(|answer| Frame::data(self.last(answer, ("", "", &[])))));
     }
 
     fn whole(&mut self, answers: &[Answer]) -> Value {
         let Some(answer) = answers.first() else { return Value::Null };
-        let mut object = self.last(answer, &answer.text, &answer.calls);
+        let mut object = self.last(answer, (&answer.thought, &answer.text, &answer.calls));
         if self.reply.logprobs {
             object["logprobs"] = answer::logprobs(&answer.tokens)["content"].take();
         }

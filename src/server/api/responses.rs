@@ -13,6 +13,7 @@ pub const DIALECT: Dialect = Dialect {
     open,
     wire: Wire::Events,
     failed: responses_writer::failed,
+    strict_thoughts: true,
     name: |field| (field == Field::MaxTokens).then_some("max_output_tokens"),
 };
 
@@ -28,6 +29,7 @@ fn open(mut fields: Fields, defaults: &Defaults, heading: Heading) -> Result<Ope
         "tools",
         "tool_choice",
         "text",
+        "reasoning",
     ] {
         if let Some(value) = fields.peek(name) {
             echo.insert(name.into(), value.clone());
@@ -40,6 +42,12 @@ fn open(mut fields: Fields, defaults: &Defaults, heading: Heading) -> Result<Ope
     }
     fields.rename("max_output_tokens", "max_tokens")?;
     fields.rename("instructions", "system")?;
+    // Thoughts are not sealed here: they come as they are.
+    let included = fields.texts("include")?.unwrap_or_default();
+    if let Some(other) = included.iter().find(|name| *name != "reasoning.encrypted_content") {
+        let other: String = other.chars().take(40).collect();
+        return Err(Error::usage(format!("include: there is no `{other}` here; leave it out")));
+    }
     if let Some(mut text) = fields.object("text")? {
         if let Some(format) = text.value("format") {
             fields.put("response_format", nested(format, "json_schema"), "text.format".into())?;
@@ -105,7 +113,27 @@ fn item(mut item: Fields, messages: &mut Vec<Value>) -> Result<()> {
                 }
                 content => content.unwrap_or_default(),
             };
-            messages.push(json!({ "role": role, "content": content }));
+            let begun = messages.last().is_some_and(is_thought) && role.as_deref() == Some("assistant");
+            match messages.last_mut() {
+                Some(last) if begun => last["content"] = content,
+                _ => messages.push(json!({ "role": role, "content": content })),
+            }
+        }
+        // A thought of an answer comes back ahead of its message or its calls.
+        Some("reasoning") => {
+            for name in ["status", "id", "encrypted_content"] {
+                item.value(name);
+            }
+            let mut thought = String::new();
+            for name in ["content", "summary"] {
+                let texts = texts(&mut item, name)?;
+                if thought.is_empty() {
+                    thought = texts;
+                }
+            }
+            if !thought.is_empty() {
+                messages.push(json!({ "role": "assistant", "content": null, "reasoning_content": thought }));
+            }
         }
         Some("function_call") => {
             let (name, arguments) = (item.text("name")?, item.text("arguments")?);
@@ -139,11 +167,28 @@ fn item(mut item: Fields, messages: &mut Vec<Value>) -> Result<()> {
         Some(other) => {
             let other: String = other.chars().take(40).collect();
             return Err(Error::usage(format!(
-                "{at}: `{other}` is not understood; use message, function_call or function_call_output"
+                "{at}: `{other}` is not understood; use message, reasoning, function_call or function_call_output"
             )));
         }
     }
     item.all_read()
+}
+
+/// Whether a message holds a thought and nothing else yet.
+fn is_thought(message: &Value) -> bool {
+    message.get("reasoning_content").is_some() && message["content"].is_null() && message.get("tool_calls").is_none()
+}
+
+/// Returns the texts of the list `name`, one after the other.
+fn texts(item: &mut Fields, name: &'static str) -> Result<String> {
+    let at = item.path(name);
+    let Some(value) = item.value(name) else { return Ok(String::new()) };
+    let parts = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    let texts: Option<Vec<&str>> = parts.iter().map(|part| part["text"].as_str()).collect();
+    match texts.filter(|_| value.is_array()) {
+        Some(texts) => Ok(texts.concat()),
+        None => Err(Error::usage(format!("{at}: give a list of texts"))),
+    }
 }
 
 fn part(value: Value, at: &str) -> Result<Value> {

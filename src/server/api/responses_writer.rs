@@ -15,28 +15,34 @@ pub struct Responses {
     /// Fields of the body that the answer repeats.
     echo: Map<String, Value>,
     sequence: u64,
-    /// Items begun so far, in order: the message and calls.
+    /// Items begun so far, in order: the thought, the message and calls.
     items: Vec<Item>,
 }
 
 enum Item {
-    Message { id: String, text: String },
+    /// The message, or the thought ahead of it.
+    Words { thought: bool, id: String, text: String },
     Call { id: String, call: String, name: String, arguments: String },
 }
 
 impl Item {
     fn id(&self) -> &str {
         match self {
-            Item::Message { id, .. } | Item::Call { id, .. } => id,
+            Item::Words { id, .. } | Item::Call { id, .. } => id,
         }
     }
 
     fn value(&self, status: &str) -> Value {
         match self {
-            Item::Message { id, text } => {
+            Item::Words { thought, id, text } => {
                 let done = status != "in_progress";
-                let content = if done { json!([part(text)]) } else { json!([]) };
-                json!({ "id": id, "type": "message", "status": status, "role": "assistant", "content": content })
+                let content = if done { json!([part(*thought, text)]) } else { json!([]) };
+                match thought {
+                    true => json!({ "id": id, "type": "reasoning", "status": status, "summary": [],
+                                    "content": content, "encrypted_content": null }),
+                    false => json!({ "id": id, "type": "message", "status": status, "role": "assistant",
+                                     "content": content }),
+                }
             }
             Item::Call { id, call, name, arguments } => {
                 json!({ "id": id, "type": "function_call", "status": status, "call_id": call, "name": name,
@@ -46,8 +52,16 @@ impl Item {
     }
 }
 
-fn part(text: &str) -> Value {
-    json!({ "type": "output_text", "text": text, "annotations": [], "logprobs": [] })
+fn part(thought: bool, text: &str) -> Value {
+    match thought {
+        true => json!({ "type": "reasoning_text", "text": text }),
+        false => json!({ "type": "output_text", "text": text, "annotations": [], "logprobs": [] }),
+    }
+}
+
+/// Name of the events about an item's text, `what` happens to it.
+fn event_name(thought: bool, what: &str) -> String {
+    format!("response.{}_text.{what}", if thought { "reasoning" } else { "output" })
 }
 
 /// Writes an error that is the first event.
@@ -90,7 +104,7 @@ impl Responses {
             "instructions": echo("instructions", Value::Null),
             "max_output_tokens": echo("max_output_tokens", Value::Null), "model": self.heading.model,
             "output": [], "parallel_tool_calls": true, "previous_response_id": null,
-            "reasoning": { "effort": null, "summary": null }, "store": false,
+            "reasoning": echo("reasoning", json!({ "effort": null, "summary": null })), "store": false,
             "temperature": echo("temperature", Value::Null), "top_p": echo("top_p", Value::Null),
             "text": echo("text", json!({ "format": { "type": "text" } })),
             "tool_choice": echo("tool_choice", json!("auto")), "tools": echo("tools", json!([])),
@@ -103,7 +117,7 @@ impl Responses {
                 "input_tokens": done.prompt_tokens,
                 "input_tokens_details": { "cached_tokens": done.cached_tokens },
                 "output_tokens": done.generated_tokens,
-                "output_tokens_details": { "reasoning_tokens": 0 },
+                "output_tokens_details": { "reasoning_tokens": answer.map_or(0, |answer| answer.thought_tokens) },
                 "total_tokens": done.prompt_tokens + done.generated_tokens,
             });
         }
@@ -115,19 +129,42 @@ impl Responses {
         self.close(out);
         let index = self.items.len();
         let (value, id) = (item.value("in_progress"), item.id().to_owned());
-        let message = matches!(item, Item::Message { .. });
+        let part = match &item {
+            Item::Words { thought, .. } => Some(part(*thought, "")),
+            Item::Call { .. } => None,
+        };
         self.items.push(item);
         self.event(
             json!({ "type": "response.output_item.added", "output_index": index, "item": value }),
             out,
         );
-        if message {
+        if let Some(part) = part {
             self.event(
                 json!({ "type": "response.content_part.added", "item_id": id, "output_index": index,
-                        "content_index": 0, "part": part("") }),
+                        "content_index": 0, "part": part }),
                 out,
             );
         }
+    }
+
+    /// Adds to the last item if it is of the same kind, or to a new one.
+    fn words(&mut self, thinks: bool, more: &str, timings: Option<Value>, out: &mut Vec<Frame>) {
+        if !matches!(self.items.last(), Some(Item::Words { thought, .. }) if *thought == thinks) {
+            let id = self.own_id(if thinks { "rs" } else { "msg" });
+            self.begin(Item::Words { thought: thinks, id, text: String::new() }, out);
+        }
+        let index = self.items.len() - 1;
+        let Some(Item::Words { id, text, .. }) = self.items.last_mut() else { return };
+        text.push_str(more);
+        let mut event = json!({ "type": event_name(thinks, "delta"), "item_id": id, "output_index": index,
+                                "content_index": 0, "delta": more });
+        if !thinks {
+            event["logprobs"] = json!([]);
+        }
+        if let Some(timings) = timings {
+            event["timings"] = timings;
+        }
+        self.event(event, out);
     }
 
     /// Ends the last item, if there is one.
@@ -136,13 +173,15 @@ impl Responses {
         let (index, id, value) = (self.items.len() - 1, item.id().to_owned(), item.value("completed"));
         let mut events = Vec::new();
         match item {
-            Item::Message { text, .. } => {
-                events
-                    .push(json!({ "type": "response.output_text.done", "item_id": id, "output_index": index,
-                    "content_index": 0, "text": text, "logprobs": [] }));
+            Item::Words { thought, text, .. } => {
+                events.push(json!({ "type": event_name(*thought, "done"), "item_id": id, "output_index": index,
+                    "content_index": 0, "text": text }));
+                if !thought {
+                    events[0]["logprobs"] = json!([]);
+                }
                 events.push(
                     json!({ "type": "response.content_part.done", "item_id": id, "output_index": index,
-                    "content_index": 0, "part": part(text) }),
+                    "content_index": 0, "part": part(*thought, text) }),
                 );
             }
             Item::Call { arguments, name, .. } => {
@@ -172,21 +211,8 @@ impl Writer for Responses {
                                     "prompt_progress": progress });
                 self.event(event, out);
             }
-            Update::Text { text, timings, .. } if !text.is_empty() => {
-                if !matches!(self.items.last(), Some(Item::Message { .. })) {
-                    let id = self.own_id("msg");
-                    self.begin(Item::Message { id, text: String::new() }, out);
-                }
-                let index = self.items.len() - 1;
-                let Some(Item::Message { id, text: said }) = self.items.last_mut() else { return };
-                said.push_str(text);
-                let mut event = json!({ "type": "response.output_text.delta", "item_id": id,
-                    "output_index": index, "content_index": 0, "delta": text, "logprobs": [] });
-                if let Some(timings) = timings {
-                    event["timings"] = timings;
-                }
-                self.event(event, out);
-            }
+            Update::Thought { text, timings, .. } => self.words(true, text, timings, out),
+            Update::Text { text, timings, .. } if !text.is_empty() => self.words(false, text, timings, out),
             Update::Call(CallUpdate::Begin { id: call, name, .. }) => {
                 let id = self.own_id("fc");
                 let (call, name) = (call.clone(), name.clone());
@@ -218,8 +244,13 @@ impl Writer for Responses {
 
     fn whole(&mut self, answers: &[Answer]) -> Value {
         let Some(answer) = answers.first() else { return Value::Null };
+        if !answer.thought.is_empty() {
+            let (id, text) = (self.own_id("rs"), answer.thought.clone());
+            self.items.push(Item::Words { thought: true, id, text });
+        }
         if !answer.text.is_empty() || answer.calls.is_empty() {
-            self.items.push(Item::Message { id: self.own_id("msg"), text: answer.text.clone() });
+            let (id, text) = (self.own_id("msg"), answer.text.clone());
+            self.items.push(Item::Words { thought: false, id, text });
         }
         for call in &answer.calls {
             let id = self.own_id("fc");

@@ -28,7 +28,7 @@ MODEL = {"--hf-repo": 1, "--hf-file": 1, "--model-url": 1, "--model": 1, "--mmpr
 MISSING = {
     "--cont-batching": 0, "--kv-unified": 0, "--swa-full": 0, "--jinja": 0, "--no-jinja": 0, "--no-ui": 0,
     "--context-shift": 0, "--embedding": 0, "--reranking": 0, "--pooling": 1, "--grp-attn-n": 1, "--grp-attn-w": 1,
-    "--reasoning-format": 1, "--reasoning": 1, "--cache-ram": 1, "--no-cache-idle-slots": 0,
+    "--cache-ram": 1, "--no-cache-idle-slots": 0,
     "--sleep-idle-seconds": 1, "--backend_sampling": 0,
 }
 LAUNCHER = """#!{python}
@@ -66,7 +66,7 @@ def run(name, program, drop, args, where, folder):
     launcher.chmod(0o755)
     report = pathlib.Path(folder) / f"{name}.xml"
     environment = {**os.environ, "LLAMA_SERVER_BIN_PATH": str(launcher)}
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", f"--junitxml={report}", *(args.only or ["unit"])]
+    command = [sys.executable, "-m", "pytest", "-q", *([] if args.slow else ["-m", "not slow"]), f"--junitxml={report}", *(args.only or ["unit"])]
     subprocess.run(command, cwd=where, env=environment)
     outcomes = {}
     for case in tree.parse(report).iter("testcase"):
@@ -89,6 +89,7 @@ def main():
     parser.add_argument("projector", type=pathlib.Path)
     parser.add_argument("--peer", help="llama-server of the same release")
     parser.add_argument("--source", type=pathlib.Path, help="unpacked llama-cpp-python, instead of fetching it")
+    parser.add_argument("--slow", action="store_true", help="also the tests that llama.cpp marks as slow")
     parser.add_argument("--only", nargs="+", help="files below the tests' folder")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ import OpenAI from 'openai';
 import Anthropic from '@anthropic-ai/sdk';
 import { Ollama } from 'ollama';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { generateText, streamText } from 'ai';
+import { generateText, jsonSchema, Output, streamText, tool } from 'ai';
 
 const [server, file] = process.argv.slice(2);
 const picture = (await readFile(file)).toString('base64');
@@ -44,6 +44,14 @@ const checks = {
     assert.ok(['Paris', 'Rome'].includes(JSON.parse(call.arguments).city));
     return call.arguments;
   },
+  async 'openai structured'() {
+    const answer = await openai.chat.completions.create({
+      model: 'any', messages: [{ role: 'user', content: about }],
+      response_format: { type: 'json_schema', json_schema: { name: 'x', schema: parameters, strict: true } },
+    });
+    assert.ok(['Paris', 'Rome'].includes(JSON.parse(answer.choices[0].message.content).city));
+    return answer.choices[0].message.content;
+  },
   async 'openai responses'() {
     const stream = openai.responses.stream({ model: 'any', input: 'Say something.', max_output_tokens: 16 });
     const last = await stream.finalResponse();
@@ -71,6 +79,39 @@ const checks = {
     for await (const part of stream) text += part.message.content;
     return text;
   },
+  async 'ollama tools'() {
+    const tools = [{ type: 'function', function: { name: 'weather', description: 'Tells it.', parameters } }];
+    // Ollama has no tool_choice: among the options the server reads one, for models that do not call by themselves.
+    const options = { num_predict: 64, tool_choice: 'required' };
+    const messages = [{ role: 'user', content: 'Paris?' }];
+    const { message } = await ollama.chat({ model: 'any', messages, tools, options });
+    const [call] = message.tool_calls;
+    assert.ok(call.function.name === 'weather' && ['Paris', 'Rome'].includes(call.function.arguments.city));
+    const back = { role: 'tool', tool_name: 'weather', content: 'Sun.' };
+    await ollama.chat({ model: 'any', messages: [...messages, message, back], tools, options: { num_predict: 8 } });
+    return JSON.stringify(call.function);
+  },
+  async 'ollama structured'() {
+    const { message } = await ollama.chat({ model: 'any', format: parameters, messages: [{ role: 'user', content: 'A city.' }] });
+    assert.ok(['Paris', 'Rome'].includes(JSON.parse(message.content).city));
+    return message.content;
+  },
+  async 'AI SDK tools'() {
+    const { toolCalls } = await generateText({
+      model: sdk('any'), prompt: 'Paris?', toolChoice: 'required',
+      tools: { weather: tool({ description: 'Tells it.', inputSchema: jsonSchema(parameters) }) },
+    });
+    assert.ok(['Paris', 'Rome'].includes(toolCalls[0].input.city));
+    return JSON.stringify(toolCalls[0].input);
+  },
+  async 'AI SDK structured'() {
+    const strict = createOpenAICompatible({ name: 'here', baseURL: `${server}/v1`, apiKey: 'any', supportsStructuredOutputs: true });
+    const { output } = await generateText({
+      model: strict('any'), prompt: 'A city.', output: Output.object({ schema: jsonSchema(parameters) }),
+    });
+    assert.ok(['Paris', 'Rome'].includes(output.city));
+    return JSON.stringify(output);
+  },
   async 'AI SDK text'() {
     const image = new Uint8Array(Buffer.from(picture, 'base64'));
     const { text } = await generateText({
@@ -95,4 +136,6 @@ for (const [name, check] of Object.entries(checks)) {
     console.log(`${name}: FAILED: ${error}`);
   }
 }
+const all = Object.keys(checks).length;
+console.log(`${all - failed} of ${all} checks passed`);
 process.exit(failed ? 1 : 0);

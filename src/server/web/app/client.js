@@ -41,10 +41,10 @@ export async function properties() {
 }
 
 /**
- * Asks for one answer. `onText` gets each piece of it; the result is what came with the last chunk:
+ * Asks for one answer. `onText` gets each piece of it, `onThought` each piece of the thought ahead; the result is what came with the last chunk:
  * { report, kept, usage, finish }.
  */
-export async function complete(body, { signal, onText }) {
+export async function complete(body, { signal, onText, onThought }) {
   const response = await request('v1/chat/completions', {
     method: 'POST',
     headers: { 'Content-Type': 'application/json' },
@@ -64,6 +64,7 @@ export async function complete(body, { signal, onText }) {
       const chunk = JSON.parse(data);
       if (chunk.error) throw new ServerError(chunk.error.message, 0);
       const choice = chunk.choices?.[0];
+      if (choice?.delta?.reasoning_content) onThought?.(choice.delta.reasoning_content);
       if (choice?.delta?.content) onText(choice.delta.content);
       if (choice?.finish_reason) result.finish = choice.finish_reason;
       for (const field of ['report', 'kept', 'usage']) {

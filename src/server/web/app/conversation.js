@@ -29,7 +29,7 @@ export function branch(messages) {
   return { ...begin(), messages };
 }
 
-/** This tab's conversation: { id, revision, messages: [{ role, text, files: [Blob], result, failed, twin }] }. */
+/** This tab's conversation: { id, revision, messages: [{ role, text, thought, files: [Blob], result, failed, twin }] }. */
 export async function restore() {
   const old = await get(OLD).catch(() => undefined);
   if (old?.length > 0) {

@@ -130,8 +130,8 @@ function busy(yes) {
   }
 }
 
-/** Asks `messages` and returns { result, note, failed }; the answer's words go to `onText`. */
-async function answerTo(messages, merge, onText) {
+/** Asks `messages` and returns { result, note, failed }; the answer's words go to `onText`, its thought to `onThought`. */
+async function answerTo(messages, merge, onText, onThought) {
   running = new AbortController();
   busy(true);
   announce('Asked.');
@@ -140,7 +140,7 @@ async function answerTo(messages, merge, onText) {
     const body = {
       messages: await asRequest(messages, how.system()), ...how.sampling(), ...(model && { model }), ...(merge && { merge }),
     };
-    const result = await complete(body, { signal: running.signal, onText });
+    const result = await complete(body, { signal: running.signal, onText, onThought });
     return { result, note: result.finish === 'length' ? 'The answer was cut off at its limit.' : '', failed: false };
   } catch (error) {
     if (error instanceof ServerError && error.status === 401) askKey();
@@ -164,11 +164,11 @@ async function ask(text, media) {
   const answer = answerMessage();
   at('messages').append(answer.item);
   answer.item.scrollIntoView({ block: 'nearest' });
-  const { result, note, failed } = await answerTo(messages, slider.value(), answer.add);
+  const { result, note, failed } = await answerTo(messages, slider.value(), answer.add, answer.think);
   // A stopped answer without a word is no turn of the assistant.
-  const said = answer.end(note, failed);
+  const { text: said, thought } = answer.end(note, failed);
   announce(failed ? `The question failed: ${note}` : `${note} Answer: ${said}`.trim());
-  messages.push({ role: 'assistant', text: said, result, note, failed: failed || said === '' });
+  messages.push({ role: 'assistant', text: said, thought, result, note, failed: failed || said === '' });
   const index = messages.length - 1;
   offer(answer.item, index);
   // Begun before anything is waited for: a click may show another conversation meanwhile.
@@ -272,6 +272,7 @@ function show() {
       return;
     }
     const answer = answerMessage();
+    if (message.thought) answer.think(message.thought);
     answer.add(message.text);
     answer.end(message.note ?? '', message.failed);
     at('messages').append(answer.item);

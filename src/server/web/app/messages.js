@@ -36,6 +36,7 @@ export function answerMessage() {
   const body = document.createElement('div');
   item.append(body);
   let text = '';
+  let thought = null;
   let drawn = 0;
 
   const draw = () => {
@@ -45,6 +46,21 @@ export function answerMessage() {
 
   return {
     item,
+    /** Adds to the thought ahead of the answer, which opens at a click. */
+    think(piece) {
+      if (!thought) {
+        const folded = document.createElement('details');
+        folded.className = 'thought';
+        const title = document.createElement('summary');
+        title.textContent = 'Thought';
+        thought = document.createElement('p');
+        folded.append(title, thought);
+        // A click on it is no click on the answer.
+        folded.addEventListener('click', (event) => event.stopPropagation());
+        body.before(folded);
+      }
+      thought.textContent += piece;
+    },
     add(piece) {
       text += piece;
       // Once a frame at most: a long answer is parsed anew each time.
@@ -59,7 +75,7 @@ export function answerMessage() {
         line.textContent = note;
         item.append(line);
       }
-      return text;
+      return { text, thought: thought?.textContent ?? '' };
     },
   };
 }
