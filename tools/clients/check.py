@@ -156,13 +156,15 @@ def main():
     parser.add_argument("--key", default="none")
     given = parser.parse_args()
     checks = Checks(given.server, given.key, sorted(given.pictures.glob("*.png")))
-    failed = 0
+    tried = failed = 0
     for name in [name for name in vars(Checks) if not name.startswith("_") and name != "ask"]:
+        tried += 1
         try:
             print(f"ok    {name}: {getattr(checks, name)()!r}", flush=True)
         except Exception as error:  # one check's failure must not hide the others
             failed += 1
             print(f"FAIL  {name}: {type(error).__name__}: {error}", flush=True)
+    print(f"{tried - failed} of {tried} checks passed")
     return 1 if failed else 0
 
 

@@ -1,7 +1,7 @@
-"""Loads on `illava serve`: hostile requests, streams for minutes, and bodies that are sent by halves.
+"""Loads on `illava serve`: hostile requests, streams for minutes, bodies that are sent by halves, and the cost of cuts.
 
     python3 tools/clients/loads.py target/release/illava models/demo/text.gguf models/demo/mmproj.gguf \
-        models/demo/images/crowd-448.png hostile|streams|halves [--minutes 10]
+        models/demo/images/crowd-448.png hostile|streams|halves|cuts [--minutes 10]
 
 Each load starts a server of its own. The command prints figures and fails if something crashes, is lost, is crossed with
 another answer, or grows without end; or if half-sent bodies more than double the time of other clients (p95).
@@ -315,20 +315,41 @@ def halves(args, picture):
     return server.alive() and refused == 0 and p95[True] <= 2 * p95[False] and server.stop() == 0
 
 
+def cuts(args, picture):
+    """Bytes of the KV cache and milliseconds of a prefill, cut at the layers of every preset and method or of one."""
+    servers = {whose: Server(args, "-np", "4", "-c", "8192", "--cuts", whose) for whose in ("default", "all")}
+    times = {(whose, asked): [] for whose in servers for asked in ("picture", "text")}
+    for _ in range(args.rounds * args.asked):
+        for whose, server in servers.items():
+            more = {"max_tokens": 1, "cache_prompt": False, "report": True}
+            long = {"messages": [{"role": "user", "content": "What color is the cross? " * 40}], "temperature": 0, **more}
+            for asked, body in (("picture", body_of(picture, "cross", **more)), ("text", long)):
+                status, data = server.ask("POST", "/v1/chat/completions", body)
+                assert status == 200, data[:300]
+                times[whose, asked].append(json.loads(data)["report"]["ms"]["prefill"])
+    for whose, server in servers.items():
+        told = json.loads(server.ask("GET", "/props")[1])["illava"]
+        kib = sum(segment["bytes"] for segment in told["kv_segments"]) / 1024
+        medians = {asked: sorted(times[whose, asked])[len(times[whose, asked]) // 2] for asked in ("picture", "text")}
+        print(f"cuts: {whose}, at layers {told['merge_layers']}: KV cache {kib:.0f} KiB, prefill (median of {len(times[whose, 'text'])})"
+              f" {medians['picture']:.2f} ms with a picture, {medians['text']:.2f} ms of text")
+    return all(server.alive() and server.stop() == 0 for server in servers.values())
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("illava")
     parser.add_argument("text")
     parser.add_argument("projector")
     parser.add_argument("picture", help="a PNG file")
-    parser.add_argument("load", choices=["hostile", "streams", "halves"])
+    parser.add_argument("load", choices=["hostile", "streams", "halves", "cuts"])
     parser.add_argument("--minutes", type=float, default=10, help="of streams")
     parser.add_argument("--rounds", type=int, default=5, help="of each kind, in turns")
     parser.add_argument("--asked", type=int, default=10, help="questions of each client in a round")
     args = parser.parse_args()
     with open(args.picture, "rb") as file:
         picture = "data:image/png;base64," + base64.b64encode(file.read()).decode()
-    good = {"hostile": hostile, "streams": streams, "halves": halves}[args.load](args, picture)
+    good = {"hostile": hostile, "streams": streams, "halves": halves, "cuts": cuts}[args.load](args, picture)
     print(f"{args.load}: {'passed' if good else 'FAILED'}")
     sys.exit(0 if good else 1)
 
