@@ -279,7 +279,8 @@ impl Task {
         let mut owners = Vec::new();
         for (i, &number) in shown.iter().enumerate() {
             let told = !shown[..i].contains(&number);
-            let firsts = self.pictures[number].image.as_ref().map_or_else(|| vec![0], EncodedImage::span_rows);
+            let firsts =
+                self.pictures[number].image.as_ref().map_or_else(|| vec![0], EncodedImage::span_rows);
             owners.extend(firsts.into_iter().map(|first| told.then_some((number, first))));
         }
         owners
@@ -332,7 +333,8 @@ mod tests {
 
     /// A task that shows pictures by their numbers, each of two tiles behind a mark of its own.
     fn task(shown: &[usize]) -> Task {
-        let tiles = Layout { tokens: vec![9, -1, -1, 9, -1, -1], tiles: vec![(1, 2), (4, 2)], ..Layout::default() };
+        let tiles =
+            Layout { tokens: vec![9, -1, -1, 9, -1, -1], tiles: vec![(1, 2), (4, 2)], ..Layout::default() };
         let tiled = || EncodedImage { layout: tiles.clone(), ..picture(6, 4) };
         let one = |key| PromptPicture {
             key: [key; 32],

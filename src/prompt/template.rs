@@ -177,9 +177,10 @@ impl Template {
         let environment = environment();
         let template = environment.template_from_str(&self.runnable).map_err(|error| failed(&error))?;
         let mut variables = given.variables.cloned().unwrap_or_default();
-        // The two names that templates have for it.
-        for name in THINKS.iter().filter(|_| given.thinks.is_some()) {
-            variables.entry(*name).or_insert(given.thinks.into());
+        // Two names that templates have for it. Without a choice a template thinks by the one that llama.cpp sets.
+        let chosen = given.thinks.is_some();
+        for name in if chosen { &THINKS[..] } else { &THINKS[..1] } {
+            variables.entry(*name).or_insert(given.thinks.unwrap_or(true).into());
         }
         let variables = Value::from(Serde(variables));
         let mut rendered = template

@@ -99,7 +99,12 @@ impl ThoughtParser {
     /// `begun`: the prompt ended inside a thought.
     #[must_use]
     pub fn new(form: ThoughtForm, begun: bool) -> Self {
-        Self { form, state: if begun { State::Begun } else { State::Head }, held: String::new(), words: false }
+        Self {
+            form,
+            state: if begun { State::Begun } else { State::Head },
+            held: String::new(),
+            words: false,
+        }
     }
 
     /// Whether the answer, as far as it has come, is inside its thought.
@@ -192,8 +197,19 @@ fn beginning(text: &str, mark: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prompt::{Conversation, Family, Message, Part, Role, Template};
 
     const THINK: ThoughtForm = FORMS[0];
+
+    /// Pieces in short: template text as it is, \[plain\].
+    fn show(pieces: &[Piece]) -> String {
+        let one = |piece: &Piece| match piece {
+            Piece::Template(text) => text.clone(),
+            Piece::Plain(text) => format!("[{text}]"),
+            Piece::Image(number) => format!("{{{number}}}"),
+        };
+        pieces.iter().map(one).collect()
+    }
 
     /// The thought and the text of an answer that comes in pieces of `size` letters.
     fn parse(form: ThoughtForm, begun: bool, answer: &str, size: usize) -> (String, String) {
@@ -256,6 +272,47 @@ mod tests {
             (vec![plain("<think>"), Piece::Image(0), template("assistant\n")], true, false),
         ] {
             assert_eq!(THINK.is_begun(&pieces, continued), begun, "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn thoughts_are_switched() {
+        let hybrid = "{% for m in messages %}{{ m.content }}{% endfor %}|{% if not enable_thinking %}<think></think>{% endif %}";
+        let older = "{% for m in messages %}{{ m.content }}{% endfor %}|{% if thinking %}<think>{% else %}</think>{% endif %}";
+        let always = "{% for m in messages %}{{ m.content }}{% endfor %}|<think>\n{# </think> #}";
+        for (source, thinks, shown) in [
+            (hybrid, None, "[?]|"),
+            (hybrid, Some(true), "[?]|"),
+            (hybrid, Some(false), "[?]|<think></think>"),
+            (older, None, "[?]|</think>"),
+            (older, Some(true), "[?]|<think>"),
+            (always, Some(true), "[?]|<think>\n"),
+            (always, Some(false), "[?]|<think>\n</think>"),
+        ] {
+            let messages = [Message::text(Role::User, "?")];
+            let given = Conversation { messages: &messages, thinks, ..Conversation::default() };
+            let template = Template::new(source, "", "").unwrap();
+            let pieces = template.converse(given, Family::Llava).unwrap();
+            assert_eq!(
+                (show(&pieces).as_str(), template.begins_a_thought(&pieces, &messages)),
+                (shown, shown.trim_end().ends_with("<think>")),
+                "{source} {thinks:?}"
+            );
+        }
+        let thought = Message {
+            role: Role::Assistant,
+            parts: vec![Part::Thought("so".into()), Part::Text("A.".into())],
+        };
+        let source = "{% for m in messages %}{% if m.reasoning_content is string %}({{ m.reasoning_content }}){% endif %}{{ m.content }}{% endfor %}</think>";
+        let messages = [Message::text(Role::User, "?"), thought, Message::text(Role::User, "!")];
+        for (source, expected) in [
+            (source, "[?]([so])[A.][!]</think>"),
+            ("{% for m in messages %}{{ m.content }}{% endfor %}", "[?][A.][!]"),
+        ] {
+            assert_eq!(
+                show(&Template::new(source, "", "").unwrap().render(&messages, Family::Llava).unwrap()),
+                expected
+            );
         }
     }
 

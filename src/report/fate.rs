@@ -238,12 +238,7 @@ fn decoder_step(tiles: &mut [TileFate], rows: &RowCells, step: &Step, stage: usi
 }
 
 /// Returns `None` if the trace does not tell which row is which cell.
-fn span_rows(
-    trace: &Trace,
-    span: usize,
-    tiles: &[TileFate],
-    survivors: &[Vec<usize>],
-) -> Option<RowCells> {
+fn span_rows(trace: &Trace, span: usize, tiles: &[TileFate], survivors: &[Vec<usize>]) -> Option<RowCells> {
     let (n, told) = trace.prompt.iter().find_map(|part| match part {
         PromptPart::Span { span: number, n, cells, .. } if *number == span => Some((*n as usize, cells)),
         _ => None,

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use super::fields::{Fields, deeper_than, whole, wrong};
 use super::sampling::check_texts;
 use super::{
-    Bounds, Limits, Reasoning, Reference, Request, Sampling, Thinking, check_logprobs, grammar, merge, messages,
-    policy, thinking,
+    Bounds, Limits, Reasoning, Reference, Request, Sampling, Thinking, check_logprobs, grammar, merge,
+    messages, policy, thinking,
 };
 use crate::error::{Error, Field, Result};
 use crate::prompt::{Message, Role};

@@ -66,11 +66,7 @@ const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "xhigh"]
 ///
 /// # Errors
 /// Kind `Usage` that names the field.
-pub(super) fn read(
-    body: &mut Fields,
-    own: Thinking,
-    variables: &mut Map<String, Value>,
-) -> Result<Thinking> {
+pub(super) fn read(body: &mut Fields, own: Thinking, variables: &mut Map<String, Value>) -> Result<Thinking> {
     let mut thinking = own;
     for name in ["thinking_budget_tokens", "reasoning_budget_tokens", "thinking_token_budget"] {
         match body.whole(name)? {
@@ -95,12 +91,16 @@ pub(super) fn read(
     for (at, value) in given {
         match value {
             None => {}
-            Some(Value::Bool(asked)) if at == "think" || at == "thinking.type" => thinking.asked = Some(asked),
+            Some(Value::Bool(asked)) if at == "think" || at == "thinking.type" => {
+                thinking.asked = Some(asked)
+            }
             Some(Value::String(effort)) if EFFORTS.contains(&effort.as_str()) => {
                 thinking.asked = Some(effort != "none");
                 variables.entry("reasoning_effort").or_insert(effort.into());
             }
-            Some(other) if at == "think" => return Err(wrong(&at, &other, "true, false, low, medium or high")),
+            Some(other) if at == "think" => {
+                return Err(wrong(&at, &other, "true, false, low, medium or high"));
+            }
             Some(other) => return Err(wrong(&at, &other, &EFFORTS.join(", "))),
         }
     }
@@ -126,8 +126,18 @@ mod tests {
             (json!({ "think": false }), Some(false), Some(9), None),
             (json!({ "think": "high" }), Some(true), Some(9), Some("high")),
             (json!({ "reasoning_effort": "none" }), Some(false), Some(9), Some("none")),
-            (json!({ "reasoning_effort": "low", "thinking_budget_tokens": -1 }), Some(true), None, Some("low")),
-            (json!({ "reasoning": { "effort": "high", "summary": "auto" } }), Some(true), Some(9), Some("high")),
+            (
+                json!({ "reasoning_effort": "low", "thinking_budget_tokens": -1 }),
+                Some(true),
+                None,
+                Some("low"),
+            ),
+            (
+                json!({ "reasoning": { "effort": "high", "summary": "auto" } }),
+                Some(true),
+                Some(9),
+                Some("high"),
+            ),
             (json!({ "reasoning": { "enabled": false } }), Some(false), Some(9), None),
             (json!({ "thinking_token_budget": 0 }), Some(true), Some(0), None),
         ] {

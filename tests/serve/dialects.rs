@@ -208,7 +208,10 @@ fn anthropics_errors() {
             with(body.clone(), "messages", json!([{ "role": "user", "content": [{ "type": "document" }] }])),
             "`document`",
         ),
-        (with(body.clone(), "thinking", json!({ "type": "enabled", "budget_tokens": "x" })), "thinking.budget_tokens"),
+        (
+            with(body.clone(), "thinking", json!({ "type": "enabled", "budget_tokens": "x" })),
+            "thinking.budget_tokens",
+        ),
         (with(body.clone(), "messages", json!([{ "role": "user", "content": "long" }])), "900 tokens"),
         (
             with(

@@ -49,7 +49,11 @@ fn chat_completions() {
         assert_eq!(message["content"], text, "{body}");
         assert_eq!(message["reasoning_content"].as_str().unwrap_or_default(), thought, "{body}");
         assert_eq!(message.get("reasoning_content").is_some(), !thought.is_empty());
-        assert_eq!((streamed(&server, &body, "content"), streamed(&server, &body, "reasoning_content")), (text.into(), thought.into()), "{body}");
+        assert_eq!(
+            (streamed(&server, &body, "content"), streamed(&server, &body, "reasoning_content")),
+            (text.into(), thought.into()),
+            "{body}"
+        );
     }
     let answer = server.post("/v1/chat/completions", &asked(ANSWER)).json();
     // The words come one at a time; those of the thought and its marks are three of five.
@@ -58,7 +62,9 @@ fn chat_completions() {
     let events = events(&server.post("/v1/chat/completions", &probable));
     let told = events.iter().filter_map(|(_, event)| event["choices"][0]["logprobs"]["content"].as_array());
     assert_eq!(told.map(Vec::len).sum::<usize>(), ANSWER.split_inclusive(' ').count(), "each token once");
-    server.post("/v1/chat/completions", &with(asked("a"), json!({ "reasoning_format": "x" }))).fails(400, "reasoning_format: `x`");
+    server
+        .post("/v1/chat/completions", &with(asked("a"), json!({ "reasoning_format": "x" })))
+        .fails(400, "reasoning_format: `x`");
     // A prompt without template is continued as it is.
     let raw = server.post("/v1/completions", &json!({ "prompt": ANSWER })).json();
     assert_eq!(raw["choices"][0]["text"], ANSWER);
@@ -82,10 +88,14 @@ fn calls_behind_a_thought() {
     let call = r#"<think>Look first.</think><tool_call>
 {"name": "look", "arguments": {"at": "x y"}}
 </tool_call>"#;
-    let tool = json!({ "type": "function", "function": { "name": "look", "parameters": { "type": "object" } } });
+    let tool =
+        json!({ "type": "function", "function": { "name": "look", "parameters": { "type": "object" } } });
     let body = with(asked(call), json!({ "tools": [tool] }));
     let choice = server.post("/v1/chat/completions", &body).json()["choices"][0].take();
-    assert_eq!((&choice["message"]["reasoning_content"], &choice["finish_reason"]), (&json!("Look first."), &json!("tool_calls")));
+    assert_eq!(
+        (&choice["message"]["reasoning_content"], &choice["finish_reason"]),
+        (&json!("Look first."), &json!("tool_calls"))
+    );
     assert_eq!(choice["message"]["tool_calls"][0]["function"]["arguments"], r#"{"at": "x y"}"#);
     assert_eq!(choice["message"]["content"], Value::Null);
 }
@@ -96,18 +106,30 @@ fn responses() {
     let body = json!({ "input": ANSWER, "reasoning": { "effort": "low", "summary": "auto" }, "include": ["reasoning.encrypted_content"] });
     let answer = server.post("/v1/responses", &body).json();
     let [thought, message] = [&answer["output"][0], &answer["output"][1]];
-    assert_eq!((&thought["type"], &thought["content"][0]), (&json!("reasoning"), &json!({ "type": "reasoning_text", "text": THOUGHT })));
+    assert_eq!(
+        (&thought["type"], &thought["content"][0]),
+        (&json!("reasoning"), &json!({ "type": "reasoning_text", "text": THOUGHT }))
+    );
     assert!(thought["id"].as_str().unwrap().starts_with("rs_"));
     assert_eq!(message["content"][0]["text"], TEXT);
     assert_eq!(answer["usage"]["output_tokens_details"]["reasoning_tokens"], 3);
-    assert_eq!((&answer["reasoning"]["effort"], last_request(&server).thinking.asked), (&json!("low"), Some(true)));
+    assert_eq!(
+        (&answer["reasoning"]["effort"], last_request(&server).thinking.asked),
+        (&json!("low"), Some(true))
+    );
     let events = events(&server.post("/v1/responses", &with(body, json!({ "stream": true }))));
-    let of = |kind: &str| events.iter().filter(|(name, _)| name == kind).map(|(_, event)| event).collect::<Vec<_>>();
-    let text: String = of("response.reasoning_text.delta").iter().filter_map(|event| event["delta"].as_str()).collect();
+    let of = |kind: &str| {
+        events.iter().filter(|(name, _)| name == kind).map(|(_, event)| event).collect::<Vec<_>>()
+    };
+    let text: String =
+        of("response.reasoning_text.delta").iter().filter_map(|event| event["delta"].as_str()).collect();
     assert_eq!((text.as_str(), &of("response.reasoning_text.done")[0]["text"]), (THOUGHT, &json!(THOUGHT)));
     assert_eq!(of("response.output_item.done").len(), 2);
     let last = &events.last().unwrap().1["response"];
-    assert_eq!((&last["output"][0]["type"], &last["output"][1]["content"][0]["text"]), (&json!("reasoning"), &json!(TEXT)));
+    assert_eq!(
+        (&last["output"][0]["type"], &last["output"][1]["content"][0]["text"]),
+        (&json!("reasoning"), &json!(TEXT))
+    );
     // The answer's items come back with the next question.
     let mut input = vec![json!({ "role": "user", "content": "?" })];
     input.extend(last["output"].as_array().unwrap().clone());
@@ -115,7 +137,9 @@ fn responses() {
     server.post("/v1/responses", &json!({ "input": input })).json();
     let messages = last_request(&server).messages;
     assert_eq!((messages.len(), &messages[1].parts[0]), (3, &Part::Thought(THOUGHT.into())));
-    server.post("/v1/responses", &json!({ "input": "a", "include": ["web_search_call.results"] })).fails(400, "include");
+    server
+        .post("/v1/responses", &json!({ "input": "a", "include": ["web_search_call.results"] }))
+        .fails(400, "include");
 }
 
 #[test]
@@ -127,17 +151,28 @@ fn anthropics_blocks() {
     assert_eq!(answer["content"][1], json!({ "type": "text", "text": TEXT }));
     assert_eq!(last_request(&server).thinking, Thinking { asked: Some(true), most: Some(7) });
     let events = events(&server.post("/v1/messages", &with(body.clone(), json!({ "stream": true }))));
-    let blocks: Vec<_> = events.iter().filter(|(name, _)| name == "content_block_start").map(|(_, event)| &event["content_block"]["type"]).collect();
+    let blocks: Vec<_> = events
+        .iter()
+        .filter(|(name, _)| name == "content_block_start")
+        .map(|(_, event)| &event["content_block"]["type"])
+        .collect();
     assert_eq!(blocks, ["thinking", "text"]);
-    let of = |field: &str| events.iter().filter_map(|(_, event)| event["delta"][field].as_str()).collect::<String>();
+    let of = |field: &str| {
+        events.iter().filter_map(|(_, event)| event["delta"][field].as_str()).collect::<String>()
+    };
     assert_eq!((of("thinking").as_str(), of("text").as_str()), (THOUGHT, TEXT));
-    assert!(events.iter().any(|(_, event)| event["delta"]["type"] == "signature_delta" && event["index"] == 0));
+    assert!(
+        events.iter().any(|(_, event)| event["delta"]["type"] == "signature_delta" && event["index"] == 0)
+    );
     let history = json!({ "messages": [
         { "role": "user", "content": "?" },
         { "role": "assistant", "content": answer["content"] },
         { "role": "user", "content": "sure?" } ] });
     server.post("/v1/messages", &with(body.clone(), history)).json();
-    assert_eq!(last_request(&server).messages[1].parts, [Part::Thought(THOUGHT.into()), Part::Text(TEXT.into())]);
+    assert_eq!(
+        last_request(&server).messages[1].parts,
+        [Part::Thought(THOUGHT.into()), Part::Text(TEXT.into())]
+    );
     let off = with(body.clone(), json!({ "thinking": { "type": "disabled" } }));
     server.post("/v1/messages", &off).json();
     assert_eq!(last_request(&server).thinking.asked, Some(false));
@@ -155,7 +190,8 @@ fn ollamas_thinking() {
     let whole = server.post("/api/chat", &with(body, json!({ "stream": false }))).json();
     assert_eq!(whole["message"], json!({ "role": "assistant", "content": TEXT, "thinking": THOUGHT }));
     assert_eq!(last_request(&server).thinking.asked, Some(true));
-    let generated = server.post("/api/generate", &json!({ "prompt": ANSWER, "stream": false, "think": "high" })).json();
+    let generated =
+        server.post("/api/generate", &json!({ "prompt": ANSWER, "stream": false, "think": "high" })).json();
     assert_eq!((&generated["response"], &generated["thinking"]), (&json!(TEXT), &json!(THOUGHT)));
     assert_eq!(last_request(&server).variables["reasoning_effort"], "high");
     let shown = server.post("/api/show", &json!({ "model": "any" })).json();

@@ -7,8 +7,8 @@ use super::record::shown;
 use crate::cli::words;
 use crate::completion::{self, Heading, finish_reason};
 use crate::error::{Error, Kind};
-use crate::report::{Fate, Report, Trace, fates};
 use crate::prompt::ThoughtForm;
+use crate::report::{Fate, Report, Trace, fates};
 use crate::request::{Reasoning, Reply};
 use crate::worker::protocol::{Done, Finish, Started, Token};
 

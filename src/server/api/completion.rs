@@ -9,8 +9,14 @@ use crate::request::{Defaults, Fields, Limits, Reply, Sampling, raw};
 use crate::server::error::ApiError;
 use crate::worker::protocol::{Finish, Started, Token};
 
-pub const DIALECT: Dialect =
-    Dialect { prefix: "cmpl-", open, wire: Wire::Events, failed: shape::openai, strict_thoughts: true, name: |_| None };
+pub const DIALECT: Dialect = Dialect {
+    prefix: "cmpl-",
+    open,
+    wire: Wire::Events,
+    failed: shape::openai,
+    strict_thoughts: true,
+    name: |_| None,
+};
 
 fn open(mut fields: Fields, defaults: &Defaults, heading: Heading) -> Result<Opened> {
     let return_tokens = fields.flag("return_tokens")?.unwrap_or(false);

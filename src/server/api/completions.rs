@@ -8,8 +8,14 @@ use crate::error::{Error, Result};
 use crate::request::{Defaults, Fields, Reply, raw};
 use crate::server::error::ApiError;
 
-pub const DIALECT: Dialect =
-    Dialect { prefix: "cmpl-", open, wire: Wire::Events, failed: shape::openai, strict_thoughts: true, name: |_| None };
+pub const DIALECT: Dialect = Dialect {
+    prefix: "cmpl-",
+    open,
+    wire: Wire::Events,
+    failed: shape::openai,
+    strict_thoughts: true,
+    name: |_| None,
+};
 
 fn open(mut fields: Fields, defaults: &Defaults, heading: Heading) -> Result<Opened> {
     // `logprobs` is a number of alternatives here, not a switch; 0 asks for the drawn tokens alone.

@@ -86,7 +86,11 @@ impl Writer for Messages {
             }
             Update::Thought { text, .. } => {
                 if self.open != Some(Block::Thought) {
-                    self.begin(Block::Thought, json!({ "type": "thinking", "thinking": "", "signature": "" }), out);
+                    self.begin(
+                        Block::Thought,
+                        json!({ "type": "thinking", "thinking": "", "signature": "" }),
+                        out,
+                    );
                 }
                 self.delta(json!({ "type": "thinking_delta", "thinking": text }), out);
             }

@@ -176,7 +176,9 @@ fn item(mut item: Fields, messages: &mut Vec<Value>) -> Result<()> {
 
 /// Whether a message holds a thought and nothing else yet.
 fn is_thought(message: &Value) -> bool {
-    message.get("reasoning_content").is_some() && message["content"].is_null() && message.get("tool_calls").is_none()
+    message.get("reasoning_content").is_some()
+        && message["content"].is_null()
+        && message.get("tool_calls").is_none()
 }
 
 /// Returns the texts of the list `name`, one after the other.

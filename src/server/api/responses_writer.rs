@@ -21,8 +21,17 @@ pub struct Responses {
 
 enum Item {
     /// The message, or the thought ahead of it.
-    Words { thought: bool, id: String, text: String },
-    Call { id: String, call: String, name: String, arguments: String },
+    Words {
+        thought: bool,
+        id: String,
+        text: String,
+    },
+    Call {
+        id: String,
+        call: String,
+        name: String,
+        arguments: String,
+    },
 }
 
 impl Item {
@@ -174,8 +183,10 @@ impl Responses {
         let mut events = Vec::new();
         match item {
             Item::Words { thought, text, .. } => {
-                events.push(json!({ "type": event_name(*thought, "done"), "item_id": id, "output_index": index,
-                    "content_index": 0, "text": text }));
+                events.push(
+                    json!({ "type": event_name(*thought, "done"), "item_id": id, "output_index": index,
+                    "content_index": 0, "text": text }),
+                );
                 if !thought {
                     events[0]["logprobs"] = json!([]);
                 }

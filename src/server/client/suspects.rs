@@ -27,7 +27,10 @@ impl Fingerprint {
         // Writing into a hash cannot fail, and MessagePack can write all of these types.
         let _ = rmp_serde::encode::write(&mut hash, &asked);
         let _ = rmp_serde::encode::write(&mut hash, &(&request.grammar, request.logprobs));
-        let _ = rmp_serde::encode::write(&mut hash, &(&request.raw, &request.tools, &request.variables, request.thinking));
+        let _ = rmp_serde::encode::write(
+            &mut hash,
+            &(&request.raw, &request.tools, &request.variables, request.thinking),
+        );
         Self(*hash.finalize().as_bytes())
     }
 }
