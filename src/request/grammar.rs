@@ -129,12 +129,14 @@ fn guided(fields: &mut Fields, names: [&'static str; 5], found: &mut Vec<Grammar
 
 fn response_format(mut format: Fields) -> Result<Option<Grammar>> {
     let kind = format.text("type")?;
-    let own = format.value("schema");
+    // huggingface_hub sends the schema as `value`.
+    let (schema_of, value) = (format.value("schema"), format.value("value"));
+    let own = schema_of.or(value);
     let named = format.object("json_schema")?;
     let grammar = match kind.as_deref() {
         Some("text") => None,
         // llama.cpp takes a schema here too.
-        Some("json_object") => match own {
+        Some("json" | "json_object") => match own {
             None => Some(Grammar::JsonObject),
             Some(own) => Some(schema("response_format.schema", own)?),
         },
@@ -188,6 +190,7 @@ mod tests {
             (json!({ "response_format": { "type": "text" } }), None),
             (json!({ "response_format": { "type": "json_object" } }), Some(Grammar::JsonObject)),
             (json!({ "response_format": { "type": "json_object", "schema": schema } }), wanted.clone()),
+            (json!({ "response_format": { "type": "json", "value": schema } }), wanted.clone()),
             (
                 json!({ "response_format": { "type": "json_schema",
                         "json_schema": { "name": "x", "strict": true, "schema": schema } } }),
