@@ -57,7 +57,9 @@ public:
     // A chunk stays within one span or between two: its query rows are then exactly the span's if scores are
     // read. The cuts fall at every segment, as decode() would make them for tokens and embeddings. Removing
     // nothing therefore gives the result of one ordinary cache bit for bit.
-    std::vector<llama_prefill_chunk> cut(uint32_t n_ubatch, bool scored, illava_score score) const;
+    // Where rows are gone and nothing is merged any more (`merges` is false), spans and text go together: few rows cost
+    // almost as much as many.
+    std::vector<llama_prefill_chunk> cut(uint32_t n_ubatch, bool merges, bool scored, illava_score score) const;
 
     // equal_seqs: how a cache with several streams wants its ubatches
     llama_ubatch ubatch(const llama_prefill_chunk & chunk, llama_seq_id seq_id, bool equal_seqs, bool output_last) const;

@@ -162,7 +162,7 @@ bool illava_prefill_run::step() {
 
 void illava_prefill_run::enter_segment() {
     if (!is_segmented()) {
-        chunks = rows.cut(ctx.cparams().n_ubatch, false, score);
+        chunks = rows.cut(ctx.cparams().n_ubatch, true, false, score);
         return;
     }
     const auto & kv     = ctx.segments();
@@ -172,7 +172,7 @@ void illava_prefill_run::enter_segment() {
     thins  = rows.thins_in(i_segment);
     scored = thins || (merges && rows.wants_scores());
     matched = merges && rows.wants_features();
-    chunks = rows.cut(ctx.cparams().n_ubatch, scored, score);
+    chunks = rows.cut(ctx.cparams().n_ubatch, merges, scored, score);
 
     out .assign(layers.last ? 0 : rows.size()*ctx.model().hparams.n_embd, 0.0f);
     keys.clear();
