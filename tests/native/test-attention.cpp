@@ -2,6 +2,7 @@
 // of a vector, grouped heads, threads, queries that see nothing.
 
 #include "graph-fixture.h"
+#include "ggml-illava.h"
 #include "illava-kernels.h"
 
 #include <algorithm>
@@ -25,8 +26,16 @@ const shape shapes[] = {
     { 128, 128, 64, 1100, 2, 2, masking::causal }, { 40, 24, 97, 97, 2, 2, masking::none },      { 32, 200, 70, 64, 2, 2, masking::padded },
 };
 
+std::vector<float> to_bf16(std::vector<float> values) {
+    for (float & value : values) {
+        value = ggml_bf16_to_fp32(ggml_fp32_to_bf16(value));
+    }
+    return values;
+}
+
 struct attention {
-    explicit attention(const shape & s) : s(s) {
+    // With `bf16` all values are such that bf16 holds them, and the attention is that of a layer in bf16.
+    attention(const shape & s, bool bf16) : s(s) {
         ggml_tensor * q = g.input(GGML_TYPE_F32, s.d_k, s.n_head, s.n_q);
         ggml_tensor * k = g.input(GGML_TYPE_F16, s.d_k, s.n_head_kv, s.n_kv);
         ggml_tensor * v = g.input(GGML_TYPE_F16, s.d_v, s.n_head_kv, s.n_kv);
@@ -34,11 +43,18 @@ struct attention {
         const auto turned = [&](ggml_tensor * x) { return ggml_permute(g.ctx(), x, 0, 2, 1, 3); };
         result = ggml_flash_attn_ext(g.ctx(), turned(q), turned(k), turned(v), m, scale(), 0.0f, 0.0f);
         ggml_prec_set_acc(result, GGML_PREC_F32);
+        if (bf16) {
+            illava_attention_like(result, g.input(GGML_TYPE_BF16, 32));
+        }
         g.output(result);
         g.allocate();
-        values_q = write(q, normal(size_t(ggml_nelements(q)), 2.0f, 1));
-        values_k = write(k, normal(size_t(ggml_nelements(k)), 1.0f, 2));
-        values_v = write(v, normal(size_t(ggml_nelements(v)), 1.0f, 3));
+        const auto fill = [&](ggml_tensor * x, float size, uint32_t seed) {
+            const auto drawn = normal(size_t(ggml_nelements(x)), size, seed);
+            return write(x, bf16 ? to_bf16(drawn) : drawn);
+        };
+        values_q = fill(q, 2.0f, 1);
+        values_k = fill(k, 1.0f, 2);
+        values_v = fill(v, 1.0f, 3);
         if (m) {
             std::vector<float> hidden(size_t(s.n_kv * s.n_q));
             for (int64_t i = 0; i < s.n_q; i++) {
@@ -105,27 +121,55 @@ struct attention {
     std::vector<float> values_q, values_k, values_v;
 };
 
+void check(checks & t, const shape & s, bool bf16) {
+    const auto name = std::to_string(s.d_k) + "/" + std::to_string(s.d_v) + " x " + std::to_string(s.n_q) + " x " + std::to_string(s.n_kv)
+        + (bf16 ? " in bf16" : "");
+    attention a(s, bf16);
+    illava_use_own_kernels(false);
+    const auto stock = a.run(1);
+    illava_use_own_kernels(true);
+    const auto got = a.run(1);
+    const double worst = a.error(got);
+    // Only the shares of the keys are rounded then, to eight bits.
+    const bool rounds = bf16 && std::strstr(illava_kernels(), "bf16");
+    t.expect(worst < (rounds ? 6e-3 : 1e-5), name + ": off by " + std::to_string(1e6 * worst) + "e-6, ggml's by " + std::to_string(1e6 * a.error(stock)) + "e-6");
+    t.expect(!rounds || worst > 1e-5, name + ": computed in bf16");
+    for (int threads : { 2, 5 }) {
+        t.expect(a.run(threads) == got, name + ": the same with " + std::to_string(threads) + " threads");
+    }
+    if (std::strcmp(illava_kernels(), "stock") == 0) {
+        t.expect(got == stock, name + ": ggml's own");
+    }
+    illava_use_own_kernels(false);
+    t.expect(a.run(1) == stock, name + ": off is what it was");
+}
+
+// F16 tells by its values whether the layer is in bf16, F32 never is.
+void check_likeness(checks & t) {
+    graph g;
+    ggml_tensor * q = g.input(GGML_TYPE_F32, 64, 64), * kv = g.input(GGML_TYPE_F16, 64, 64);
+    ggml_tensor * weights[] = { g.input(GGML_TYPE_F16, 64, 64), g.input(GGML_TYPE_F16, 64, 64), g.input(GGML_TYPE_F32, 64, 64) };
+    ggml_tensor * out = ggml_flash_attn_ext(g.ctx(), q, kv, kv, nullptr, 1.0f, 0.0f, 0.0f);
+    g.output(out);
+    g.allocate();
+    const auto drawn = normal(64 * 64, 0.02f, 4);
+    write(weights[0], to_bf16(drawn));
+    write(weights[1], drawn);
+    write(weights[2], to_bf16(drawn));
+    for (int i = 0; i < 3; i++) {
+        illava_attention_like(out, weights[i]);
+        t.expect(illava_attention_in_bf16(out) == (i == 0), "weights number " + std::to_string(i) + " say whether the layer is in bf16");
+    }
+}
+
 } // namespace
 
 int main() {
     checks t;
     for (const shape & s : shapes) {
-        const auto name = std::to_string(s.d_k) + "/" + std::to_string(s.d_v) + " x " + std::to_string(s.n_q) + " x " + std::to_string(s.n_kv);
-        attention a(s);
-        illava_use_own_kernels(false);
-        const auto stock = a.run(1);
-        illava_use_own_kernels(true);
-        const auto got = a.run(1);
-        const double worst = a.error(got);
-        t.expect(worst < 1e-5, name + ": off by " + std::to_string(1e6 * worst) + "e-6, ggml's by " + std::to_string(1e6 * a.error(stock)) + "e-6");
-        for (int threads : { 2, 5 }) {
-            t.expect(a.run(threads) == got, name + ": the same with " + std::to_string(threads) + " threads");
-        }
-        if (std::strcmp(illava_kernels(), "stock") == 0) {
-            t.expect(got == stock, name + ": ggml's own");
-        }
-        illava_use_own_kernels(false);
-        t.expect(a.run(1) == stock, name + ": off is what it was");
+        check(t, s, false);
+        check(t, s, true);
     }
+    check_likeness(t);
     return t.finish();
 }

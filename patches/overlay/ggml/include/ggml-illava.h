@@ -37,6 +37,14 @@ GGML_API struct ggml_tensor * ggml_attn_score_composed(
         struct ggml_tensor  * mask,
         float                 scale);
 
+// Lets this library's kernels compute an attention in bf16 (see illava_use_own_kernels()), if the products around it are in
+// bf16 anyway: `weight`, a matrix of the same layer, is BF16, or F16 with values that bf16 holds, as in files of checkpoints in
+// bf16. A null weight or one on another device changes nothing. `attention` may be a concatenation of attentions.
+GGML_API void illava_attention_like(struct ggml_tensor * attention, const struct ggml_tensor * weight);
+
+// Whether it was let.
+GGML_API bool illava_attention_in_bf16(const struct ggml_tensor * attention);
+
 #ifdef __cplusplus
 }
 #endif

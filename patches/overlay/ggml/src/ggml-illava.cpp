@@ -1,6 +1,7 @@
 // The attention-received score: the fused node, and the same sum out of stock operations.
 
 #include "ggml-illava.h"
+#include "ggml-backend.h"
 #include "ggml-impl.h"
 
 #include <algorithm>
@@ -154,4 +155,36 @@ ggml_tensor * ggml_attn_score_composed(
         }
     }
     return total;
+}
+
+// Behind the parameters that ggml gives an attention.
+static constexpr int bf16_parameter = 8;
+
+static bool holds_bf16(const ggml_tensor * weight) {
+    if (weight->type == GGML_TYPE_BF16) {
+        return true;
+    }
+    if (weight->type != GGML_TYPE_F16 || !weight->buffer || !ggml_backend_buffer_is_host(weight->buffer) || !weight->data) {
+        return false;
+    }
+    // Of other values one in eight is such by chance: some tell.
+    const auto *  values = (const ggml_fp16_t *) weight->data;
+    const int64_t n      = std::min<int64_t>(1024, ggml_nelements(weight));
+    return std::all_of(values, values + n, [](ggml_fp16_t half) {
+        const float value = ggml_fp16_to_fp32(half);
+        return ggml_bf16_to_fp32(ggml_fp32_to_bf16(value)) == value;
+    });
+}
+
+void illava_attention_like(ggml_tensor * attention, const ggml_tensor * weight) {
+    if (attention->op == GGML_OP_CONCAT) {
+        illava_attention_like(attention->src[0], weight);
+        illava_attention_like(attention->src[1], weight);
+    } else if (attention->op == GGML_OP_FLASH_ATTN_EXT && weight) {
+        ggml_set_op_params_i32(attention, bf16_parameter, holds_bf16(weight));
+    }
+}
+
+bool illava_attention_in_bf16(const ggml_tensor * attention) {
+    return ggml_get_op_params_i32(attention, bf16_parameter) != 0;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "ggml-backend.h"
+#include "ggml-illava.h"
 #include "illava-merge.h"
 #include "../../src/illava-step.h"
 

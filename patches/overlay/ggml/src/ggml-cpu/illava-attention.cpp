@@ -4,15 +4,16 @@
 #include "illava-product-tile.h"
 
 #include "ggml-cpu.h"
+#include "ggml-illava.h"
 #include "vec.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
-// Keys and values of a head are unpacked once to f32 panels. Then, for a few queries at a time, come all
-// their scores, the softmax of each row, and the sum of the values. A row's result depends on no other row:
-// masked keys add zeros, and every sum goes in the order of the keys.
+// Keys and values of a head are unpacked once to panels, of f32 or, in an encoder whose products are, of bf16. Then, for a
+// few queries at a time, come all their scores, the softmax of each row, and the sum of the values. A row's result
+// depends on no other row: masked keys add zeros, and every sum goes in the order of the keys.
 
 namespace illava::attention {
 
@@ -47,7 +48,7 @@ float parameter(const ggml_tensor * node, int i) {
 struct plan {
     int64_t n_q, n_kv, d_k, d_v, n_head;
     int64_t padded; // keys, to whole panels
-    size_t  keys, values, scores; // bytes of each part of a thread's scratch
+    size_t  keys, values, scores, packed; // bytes of each part of a thread's scratch
 
     explicit plan(const ggml_tensor * node) {
         const ggml_tensor * q = node->src[0], * k = node->src[1], * v = node->src[2];
@@ -60,18 +61,21 @@ struct plan {
         keys   = aligned(size_t(padded) * size_t(GGML_PAD(d_k, step)) * sizeof(float));
         values = aligned(size_t(n_kv) * size_t(GGML_PAD(d_v, 16)) * sizeof(float));
         scores = aligned(size_t(queries) * size_t(padded + 16) * sizeof(float));
+        packed = illava_attention_in_bf16(node) ? aligned(size_t(queries) * packed_stride() * sizeof(uint16_t)) : 0;
     }
 
     size_t stride() const { return size_t(padded) + 16; } // of the scores
-    size_t bytes() const { return keys + values + scores; }
+    size_t packed_stride() const { return size_t(GGML_PAD(std::max(padded, d_k), step)) + step; } // of queries and shares in bf16
+    size_t bytes() const { return keys + values + scores + packed; }
 };
 
 // Vectors of the columns of values, in parts that are as even as can be.
 struct columns {
     int n_parts, each; // vectors
 
-    explicit columns(int64_t d_v) {
-        const int vectors = int((d_v + 15) / 16), most = columns_float / 16;
+    // `most` vectors at a time
+    columns(int64_t d_v, int most) {
+        const int vectors = int((d_v + 15) / 16);
         n_parts = (vectors + most - 1) / most;
         each    = (vectors + n_parts - 1) / n_parts;
     }
@@ -79,29 +83,106 @@ struct columns {
     int count(int i, int64_t d_v) const { return int(std::min<int64_t>(each * 16, d_v - begin(i))); }
 };
 
+// Values [first, first + n) of `count` columns from `begin` on, as a panel of f32.
+struct value_part {
+    const ggml_tensor * v;
+    const char *        head;
+    int64_t             first, n;
+    int                 begin, count;
+
+    const ggml_fp16_t * row(int64_t i) const { return (const ggml_fp16_t *) (head + size_t(first + i) * v->nb[1]) + begin; }
+};
+
+// Rows as a kernel multiplies them: f32 or bf16, `stride` values apart.
+struct operand {
+    const void * values;
+    size_t       stride;
+};
+
+// The code of one instruction set.
+struct kernels {
+    int vectors; // of values that are multiplied at once
+    void (*pack_row)(const float *, int64_t, uint16_t *); // to bf16; null if rows stay as they are
+    void (*pack_keys)(const weights &, const part &, void *);
+    void (*pack_values)(const value_part &, float *);
+    // The inputs of the rows from number part.input on.
+    void (*multiply)(const operand &, int, const part &, const void *, const target &);
+    // scores = scores * scale + mask, -inf behind n_kv; returns the largest.
+    float (*scale_and_mask)(float * scores, const ggml_fp16_t * mask, float scale, int64_t n_kv, int64_t n);
+
+    // The rows for multiply(), from `packed` if they have to be packed there.
+    operand prepare(const rows_f32 & rows, int n, int64_t inputs, uint16_t * packed, size_t stride) const {
+        if (!pack_row) {
+            return { rows.values, rows.stride };
+        }
+        for (int i = 0; i < n; i++) {
+            pack_row(rows.values + size_t(i) * rows.stride, inputs, packed + size_t(i) * stride);
+        }
+        return { packed, stride };
+    }
+};
+
+template <void (*by)(const rows_f32 &, int, const part &, const void *, const target &)>
+void multiply_plain(const operand & rows, int n, const part & p, const void * panel, const target & to) {
+    by({ (const float *) rows.values + p.input, rows.stride }, n, p, panel, to);
+}
+
+void multiply_packed(const operand & rows, int n, const part & p, const void * panel, const target & to) {
+    multiply_bf16({ (const uint16_t *) rows.values + p.input, rows.stride }, n, p, panel, to);
+}
+
+void pack_keys_bf16(const weights & w, const part & p, void * panel) {
+    pack_panel_bf16(w, p, panel, nullptr, /*rounded =*/ true);
+}
+
 #ifdef ILLAVA_AVX512
 
 #define TARGET __attribute__((target(ILLAVA_TARGET_BASE)))
+#define TARGET_AVX2 __attribute__((target(ILLAVA_TARGET_AVX2)))
 
-// Values [first, first + n) of some columns in f32: [n][vectors][16].
-TARGET void pack_values(const ggml_tensor * v, const char * head, int64_t first, int64_t n, int begin, int count, float * panel) {
-    const int vectors = (count + 15) / 16;
-    for (int64_t i = 0; i < n; i++) {
-        const auto * row = (const ggml_fp16_t *) (head + size_t(first + i) * v->nb[1]) + begin;
+// [n][vectors][16]
+TARGET void pack_values_avx512(const value_part & p, float * panel) {
+    const int vectors = (p.count + 15) / 16;
+    for (int64_t i = 0; i < p.n; i++) {
         for (int c = 0; c < vectors; c++) {
-            const __mmask16 lanes = __mmask16(count - 16 * c >= 16 ? 0xffff : (1u << (count - 16 * c)) - 1);
-            const __m256i halves = _mm256_maskz_loadu_epi16(lanes, row + 16 * c);
+            const __m256i halves = _mm256_maskz_loadu_epi16(first_lanes(p.count - 16 * c), p.row(i) + 16 * c);
             _mm512_store_ps(panel + (size_t(i) * size_t(vectors) + size_t(c)) * 16, _mm512_cvtph_ps(halves));
         }
     }
 }
 
-// scores = scores * scale + mask, -inf behind n_kv; returns the largest.
-TARGET float scale_and_mask(float * scores, const ggml_fp16_t * mask, float scale, int64_t n_kv, int64_t n) {
+// Two keys a word: [n / 2][vectors][16]
+__attribute__((target(ILLAVA_TARGET_BASE ",avx512bf16"))) void pack_values_bf16(const value_part & p, float * panel) {
+    const int vectors = (p.count + 15) / 16;
+    const auto values = [&](int64_t i, int c) __attribute__((target(ILLAVA_TARGET_BASE ",avx512bf16"))) {
+        const __mmask16 lanes = i < p.n ? first_lanes(p.count - 16 * c) : 0;
+        const __m512 wide = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, p.row(i) + 16 * c));
+        return _mm512_cvtepu16_epi32((__m256i) _mm512_cvtneps_pbh(wide));
+    };
+    for (int64_t i = 0; i < p.n; i += 2) {
+        for (int c = 0; c < vectors; c++) {
+            const __m512i both = _mm512_or_si512(values(i, c), _mm512_slli_epi32(values(i + 1, c), 16));
+            _mm512_store_si512(panel + (size_t(i / 2) * size_t(vectors) + size_t(c)) * 16, both);
+        }
+    }
+}
+
+// [n][16]
+TARGET_AVX2 void pack_values_avx2(const value_part & p, float * panel) {
+    for (int64_t i = 0; i < p.n; i++) {
+        ggml_fp16_t halves[16] = {};
+        memcpy(halves, p.row(i), size_t(p.count) * sizeof(ggml_fp16_t));
+        for (int half = 0; half < 16; half += 8) {
+            _mm256_store_ps(panel + i * 16 + half, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) (halves + half))));
+        }
+    }
+}
+
+TARGET float scale_and_mask_avx512(float * scores, const ggml_fp16_t * mask, float scale, int64_t n_kv, int64_t n) {
     __m512 largest = _mm512_set1_ps(-INFINITY);
     const __m512 by = _mm512_set1_ps(scale), none = _mm512_set1_ps(-INFINITY);
     for (int64_t i = 0; i < n; i += 16) {
-        const __mmask16 lanes = __mmask16(n_kv - i >= 16 ? 0xffff : n_kv > i ? (1u << (n_kv - i)) - 1 : 0);
+        const __mmask16 lanes = first_lanes(n_kv - i);
         __m512 x = _mm512_mul_ps(_mm512_loadu_ps(scores + i), by);
         if (mask) {
             x = _mm512_add_ps(x, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, mask + i)));
@@ -113,10 +194,39 @@ TARGET float scale_and_mask(float * scores, const ggml_fp16_t * mask, float scal
     return _mm512_reduce_max_ps(largest);
 }
 
+TARGET_AVX2 float scale_and_mask_avx2(float * scores, const ggml_fp16_t * mask, float scale, int64_t n_kv, int64_t n) {
+    float most[8];
+    __m256 largest = _mm256_set1_ps(-INFINITY);
+    const __m256 by = _mm256_set1_ps(scale), none = _mm256_set1_ps(-INFINITY);
+    for (int64_t i = 0; i < n; i += 8) {
+        const int64_t count = std::clamp<int64_t>(n_kv - i, 0, 8);
+        __m256 x = _mm256_mul_ps(_mm256_loadu_ps(scores + i), by);
+        if (mask) {
+            ggml_fp16_t halves[8] = {};
+            memcpy(halves, mask + i, size_t(count) * sizeof(ggml_fp16_t));
+            x = _mm256_add_ps(x, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) halves)));
+        }
+        x = _mm256_blendv_ps(none, x, _mm256_castsi256_ps(first_lanes_avx2(count)));
+        _mm256_storeu_ps(scores + i, x);
+        largest = _mm256_max_ps(largest, x);
+    }
+    _mm256_storeu_ps(most, largest);
+    return *std::max_element(most, most + 8);
+}
+
+const kernels & own(const ggml_tensor * node) {
+    static const kernels bf16   = { columns_float / 16, pack_row_bf16, pack_keys_bf16, pack_values_bf16, multiply_packed, scale_and_mask_avx512 };
+    static const kernels avx512 = { columns_float / 16, nullptr, pack_panel_f32, pack_values_avx512, multiply_plain<multiply_f32>, scale_and_mask_avx512 };
+    static const kernels avx2   = { 1, nullptr, pack_panel_avx2, pack_values_avx2, multiply_plain<multiply_avx2>, scale_and_mask_avx2 };
+    return !has_bf16() ? avx2 : illava_attention_in_bf16(node) ? bf16 : avx512;
+}
+
 #else
 
-void pack_values(const ggml_tensor *, const char *, int64_t, int64_t, int, int, float *) {}
-float scale_and_mask(float *, const ggml_fp16_t *, float, int64_t, int64_t) { return 0; }
+const kernels & own(const ggml_tensor *) {
+    static const kernels none = {};
+    return none;
+}
 
 #endif
 
@@ -124,45 +234,55 @@ const ggml_fp16_t * mask_row(const ggml_tensor * mask, int64_t query) {
     return mask ? (const ggml_fp16_t *) ((const char *) mask->data + size_t(query) * mask->nb[1]) : nullptr;
 }
 
+// How many keys from the begin hold all those that a row of a mask shows; at least `least` are taken to.
+int64_t keys_shown(const ggml_fp16_t * row, int64_t n_kv, int64_t least) {
+    const ggml_fp16_t hidden = ggml_fp32_to_fp16(-INFINITY);
+    ggml_fp16_t many[16];
+    std::fill_n(many, 16, hidden);
+    while (n_kv - least >= 16 && memcmp(row + n_kv - 16, many, sizeof(many)) == 0) {
+        n_kv -= 16;
+    }
+    while (n_kv > least && row[n_kv - 1] == hidden) {
+        n_kv--;
+    }
+    return n_kv;
+}
+
 // The first key behind all that some queries see, in whole panels.
 int64_t keys_seen(const ggml_tensor * mask, int64_t first, int64_t n, const plan & p) {
     if (!mask) {
         return p.padded;
     }
-    const ggml_fp16_t hidden = ggml_fp32_to_fp16(-INFINITY);
     int64_t seen = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const ggml_fp16_t * row = mask_row(mask, first + i);
-        int64_t end = p.n_kv;
-        while (end > seen && row[end - 1] == hidden) {
-            end--;
-        }
-        seen = std::max(seen, end);
+    for (int64_t i = n - 1; i >= 0; i--) { // of a causal mask the last query sees most
+        seen = std::max(seen, keys_shown(mask_row(mask, first + i), p.n_kv, seen));
     }
     return GGML_PAD(seen, columns_float);
 }
 
-void attend(const ggml_tensor * node, const plan & p, int64_t head, int64_t first, int n, char * scratch) {
+void attend(const ggml_tensor * node, const plan & p, const kernels & own, int64_t head, int64_t first, int n, char * scratch) {
     const ggml_tensor * q = node->src[0], * v = node->src[2], * mask = node->src[3];
     const float * keys   = (const float *) scratch;
     const float * values = (const float *) (scratch + p.keys);
     float *       scores = (float *) (scratch + p.keys + p.values);
+    uint16_t *    packed = (uint16_t *) (scratch + p.keys + p.values + p.scores);
     const size_t  stride = node->ne[0] * size_t(node->ne[1]);
     float *       out    = (float *) node->data + size_t(first) * stride + size_t(head * p.d_v);
 
     const int64_t seen = keys_seen(mask, first, n, p);
     const int64_t n_kv = std::min(seen, p.n_kv);
-    const rows_f32 from = { (const float *) ((const char *) q->data + size_t(head) * q->nb[2] + size_t(first) * q->nb[1]), q->nb[1] / sizeof(float) };
+    const rows_f32 plain = { (const float *) ((const char *) q->data + size_t(head) * q->nb[2] + size_t(first) * q->nb[1]), q->nb[1] / sizeof(float) };
+    const operand from  = own.prepare(plain, n, p.d_k, packed, p.packed_stride());
     const size_t  panel = size_t(columns_float) * size_t(GGML_PAD(p.d_k, step));
     for (int64_t k = 0; k < seen; k += columns_float) {
         const int count = int(std::min<int64_t>(columns_float, p.n_kv - k));
-        multiply_f32(from, n, { k, count, 0, int(p.d_k) }, keys + size_t(k / columns_float) * panel, { scores + k, p.stride(), false });
+        own.multiply(from, n, { k, count, 0, int(p.d_k) }, keys + size_t(k / columns_float) * panel, { scores + k, p.stride(), false });
     }
 
     float share[queries];
     for (int i = 0; i < n; i++) {
         float * row = scores + size_t(i) * p.stride();
-        const float largest = scale_and_mask(row, mask_row(mask, first + i), parameter(node, 0), p.n_kv, seen);
+        const float largest = own.scale_and_mask(row, mask_row(mask, first + i), parameter(node, 0), p.n_kv, seen);
         if (largest == -INFINITY) { // a query that sees nothing
             std::fill_n(row, seen, 0.0f);
             share[i] = 0;
@@ -171,13 +291,14 @@ void attend(const ggml_tensor * node, const plan & p, int64_t head, int64_t firs
         share[i] = float(1.0 / ggml_vec_soft_max_f32(int(seen), row, row, largest));
     }
 
-    const columns parts(p.d_v);
+    const operand shares = own.prepare({ scores, p.stride() }, n, n_kv, packed, p.packed_stride());
+    const columns parts(p.d_v, own.vectors);
     const float * at = values;
     for (int c = 0; c < parts.n_parts; c++) {
         const int begin = parts.begin(c), count = parts.count(c, v->ne[0]), width = (count + 15) / 16 * 16;
         for (int64_t k = 0; k < n_kv; k += keys_apart) {
             const int keys_here = int(std::min(keys_apart, n_kv - k));
-            multiply_f32({ scores + k, p.stride() }, n, { begin, count, k, keys_here }, at + size_t(k) * size_t(width),
+            own.multiply(shares, n, { begin, count, k, keys_here }, at + size_t(k) * size_t(width),
                 { out + begin, stride, k > 0 });
         }
         at += size_t(p.n_kv) * size_t(width);
@@ -194,7 +315,7 @@ void attend(const ggml_tensor * node, const plan & p, int64_t head, int64_t firs
 } // namespace
 
 bool takes(const ggml_tensor * node) {
-    if (node->op != GGML_OP_FLASH_ATTN_EXT || !has_bf16()) {
+    if (node->op != GGML_OP_FLASH_ATTN_EXT || !has_avx2()) {
         return false;
     }
     const ggml_tensor * q = node->src[0], * k = node->src[1], * v = node->src[2], * mask = node->src[3];
@@ -213,6 +334,7 @@ size_t work_size(const ggml_tensor * node, int n_threads) {
 
 void compute(const ggml_compute_params * params, ggml_tensor * node) {
     const plan p(node);
+    const kernels & kernel = own(node);
     const ggml_tensor * q = node->src[0], * k = node->src[1], * v = node->src[2];
     char * work = (char *) GGML_PAD((uintptr_t) params->wdata, alignment) + p.bytes() * size_t(params->ith);
 
@@ -236,18 +358,21 @@ void compute(const ggml_compute_params * params, ggml_tensor * node) {
         const weights keys = { GGML_TYPE_F16, false, (const char *) k->data + size_t(head_kv) * k->nb[2], k->nb[1], p.n_kv, p.d_k };
         auto * panel = (float *) work;
         for (int64_t key = 0; key < p.n_kv; key += columns_float) {
-            pack_panel_f32(keys, { key, int(std::min<int64_t>(columns_float, p.n_kv - key)), 0, int(p.d_k) }, panel);
+            kernel.pack_keys(keys, { key, int(std::min<int64_t>(columns_float, p.n_kv - key)), 0, int(p.d_k) }, panel);
             panel += size_t(columns_float) * size_t(GGML_PAD(p.d_k, step));
         }
-        const columns split(p.d_v);
+        const columns split(p.d_v, kernel.vectors);
         auto * values = (float *) (work + p.keys);
         for (int c = 0; c < split.n_parts; c++) {
-            const int count = split.count(c, p.d_v);
-            pack_values(v, (const char *) v->data + size_t(head_kv) * v->nb[2], 0, p.n_kv, split.begin(c), count, values);
-            values += size_t(p.n_kv) * size_t((count + 15) / 16 * 16);
+            const int count = split.count(c, p.d_v), width = (count + 15) / 16 * 16;
+            for (int64_t key = 0; key < p.n_kv; key += keys_apart) {
+                kernel.pack_values({ v, (const char *) v->data + size_t(head_kv) * v->nb[2], key, std::min(keys_apart, p.n_kv - key),
+                    split.begin(c), count }, values + size_t(key) * size_t(width));
+            }
+            values += size_t(p.n_kv) * size_t(width);
         }
         for (int64_t query = first; query < end; query += queries) {
-            attend(node, p, head, query, int(std::min<int64_t>(queries, end - query)), work);
+            attend(node, p, kernel, head, query, int(std::min<int64_t>(queries, end - query)), work);
         }
     }
 }

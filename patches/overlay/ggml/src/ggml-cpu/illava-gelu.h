@@ -1,13 +1,15 @@
 #pragma once
 
-// GELU in its tanh form, in f32: 16 values at once, where ggml looks each up in a table of f16.
+// GELU in its tanh and its quick form, in f32. ggml looks both up in a table of f16.
+
+#include "illava-activation.h"
 
 #include "ggml-cpu-impl.h"
 
 namespace illava::gelu {
 
-// Whether these kernels compute `node`.
-bool takes(const ggml_tensor * node);
+// The form that `node` computes, if these kernels compute it; `none` otherwise.
+activation::kind form(const ggml_tensor * node);
 
 void compute(const ggml_compute_params * params, ggml_tensor * node);
 

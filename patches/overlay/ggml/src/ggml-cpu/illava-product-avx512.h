@@ -9,6 +9,7 @@
 #include <immintrin.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 
 #define ILLAVA_TARGET_BASE "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"
@@ -20,14 +21,27 @@
 #define ILLAVA_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+#define ILLAVA_TARGET_AVX2 "avx2,fma,f16c"
+
 // A part of a kernel, which has to be inlined: its registers are the kernel's.
 #define ILLAVA_INLINE inline __attribute__((always_inline, target(ILLAVA_TARGET_BASE)))
+#define ILLAVA_INLINE_AVX2 inline __attribute__((always_inline, target(ILLAVA_TARGET_AVX2)))
 
 namespace illava::product {
 
 // Lanes of the last vector of so many columns.
 inline __mmask16 last_lanes(int columns) {
     return __mmask16((1u << (columns - (columns - 1) / 16 * 16)) - 1);
+}
+
+// The first n of sixteen lanes.
+inline __mmask16 first_lanes(int64_t n) {
+    return __mmask16(n >= 16 ? 0xffff : n > 0 ? (1u << n) - 1 : 0);
+}
+
+// The first n of eight lanes.
+ILLAVA_INLINE_AVX2 __m256i first_lanes_avx2(int64_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(n < 8 ? n : 8)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
 // Sums of R rows by V vectors of columns, from what `out` holds or from zero. Rows of `out` lie `stride` values apart; `last`
@@ -50,7 +64,12 @@ ILLAVA_INLINE void store_sums(const __m512 (&sum)[R][V], float * out, size_t str
     for (int r = 0; r < R; r++) {
         ILLAVA_UNROLL
         for (int v = 0; v < V; v++) {
-            _mm512_mask_storeu_ps(out + r * stride + 16 * v, v == V - 1 ? last : 0xffff, sum[r][v]);
+            // the epilogue reads them at once, and a masked store is not handed on to a load
+            if (v < V - 1 || last == 0xffff) {
+                _mm512_storeu_ps(out + r * stride + 16 * v, sum[r][v]);
+            } else {
+                _mm512_mask_storeu_ps(out + r * stride + 16 * v, last, sum[r][v]);
+            }
         }
     }
 }

@@ -149,7 +149,7 @@ TARGET void pack_row_bf16(const float * values, int64_t n, uint16_t * packed) {
     }
 }
 
-TARGET bool pack_panel_bf16(const weights & w, const part & p, void * panel, float * scratch) {
+TARGET bool pack_panel_bf16(const weights & w, const part & p, void * panel, float * scratch, bool rounded) {
     const int  vectors = (p.columns + 15) / 16;
     const bool direct  = w.type == GGML_TYPE_F16 || w.type == GGML_TYPE_BF16;
     const auto traits  = ggml_get_type_traits(w.type);
@@ -173,7 +173,7 @@ TARGET bool pack_panel_bf16(const weights & w, const part & p, void * panel, flo
                     r[i] = load_bf16(rows[i] + 2 * k, n);
                 } else {
                     const halves values = load_f16(rows[i] + 2 * k, n);
-                    if (!is_bf16(values)) {
+                    if (!rounded && !is_bf16(values)) {
                         return false;
                     }
                     r[i] = to_bf16(values);
@@ -210,7 +210,7 @@ TARGET void pack_panel_f32(const weights & w, const part & p, void * panel) {
 }
 
 void multiply_bf16(const rows_bf16 & rows, int n_rows, const part & p, const void * panel, const target & to) {
-    multiply_any<arithmetic::bf16>(rows.values, rows.stride / 2, n_rows, p.columns, (p.inputs + step - 1) / step * step / 2, panel, to);
+    multiply_any<arithmetic::bf16>(rows.values, rows.stride / 2, n_rows, p.columns, (p.inputs + 1) / 2, panel, to);
 }
 
 void multiply_f32(const rows_f32 & rows, int n_rows, const part & p, const void * panel, const target & to) {
@@ -221,7 +221,7 @@ void multiply_f32(const rows_f32 & rows, int n_rows, const part & p, const void 
 
 bool has_bf16() { return false; }
 void pack_row_bf16(const float *, int64_t, uint16_t *) {}
-bool pack_panel_bf16(const weights &, const part &, void *, float *) { return true; }
+bool pack_panel_bf16(const weights &, const part &, void *, float *, bool) { return true; }
 void pack_panel_f32(const weights &, const part &, void *) {}
 void multiply_bf16(const rows_bf16 &, int, const part &, const void *, const target &) {}
 void multiply_f32(const rows_f32 &, int, const part &, const void *, const target &) {}

@@ -140,6 +140,11 @@ struct column_group {
     float * minimum(int block) const { return minima + (size_t(block) * vectors + v) * 16; }
 };
 
+// Sixteen scales in f16 as f32.
+TARGET void put_scales(const ggml_half (&d)[16], float * out) {
+    _mm512_storeu_ps(out, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) d)));
+}
+
 TARGET __m512i low_half(__m512i bytes) {
     return _mm512_and_si512(bytes, _mm512_set1_epi8(15));
 }
@@ -150,11 +155,13 @@ TARGET __m512i high_half(__m512i bytes) {
 TARGET void pack_q4_0(const char * const rows[16], int blocks, const column_group & out) {
     for (int b = 0; b < blocks; b++) {
         const uint8_t * q[16];
+        ggml_half d[16];
         for (int i = 0; i < 16; i++) {
             const auto & block = ((const block_q4_0 *) rows[i])[b];
             q[i] = block.qs;
-            out.scale(b)[i] = ggml_fp16_to_fp32(block.d);
+            d[i] = block.d;
         }
+        put_scales(d, out.scale(b));
         __m512i bytes[4];
         gather(q, 0, bytes);
         for (int j = 0; j < 4; j++) {
@@ -168,9 +175,11 @@ TARGET void pack_q4_0_interleaved(const char * const groups[2], int blocks, cons
     for (int b = 0; b < blocks; b++) {
         const block_q4_0x8 * two[2] = { (const block_q4_0x8 *) groups[0] + b, (const block_q4_0x8 *) groups[1] + b };
         const uint8_t * q[2] = { (const uint8_t *) two[0]->qs, (const uint8_t *) two[1]->qs };
+        ggml_half d[16];
         for (int i = 0; i < 16; i++) {
-            out.scale(b)[i] = ggml_fp16_to_fp32(two[i / 8]->d[i % 8]);
+            d[i] = two[i / 8]->d[i % 8];
         }
+        put_scales(d, out.scale(b));
         __m512i bytes[4];
         gather_interleaved(q, 0, bytes);
         for (int j = 0; j < 4; j++) {
@@ -185,11 +194,13 @@ TARGET void pack_q4_0_interleaved(const char * const groups[2], int blocks, cons
 TARGET void pack_q8_0(const char * const rows[16], int blocks, const column_group & out) {
     for (int b = 0; b < blocks; b++) {
         const uint8_t * q[16];
+        ggml_half d[16];
         for (int i = 0; i < 16; i++) {
             const auto & block = ((const block_q8_0 *) rows[i])[b];
             q[i] = (const uint8_t *) block.qs;
-            out.scale(b)[i] = ggml_fp16_to_fp32(block.d);
+            d[i] = block.d;
         }
+        put_scales(d, out.scale(b));
         for (int h = 0; h < 2; h++) {
             __m512i bytes[4];
             gather(q, 16 * h, bytes);

@@ -73,9 +73,10 @@ inline void scale_and_minimum(const uint8_t * q, int j, int & scale, int & minim
     minimum = j < 4 ? q[j + 4] & 63 : (q[j + 4] >> 4) | ((q[j] >> 6) << 4);
 }
 
-// bf16. `scratch` holds 16 x part.inputs floats. False if the weights are F16 and bf16 would round them.
+// bf16. `scratch` holds 16 x part.inputs floats, for quants. False if the weights are F16 and bf16 would round them, unless
+// they are to be rounded. Rows are padded with zeros to whole steps.
 void pack_row_bf16(const float * values, int64_t n, uint16_t * packed);
-bool pack_panel_bf16(const weights & w, const part & p, void * panel, float * scratch);
+bool pack_panel_bf16(const weights & w, const part & p, void * panel, float * scratch, bool rounded = false);
 void multiply_bf16(const rows_bf16 & rows, int n_rows, const part & p, const void * panel, const target & to);
 
 // f32, for such weights.

@@ -2,6 +2,7 @@
 
 #include "illava-attention.h"
 #include "illava-gelu.h"
+#include "illava-product-chain.h"
 #include "illava-product-tile.h"
 
 #include "ggml-backend-impl.h"
@@ -13,6 +14,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 using namespace illava::product;
 
@@ -38,6 +40,9 @@ constexpr int max_inputs = 1280, max_inputs_avx2 = 640;
 
 // Rows that one thread multiplies by a panel before another may take the rest, at least.
 constexpr int64_t min_rows_apart = 64;
+
+// Rows that meet a panel before anything else is done: those of the tiles, or twice as many.
+constexpr int rows_at_once = 6;
 
 constexpr size_t alignment = 64;
 
@@ -114,10 +119,10 @@ bool is_attention(const ggml_tensor * node) {
     return enabled.load(std::memory_order_relaxed) && illava::attention::takes(node);
 }
 
-// How a product is cut, and what its work buffer holds.
+// How products of the same rows are cut, and what their work buffer holds.
 struct plan {
     form    kind;
-    int64_t inputs, outputs, rows;
+    int64_t inputs, rows;
     int     inputs_apart; // of a panel
     int     columns;      // of a panel
     size_t  stride;       // elements of a packed row
@@ -125,9 +130,8 @@ struct plan {
     size_t  scale, offset, panels, panel_bytes, scratch_bytes; // places and sizes in the work buffer
 
     plan(const ggml_tensor * node, form kind) : kind(kind) {
-        inputs  = node->src[0]->ne[0];
-        outputs = node->src[0]->ne[1];
-        rows    = ggml_nrows(node->src[1]);
+        inputs = node->src[0]->ne[0];
+        rows   = ggml_nrows(node->src[1]);
 
         const int64_t unit  = std::max<int64_t>(step, ggml_blck_size(node->src[0]->type));
         const int64_t most  = kind == form::f32 ? max_inputs_avx2 : max_inputs;
@@ -180,69 +184,179 @@ void pack_row_int8(const plan & p, int bias, const float * values, int8_t * pack
     }
 }
 
-void compute(const ggml_compute_params * params, ggml_tensor * node, const plan & p) {
-    const ggml_tensor * weight = node->src[0];
-    const weights w = { weight->type, is_interleaved(weight), (const char *) weight->data, weight->nb[1], p.outputs, p.inputs };
-    const auto *  values = (const float *) node->src[1]->data;
-    auto *        result = (float *) node->data;
+// Place of the packed rows in the work buffer.
+struct packed {
+    uint16_t * bf16;
+    int8_t *   int8;
+    float *    scale;
+    int32_t *  offset;
+    float *    sum;
 
-    char * work    = (char *) GGML_PAD((uintptr_t) params->wdata, alignment);
-    char * panel   = work + p.panels + p.thread_bytes() * size_t(params->ith);
-    auto * scratch = (float *) (panel + aligned(p.panel_bytes));
+    packed(const plan & p, char * work)
+        : bf16((uint16_t *) work), int8((int8_t *) work), scale((float *) (work + p.scale)), offset((int32_t *) (work + p.offset)),
+          sum((float *) (work + p.offset)) {}
 
-    auto * packed_bf16 = (uint16_t *) work;
-    auto * packed_int8 = (int8_t *) work;
-    auto * scale       = (float *) (work + p.scale);
-    auto * offset      = (int32_t *) (work + p.offset);
-    auto * sum         = (float *) (work + p.offset);
-
-    for (int64_t r = params->ith; r < p.rows && p.kind != form::f32; r += params->nth) {
+    void pack(const plan & p, int bias, const float * values, int64_t row) const {
         if (p.kind == form::bf16) {
-            pack_row_bf16(values + r * p.inputs, p.inputs, packed_bf16 + size_t(r) * p.stride);
-        } else {
-            const size_t at = size_t(r) * p.blocks;
-            pack_row_int8(p, bias(w.type), values + r * p.inputs, packed_int8 + size_t(r) * p.stride, scale + at, offset + at, sum + at);
+            pack_row_bf16(values, p.inputs, bf16 + size_t(row) * p.stride);
+        } else if (p.kind != form::f32) {
+            const size_t at = size_t(row) * p.blocks;
+            pack_row_int8(p, bias, values, int8 + size_t(row) * p.stride, scale + at, offset + at, sum + at);
         }
+    }
+};
+
+// A part of a weight matrix as it lies in memory, to be asked for before it is unpacked.
+class ahead {
+public:
+    ahead() = default;
+
+    ahead(const weights & w, const part & p) {
+        const int together = w.interleaved ? 8 : 1; // rows that lie in one another
+        rows_   = (p.columns + together - 1) / together;
+        stride_ = size_t(together) * w.row_bytes;
+        begin_  = w.data + size_t(p.column / together) * stride_ + size_t(together) * ggml_row_size(w.type, p.input);
+        lines_  = int((size_t(together) * ggml_row_size(w.type, p.inputs) + line - 1) / line);
+    }
+
+    // Asks for part number i of n.
+    void fetch(int64_t i, int64_t n) const {
+        const int64_t all = int64_t(rows_) * lines_;
+        for (int64_t at = all * i / n; at < all * (i + 1) / n; at++) {
+            const char * address = begin_ + size_t(at / lines_) * stride_ + size_t(at % lines_) * line;
+#if defined(__GNUC__)
+            __builtin_prefetch(address, 0, 2); // into the second-level cache
+#else
+            GGML_UNUSED(address);
+#endif
+        }
+    }
+
+private:
+    static constexpr size_t line = 64;
+
+    const char * begin_  = nullptr;
+    size_t       stride_ = 0;
+    int          rows_ = 0, lines_ = 1;
+};
+
+// Asks for a block of a matrix of results, [rows][stride].
+void fetch_block(const float * values, size_t stride, int rows, int columns) {
+#if defined(__GNUC__)
+    for (int r = 0; values && r < rows; r++) {
+        for (int c = 0; c < columns + 15; c += 16) { // a line more: blocks need not begin with one
+            __builtin_prefetch(values + size_t(r) * stride + c, 1, 3);
+        }
+    }
+#else
+    GGML_UNUSED(values); GGML_UNUSED(stride); GGML_UNUSED(rows); GGML_UNUSED(columns);
+#endif
+}
+
+weights weights_of(const chain & c) {
+    const ggml_tensor * weight = c.product->src[0];
+    return { weight->type, is_interleaved(weight), (const char *) weight->data, weight->nb[1], weight->ne[1], weight->ne[0] };
+}
+
+part part_of(const plan & p, const weights & w, int64_t column, int64_t input) {
+    return { column, int(std::min<int64_t>(p.columns, w.rows - column)), input, int(std::min<int64_t>(p.inputs_apart, p.inputs - input)) };
+}
+
+// `n_rows` rows from `first` on by one panel's columns. `panel` is a thread's own place for it; `next` are the weights that
+// the thread will most likely need afterwards.
+void multiply(const plan & p, const chain & c, const packed & rows, int64_t column, int64_t first, int n_rows, const ahead & next, char * panel) {
+    const weights w = weights_of(c);
+    const auto * values  = (const float *) c.product->src[1]->data;
+    auto *       result  = (float *) c.product->data + column;
+    auto *       scratch = (float *) (panel + aligned(p.panel_bytes));
+
+    for (int64_t input = 0; input < p.inputs; input += p.inputs_apart) {
+        const part at   = part_of(p, w, column, input);
+        const bool last = input + p.inputs_apart >= p.inputs;
+        bool plain = p.kind == form::f32;
+        if (plain) {
+            pack_panel_avx2(w, at, panel);
+        } else if (p.kind != form::bf16) {
+            (has_int8() ? pack_panel_int8 : pack_panel_avxvnni)(w, at, panel);
+        } else if (!pack_panel_bf16(w, at, panel, scratch)) {
+            plain = true;
+            pack_panel_f32(w, at, panel);
+        }
+        // The weights of the next panel come from memory while this one is multiplied.
+        const ahead following = last ? next : ahead(w, part_of(p, w, column, input + p.inputs_apart));
+        for (int done = 0; done < n_rows; done += rows_at_once) {
+            const int     n   = std::min(rows_at_once, n_rows - done);
+            const int64_t row = first + done;
+            const target  to  = { result + row * w.rows, size_t(w.rows), input > 0 };
+            fetch_block(to.values, to.stride, n, at.columns);
+            if (last && c.after.residual) {
+                fetch_block(c.after.residual + row * w.rows + column, to.stride, n, at.columns);
+            }
+            if (plain) {
+                (p.kind == form::f32 ? multiply_avx2 : multiply_f32)({ values + row * p.inputs + input, size_t(p.inputs) }, n, at, panel, to);
+            } else if (p.kind == form::bf16) {
+                multiply_bf16({ rows.bf16 + size_t(row) * p.stride + input, p.stride }, n, at, panel, to);
+            } else {
+                const size_t block = size_t(row) * p.blocks + size_t(input / step);
+                const rows_int8 from = { rows.int8 + size_t(row) * p.stride + input, p.stride, rows.scale + block, rows.offset + block,
+                    rows.sum + block, p.blocks };
+                (has_int8() ? multiply_int8 : multiply_avxvnni)(from, n, at, panel, p.kind == form::int8_minima, to);
+            }
+            if (last && c.after.out) {
+                finish(c.after, { to.values, to.stride, row, column, n, at.columns });
+            }
+            following.fetch(done / rows_at_once, (n_rows + rows_at_once - 1) / rows_at_once);
+        }
+    }
+}
+
+// Products of the same rows, with what follows each.
+void compute(const ggml_compute_params * params, const chain * chains, int n_chains, const plan & p) {
+    const ggml_tensor * rows = chains[0].product->src[1];
+    char * work  = (char *) GGML_PAD((uintptr_t) params->wdata, alignment);
+    char * panel = work + p.panels + p.thread_bytes() * size_t(params->ith);
+    const packed packed_rows(p, work);
+    for (int64_t r = params->ith; r < p.rows; r += params->nth) {
+        packed_rows.pack(p, bias(chains[0].product->src[0]->type), (const float *) rows->data + r * p.inputs, r);
     }
     if (params->ith == 0) {
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
     ggml_barrier(params->threadpool);
 
+    const auto panels_of = [&](int i) { return (chains[i].product->ne[0] + p.columns - 1) / p.columns; };
+    int64_t n_panels = 0;
+    for (int i = 0; i < n_chains; i++) {
+        n_panels += panels_of(i);
+    }
     // All rows by one panel, and parts of them only if there are fewer panels than threads can share.
-    const int64_t n_panels = (p.outputs + p.columns - 1) / p.columns;
-    const int64_t wanted   = params->nth == 1 ? 1 : (4 * params->nth + n_panels - 1) / n_panels;
-    const int64_t n_apart  = std::max<int64_t>(1, std::min(wanted, p.rows / min_rows_apart));
-    const int64_t apart    = (p.rows + n_apart - 1) / n_apart;
+    const int64_t wanted  = params->nth == 1 ? 1 : (4 * params->nth + n_panels - 1) / n_panels;
+    const int64_t n_apart = std::max<int64_t>(1, std::min(wanted, p.rows / min_rows_apart));
+    const int64_t apart   = (p.rows + n_apart - 1) / n_apart;
 
-    for (int64_t chunk = params->ith; chunk < n_panels * n_apart; chunk = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-        const int64_t column = chunk / n_apart * p.columns;
+    // Panel number i of all the products: its product and its first column.
+    const auto panel_at = [&](int64_t i) {
+        int of = 0;
+        while (i >= panels_of(of)) {
+            i -= panels_of(of++);
+        }
+        return std::pair<const chain &, int64_t>(chains[of], i * p.columns);
+    };
+    const int64_t n_chunks = n_panels * n_apart;
+    for (int64_t chunk = params->ith; chunk < n_chunks; chunk = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+        const auto [c, column] = panel_at(chunk / n_apart);
         const int64_t first  = chunk % n_apart * apart;
         const int     n_rows = int(std::min(apart, p.rows - first));
         if (n_rows <= 0) {
             continue;
         }
-        for (int64_t input = 0; input < p.inputs; input += p.inputs_apart) {
-            const part at = { column, int(std::min<int64_t>(p.columns, p.outputs - column)), input,
-                int(std::min<int64_t>(p.inputs_apart, p.inputs - input)) };
-            const target to = { result + first * p.outputs + column, size_t(p.outputs), input > 0 };
-            const rows_f32 plain = { values + first * p.inputs + input, size_t(p.inputs) };
-            if (p.kind == form::f32) {
-                pack_panel_avx2(w, at, panel);
-                multiply_avx2(plain, n_rows, at, panel, to);
-            } else if (p.kind == form::bf16 && pack_panel_bf16(w, at, panel, scratch)) {
-                multiply_bf16({ packed_bf16 + size_t(first) * p.stride + input, p.stride }, n_rows, at, panel, to);
-            } else if (p.kind == form::bf16) {
-                pack_panel_f32(w, at, panel);
-                multiply_f32(plain, n_rows, at, panel, to);
-            } else {
-                (has_int8() ? pack_panel_int8 : pack_panel_avxvnni)(w, at, panel);
-                const size_t block = size_t(first) * p.blocks + size_t(input / step);
-                const rows_int8 rows = { packed_int8 + size_t(first) * p.stride + input, p.stride, scale + block, offset + block,
-                    sum + block, p.blocks };
-                (has_int8() ? multiply_int8 : multiply_avxvnni)(rows, n_rows, at, panel, p.kind == form::int8_minima, to);
-            }
+        ahead next;
+        if (chunk + params->nth < n_chunks) { // the others take those between
+            const auto [later, its_column] = panel_at((chunk + params->nth) / n_apart);
+            const weights w = weights_of(later);
+            next = ahead(w, part_of(p, w, its_column, 0));
         }
+        multiply(p, c, packed_rows, column, first, n_rows, next, panel);
     }
 }
 
@@ -267,21 +381,38 @@ bool illava_product_forward(const ggml_compute_params * params, ggml_tensor * no
         illava::attention::compute(params, node);
         return true;
     }
-    if (enabled.load(std::memory_order_relaxed) && illava::gelu::takes(node)) {
+    if (enabled.load(std::memory_order_relaxed) && illava::gelu::form(node) != illava::activation::kind::none) {
         illava::gelu::compute(params, node);
         return true;
     }
-    const form kind = form_of_node(node);
+    const chain alone = { node, {} };
+    return run(params, &alone, 1);
+}
+
+namespace illava::product {
+
+bool is_on() {
+    return enabled.load(std::memory_order_relaxed);
+}
+
+bool computes(const ggml_tensor * node) {
+    return form_of_node(node) != form::none;
+}
+
+bool run(const ggml_compute_params * params, const chain * chains, int n) {
+    const form kind = form_of_node(chains[0].product);
     if (kind == form::none) {
         return false;
     }
-    const plan p(node, kind);
+    const plan p(chains[0].product, kind);
     if (params->wsize < p.bytes(params->nth)) {
         return false; // planned while the kernels were off
     }
-    compute(params, node, p);
+    compute(params, chains, n, p);
     return true;
 }
+
+} // namespace illava::product
 
 void illava_use_own_kernels(bool use) {
     enabled.store(use && (has_bf16() || any_int8() || has_avx2()), std::memory_order_relaxed);
