@@ -19,6 +19,10 @@ namespace {
 
 constexpr int tile_rows = 6;
 
+// Words between two lines that are asked for: 36 lines in 1,152 inputs in bf16, which is what six rows have to ask for when
+// there are 384 rows.
+constexpr int words_a_line = 16;
+
 // Sixteen vectors of sixteen 32-bit values: rows become columns.
 TARGET void transpose(__m512i r[16]) {
     __m512i t[16];
@@ -83,19 +87,25 @@ template <int R, int V, arithmetic A>
 TARGET void tile(const uint32_t * rows, size_t stride, const uint32_t * panel, int words, __mmask16 last, const target & to, float * out) {
     __m512 sum[R][V];
     load_sums(sum, out, to.stride, last, to.add);
-    for (int k = 0; k < words; k++) {
-        __m512i weights[V];
-        ILLAVA_UNROLL
-        for (int v = 0; v < V; v++) {
-            weights[v] = _mm512_load_si512(panel + (size_t(k) * V + v) * 16);
+    for (int first = 0, line = 0; first < words; first += words_a_line, line++) {
+        if (line < to.lines) {
+            _mm_prefetch(to.next + 64 * line, _MM_HINT_T1);
         }
-        ILLAVA_UNROLL
-        for (int r = 0; r < R; r++) {
-            const __m512i row = _mm512_set1_epi32(int(rows[r * stride + k]));
+        const int end = std::min(first + words_a_line, words);
+        for (int k = first; k < end; k++) {
+            __m512i weights[V];
             ILLAVA_UNROLL
             for (int v = 0; v < V; v++) {
-                sum[r][v] = A == arithmetic::bf16 ? _mm512_dpbf16_ps(sum[r][v], (__m512bh) row, (__m512bh) weights[v])
-                    : _mm512_fmadd_ps(_mm512_castsi512_ps(row), _mm512_castsi512_ps(weights[v]), sum[r][v]);
+                weights[v] = _mm512_load_si512(panel + (size_t(k) * V + v) * 16);
+            }
+            ILLAVA_UNROLL
+            for (int r = 0; r < R; r++) {
+                const __m512i row = _mm512_set1_epi32(int(rows[r * stride + k]));
+                ILLAVA_UNROLL
+                for (int v = 0; v < V; v++) {
+                    sum[r][v] = A == arithmetic::bf16 ? _mm512_dpbf16_ps(sum[r][v], (__m512bh) row, (__m512bh) weights[v])
+                        : _mm512_fmadd_ps(_mm512_castsi512_ps(row), _mm512_castsi512_ps(weights[v]), sum[r][v]);
+                }
             }
         }
     }

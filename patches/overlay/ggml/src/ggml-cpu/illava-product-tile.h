@@ -60,6 +60,10 @@ struct target {
     float * values;
     size_t  stride;
     bool    add; // to what is there
+
+    // Lines of the cache that a product in floats asks for on its way, a few of the next panel's weights.
+    const char * next = nullptr;
+    int          lines = 0;
 };
 
 // Difference of an unsigned weight of this type to its signed value; -1 if the type has a minimum instead.

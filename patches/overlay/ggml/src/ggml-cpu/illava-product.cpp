@@ -217,23 +217,32 @@ public:
         stride_ = size_t(together) * w.row_bytes;
         begin_  = w.data + size_t(p.column / together) * stride_ + size_t(together) * ggml_row_size(w.type, p.input);
         lines_  = int((size_t(together) * ggml_row_size(w.type, p.inputs) + line - 1) / line);
+        if (p.inputs == w.inputs) { // whole rows follow one another
+            lines_ = int((size_t(rows_) * stride_ + line - 1) / line);
+            rows_  = 1;
+        }
     }
 
-    // Asks for part number i of n.
-    void fetch(int64_t i, int64_t n) const {
-        const int64_t all = int64_t(rows_) * lines_;
-        for (int64_t at = all * i / n; at < all * (i + 1) / n; at++) {
-            const char * address = begin_ + size_t(at / lines_) * stride_ + size_t(at % lines_) * line;
+    // Asks for part number i of n, but for its first lines as far as they lie in a row: `to` has those.
+    void fetch(int64_t i, int64_t n, target * to) const {
+        const int64_t all = int64_t(rows_) * lines_, end = all * (i + 1) / n;
+        int64_t at = all * i / n;
+        if (to && at < end) {
+            to->next  = address(at);
+            to->lines = int(std::min<int64_t>(end - at, lines_ - at % lines_));
+            at += to->lines;
+        }
+        for (; at < end; at++) {
 #if defined(__GNUC__)
-            __builtin_prefetch(address, 0, 2); // into the second-level cache
-#else
-            GGML_UNUSED(address);
+            __builtin_prefetch(address(at), 0, 2); // into the second-level cache
 #endif
         }
     }
 
 private:
     static constexpr size_t line = 64;
+
+    const char * address(int64_t at) const { return begin_ + size_t(at / lines_) * stride_ + size_t(at % lines_) * line; }
 
     const char * begin_  = nullptr;
     size_t       stride_ = 0;
@@ -287,7 +296,8 @@ void multiply(const plan & p, const chain & c, const packed & rows, int64_t colu
         for (int done = 0; done < n_rows; done += rows_at_once) {
             const int     n   = std::min(rows_at_once, n_rows - done);
             const int64_t row = first + done;
-            const target  to  = { result + row * w.rows, size_t(w.rows), input > 0 };
+            target to = { result + row * w.rows, size_t(w.rows), input > 0 };
+            following.fetch(done / rows_at_once, (n_rows + rows_at_once - 1) / rows_at_once, p.kind == form::bf16 ? &to : nullptr);
             fetch_block(to.values, to.stride, n, at.columns);
             if (last && c.after.residual) {
                 fetch_block(c.after.residual + row * w.rows + column, to.stride, n, at.columns);
@@ -305,7 +315,6 @@ void multiply(const plan & p, const chain & c, const packed & rows, int64_t colu
             if (last && c.after.out) {
                 finish(c.after, { to.values, to.stride, row, column, n, at.columns });
             }
-            following.fetch(done / rows_at_once, (n_rows + rows_at_once - 1) / rows_at_once);
         }
     }
 }
