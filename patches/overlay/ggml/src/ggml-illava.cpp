@@ -167,7 +167,7 @@ static bool holds_bf16(const ggml_tensor * weight) {
     if (weight->type != GGML_TYPE_F16 || !weight->buffer || !ggml_backend_buffer_is_host(weight->buffer) || !weight->data) {
         return false;
     }
-    // Of other values one in eight is such by chance: some tell.
+    // One in eight of other values is such by chance: some tell.
     const auto *  values = (const ggml_fp16_t *) weight->data;
     const int64_t n      = std::min<int64_t>(1024, ggml_nelements(weight));
     return std::all_of(values, values + n, [](ggml_fp16_t half) {
