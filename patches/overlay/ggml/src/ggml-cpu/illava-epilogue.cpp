@@ -37,18 +37,31 @@ __attribute__((target(ILLAVA_TARGET_BASE))) void finish_avx512(const epilogue & 
     }
 }
 
+// Eight values or fewer, those of `lanes`. A masked access is slow, and is spared whole vectors.
+template <kind K, bool whole>
+ILLAVA_INLINE_AVX2 void finish_eight(const epilogue & e, const float * x, size_t column, size_t at, __m256i lanes) {
+    const auto load = [&](const float * from) __attribute__((always_inline, target(ILLAVA_TARGET_AVX2))) {
+        return whole ? _mm256_loadu_ps(from) : _mm256_maskload_ps(from, lanes);
+    };
+    __m256 y = load(x);
+    y = e.bias ? _mm256_add_ps(y, load(e.bias + column)) : y;
+    y = activation::activate<K>(y);
+    y = e.residual ? _mm256_add_ps(y, load(e.residual + at)) : y;
+    whole ? _mm256_storeu_ps(e.out + at, y) : _mm256_maskstore_ps(e.out + at, lanes, y);
+}
+
 template <kind K>
 __attribute__((target(ILLAVA_TARGET_AVX2))) void finish_avx2(const epilogue & e, const block & b) {
+    const __m256i lanes = first_lanes_avx2(b.columns % 8);
     for (int r = 0; r < b.rows; r++) {
         const float * x  = b.values + size_t(r) * b.stride;
         const size_t  at = size_t(b.row + r) * b.stride + size_t(b.column);
-        for (int c = 0; c < b.columns; c += 8) {
-            const __m256i lanes = first_lanes_avx2(b.columns - c);
-            __m256 y = _mm256_maskload_ps(x + c, lanes);
-            y = e.bias ? _mm256_add_ps(y, _mm256_maskload_ps(e.bias + b.column + c, lanes)) : y;
-            y = activation::activate<K>(y);
-            y = e.residual ? _mm256_add_ps(y, _mm256_maskload_ps(e.residual + at + c, lanes)) : y;
-            _mm256_maskstore_ps(e.out + at + c, lanes, y);
+        int c = 0;
+        for (; c + 8 <= b.columns; c += 8) {
+            finish_eight<K, true>(e, x + c, size_t(b.column + c), at + size_t(c), lanes);
+        }
+        if (c < b.columns) {
+            finish_eight<K, false>(e, x + c, size_t(b.column + c), at + size_t(c), lanes);
         }
     }
 }

@@ -13,20 +13,16 @@ namespace illava::product {
 
 #ifdef ILLAVA_AVX512
 
-#define TARGET __attribute__((target("avx2,fma,f16c")))
+#define TARGET __attribute__((target(ILLAVA_TARGET_AVX2)))
 
 namespace {
 
 constexpr int tile_rows = 6;
 
-// The first n of eight lanes, for n of 0 to 8.
-TARGET __m256i lanes(int n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-// R rows by sixteen columns. All of them have sums; those of `low` and `high` are stored.
+// R rows by sixteen columns. All of them have sums; the first `columns` are stored.
 template <int R>
-TARGET void tile(const float * rows, size_t stride, const float * panel, int inputs, __m256i low, __m256i high, const target & to, float * out) {
+TARGET void tile(const float * rows, size_t stride, const float * panel, int inputs, int columns, const target & to, float * out) {
+    const __m256i low = first_lanes_avx2(columns), high = first_lanes_avx2(columns - 8);
     __m256 sum[R][2];
     ILLAVA_UNROLL
     for (int r = 0; r < R; r++) {
@@ -123,15 +119,7 @@ TARGET void multiply_avx2(const rows_f32 & rows, int n_rows, const part & p, con
             const float * by  = (const float *) panel + size_t(v) * p.inputs * 16;
             float *       out = to.values + size_t(r) * to.stride + 16 * v;
             const int columns = std::min(16, p.columns - 16 * v);
-            const __m256i low = lanes(std::min(columns, 8)), high = lanes(std::max(columns - 8, 0));
-            switch (std::min(tile_rows, n_rows - r)) {
-                case 1:  tile<1>(from, rows.stride, by, p.inputs, low, high, to, out); break;
-                case 2:  tile<2>(from, rows.stride, by, p.inputs, low, high, to, out); break;
-                case 3:  tile<3>(from, rows.stride, by, p.inputs, low, high, to, out); break;
-                case 4:  tile<4>(from, rows.stride, by, p.inputs, low, high, to, out); break;
-                case 5:  tile<5>(from, rows.stride, by, p.inputs, low, high, to, out); break;
-                default: tile<6>(from, rows.stride, by, p.inputs, low, high, to, out); break;
-            }
+            by_rows<tile_rows>(n_rows - r, [&](auto n) { tile<n>(from, rows.stride, by, p.inputs, columns, to, out); });
         }
     }
 }

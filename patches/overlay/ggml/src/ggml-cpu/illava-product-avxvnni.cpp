@@ -1,7 +1,7 @@
 // Products of quantised weights by the VPDPBUSD of AVX-VNNI, for processors that have it and no AVX-512. Panels are those
 // of illava-product-int8.cpp.
 
-#include "illava-product-tile.h"
+#include "illava-product-int8.h"
 
 #include "illava-product-avx512.h"
 
@@ -37,16 +37,12 @@ struct place {
     int             columns; // of this vector
 };
 
-TARGET __m256i lanes(int n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
 // R rows by sixteen columns.
 template <int R, bool M>
 TARGET void tile(const rows_int8 & rows, int row, const place & p, int blocks, const target & to, float * out) {
     const int8_t * values = rows.values + size_t(row) * rows.stride;
     const size_t   at     = size_t(row) * rows.blocks;
-    const __m256i  mask[2] = { lanes(std::min(p.columns, 8)), lanes(p.columns - 8) };
+    const __m256i  mask[2] = { first_lanes_avx2(p.columns), first_lanes_avx2(p.columns - 8) };
 
     __m256 sum[R][2];
     ILLAVA_UNROLL
@@ -108,26 +104,13 @@ TARGET void multiply(const rows_int8 & rows, int n_rows, const part & p, const u
             const place at = { panel + size_t(v) * 64, scales + size_t(v) * 16, scales + (size_t(blocks) * vectors + v) * 16, vectors,
                 std::min(16, p.columns - 16 * v) };
             float * out = to.values + size_t(r) * to.stride + 16 * v;
-            switch (std::min(tile_rows, n_rows - r)) {
-                case 1:  tile<1, M>(rows, r, at, blocks, to, out); break;
-                case 2:  tile<2, M>(rows, r, at, blocks, to, out); break;
-                default: tile<3, M>(rows, r, at, blocks, to, out); break;
-            }
+            by_rows<tile_rows>(n_rows - r, [&](auto n) { tile<n, M>(rows, r, at, blocks, to, out); });
         }
     }
 }
 
 // Sixteen bytes of each of sixteen rows as words.
 using words = uint32_t[16][4];
-
-// Begins of the rows of one vector's columns: sixteen rows, or two interleaved groups of eight. In a group 64 bytes are
-// eight of each row.
-struct source {
-    bool         interleaved;
-    const char * rows[16];
-
-    template <typename B> const B * block(int i, int b) const { return (const B *) rows[i] + b; }
-};
 
 void read(const uint8_t * const q[16], bool interleaved, size_t at, words & out) {
     for (int i = 0; i < 16; i++) {
@@ -140,24 +123,14 @@ void read(const uint8_t * const q[16], bool interleaved, size_t at, words & out)
     }
 }
 
-// One vector's place in a panel.
-struct column_group {
-    uint8_t * bytes;
-    float *   scales;
-    float *   minima;
-    int       vectors, v;
-
-    // The words number j of all rows, each shifted and in the bits of `mask`, then with those of `turn` turned.
-    TARGET void put(int block, int g, const words & from, int j, int shift, uint32_t mask, uint32_t turn) const {
-        uint32_t four[16];
-        for (int i = 0; i < 16; i++) {
-            four[i] = ((from[i][j] ^ turn) >> shift) & mask;
-        }
-        memcpy(bytes + ((size_t(block) * 8 + g) * vectors + v) * 64, four, sizeof(four));
+// The words number j of all rows, each shifted and in the bits of `mask`, then with those of `turn` turned.
+void put(const column_group & out, int block, int g, const words & from, int j, int shift, uint32_t mask, uint32_t turn) {
+    uint32_t four[16];
+    for (int i = 0; i < 16; i++) {
+        four[i] = ((from[i][j] ^ turn) >> shift) & mask;
     }
-    float * scale(int block) const { return scales + (size_t(block) * vectors + v) * 16; }
-    float * minimum(int block) const { return minima + (size_t(block) * vectors + v) * 16; }
-};
+    memcpy(out.four(block, g), four, sizeof(four));
+}
 
 constexpr uint32_t halves = 0x0f0f0f0f;
 
@@ -175,8 +148,8 @@ TARGET void pack_q4_0(const source & from, int blocks, const column_group & out)
         // the interleaved layout has the signs of the halves turned
         const uint32_t turn = from.interleaved ? 0x88888888 : 0;
         for (int j = 0; j < 4; j++) {
-            out.put(b, j, bytes, j, 0, halves, turn);
-            out.put(b, 4 + j, bytes, j, 4, halves, turn);
+            put(out, b, j, bytes, j, 0, halves, turn);
+            put(out, b, 4 + j, bytes, j, 4, halves, turn);
         }
     }
 }
@@ -193,7 +166,7 @@ TARGET void pack_q8_0(const source & from, int blocks, const column_group & out)
             words bytes;
             read(q, false, size_t(16 * h), bytes);
             for (int j = 0; j < 4; j++) {
-                out.put(b, 4 * h + j, bytes, j, 0, ~0u, 0x80808080);
+                put(out, b, 4 * h + j, bytes, j, 0, ~0u, 0x80808080);
             }
         }
     }
@@ -222,8 +195,8 @@ TARGET void pack_q4_K(const source & from, int blocks, const column_group & out)
                 words bytes;
                 read(q, from.interleaved, size_t(32 * j + 16 * h), bytes);
                 for (int g = 0; g < 4; g++) {
-                    out.put(8 * super + 2 * j, 4 * h + g, bytes, g, 0, halves, 0);
-                    out.put(8 * super + 2 * j + 1, 4 * h + g, bytes, g, 4, halves, 0);
+                    put(out, 8 * super + 2 * j, 4 * h + g, bytes, g, 0, halves, 0);
+                    put(out, 8 * super + 2 * j + 1, 4 * h + g, bytes, g, 4, halves, 0);
                 }
             }
         }
@@ -241,27 +214,7 @@ bool has_avxvnni() {
 }
 
 void pack_panel_avxvnni(const weights & w, const part & p, void * panel) {
-    const int    vectors = (p.columns + 15) / 16;
-    const int    blocks  = p.inputs / step;
-    const size_t at      = ggml_row_size(w.type, p.input);
-    auto *       bytes   = (uint8_t *) panel;
-    auto *       scales  = (float *) (bytes + size_t(blocks) * step * vectors * 16);
-
-    for (int v = 0; v < vectors; v++) {
-        const column_group out = { bytes, scales, scales + size_t(blocks) * vectors * 16, vectors, v };
-        // Lanes beyond the last column repeat it, or its group; their sums are not stored.
-        source from = { w.interleaved, {} };
-        for (int i = 0; i < 16; i++) {
-            const int group = 16 * v + 8 * (i % 2);
-            const int64_t row = p.column + (w.interleaved ? std::min(group, (p.columns - 1) / 8 * 8) : std::min(16 * v + i, p.columns - 1));
-            from.rows[i] = w.data + size_t(row) * w.row_bytes + (w.interleaved ? 8 : 1) * at;
-        }
-        switch (w.type) {
-            case GGML_TYPE_Q4_0: pack_q4_0(from, blocks, out); break;
-            case GGML_TYPE_Q8_0: pack_q8_0(from, blocks, out); break;
-            default:             pack_q4_K(from, blocks, out); break;
-        }
-    }
+    fill_panel(w, p, panel, pack_q4_0, pack_q8_0, pack_q4_K);
 }
 
 void multiply_avxvnni(const rows_int8 & rows, int n_rows, const part & p, const void * panel, bool minima, const target & to) {

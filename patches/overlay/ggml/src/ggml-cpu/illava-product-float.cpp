@@ -118,14 +118,7 @@ TARGET void multiply(const uint32_t * rows, size_t stride, int n_rows, int colum
     for (int r = 0; r < n_rows; r += tile_rows) {
         const uint32_t * from = rows + size_t(r) * stride;
         float *          out  = to.values + size_t(r) * to.stride;
-        switch (std::min(tile_rows, n_rows - r)) {
-            case 1:  tile<1, V, A>(from, stride, panel, words, last, to, out); break;
-            case 2:  tile<2, V, A>(from, stride, panel, words, last, to, out); break;
-            case 3:  tile<3, V, A>(from, stride, panel, words, last, to, out); break;
-            case 4:  tile<4, V, A>(from, stride, panel, words, last, to, out); break;
-            case 5:  tile<5, V, A>(from, stride, panel, words, last, to, out); break;
-            default: tile<6, V, A>(from, stride, panel, words, last, to, out); break;
-        }
+        by_rows<tile_rows>(n_rows - r, [&](auto n) { tile<n, V, A>(from, stride, panel, words, last, to, out); });
     }
 }
 

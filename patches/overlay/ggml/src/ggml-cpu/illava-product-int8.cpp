@@ -1,10 +1,7 @@
 // Products of quantised weights by VPDPBUSD: each lane adds four products of neighbouring inputs to a 32-bit
 // sum, exact. After 32 inputs the scales of weights and activations add the sum to an f32 one.
-//
-// A panel holds, for each 32 inputs, [8][vectors][16] times four weights as unsigned bytes; behind all of them the
-// scales, [inputs / 32][vectors][16], and the minima alike.
 
-#include "illava-product-tile.h"
+#include "illava-product-int8.h"
 
 #include "illava-product-avx512.h"
 
@@ -86,14 +83,7 @@ TARGET void multiply(const rows_int8 & rows, int n_rows, int columns, int blocks
     const __mmask16 last = last_lanes(columns);
     for (int r = 0; r < n_rows; r += tile_rows) {
         float * out = to.values + size_t(r) * to.stride;
-        switch (std::min(tile_rows, n_rows - r)) {
-            case 1:  tile<1, V, M>(rows, r, panel, blocks, last, to, out); break;
-            case 2:  tile<2, V, M>(rows, r, panel, blocks, last, to, out); break;
-            case 3:  tile<3, V, M>(rows, r, panel, blocks, last, to, out); break;
-            case 4:  tile<4, V, M>(rows, r, panel, blocks, last, to, out); break;
-            case 5:  tile<5, V, M>(rows, r, panel, blocks, last, to, out); break;
-            default: tile<6, V, M>(rows, r, panel, blocks, last, to, out); break;
-        }
+        by_rows<tile_rows>(n_rows - r, [&](auto n) { tile<n, V, M>(rows, r, panel, blocks, last, to, out); });
     }
 }
 
@@ -126,19 +116,9 @@ TARGET void gather_interleaved(const uint8_t * const groups[2], size_t at, __m51
     }
 }
 
-// One vector's place in a panel.
-struct column_group {
-    uint8_t * bytes;
-    float *   scales;
-    float *   minima;
-    int       vectors, v;
-
-    TARGET void put(int block, int g, __m512i four) const {
-        _mm512_store_si512(bytes + ((size_t(block) * 8 + g) * vectors + v) * 64, four);
-    }
-    float * scale(int block) const { return scales + (size_t(block) * vectors + v) * 16; }
-    float * minimum(int block) const { return minima + (size_t(block) * vectors + v) * 16; }
-};
+TARGET void put(const column_group & out, int block, int g, __m512i four) {
+    _mm512_store_si512(out.four(block, g), four);
+}
 
 // Sixteen scales in f16 as f32.
 TARGET void put_scales(const ggml_half (&d)[16], float * out) {
@@ -152,7 +132,7 @@ TARGET __m512i high_half(__m512i bytes) {
     return _mm512_and_si512(_mm512_srli_epi16(bytes, 4), _mm512_set1_epi8(15));
 }
 
-TARGET void pack_q4_0(const char * const rows[16], int blocks, const column_group & out) {
+TARGET void pack_q4_0_plain(const char * const rows[16], int blocks, const column_group & out) {
     for (int b = 0; b < blocks; b++) {
         const uint8_t * q[16];
         ggml_half d[16];
@@ -165,13 +145,13 @@ TARGET void pack_q4_0(const char * const rows[16], int blocks, const column_grou
         __m512i bytes[4];
         gather(q, 0, bytes);
         for (int j = 0; j < 4; j++) {
-            out.put(b, j, low_half(bytes[j]));
-            out.put(b, 4 + j, high_half(bytes[j]));
+            put(out, b, j, low_half(bytes[j]));
+            put(out, b, 4 + j, high_half(bytes[j]));
         }
     }
 }
 
-TARGET void pack_q4_0_interleaved(const char * const groups[2], int blocks, const column_group & out) {
+TARGET void pack_q4_0_interleaved(const char * const groups[16], int blocks, const column_group & out) {
     for (int b = 0; b < blocks; b++) {
         const block_q4_0x8 * two[2] = { (const block_q4_0x8 *) groups[0] + b, (const block_q4_0x8 *) groups[1] + b };
         const uint8_t * q[2] = { (const uint8_t *) two[0]->qs, (const uint8_t *) two[1]->qs };
@@ -185,18 +165,18 @@ TARGET void pack_q4_0_interleaved(const char * const groups[2], int blocks, cons
         for (int j = 0; j < 4; j++) {
             // this layout has the signs of the halves turned
             const __m512i turned = _mm512_xor_si512(bytes[j], _mm512_set1_epi8(char(0x88)));
-            out.put(b, j, low_half(turned));
-            out.put(b, 4 + j, high_half(turned));
+            put(out, b, j, low_half(turned));
+            put(out, b, 4 + j, high_half(turned));
         }
     }
 }
 
-TARGET void pack_q8_0(const char * const rows[16], int blocks, const column_group & out) {
+TARGET void pack_q8_0(const source & from, int blocks, const column_group & out) {
     for (int b = 0; b < blocks; b++) {
         const uint8_t * q[16];
         ggml_half d[16];
         for (int i = 0; i < 16; i++) {
-            const auto & block = ((const block_q8_0 *) rows[i])[b];
+            const auto & block = *from.block<block_q8_0>(i, b);
             q[i] = (const uint8_t *) block.qs;
             d[i] = block.d;
         }
@@ -205,7 +185,7 @@ TARGET void pack_q8_0(const char * const rows[16], int blocks, const column_grou
             __m512i bytes[4];
             gather(q, 16 * h, bytes);
             for (int j = 0; j < 4; j++) {
-                out.put(b, 4 * h + j, _mm512_xor_si512(bytes[j], _mm512_set1_epi8(char(0x80))));
+                put(out, b, 4 * h + j, _mm512_xor_si512(bytes[j], _mm512_set1_epi8(char(0x80))));
             }
         }
     }
@@ -214,12 +194,12 @@ TARGET void pack_q8_0(const char * const rows[16], int blocks, const column_grou
 // A super-block's 128 bytes: of each 32, the low halves are one block and the high ones the next.
 TARGET void put_q4_K(int super, int j, int h, const __m512i bytes[4], const column_group & out) {
     for (int g = 0; g < 4; g++) {
-        out.put(8 * super + 2 * j, 4 * h + g, low_half(bytes[g]));
-        out.put(8 * super + 2 * j + 1, 4 * h + g, high_half(bytes[g]));
+        put(out, 8 * super + 2 * j, 4 * h + g, low_half(bytes[g]));
+        put(out, 8 * super + 2 * j + 1, 4 * h + g, high_half(bytes[g]));
     }
 }
 
-TARGET void pack_q4_K(const char * const rows[16], int blocks, const column_group & out) {
+TARGET void pack_q4_K_plain(const char * const rows[16], int blocks, const column_group & out) {
     for (int super = 0; super < blocks / 8; super++) {
         const uint8_t * q[16];
         for (int i = 0; i < 16; i++) {
@@ -243,7 +223,7 @@ TARGET void pack_q4_K(const char * const rows[16], int blocks, const column_grou
     }
 }
 
-TARGET void pack_q4_K_interleaved(const char * const groups[2], int blocks, const column_group & out) {
+TARGET void pack_q4_K_interleaved(const char * const groups[16], int blocks, const column_group & out) {
     for (int super = 0; super < blocks / 8; super++) {
         const block_q4_Kx8 * two[2] = { (const block_q4_Kx8 *) groups[0] + super, (const block_q4_Kx8 *) groups[1] + super };
         const uint8_t * q[2] = { two[0]->qs, two[1]->qs };
@@ -267,6 +247,14 @@ TARGET void pack_q4_K_interleaved(const char * const groups[2], int blocks, cons
     }
 }
 
+void pack_q4_0(const source & from, int blocks, const column_group & out) {
+    (from.interleaved ? pack_q4_0_interleaved : pack_q4_0_plain)(from.rows, blocks, out);
+}
+
+void pack_q4_K(const source & from, int blocks, const column_group & out) {
+    (from.interleaved ? pack_q4_K_interleaved : pack_q4_K_plain)(from.rows, blocks, out);
+}
+
 } // namespace
 
 bool has_int8() {
@@ -275,34 +263,7 @@ bool has_int8() {
 }
 
 void pack_panel_int8(const weights & w, const part & p, void * panel) {
-    const int    vectors = (p.columns + 15) / 16;
-    const int    blocks  = p.inputs / step;
-    const size_t at      = ggml_row_size(w.type, p.input);
-    auto *       bytes   = (uint8_t *) panel;
-    auto *       scales  = (float *) (bytes + size_t(blocks) * step * vectors * 16);
-
-    for (int v = 0; v < vectors; v++) {
-        const column_group out = { bytes, scales, scales + size_t(blocks) * vectors * 16, vectors, v };
-        // Lanes beyond the last column repeat it, or its group; their sums are not stored.
-        if (w.interleaved) {
-            const char * groups[2];
-            for (int i = 0; i < 2; i++) {
-                const int64_t group = (p.column + std::min(16 * v + 8 * i, (p.columns - 1) / 8 * 8)) / 8;
-                groups[i] = w.data + size_t(group) * 8 * w.row_bytes + 8 * at;
-            }
-            w.type == GGML_TYPE_Q4_0 ? pack_q4_0_interleaved(groups, blocks, out) : pack_q4_K_interleaved(groups, blocks, out);
-            continue;
-        }
-        const char * rows[16];
-        for (int i = 0; i < 16; i++) {
-            rows[i] = w.data + size_t(p.column + std::min(16 * v + i, p.columns - 1)) * w.row_bytes + at;
-        }
-        switch (w.type) {
-            case GGML_TYPE_Q4_0: pack_q4_0(rows, blocks, out); break;
-            case GGML_TYPE_Q8_0: pack_q8_0(rows, blocks, out); break;
-            default:             pack_q4_K(rows, blocks, out); break;
-        }
-    }
+    fill_panel(w, p, panel, pack_q4_0, pack_q8_0, pack_q4_K);
 }
 
 void multiply_int8(const rows_int8 & rows, int n_rows, const part & p, const void * panel, bool minima, const target & to) {

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 namespace illava::product {
 
@@ -34,6 +35,17 @@ constexpr int step = 32;
 constexpr int columns_float = 64;
 constexpr int columns_int8 = 32;
 constexpr int columns_avx2 = 32;
+
+// Calls `tile` with its constant number of rows, n of them but N at most.
+template <int N, typename F>
+void by_rows(int n, const F & tile) {
+    if constexpr (N > 1) {
+        if (n < N) {
+            return by_rows<N - 1>(n, tile);
+        }
+    }
+    tile(std::integral_constant<int, N>());
+}
 
 // Activations in 8 bits, one scale for 32.
 struct rows_int8 {
