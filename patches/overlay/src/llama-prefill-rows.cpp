@@ -112,7 +112,7 @@ void llama_prefill_rows::embedding(size_t i, float * out) const {
 }
 
 std::vector<llama_prefill_chunk> llama_prefill_rows::cut(uint32_t n_ubatch, bool merges, bool scored, illava_score score) const {
-    const bool apart = merges || rows.size() == size_t(n_rows) ||
+    const bool apart = merges || scored || rows.size() == size_t(n_rows) ||
         std::any_of(spans.begin(), spans.end(), [](const llama_prefill_span & span) { return span.two_ways; });
     std::vector<llama_prefill_chunk> res;
     for (size_t i = 0; i < rows.size(); ++i) {

@@ -57,7 +57,7 @@ public:
     // A chunk stays within one span or between two: its query rows are then exactly the span's if scores are
     // read. The cuts fall at every segment, as decode() would make them for tokens and embeddings. Removing
     // nothing therefore gives the result of one ordinary cache bit for bit.
-    // If rows are gone and nothing is merged any more (`merges` is false), spans and text go together: few rows cost
+    // If rows are gone and nothing is merged or scored any more, spans and text go together: few rows cost
     // almost as much as many.
     std::vector<llama_prefill_chunk> cut(uint32_t n_ubatch, bool merges, bool scored, illava_score score) const;
 
