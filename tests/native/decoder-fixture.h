@@ -220,7 +220,7 @@ inline std::vector<subject> subjects(checks & t) {
         all.push_back({ std::string(pair) + " K=6,7,8", load_text(pair), { 6, 7, 8 }, { 6, 5, 4 } });
     }
     for (const char * arch : { "ernie4_5", "gemma3", "gemma4", "gemma4-moe", "glm4", "glm4moe", "granite", "internlm2",
-            "mistral3", "paddleocr", "phi3", "qwen3", "qwen3moe", "qwen3vl", "qwen3vlmoe", "smollm3" }) {
+            "mistral3", "paddleocr", "phi3", "qwen3", "qwen3moe", "qwen3vl", "qwen3vlmoe" }) {
         all.push_back({ std::string(arch) + " K=2,3", load_text(std::string("decoder-") + arch), { 2, 3 }, { 14, 5 } });
     }
     for (const auto & s : all) {
