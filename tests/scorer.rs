@@ -132,7 +132,7 @@ fn models_compute_what_transformers_computes() {
         let side = shape[1];
         let picture = |rgb: &[u8]| {
             let side = u32::try_from(side).unwrap();
-            Pixels { width: side, height: side, rgb: rgb.to_vec(), remark: None }
+            Pixels { width: side, height: side, rgb: rgb.to_vec(), remark: None, moment: None }
         };
         let pictures: Vec<Pixels> = bytes.chunks_exact(3 * side * side).map(picture).collect();
         let pictures: Vec<&Pixels> = pictures.iter().collect();
@@ -193,7 +193,7 @@ fn regions_are_those_of_the_account() {
 fn a_region_lies_in_its_picture() {
     let (width, height) = (90, 50);
     let rgb = (0..height).flat_map(|y| (0..width).flat_map(move |x| [x as u8 * 2, y as u8 * 5, 90]));
-    let picture = Pixels { width, height, rgb: rgb.collect(), remark: None };
+    let picture = Pixels { width, height, rgb: rgb.collect(), remark: None, moment: None };
     for kind in ["clip", "clipseg", "clipseg-simple"] {
         let mut scorer = load(kind, "F32");
         let region = scorer.region(&picture, "a red circle", &[], &mut || ()).expect("a region");

@@ -62,7 +62,7 @@ fn pixels(seed: u32) -> Pixels {
 
 fn sized(seed: u32, width: u32, height: u32) -> Pixels {
     let rgb = (0..width * height * 3).map(|i| ((i * (7 + seed) + (i / 288) * 31) % 251) as u8).collect();
-    Pixels { width, height, rgb, remark: None }
+    Pixels { width, height, rgb, remark: None, moment: None }
 }
 
 /// Letters only, so that the answer can be said back in the next turn as it was.

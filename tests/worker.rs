@@ -119,7 +119,7 @@ impl Drop for Worker {
 fn pixels(seed: u32) -> Pixels {
     let (width, height) = (96, 72);
     let rgb = (0..width * height * 3).map(|i| ((i * (7 + seed) + (i / 288) * 31) % 251) as u8).collect();
-    Pixels { width, height, rgb, remark: None }
+    Pixels { width, height, rgb, remark: None, moment: None }
 }
 
 fn preset(preset: Preset) -> Choice {

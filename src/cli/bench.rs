@@ -97,5 +97,5 @@ fn generated() -> Pixels {
             [(x / 4) as u8, (y / 4) as u8, ((x ^ y) / 4) as u8]
         })
         .collect();
-    Pixels { width: GENERATED, height: GENERATED, rgb, remark: None }
+    Pixels { width: GENERATED, height: GENERATED, rgb, remark: None, moment: None }
 }

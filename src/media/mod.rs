@@ -8,7 +8,7 @@ pub mod views;
 
 use std::path::Path;
 
-pub use decode::{Pixels, decode, is_picture, open};
+pub use decode::{Moment, Pixels, decode, is_picture, open};
 pub use resize::{Filter, resize};
 
 use crate::error::Result;
@@ -39,6 +39,6 @@ impl Pixels {
         let at = |x: u32, y: u32| 3 * (y as usize * self.width as usize + x as usize);
         let rows = (0..height).map(|y| &self.rgb[at(left, top + y)..at(left, top + y) + 3 * width as usize]);
         let rgb = if width == 0 { Vec::new() } else { rows.flatten().copied().collect() };
-        Self { width, height, rgb, remark: None }
+        Self { width, height, rgb, remark: None, moment: self.moment }
     }
 }

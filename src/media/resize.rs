@@ -121,7 +121,7 @@ pub fn resize(picture: &Pixels, width: u32, height: u32, filter: Filter) -> Resu
         };
         windows(picture.height, height, filter).into_iter().flat_map(line).collect()
     };
-    Ok(Pixels { width, height, rgb, remark: None })
+    Ok(Pixels { width, height, rgb, remark: None, moment: None })
 }
 
 #[cfg(test)]
@@ -129,7 +129,13 @@ mod tests {
     use super::*;
 
     fn grey(width: u32, height: u32, values: &[u8]) -> Pixels {
-        Pixels { width, height, rgb: values.iter().flat_map(|&v| [v; 3]).collect(), remark: None }
+        Pixels {
+            width,
+            height,
+            rgb: values.iter().flat_map(|&v| [v; 3]).collect(),
+            remark: None,
+            moment: None,
+        }
     }
 
     #[test]

@@ -15,8 +15,8 @@ use std::process::{Command, Stdio};
 
 pub use sampling::{FrameChoice, Sampling};
 
-use super::Pixels;
 use super::policy::VideoLimits;
+use super::{Moment, Pixels};
 use crate::error::{Error, Kind, Result};
 
 /// A video, looked at but not read.
@@ -153,6 +153,9 @@ impl Source {
                 (stills::read(paths, &wanted, rate, &self.limits)?, rate, None)
             }
         };
+        for frame in &mut frames {
+            frame.pixels.moment = Some(Moment { seconds: frame.seconds, fps });
+        }
         // A model that pairs frames needs a whole number of pairs.
         while let Some(last) = frames.last().filter(|_| !frames.len().is_multiple_of(sampling.multiple())) {
             let again = Frame { pixels: last.pixels.clone(), seconds: last.seconds };

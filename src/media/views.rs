@@ -1,5 +1,5 @@
 //! From a picture to the views an encoder of fixed size sees, and to the size one of dynamic size
-//! takes: what the LLaVA and Qwen2-VL processors do with pixels.
+//! takes: what the families' own processors do with pixels.
 
 use super::Pixels;
 use super::resize::{Filter, resize};
@@ -47,6 +47,72 @@ pub fn anyres(picture: &Pixels, side: u32, pinpoints: &[(u32, u32)], filter: Fil
         }
     }
     Ok(Tiled { base: resize(picture, side, side, filter)?, tiles, grid, areas })
+}
+
+/// Cuts `picture` into tiles of `side`, stretched over the grid of `least` to `most` tiles whose shape is nearest to
+/// its own; the whole squeezed into one comes apart. With a grid of one tile there are none beside the whole.
+///
+/// # Errors
+/// As [`resize`].
+pub fn tiled(picture: &Pixels, side: u32, tiles: (u32, u32), filter: Filter) -> Result<Tiled> {
+    let size = (picture.width, picture.height);
+    let base = resize(picture, side, side, filter)?;
+    let grid = nearest_grid(size, side, tiles);
+    if grid == (1, 1) {
+        return Ok(Tiled { base, tiles: Vec::new(), grid: (0, 0), areas: Vec::new() });
+    }
+    let canvas = resize(picture, grid.0 * side, grid.1 * side, filter)?;
+    let scale = (f64::from(size.0) / f64::from(grid.0), f64::from(size.1) / f64::from(grid.1));
+    let places = (0..grid.1).flat_map(|row| (0..grid.0).map(move |column| (column, row)));
+    let (tiles, areas) = places
+        .map(|(column, row)| {
+            let edge = |at: u32, scale: f64| f64::from(at) * scale;
+            let area = [
+                edge(column, scale.0),
+                edge(row, scale.1),
+                edge(column + 1, scale.0),
+                edge(row + 1, scale.1),
+            ];
+            (cropped(&canvas, (column * side, row * side), side), area)
+        })
+        .unzip();
+    Ok(Tiled { base, tiles, grid, areas })
+}
+
+/// Tiles across and down of the grid with `least` to `most` tiles of `side` whose shape is nearest to that of `size`. Of
+/// grids of the same shape it is the largest whose area is below twice the picture's (InternVL's `dynamic_preprocess`).
+#[must_use]
+pub fn nearest_grid(size: (u32, u32), side: u32, (least, most): (u32, u32)) -> (u32, u32) {
+    let shape = f64::from(size.0) / f64::from(size.1);
+    let area = f64::from(size.0) * f64::from(size.1);
+    let mut grids: Vec<(u32, u32)> = (1..=most)
+        .flat_map(|across| (1..=most / across).map(move |down| (across, down)))
+        .filter(|(across, down)| across * down >= least)
+        .collect();
+    grids.sort_by_key(|(across, down)| across * down);
+    let (mut best, mut nearest) = ((1, 1), f64::INFINITY);
+    for (across, down) in grids {
+        let distance = (shape - f64::from(across) / f64::from(down)).abs();
+        let tiles = f64::from(side).powi(2) * f64::from(across * down);
+        #[allow(clippy::float_cmp)] // Grids of one shape have the same bits.
+        if distance < nearest || (distance == nearest && area > 0.5 * tiles) {
+            (best, nearest) = ((across, down), distance);
+        }
+    }
+    best
+}
+
+/// The (width, height) in whole multiples of `unit` of a picture that is made smaller until no side is above `longest`
+/// (Pixtral's `get_resize_output_image_size`).
+#[must_use]
+pub fn bounded_size(size: (u32, u32), unit: u32, longest: u32) -> (u32, u32) {
+    let ratio = (f64::from(size.0) / f64::from(longest)).max(f64::from(size.1) / f64::from(longest));
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let side = |length: u32| {
+        let length = if ratio > 1.0 { (f64::from(length) / ratio).floor() as u32 } else { length };
+        length.max(1).next_multiple_of(unit)
+    };
+    (side(size.0), side(size.1))
 }
 
 /// The (width, height) of `pinpoints` that shows most of the picture's own pixels, and of those
@@ -112,7 +178,7 @@ fn placed(picture: &Pixels, size: (u32, u32), at: (u32, u32), colour: [u8; 3]) -
         let start = ((at.1 as usize + y) * size.0 as usize + at.0 as usize) * 3;
         rgb[start..start + row].copy_from_slice(line);
     }
-    Pixels { width: size.0, height: size.1, rgb, remark: None }
+    Pixels { width: size.0, height: size.1, rgb, remark: None, moment: None }
 }
 
 fn cropped(picture: &Pixels, at: (u32, u32), side: u32) -> Pixels {
@@ -126,7 +192,7 @@ fn cropped(picture: &Pixels, at: (u32, u32), side: u32) -> Pixels {
         .flat_map(|line| &line[left..left + side * 3])
         .copied()
         .collect();
-    Pixels { width: side as u32, height: side as u32, rgb, remark: None }
+    Pixels { width: side as u32, height: side as u32, rgb, remark: None, moment: None }
 }
 
 /// The (width, height) nearest to `size` whose sides are multiples of `factor` and whose area is
@@ -135,13 +201,7 @@ fn cropped(picture: &Pixels, at: (u32, u32), side: u32) -> Pixels {
 /// # Errors
 /// [`Kind::Media`] for a picture more than 200 times as long as wide, as Qwen2-VL's own code.
 pub fn smart_size(size: (u32, u32), factor: u32, pixels: (u64, u64)) -> Result<(u32, u32)> {
-    let (width, height) = (f64::from(size.0), f64::from(size.1));
-    if width.max(height) / width.min(height) > 200.0 {
-        return Err(Error::new(
-            Kind::Media,
-            format!("{}x{} pixels: one side is more than 200 times the other; crop it", size.0, size.1),
-        ));
-    }
+    let (width, height) = shaped(size)?;
     let step = f64::from(factor);
     let mut out = ((width / step).round_ties_even() * step, (height / step).round_ties_even() * step);
     #[allow(clippy::cast_precision_loss)]
@@ -152,6 +212,51 @@ pub fn smart_size(size: (u32, u32), factor: u32, pixels: (u64, u64)) -> Result<(
         out = (down(width), down(height));
     } else if out.0 * out.1 < least {
         let beta = (least / (width * height)).sqrt();
+        let up = |length: f64| (length * beta / step).ceil() * step;
+        out = (up(width), up(height));
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Ok((out.0.max(step) as u32, out.1.max(step) as u32))
+}
+
+/// Width and height of a picture that is not too long for Qwen-VL.
+fn shaped(size: (u32, u32)) -> Result<(f64, f64)> {
+    let (width, height) = (f64::from(size.0), f64::from(size.1));
+    if width.max(height) / width.min(height) > 200.0 {
+        return Err(Error::new(
+            Kind::Media,
+            format!("{}x{} pixels: one side is more than 200 times the other; crop it", size.0, size.1),
+        ));
+    }
+    Ok((width, height))
+}
+
+/// The same for a video of `frames` frames, whose pixels in all are within `pixels`; Qwen3-VL's `smart_resize` of videos.
+///
+/// # Errors
+/// As [`smart_size`].
+pub fn smart_frame_size(
+    size: (u32, u32),
+    frames: u64,
+    factor: u32,
+    pixels: (u64, u64),
+) -> Result<(u32, u32)> {
+    let step = f64::from(factor);
+    let (width, height) = shaped(size)?;
+    // A frame that a token does not fit into is first made larger.
+    let up = if width < step || height < step { (step / width).max(step / height) } else { 1.0 };
+    let (width, height) = ((width * up).floor(), (height * up).floor());
+    #[allow(clippy::cast_precision_loss)]
+    let (frames, least, most) = (frames.max(2) as f64, pixels.0 as f64, pixels.1 as f64);
+    let paired = (frames / 2.0).round_ties_even() * 2.0;
+    let nearest = |length: f64| (length / step).round_ties_even() * step;
+    let mut out = (nearest(width), nearest(height));
+    if paired * out.0 * out.1 > most {
+        let beta = (frames * width * height / most).sqrt();
+        let down = |length: f64| ((length / beta / step).floor() * step).max(step);
+        out = (down(width), down(height));
+    } else if paired * out.0 * out.1 < least {
+        let beta = (least / (frames * width * height)).sqrt();
         let up = |length: f64| (length * beta / step).ceil() * step;
         out = (up(width), up(height));
     }
@@ -174,7 +279,7 @@ mod tests {
 
     fn picture(width: u32, height: u32) -> Pixels {
         let rgb = (0..width * height * 3).map(|i| (i % 251) as u8).collect();
-        Pixels { width, height, rgb, remark: None }
+        Pixels { width, height, rgb, remark: None, moment: None }
     }
 
     #[test]
@@ -245,7 +350,7 @@ mod tests {
 
     #[test]
     fn normalisation() {
-        let flat = Pixels { width: 1, height: 1, rgb: vec![255, 0, 127], remark: None };
+        let flat = Pixels { width: 1, height: 1, rgb: vec![255, 0, 127], remark: None, moment: None };
         let values = normalised(&flat, [0.5; 3], [0.5, 0.25, 1.0]);
         assert_eq!(values[..2], [1.0, -2.0]);
         assert!((values[2] - (127.0 / 255.0 - 0.5)).abs() < 1e-7);

@@ -46,6 +46,7 @@ pub use gguf::{Gguf, TypeBytes};
 pub use kernels::{Kernels, kernels_used};
 pub use kv_type::KvType;
 pub use model::{ChatSetup, LoadMode, LoadOptions, TextModel, TextOutline, Weights};
+pub use parts::View;
 pub use picture::{PicturePart, PreprocessedImage, Tile};
 pub use placement::{Placement, Split, has_own_gpu};
 pub use prefill::Prefill;

@@ -11,7 +11,7 @@ use crate::media::Pixels;
 use crate::native::{FlashAttention, KvType, TextOutline, Vision, VisionInfo, VisionOptions};
 use crate::report;
 use crate::schedule::{Choice, Grid, MergeFlag, Plan, Preset, Recommended, Shape, Strategy, select};
-use crate::see::{LibraryCut, Prepared, Processor, Tower, Visual, cells, expected_rows};
+use crate::see::{LibraryCut, Marked, Prepared, Processor, Tower, Visual, cells, expected_rows};
 
 /// Output of `inspect`.
 #[derive(Debug, Serialize)]
@@ -276,13 +276,17 @@ fn pictures(
         // Only the size matters to the choice of tiles.
         let blank = blank(width, height);
         let (mut marks, mut breaks) = (0, 0);
-        let (tiles, arrangement) = match processor.prepare(&Visual::Image(&blank))? {
+        let shown = Visual::Image(&blank);
+        // Without its text model the library cannot mark a picture.
+        if vision.info().by_library && vision.text().is_none() {
+            return Ok(out);
+        }
+        let prepared = if vision.info().by_library { None } else { processor.prepare(&shown)? };
+        let (tiles, arrangement) = match prepared {
             Some(prepared) => (patches(vision, &prepared), prepared.arrangement),
-            // Without its text model the library cannot mark a picture.
-            None if vision.info().by_library && vision.text().is_none() => return Ok(out),
             None => {
-                let (parts, tiles) = vision.cutter().cut(width, height)?;
-                let cut = LibraryCut::new(&parts, &tiles, shape);
+                let picture = Marked::new(vision, processor, &shown)?;
+                let cut = LibraryCut::new(&picture.parts, &picture.tiles(vision)?, shape);
                 (marks, breaks) = (cut.marks, cut.breaks);
                 (cut.tiles, Arrangement::Plain)
             }
@@ -303,13 +307,21 @@ fn pictures(
     if let Some(frames) = processor.usual_frames() {
         let (width, height) = sizes.first().copied().unwrap_or(SIZES[0]);
         let blank = blank(width, height);
-        if let Some(prepared) = processor.prepare(&Visual::Video(vec![&blank; frames]))? {
+        let shown = Visual::Video(vec![&blank; frames]);
+        let marks = match vision.info().by_library {
+            true => {
+                let marks = Marked::new(vision, processor, &shown)?.parts;
+                marks.iter().filter(|part| !part.tokens.is_empty()).map(|part| part.rows).sum()
+            }
+            false => 0,
+        };
+        if let Some(prepared) = processor.prepare(&shown)? {
             let (tiles, arrangement) = (patches(vision, &prepared), prepared.arrangement);
             let size = (width, height);
             out.push(picture_facts(
                 size,
                 Some(frames),
-                (tiles, 0, 0),
+                (tiles, marks, 0),
                 arrangement,
                 processor,
                 shape,
@@ -321,7 +333,7 @@ fn pictures(
 }
 
 fn blank(width: u32, height: u32) -> Pixels {
-    Pixels { width, height, rgb: vec![0; width as usize * height as usize * 3], remark: None }
+    Pixels { width, height, rgb: vec![0; width as usize * height as usize * 3], remark: None, moment: None }
 }
 
 /// Patches of each tile, across and down.

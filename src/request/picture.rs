@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::media::Pixels;
 use crate::media::video::{Sampling, Video};
+use crate::media::{Moment, Pixels};
 
 /// The form in which a model takes a video.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,9 @@ pub struct Picture {
     pub height: u32,
     /// Frames of a video; `None` for a picture.
     pub frames: Option<u32>,
+    /// \[frames\] the moment that each shows; empty if one of them is not known.
+    #[serde(default)]
+    pub moments: Vec<Moment>,
     /// Interleaved 8-bit RGB, [height, width, 3], of a video frame after frame.
     #[serde(with = "serde_bytes")]
     pub rgb: Vec<u8>,
@@ -67,6 +70,7 @@ impl Picture {
             width: pixels.width,
             height: pixels.height,
             frames: None,
+            moments: Vec::new(),
             rgb: pixels.rgb,
             decode_ms,
             remark: pixels.remark,
@@ -81,7 +85,7 @@ impl Picture {
     }
 
     /// The frames of a video as one span. The key is BLAKE3 of `video`, their number, width, height (little-endian
-    /// u32) and pixels, so that one frame is not taken for a picture.
+    /// u32), pixels and moments, so that one frame is not taken for a picture.
     ///
     /// # Errors
     /// [`Kind::Media`] for no frames, or frames of different sizes.
@@ -100,15 +104,22 @@ impl Picture {
             hash.update(&number.to_le_bytes());
         }
         let mut rgb = Vec::with_capacity(frames.iter().map(|frame| frame.rgb.len()).sum());
+        let moments: Vec<Moment> = frames.iter().map_while(|frame| frame.moment).collect();
+        let moments = if moments.len() == frames.len() { moments } else { Vec::new() };
         for frame in frames {
             hash.update(&frame.rgb);
             rgb.extend_from_slice(&frame.rgb);
+        }
+        for moment in &moments {
+            hash.update(&moment.seconds.to_le_bytes());
+            hash.update(&moment.fps.to_le_bytes());
         }
         Ok(Self {
             key: *hash.finalize().as_bytes(),
             width,
             height,
             frames: Some(count),
+            moments,
             rgb,
             decode_ms,
             remark,
@@ -130,7 +141,7 @@ mod tests {
     #[test]
     fn a_video_as_its_model_takes_it() {
         let frame = |first| Frame {
-            pixels: Pixels { width: 1, height: 1, rgb: vec![first; 3], remark: None },
+            pixels: Pixels { width: 1, height: 1, rgb: vec![first; 3], remark: None, moment: None },
             seconds: 0.0,
         };
         let video = || Video {
@@ -150,8 +161,13 @@ mod tests {
 
     #[test]
     fn frames_of_a_video() {
-        let frame =
-            |width, first| Pixels { width, height: 1, rgb: vec![first; width as usize * 3], remark: None };
+        let frame = |width, first| Pixels {
+            width,
+            height: 1,
+            rgb: vec![first; width as usize * 3],
+            remark: None,
+            moment: None,
+        };
         let video = Picture::video(vec![frame(2, 1), frame(2, 9)], 0.5).unwrap();
         assert_eq!((video.frames, video.pixels(), video.rgb.len()), (Some(2), 4, 12));
         assert_eq!((video.rgb[0], video.rgb[6]), (1, 9));
@@ -162,11 +178,11 @@ mod tests {
     #[test]
     fn a_key_tells_pictures_apart() {
         let key = |width, height, first| {
-            let pixels = Pixels { width, height, rgb: vec![first; 6], remark: None };
+            let pixels = Pixels { width, height, rgb: vec![first; 6], remark: None, moment: None };
             Picture::new(pixels, 0.0).key
         };
         let video = |frames: usize, first| {
-            let frame = || Pixels { width: 2, height: 1, rgb: vec![first; 6], remark: None };
+            let frame = || Pixels { width: 2, height: 1, rgb: vec![first; 6], remark: None, moment: None };
             Picture::video((0..frames).map(|_| frame()).collect(), 0.0).unwrap().key
         };
         assert_eq!(video(2, 7), video(2, 7));

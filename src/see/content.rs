@@ -112,7 +112,7 @@ mod tests {
     fn picture(across: u32, down: u32, colour: impl Fn(u32, u32) -> [u8; 3]) -> Pixels {
         let (width, height) = (across * 8, down * 8);
         let rgb = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).flat_map(|(x, y)| colour(x, y));
-        Pixels { width, height, rgb: rgb.collect(), remark: None }
+        Pixels { width, height, rgb: rgb.collect(), remark: None, moment: None }
     }
 
     fn content(cells: u32, edges: u32, repeated: u32) -> Content {
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_is_no_whole_cell_does_not_count() {
-        let odd = Pixels { width: 20, height: 9, rgb: vec![7; 540], remark: None };
+        let odd = Pixels { width: 20, height: 9, rgb: vec![7; 540], remark: None, moment: None };
         assert_eq!(of(&odd, 8).content, content(2, 0, 1));
         assert_eq!(of(&odd, 100).content, content(0, 0, 0));
         assert_eq!(of(&odd, 1).content.cells, 180);

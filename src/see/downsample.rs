@@ -118,7 +118,7 @@ impl TowerEncoder {
                     .map(|(cut, size)| self.shown_at(cut, *size, pixels))
                     .collect::<Result<_>>()?,
             ),
-            Inputs::Library(_) => self.shown_by_library(visual, &sizes, pixels)?,
+            Inputs::Library(_) | Inputs::Marked(_) => self.shown_by_library(visual, &sizes, pixels)?,
         })
     }
 

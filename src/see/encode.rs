@@ -7,7 +7,7 @@ use super::content::Shown;
 use super::processor::Cut;
 use super::tower::TowerEncoder;
 use super::visual::Visual;
-use super::{EncodedImage, content};
+use super::{EncodedImage, Marked, content};
 use crate::assembly::{self, Arrangement, Row, Survivors};
 use crate::error::{Error, Kind, Result};
 use crate::native::{EncodeOptions, Encoded, PreprocessedImage, Tile};
@@ -18,6 +18,8 @@ use crate::schedule::{Content, Grid, Plan, Schedule, Strategy, TilePlan, TowerSc
 pub(super) enum Inputs {
     /// Cut by the library.
     Library(PreprocessedImage),
+    /// Marked by the library.
+    Marked(Marked),
     Cuts(Vec<Cut>),
 }
 
@@ -89,7 +91,7 @@ impl TowerEncoder {
             strategy: schedule.strategy,
             region,
             areas: match &inputs {
-                Inputs::Library(_) => Vec::new(),
+                Inputs::Library(_) | Inputs::Marked(_) => Vec::new(),
                 Inputs::Cuts(cuts) => cuts.iter().map(|cut| cut.area).collect(),
             },
             frames_per_tile: match visual {
@@ -107,9 +109,11 @@ impl TowerEncoder {
             projector_ms: encoded.iter().map(|tile| tile.projector_ms).sum(),
         };
         if self.n_pos > 1 {
-            self.place(&mut image, &encoded, schedule.grid);
+            let times = self.tower.processor.times(visual, encoded.len());
+            place(&mut image, &encoded, schedule.grid, &times);
             let (across, down) = encoded.first().map_or((0, 0), |tile| tile.cells);
-            image.extent = i32::try_from(across.max(down).max(count(encoded.len()))).unwrap_or(i32::MAX);
+            let side = i32::try_from(across.max(down)).unwrap_or(i32::MAX);
+            image.extent = side.max(times.last().map_or(0, |last| last + 1));
         }
         let (tokens_unmerged, tokens) = self.assemble(&mut image, encoded, arrangement, schedule.grid)?;
         image.plan = Plan::of_span(schedule, &self.shape, plans, full.unwrap_or(tokens_unmerged), tokens)?;
@@ -134,6 +138,7 @@ impl TowerEncoder {
         let patch = self.tower.info().patch_size.max(1);
         match inputs {
             Inputs::Library(picture) => self.tower.vision.tiles(picture),
+            Inputs::Marked(marked) => marked.tiles(&self.tower.vision),
             Inputs::Cuts(cuts) => Ok(cuts
                 .iter()
                 .map(|cut| Tile {
@@ -147,8 +152,13 @@ impl TowerEncoder {
     /// Returns the content of each input. If the library cuts a picture, the whole is looked at, at the size of its inputs.
     pub(super) fn shown(&self, visual: &Visual<'_>, inputs: &Inputs, tiles: &[Tile]) -> Result<Vec<Shown>> {
         let side = self.tower.info().patch_size * self.shape.group.isqrt().max(1);
-        match (inputs, visual) {
-            (Inputs::Cuts(cuts), _) => Ok(cuts
+        let cuts = match inputs {
+            Inputs::Cuts(cuts) => cuts.as_slice(),
+            Inputs::Marked(marked) => &marked.cuts,
+            Inputs::Library(_) => &[],
+        };
+        match visual {
+            _ if !cuts.is_empty() => Ok(cuts
                 .iter()
                 .map(|cut| {
                     let first = content::of(&cut.first, side);
@@ -158,7 +168,7 @@ impl TowerEncoder {
                     }
                 })
                 .collect()),
-            (Inputs::Library(_), Visual::Image(picture) | Visual::OneOfSeveral(picture)) => tiles
+            Visual::Image(picture) | Visual::OneOfSeveral(picture) => tiles
                 .iter()
                 .map(|tile| {
                     let (width, height) = tile.size;
@@ -169,7 +179,7 @@ impl TowerEncoder {
                     Ok(content::of(&shown, side))
                 })
                 .collect(),
-            (Inputs::Library(_), Visual::Video(_)) => Ok(Vec::new()),
+            Visual::Video(_) => Ok(Vec::new()),
         }
     }
 
@@ -209,9 +219,9 @@ impl TowerEncoder {
                 format!("the encoder gave {} tokens, the plan has {}", out.n_tokens, plan.tokens),
             ));
         }
-        out.sizes = super::sizes::of_tile(&out);
+        let side = self.shape.pooled.max(1).isqrt() as usize;
+        out.sizes = super::sizes::of_tile(&out, side);
         if let Some(shown) = shown {
-            let side = (self.shape.pooled.max(1)).isqrt() as usize;
             out.held = shown.of_tokens(&out.kept, side, out.cells.0 as usize);
         }
         Ok(out)
@@ -220,6 +230,10 @@ impl TowerEncoder {
     pub(super) fn tile(&mut self, inputs: &Inputs, i: usize, options: &EncodeOptions<'_>) -> Result<Encoded> {
         let cut = match inputs {
             Inputs::Library(picture) => return self.compute(picture, i, options),
+            Inputs::Marked(marked) => {
+                let (picture, tile) = marked.place(i);
+                return self.compute(picture, tile, options);
+            }
             Inputs::Cuts(cuts) => &cuts[i],
         };
         let (width, height) = (cut.first.width, cut.first.height);
@@ -243,32 +257,6 @@ impl TowerEncoder {
         let Some(lock) = &self.lock else { return self.tower.vision.encode(picture, tile, options) };
         let mut guard = lock.take();
         self.tower.vision.encode_in_pieces(picture, tile, options, || guard.give_way())
-    }
-
-    /// Cells and times of every token, for (t, h, w) positions.
-    fn place(&self, image: &mut EncodedImage, encoded: &[Encoded], grid: Grid) {
-        let Some(first) = encoded.first() else { return };
-        let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-        let (across, down) = (int(first.cells.0).max(1), int(first.cells.1).max(1));
-        let is_video = encoded.len() > 1;
-        let mut push = |time: i32, cell: i32| {
-            image.cells.push((cell / across, cell % across));
-            if is_video {
-                image.times.push(time);
-            }
-        };
-        match grid {
-            Grid::Faithful => {
-                for (time, tile) in (0..).zip(encoded) {
-                    tile.kept.iter().for_each(|&cell| push(time, cell));
-                }
-            }
-            // The survivors of the whole span take its first positions, in order.
-            Grid::Reference => {
-                let total: u32 = encoded.iter().map(|tile| tile.n_tokens).sum();
-                (0..int(total)).for_each(|i| push(i / (across * down), i % (across * down)));
-            }
-        }
     }
 
     /// The span's embeddings; how many rows it would have without merging, and how many it has.
@@ -336,6 +324,33 @@ impl TowerEncoder {
         let width = self.tower.info().n_embd_out as usize;
         image.embeddings = assembly::gather(&rows, &embeddings, newline, width);
         Ok((unmerged, count(rows.len())))
+    }
+}
+
+/// Cells and times of every token, for (t, h, w) positions; `times` are those of the tiles.
+fn place(image: &mut EncodedImage, encoded: &[Encoded], grid: Grid, times: &[i32]) {
+    let Some(first) = encoded.first() else { return };
+    let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    let (across, down) = (int(first.cells.0).max(1), int(first.cells.1).max(1));
+    let is_video = encoded.len() > 1;
+    let mut push = |tile: usize, cell: i32| {
+        image.cells.push((cell / across, cell % across));
+        if is_video {
+            image.times.push(times.get(tile).copied().unwrap_or(0));
+        }
+    };
+    match grid {
+        Grid::Faithful => {
+            for (i, tile) in encoded.iter().enumerate() {
+                tile.kept.iter().for_each(|&cell| push(i, cell));
+            }
+        }
+        // The survivors of the whole span take its first positions, in order.
+        Grid::Reference => {
+            let total: u32 = encoded.iter().map(|tile| tile.n_tokens).sum();
+            let cells = across * down;
+            (0..int(total)).for_each(|i| push((i / cells).unsigned_abs() as usize, i % cells));
+        }
     }
 }
 

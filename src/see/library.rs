@@ -1,14 +1,14 @@
-//! Pictures of projectors that llama.cpp cuts and marks: its parts, encoded tile by tile, to the rows of one span.
+//! Pictures and videos of projectors that llama.cpp marks: their parts, encoded tile by tile, to the rows of one span.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::EncodedImage;
 use super::content::Shown;
 use super::encode::Inputs;
 use super::layout::Layout;
 use super::tower::TowerEncoder;
 use super::visual::Visual;
+use super::{EncodedImage, Marked};
 use crate::error::{Error, Kind, Result};
 use crate::native::{Encoded, Tile};
 use crate::report::milliseconds;
@@ -23,12 +23,12 @@ impl TowerEncoder {
     ) -> Result<EncodedImage> {
         let start = Instant::now();
         let projector = self.tower.info().projector.clone();
-        let (Visual::Image(pixels) | Visual::OneOfSeveral(pixels)) = visual else {
+        if matches!(visual, Visual::Video(_)) && self.tower.processor.video_sampling().is_none() {
             return Err(Error::new(
                 Kind::Model,
                 format!("projector {projector}: takes no videos here; give single frames as pictures"),
             ));
-        };
+        }
         if schedule.strategy.shows_less() {
             return Err(Error::new(
                 Kind::Model,
@@ -38,10 +38,11 @@ impl TowerEncoder {
                 ),
             ));
         }
-        let picture = self.tower.vision.picture(&pixels.rgb, pixels.width, pixels.height)?;
-        let full = Layout::new(&self.tower.vision.parts(&picture)?, self.n_pos);
-        let tiles = self.tower.vision.tiles(&picture)?;
-        let inputs = Inputs::Library(picture);
+        let marked = Marked::new(&mut self.tower.vision, &self.tower.processor, visual)?;
+        let full = Layout::new(&marked.parts, self.n_pos);
+        let tiles = marked.tiles(&self.tower.vision)?;
+        let areas = marked.cuts.iter().map(|cut| cut.area).collect();
+        let inputs = Inputs::Marked(marked);
         let (mut plans, shown) = self.library_plans(visual, &inputs, &full, &tiles, schedule)?;
         let preprocess_ms = milliseconds(start);
 
@@ -56,7 +57,12 @@ impl TowerEncoder {
         let mut image = EncodedImage {
             size: visual.size(),
             dynamic_size: self.tower.info().dynamic_size,
+            frames_per_tile: match visual {
+                Visual::Video(frames) => frames.len().div_ceil(tiles.len().max(1)),
+                Visual::Image(_) | Visual::OneOfSeveral(_) => 0,
+            },
             tiles,
+            areas,
             positions: schedule.positions,
             strategy: schedule.strategy,
             preprocess_ms,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Visual;
+use super::cutting::Cutting;
 use super::library_size::{LibraryCut, cells};
-use super::processor::{Cutting, Processor};
+use super::processor::Processor;
 use super::video_rule::Treatment;
 use crate::assembly::{self, Arrangement, Survivors};
 use crate::error::Result;
@@ -56,7 +57,11 @@ impl Outline {
             Ok(None) => return self.cut_by_library(visual, schedule, sure).unwrap_or_default(),
             Err(_) => return Expected::default(),
         };
-        let side = self.shape.group.isqrt().max(1) * self.patch.max(1);
+        if let Some(cut) = self.marked(visual, &sizes) {
+            return of_cut(&cut, schedule, &self.shape, sure).unwrap_or_default();
+        }
+        let pooled = self.shape.pooled.max(1);
+        let side = (self.shape.group.max(1) * pooled).isqrt() * self.patch.max(1);
         let patches =
             |(width, height): (u32, u32)| (width / self.patch.max(1)) * (height / self.patch.max(1));
         let cells: Vec<(u32, u32)> =
@@ -66,10 +71,29 @@ impl Outline {
             rows(&cells, &plans, arrangement, schedule.grid, !self.processor.newline.is_empty())
         });
         match rows {
-            Ok((about, estimated)) if sure && !estimated => Expected { least: about.max(1), about },
+            // Which patches stay decides which pooled cells are empty.
+            Ok((about, estimated)) if sure && !estimated && pooled == 1 => {
+                Expected { least: about.max(1), about }
+            }
             Ok((about, _)) => Expected { least: 1, about },
             Err(_) => Expected::default(),
         }
+    }
+
+    /// A picture that is cut here into inputs of `sizes`, and marked by llama.cpp.
+    fn marked(&self, visual: &Visual<'_>, sizes: &[(u32, u32)]) -> Option<LibraryCut> {
+        if matches!(visual, Visual::Video(_)) {
+            return None;
+        }
+        let canvas = self.processor.canvas(visual.size(), sizes)?;
+        let (parts, tiles) = self.cutter.as_ref()?.cut(canvas.0, canvas.1).ok()?;
+        let cut = LibraryCut::new(&parts, &tiles, &self.shape);
+        let patch = self.patch.max(1);
+        let tiles: Vec<[u32; 2]> = sizes.iter().map(|(across, down)| [across / patch, down / patch]).collect();
+        let lines = tiles.iter().map(|tile| cells(tile, self.shape.group * self.shape.pooled).1);
+        // A break stands behind each line but the last.
+        let breaks = if cut.breaks > 0 { lines.map(|lines| lines.saturating_sub(1)).sum() } else { 0 };
+        Some(LibraryCut { tiles, marks: cut.marks, breaks })
     }
 
     fn cut_by_library(&self, visual: &Visual<'_>, schedule: &Schedule, sure: bool) -> Option<Expected> {
@@ -97,6 +121,17 @@ fn of_cut(cut: &LibraryCut, schedule: &Schedule, shape: &Shape, sure: bool) -> R
 }
 
 impl Processor {
+    /// The size that llama.cpp cuts into as many tiles as a picture of `size` is cut into here.
+    fn canvas(&self, size: (u32, u32), sizes: &[(u32, u32)]) -> Option<(u32, u32)> {
+        match self.cutting {
+            Cutting::Tiles { tiles } => {
+                let grid = views::nearest_grid(size, self.side, tiles);
+                Some((grid.0 * self.side, grid.1 * self.side))
+            }
+            _ => sizes.first().copied(),
+        }
+    }
+
     /// The inputs that [`Processor::prepare`] makes; `None` if the library cuts.
     ///
     /// # Errors
@@ -109,11 +144,9 @@ impl Processor {
                 Treatment::Frames { stride } => {
                     Some((vec![square; frames.len()], Arrangement::Video { stride }))
                 }
-                Treatment::Pairs { .. } if frames.is_empty() => None,
-                Treatment::Pairs { pixels, total } => {
-                    let share = total * 2 / frames.len() as u64;
-                    let most = pixels.1.min(share).max(pixels.0 * 21 / 20);
-                    let size = views::smart_size(picture, self.factor, (pixels.0, most))?;
+                Treatment::Pairs { .. } | Treatment::Stamped { .. } if frames.is_empty() => None,
+                Treatment::Pairs { .. } | Treatment::Stamped { .. } => {
+                    let size = self.frame_size(picture, frames.len())?;
                     Some((vec![size; frames.len().div_ceil(2)], Arrangement::Plain))
                 }
             },
@@ -124,6 +157,14 @@ impl Processor {
             (_, Cutting::Square | Cutting::Pad, _) => Some((vec![square], Arrangement::Plain)),
             (_, Cutting::Dynamic { pixels }, _) => {
                 Some((vec![views::smart_size(picture, self.factor, *pixels)?], Arrangement::Plain))
+            }
+            (_, Cutting::Tiles { tiles }, _) => {
+                let grid = views::nearest_grid(picture, self.side, *tiles);
+                let tiles = if grid == (1, 1) { 0 } else { grid.0 * grid.1 };
+                Some((vec![square; tiles as usize + 1], Arrangement::Plain))
+            }
+            (_, Cutting::Bounded { longest, tokens }, _) => {
+                Some((vec![self.bounded(picture, *longest, *tokens)], Arrangement::Plain))
             }
             (_, Cutting::Anyres { pinpoints, max_tiles, unpad }, _) => {
                 let arrange = |grid| match unpad {
@@ -188,10 +229,14 @@ mod tests {
         let pinpoints = vec![(28, 56), (56, 28), (56, 56), (84, 28)];
         let anyres = |max_tiles, unpad| Cutting::Anyres { pinpoints: pinpoints.clone(), max_tiles, unpad };
         let frames = Some(Treatment::Frames { stride: 2 });
-        let pairs = Some(Treatment::Pairs { pixels: (784, 12_544), total: 25_088 });
+        let pairs = Some(Treatment::Pairs { pixels: (784, 12_544), total: 25_088, clock: false });
         for (cutting, treatment) in [
             (Cutting::Square, None),
             (Cutting::Pad, None),
+            (Cutting::Tiles { tiles: (1, 6) }, None),
+            (Cutting::Bounded { longest: 64, tokens: (None, None) }, None),
+            (Cutting::Bounded { longest: 64, tokens: (None, Some(1)) }, None),
+            (Cutting::Dynamic { pixels: (784, 12_544) }, Some(Treatment::Stamped { pixels: (784, 25_088) })),
             (Cutting::Dynamic { pixels: (784, 12_544) }, pairs),
             (anyres(Some(9), true), frames),
             (anyres(None, true), None),
@@ -201,7 +246,7 @@ mod tests {
             let processor = processor(cutting.clone(), treatment);
             for (width, height) in [(20, 30), (64, 48), (300, 40), (41, 197), (28, 28), (100, 100)] {
                 let rgb = vec![7; (width * height * 3) as usize];
-                let pixels = Pixels { width, height, rgb, remark: None };
+                let pixels = Pixels { width, height, rgb, remark: None, moment: None };
                 let mut visuals = vec![Visual::Image(&pixels), Visual::OneOfSeveral(&pixels)];
                 if treatment.is_some() {
                     visuals.extend([1, 2, 5].map(|n| Visual::Video(vec![&pixels; n])));
@@ -227,7 +272,7 @@ mod tests {
             shape: shape.clone(),
             cutter: None,
         };
-        let pixels = Pixels { width: 9, height: 9, rgb: vec![0; 243], remark: None };
+        let pixels = Pixels { width: 9, height: 9, rgb: vec![0; 243], remark: None, moment: None };
         let expected = |schedule: &Schedule| outline.expected(&Visual::Image(&pixels), schedule);
         assert_eq!(expected(&Schedule::default()), Expected { least: 4, about: 4 });
         let choice = crate::schedule::Choice {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::cutting::Cutting;
 use super::video_rule::{Treatment, VideoRule};
 use super::visual::Visual;
 use crate::assembly::{self, Arrangement, Survivors};
@@ -11,28 +12,8 @@ use crate::media::video::Sampling;
 use crate::media::{Filter, Pixels, views};
 use crate::native::{Gguf, VisionInfo};
 
-/// How pictures are cut.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Cutting {
-    /// By llama.cpp's own preprocessing: files that do not say what their model wants.
-    Library,
-    /// Squeezed into a square.
-    Square,
-    /// Padded to a square with the mean colour (LLaVA-1.5).
-    Pad,
-    /// The whole and its tiles (LLaVA-NeXT, LLaVA-OneVision).
-    Anyres {
-        /// Width and height, in the file's order.
-        pinpoints: Vec<(u32, u32)>,
-        max_tiles: Option<u32>,
-        unpad: bool,
-    },
-    /// Resized to whole patch groups (Qwen2-VL).
-    Dynamic { pixels: (u64, u64) },
-}
-
-/// Pixels of a picture at least and at most that Qwen2-VL and Qwen2.5-VL were published with, for files that do not say.
-const AUTHORS_PIXELS: (u64, u64) = (56 * 56, 16_384 * 28 * 28);
+/// Makes an error of what is wrong with a file.
+pub(super) type BadFile<'a> = &'a dyn Fn(String) -> Error;
 
 /// One input of the encoder.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,8 +28,17 @@ pub(crate) struct Cut {
 /// A picture or video ready for the encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Prepared {
+    /// Tiles row by row, and the whole before them (anyres) or behind them (InternVL).
     pub cuts: Vec<Cut>,
     pub arrangement: Arrangement,
+    /// Tiles across and down, if llama.cpp marks a grid of them; else (0, 0).
+    pub grid: (u32, u32),
+}
+
+impl Prepared {
+    fn plain(cuts: Vec<Cut>) -> Self {
+        Self { cuts, arrangement: Arrangement::Plain, grid: (0, 0) }
+    }
 }
 
 /// A model's processor.
@@ -84,7 +74,7 @@ impl Processor {
         tokens: (Option<u32>, Option<u32>),
     ) -> Result<(Self, Vec<String>)> {
         if vision.by_library {
-            return Ok((Self::of_library(vision, tokens.1), Vec::new()));
+            return Self::of_library(file, path, vision, tokens);
         }
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let bad = |text: String| Error::new(Kind::File, format!("{}: {text}", path.display()));
@@ -115,7 +105,7 @@ impl Processor {
             }
         };
         let mut remarks = Vec::new();
-        let cutting = cutting(file, vision, tokens, &bad)?;
+        let cutting = Cutting::of_file(file, vision, tokens, &bad)?;
         if tokens.0.is_some() && !matches!(cutting, Cutting::Dynamic { .. }) {
             remarks.push(format!(
                 "{}: has no effect, since this model's number of tokens does not follow a picture's size",
@@ -144,7 +134,8 @@ impl Processor {
             remarks.push(format!("{name}: {what}, so a video's frames go in as single pictures"));
             pooled = false;
         }
-        let video_rule = VideoRule::read(file, vision.mrope, pooled).map_err(bad)?;
+        let clocked = vision.projector == "qwen2.5vl_merger";
+        let video_rule = VideoRule::read(file, vision.mrope, clocked, pooled).map_err(bad)?;
         Ok((
             Self {
                 cutting,
@@ -162,20 +153,39 @@ impl Processor {
         ))
     }
 
-    /// That of a projector whose pictures llama.cpp cuts.
-    fn of_library(vision: &VisionInfo, max_tokens: Option<u32>) -> Self {
-        Self {
-            cutting: Cutting::Library,
-            video_rule: None,
-            filter: Filter::default(),
+    /// That of a projector whose pictures llama.cpp marks. It also cuts those of a family whose rules are not known here.
+    fn of_library(
+        file: &Gguf,
+        path: &Path,
+        vision: &VisionInfo,
+        tokens: (Option<u32>, Option<u32>),
+    ) -> Result<(Self, Vec<String>)> {
+        let bad = |text: String| Error::new(Kind::File, format!("{}: {text}", path.display()));
+        let cutting = Cutting::marked(file, vision, tokens, &bad)?;
+        let qwen3 = vision.projector == "qwen3vl_merger";
+        let mut remarks = Vec::new();
+        if matches!(cutting, Cutting::Square | Cutting::Tiles { .. }) {
+            for (field, given) in [(Field::ImageMinTokens, tokens.0), (Field::ImageMaxTokens, tokens.1)] {
+                if given.is_some() {
+                    remarks.push(format!(
+                        "{field}: has no effect, since this model has its own number of tokens"
+                    ));
+                }
+            }
+        }
+        let processor = Self {
+            filter: if cutting == Cutting::Square { Filter::Bilinear } else { Filter::default() },
+            cutting,
+            video_rule: qwen3.then(|| VideoRule::stamped(file)).transpose().map_err(bad)?,
             mean: [0.0; 3],
             std: [1.0; 3],
             side: vision.image_size,
             cells: vision.image_size / vision.patch_size.max(1),
-            max_tokens,
-            factor: vision.patch_size,
+            max_tokens: tokens.1,
+            factor: vision.patch_size * vision.group.isqrt().max(1),
             newline: Vec::new(),
-        }
+        };
+        Ok((processor, remarks))
     }
 
     /// One made by hand, its inputs `side` pixels wide in patches of `patch`.
@@ -210,6 +220,18 @@ impl Processor {
         self.video_rule.as_ref().map(|video_rule| video_rule.sampling)
     }
 
+    /// Position in time of each of the `tiles` pairs of frames of a video: its number, or where its time is on a clock
+    /// (Qwen2.5-VL).
+    pub(super) fn times(&self, visual: &Visual<'_>, tiles: usize) -> Vec<i32> {
+        let fps = match visual {
+            Visual::Video(frames) => frames.first().and_then(|frame| frame.moment).map(|moment| moment.fps),
+            Visual::Image(_) | Visual::OneOfSeveral(_) => None,
+        };
+        let ticks = self.video_rule.as_ref().map_or(1.0, |rule| rule.ticks(fps));
+        #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+        (0..tiles).map(|tile| (tile as f32 * ticks) as i32).collect()
+    }
+
     /// Words of `inspect` on videos.
     pub(crate) fn describe_videos(&self) -> Option<String> {
         self.video_rule.as_ref().map(VideoRule::describe)
@@ -222,22 +244,7 @@ impl Processor {
 
     /// Name in `inspect` of the way pictures are cut.
     pub(crate) fn describe(&self) -> String {
-        match &self.cutting {
-            Cutting::Library => "as llama.cpp does".to_owned(),
-            Cutting::Square => "squeezed into a square".to_owned(),
-            Cutting::Pad => "padded to a square".to_owned(),
-            Cutting::Anyres { pinpoints, .. } if pinpoints.is_empty() => "the whole alone".to_owned(),
-            Cutting::Anyres { pinpoints, max_tiles: Some(most), .. } => {
-                format!(
-                    "the whole and tiles (anyres, {} shapes), cells of {most} tiles at most",
-                    pinpoints.len()
-                )
-            }
-            Cutting::Anyres { pinpoints, .. } => {
-                format!("the whole and tiles (anyres, {} shapes)", pinpoints.len())
-            }
-            Cutting::Dynamic { pixels } => format!("at their own size, {} to {} pixels", pixels.0, pixels.1),
-        }
+        self.cutting.describe()
     }
 
     /// Cuts a picture or a video; `None` if the library has to.
@@ -254,9 +261,8 @@ impl Processor {
     }
 
     fn picture(&self, picture: &Pixels) -> Result<Option<Prepared>> {
-        let one = |first: Pixels, area: [f64; 4]| {
-            Some(Prepared { cuts: vec![Cut { first, second: None, area }], arrangement: Arrangement::Plain })
-        };
+        let one =
+            |first: Pixels, area: [f64; 4]| Some(Prepared::plain(vec![Cut { first, second: None, area }]));
         Ok(match &self.cutting {
             Cutting::Library => None,
             Cutting::Square => {
@@ -290,7 +296,23 @@ impl Processor {
                 let tiles = tiled.tiles.into_iter().zip(tiled.areas);
                 let cuts = tiles.map(|(first, area)| Cut { first, second: None, area });
                 let arrangement = arrange(tiled.grid);
-                Some(Prepared { cuts: std::iter::once(base).chain(cuts).collect(), arrangement })
+                Some(Prepared {
+                    cuts: std::iter::once(base).chain(cuts).collect(),
+                    arrangement,
+                    grid: (0, 0),
+                })
+            }
+            Cutting::Tiles { tiles } => {
+                let tiled = views::tiled(picture, self.side, *tiles, self.filter)?;
+                let base = Cut { first: tiled.base, second: None, area: whole(picture) };
+                let tiles = tiled.tiles.into_iter().zip(tiled.areas);
+                let cuts = tiles.map(|(first, area)| Cut { first, second: None, area });
+                let cuts = cuts.chain(std::iter::once(base)).collect();
+                Some(Prepared { grid: tiled.grid, ..Prepared::plain(cuts) })
+            }
+            Cutting::Bounded { longest, tokens } => {
+                let (width, height) = self.bounded((picture.width, picture.height), *longest, *tokens);
+                one(crate::media::resize(picture, width, height, self.filter)?, whole(picture))
             }
         })
     }
@@ -319,7 +341,8 @@ impl Processor {
     /// One view of a picture among several.
     fn view(&self, picture: &Pixels) -> Result<Prepared> {
         let (first, area) = self.padded(picture, self.side)?;
-        Ok(Prepared { cuts: vec![Cut { first, second: None, area }], arrangement: Arrangement::View })
+        let cuts = vec![Cut { first, second: None, area }];
+        Ok(Prepared { arrangement: Arrangement::View, ..Prepared::plain(cuts) })
     }
 
     fn video(&self, frames: &[&Pixels]) -> Result<Prepared> {
@@ -342,19 +365,56 @@ impl Processor {
                     })
                 };
                 let cuts = frames.iter().map(cut).collect::<Result<Vec<_>>>()?;
-                Ok(Prepared { cuts, arrangement: Arrangement::Video { stride } })
+                Ok(Prepared { arrangement: Arrangement::Video { stride }, ..Prepared::plain(cuts) })
             }
-            (Some(Treatment::Pairs { pixels, total }), Some(shape)) => {
-                // Each frame's even share of the whole, two frames making one patch in time.
-                let share = total * 2 / frames.len() as u64;
-                let most = pixels.1.min(share).max(pixels.0 * 21 / 20);
-                let size = views::smart_size((shape.width, shape.height), self.factor, (pixels.0, most))?;
+            (Some(Treatment::Pairs { .. } | Treatment::Stamped { .. }), Some(shape)) => {
+                let size = self.frame_size((shape.width, shape.height), frames.len())?;
                 let cut = |pair: &[&Pixels]| {
                     let second = resize(pair.get(1).unwrap_or(&pair[0]), size)?;
                     Ok(Cut { first: resize(pair[0], size)?, second: Some(second), area: whole(pair[0]) })
                 };
-                let cuts = frames.chunks(2).map(cut).collect::<Result<Vec<_>>>()?;
-                Ok(Prepared { cuts, arrangement: Arrangement::Plain })
+                Ok(Prepared::plain(frames.chunks(2).map(cut).collect::<Result<Vec<_>>>()?))
+            }
+        }
+    }
+
+    /// Width and height of the frames of a video of `frames` of them of `size`, for a model that takes pairs.
+    pub(super) fn frame_size(&self, size: (u32, u32), frames: usize) -> Result<(u32, u32)> {
+        let frames = frames as u64;
+        let pixels = match self.video_rule.as_ref().map(|rule| rule.treatment) {
+            Some(Treatment::Pairs { pixels, total, .. }) => {
+                // Each frame's even share of the whole, two frames making one patch in time.
+                let most = pixels.1.min(total * 2 / frames.max(1));
+                (pixels.0, most.max(pixels.0 * 21 / 20))
+            }
+            Some(Treatment::Stamped { pixels }) => {
+                return views::smart_frame_size(size, frames, self.factor, pixels);
+            }
+            Some(Treatment::Frames { .. }) | None => return Ok((self.side, self.side)),
+        };
+        views::smart_size(size, self.factor, pixels)
+    }
+
+    /// Width and height of a picture of `size` whose sides end at `longest`, within the bounds of its tokens.
+    pub(super) fn bounded(
+        &self,
+        size: (u32, u32),
+        longest: u32,
+        (least, most): (Option<u32>, Option<u32>),
+    ) -> (u32, u32) {
+        let unit = self.factor.max(1);
+        let tokens = |(width, height): (u32, u32)| u64::from(width / unit) * u64::from(height / unit);
+        let at = |longest| views::bounded_size(size, unit, longest);
+        let mut side = longest.max(unit);
+        while most.is_some_and(|most| tokens(at(side)) > u64::from(most.max(1))) && side > unit {
+            side -= unit;
+        }
+        let shown = at(side);
+        match least.map(u64::from).filter(|&least| tokens(shown) < least) {
+            None => shown,
+            Some(least) => {
+                let pixels = least * u64::from(unit) * u64::from(unit);
+                views::smart_size(size, unit, (pixels, u64::MAX)).unwrap_or(shown)
             }
         }
     }
@@ -397,65 +457,6 @@ fn unsaid(file: &Gguf, name: &str, library_cuts: bool) -> Option<String> {
 
 fn whole(picture: &Pixels) -> [f64; 4] {
     [0.0, 0.0, f64::from(picture.width), f64::from(picture.height)]
-}
-
-fn cutting(
-    file: &Gguf,
-    vision: &VisionInfo,
-    (min_tokens, max_tokens): (Option<u32>, Option<u32>),
-    bad: &dyn Fn(String) -> Error,
-) -> Result<Cutting> {
-    if vision.mrope {
-        let bound = |name: &str, usual| file.u32(&format!("clip.vision.{name}")).map_or(usual, u64::from);
-        let least = bound("image_min_pixels", AUTHORS_PIXELS.0);
-        let most = bound("image_max_pixels", AUTHORS_PIXELS.1.max(least));
-        if least > most {
-            return Err(bad(format!(
-                "clip.vision.image_min_pixels is {least}, above image_max_pixels {most}"
-            )));
-        }
-        let group = u64::from(vision.patch_size).pow(2) * u64::from(vision.group);
-        let most = max_tokens.map_or(most, |tokens| most.min(u64::from(tokens) * group));
-        let least = min_tokens.map_or(least, |tokens| least.max(u64::from(tokens) * group));
-        return Ok(Cutting::Dynamic { pixels: (least.min(most), most) });
-    }
-    let numbers = file.integers("clip.vision.image_grid_pinpoints").unwrap_or_default();
-    let side =
-        |n: i64| u32::try_from(n).ok().filter(|&n| n > 0 && n.is_multiple_of(vision.image_size.max(1)));
-    let pinpoints = numbers
-        .as_chunks()
-        .0
-        .iter()
-        .map(|&[across, down]| Some((side(across)?, side(down)?)))
-        .collect::<Option<Vec<_>>>()
-        .ok_or_else(|| {
-            bad(format!(
-                "clip.vision.image_grid_pinpoints holds sizes that are no multiple of {}",
-                vision.image_size
-            ))
-        })?;
-    let aspect = file
-        .string("illava.vision.image_aspect_ratio")
-        .or_else(|| file.string("clip.vision.image_aspect_ratio"))
-        .or_else(|| (!pinpoints.is_empty()).then(|| "anyres".to_owned()));
-    let Some(aspect) = aspect else { return Ok(Cutting::Library) };
-    Ok(match aspect.as_str() {
-        "pad" => Cutting::Pad,
-        "square" => Cutting::Square,
-        text if text.starts_with("anyres") => Cutting::Anyres {
-            max_tiles: file
-                .u32("illava.vision.anyres_max_tiles")
-                .or_else(|| text.strip_prefix("anyres_max_")?.parse().ok())
-                .filter(|&n| n > 0),
-            unpad: file.string("clip.vision.mm_patch_merge_type").is_none_or(|kind| kind.contains("unpad")),
-            pinpoints,
-        },
-        other => {
-            return Err(bad(format!(
-                "illava.vision.image_aspect_ratio is `{other}`; pad, square, anyres and anyres_max_N are known"
-            )));
-        }
-    })
 }
 
 #[cfg(test)]

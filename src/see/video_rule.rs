@@ -15,13 +15,20 @@ pub(super) struct VideoRule {
 pub(super) enum Treatment {
     /// Frames as pictures of their own, their sides pooled by `stride` (LLaVA-OneVision).
     Frames { stride: u32 },
-    /// Pairs of frames; pixels of a frame, least and most, and of the whole video (Qwen2-VL).
-    Pairs { pixels: (u64, u64), total: u64 },
+    /// Pairs of frames; pixels of a frame, least and most, and of the whole video (Qwen2-VL). With `clock` the positions
+    /// in time follow the seconds (Qwen2.5-VL), else they count the pairs.
+    Pairs { pixels: (u64, u64), total: u64, clock: bool },
+    /// Pairs of frames, each behind the time it shows; pixels of the whole video, least and most (Qwen3-VL).
+    Stamped { pixels: (u64, u64) },
 }
 
 /// Bounds if the file names none: Qwen2-VL's release, pixels of a frame and of the video.
 const FRAME_PIXELS: (u64, u64) = (128 * 28 * 28, 768 * 28 * 28);
 const VIDEO_PIXELS: u64 = 128_000 * 28 * 28 / 10 * 9;
+/// Qwen3-VL's release, pixels of all frames of a video.
+const STAMPED_PIXELS: (u64, u64) = (4096, 25_165_824);
+/// Positions in time a second, in Qwen2.5-VL's release.
+const CLOCK: f64 = 2.0;
 /// LLaVA-OneVision's.
 const POOL_STRIDE: u32 = 2;
 
@@ -47,22 +54,55 @@ impl Numbers for Gguf {
 }
 
 impl VideoRule {
-    /// `pairs` for a tower that takes two frames at a time, `pooled` for a family that pools them one by one; for
+    /// `pairs` for a tower that takes two frames at a time, with `clock` at positions in time, `pooled` for a family that pools them one by one; for
     /// neither, `None`.
     ///
     /// # Errors
     /// The key and what it may hold.
-    pub(super) fn read(file: &Gguf, pairs: bool, pooled: bool) -> Result<Option<Self>, String> {
+    pub(super) fn read(file: &Gguf, pairs: bool, clock: bool, pooled: bool) -> Result<Option<Self>, String> {
         match (pairs, pooled) {
-            (true, _) => Self::in_pairs(file).map(Some),
+            (true, _) => Self::in_pairs(file, clock).map(Some),
             (false, true) => Self::pooled(file).map(Some),
             (false, false) => Ok(None),
         }
     }
 
-    fn in_pairs(file: &impl Numbers) -> Result<Self, String> {
-        let Sampling::Rate { fps, min, max, multiple } = Sampling::QWEN2VL else {
-            return Err("the rule for Qwen2-VL is no rate".into());
+    fn in_pairs(file: &impl Numbers, clock: bool) -> Result<Self, String> {
+        let sampling = Self::rate(file, Sampling::QWEN2VL)?;
+        let bound = |name: &str| file.whole(name).map(u64::from);
+        let least = bound("min_pixels").unwrap_or(FRAME_PIXELS.0);
+        let most = bound("max_pixels").unwrap_or(FRAME_PIXELS.1).max(least);
+        let total = bound("total_pixels").unwrap_or(VIDEO_PIXELS);
+        Ok(Self { sampling, treatment: Treatment::Pairs { pixels: (least, most), total, clock } })
+    }
+
+    /// Positions in time from a pair of frames to the next, of a video of `fps` frames a second if that is known.
+    #[allow(clippy::cast_possible_truncation)]
+    pub(super) fn ticks(&self, fps: Option<f64>) -> f32 {
+        match (self.treatment, self.sampling) {
+            (Treatment::Pairs { clock: true, .. }, Sampling::Rate { fps: usual, .. }) => {
+                (CLOCK * 2.0 / fps.unwrap_or(usual)) as f32
+            }
+            _ => 1.0,
+        }
+    }
+
+    /// That of a tower whose pairs of frames have a time each.
+    ///
+    /// # Errors
+    /// As [`VideoRule::read`].
+    pub(super) fn stamped(file: &Gguf) -> Result<Self, String> {
+        let bound = |name: &str| file.whole(name).map(u64::from);
+        let least = bound("min_pixels").unwrap_or(STAMPED_PIXELS.0);
+        let most = bound("max_pixels").unwrap_or(STAMPED_PIXELS.1).max(least);
+        let sampling = Self::rate(file, Sampling::QWEN3VL)?;
+        Ok(Self { sampling, treatment: Treatment::Stamped { pixels: (least, most) } })
+    }
+
+    /// The file's rate of frames, or `usual`.
+    fn rate(file: &impl Numbers, usual: Sampling) -> Result<Sampling, String> {
+        let Sampling::Rate { fps, min, max, multiple } = usual else {
+            return Err("the rule for pairs of frames is no rate".into());
         };
         let fps = match file.rate("fps") {
             None => fps,
@@ -77,12 +117,7 @@ impl VideoRule {
                 "illava.video.min_frames is {min} and max_frames {max}; they must be in order, and the second at least {multiple}"
             ));
         }
-        let bound = |name: &str| file.whole(name).map(u64::from);
-        let least = bound("min_pixels").unwrap_or(FRAME_PIXELS.0);
-        let most = bound("max_pixels").unwrap_or(FRAME_PIXELS.1).max(least);
-        let total = bound("total_pixels").unwrap_or(VIDEO_PIXELS);
-        let sampling = Sampling::Rate { fps, min, max, multiple };
-        Ok(Self { sampling, treatment: Treatment::Pairs { pixels: (least, most), total } })
+        Ok(Sampling::Rate { fps, min, max, multiple })
     }
 
     fn pooled(file: &impl Numbers) -> Result<Self, String> {
@@ -111,6 +146,9 @@ impl VideoRule {
             Treatment::Frames { stride } => format!("each pooled {stride}x{stride}"),
             Treatment::Pairs { pixels, .. } => {
                 format!("in pairs, {} to {} pixels a frame", pixels.0, pixels.1)
+            }
+            Treatment::Stamped { pixels } => {
+                format!("in pairs with their times, {} to {} pixels in all", pixels.0, pixels.1)
             }
         };
         format!("{which}, {how}")
@@ -161,7 +199,7 @@ mod tests {
             VideoRule::pooled(&none),
             Ok(VideoRule { sampling: Sampling::ONEVISION, treatment: Treatment::Frames { stride: 2 } })
         );
-        let video_rule = VideoRule::in_pairs(&none).unwrap();
+        let video_rule = VideoRule::in_pairs(&none, false).unwrap();
         assert_eq!(video_rule.sampling, Sampling::QWEN2VL);
         assert_eq!(
             video_rule.describe(),
@@ -170,13 +208,20 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::float_cmp)] // Quotients of small numbers.
     fn a_file_may_say_otherwise() {
         let video_rule =
             VideoRule::pooled(&Given(&[("frames", 16), ("pool_stride", 3)], None, None)).unwrap();
         assert_eq!(video_rule.describe(), "16 frames at even distances, each pooled 3x3");
         let video_rule =
-            VideoRule::in_pairs(&Given(&[("min_frames", 2), ("max_frames", 60)], Some(0.5), None)).unwrap();
+            VideoRule::in_pairs(&Given(&[("min_frames", 2), ("max_frames", 60)], Some(0.5), None), true)
+                .unwrap();
         assert_eq!(video_rule.sampling, Sampling::Rate { fps: 0.5, min: 2, max: 60, multiple: 2 });
+        assert_eq!(
+            (video_rule.ticks(None), video_rule.ticks(Some(2.0)), video_rule.ticks(Some(1.5))),
+            (8.0, 2.0, 8.0 / 3.0)
+        );
+        assert_eq!(VideoRule::in_pairs(&Given(&[], None, None), false).unwrap().ticks(Some(1.0)), 1.0);
     }
 
     #[test]
@@ -201,7 +246,7 @@ mod tests {
             (Given(&[("min_frames", 9), ("max_frames", 8)], None, None), "in order"),
             (Given(&[("min_frames", 1), ("max_frames", 1)], None, None), "at least 2"),
         ] {
-            let error = VideoRule::in_pairs(&given).unwrap_err();
+            let error = VideoRule::in_pairs(&given, false).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
     }

@@ -211,7 +211,8 @@ mod tests {
     }
 
     fn generate() -> request::Request {
-        let pixels = Pixels { width: 2, height: 1, rgb: vec![0, 255, 128, 1, 2, 3], remark: None };
+        let pixels =
+            Pixels { width: 2, height: 1, rgb: vec![0, 255, 128, 1, 2, 3], remark: None, moment: None };
         request::Request {
             id: u64::MAX,
             messages: vec![

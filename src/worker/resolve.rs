@@ -196,12 +196,13 @@ fn picture(
         };
         return Err(Error::new(Kind::Media, format!("picture {}: {bytes} bytes are no {what}", i + 1)));
     }
-    let pixels = |rgb| Pixels { width, height, rgb, remark: None };
+    let pixels = |rgb, moment| Pixels { width, height, rgb, remark: None, moment };
     let input = match picture.frames {
-        None => VisualInput::Image(pixels(picture.rgb)),
+        None => VisualInput::Image(pixels(picture.rgb, None)),
         Some(frames) => {
-            let frames = picture.rgb.chunks_exact(bytes / frames as usize);
-            VisualInput::Video(frames.map(|frame| pixels(frame.to_vec())).collect())
+            let moments = picture.moments.into_iter().map(Some).chain(std::iter::repeat(None));
+            let frames = picture.rgb.chunks_exact(bytes / frames as usize).zip(moments);
+            VisualInput::Video(frames.map(|(frame, moment)| pixels(frame.to_vec(), moment)).collect())
         }
     };
     let several = several && picture.frames.is_none();
@@ -221,6 +222,7 @@ mod tests {
             width,
             height,
             frames,
+            moments: Vec::new(),
             rgb: (0..).take(n).collect(),
             decode_ms: 0.0,
             remark: None,

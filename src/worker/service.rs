@@ -47,7 +47,7 @@ pub enum Input {
 fn check_slot(resolver: &Resolver, sizes: Sizes) -> Result<()> {
     let Some(outline) = &resolver.outline else { return Ok(()) };
     // Small enough for one tile, and for a model of any size of picture to take it as its smallest.
-    let pixels = Pixels { width: 16, height: 16, rgb: vec![0; 16 * 16 * 3], remark: None };
+    let pixels = Pixels { width: 16, height: 16, rgb: vec![0; 16 * 16 * 3], remark: None, moment: None };
     let input = VisualInput::Image(pixels);
     let tokens = outline.expected(&input.visual(false), &resolver.default).about;
     if tokens < resolver.slot_cells {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use illava::media::Pixels;
+use illava::media::{Moment, Pixels};
 use illava::prompt::{Message, Part, Role};
 use illava::see::Visual;
 use safetensors::{Dtype, SafeTensors};
@@ -16,6 +16,9 @@ pub struct Case {
     /// Width and height of each picture; of the frames for a video.
     pub sizes: Vec<[u32; 2]>,
     pub frames: u32,
+    /// Frames of the video a second; 0 if the frames do not tell their times.
+    #[serde(default)]
+    pub fps: f64,
     pub question: String,
     /// Token ids, and null where a span stands.
     pub parts: Vec<Option<Vec<i32>>>,
@@ -104,7 +107,10 @@ impl Case {
     /// The pictures or frames, as tools/family_inputs.py draws them.
     pub fn pictures(&self) -> Vec<Pixels> {
         if self.frames > 0 {
-            return (0..self.frames).map(|i| picture(self.sizes[0], self.seed + i)).collect();
+            let moment =
+                |i| (self.fps > 0.0).then(|| Moment { seconds: f64::from(i) / self.fps, fps: self.fps });
+            let frame = |i| Pixels { moment: moment(i), ..picture(self.sizes[0], self.seed + i) };
+            return (0..self.frames).map(frame).collect();
         }
         (self.seed..).zip(&self.sizes).map(|(seed, &size)| picture(size, seed)).collect()
     }
@@ -138,5 +144,5 @@ impl Case {
 }
 
 pub fn picture([width, height]: [u32; 2], seed: u32) -> Pixels {
-    Pixels { width, height, rgb: super::levels::levels(width, height, seed), remark: None }
+    Pixels { width, height, rgb: super::levels::levels(width, height, seed), remark: None, moment: None }
 }

@@ -81,6 +81,10 @@ struct suite {
         refused("illava_image_from_frames", illava_image_from_frames(v, nullptr, f, side, side, &image), "first");
         refused("illava_image_from_frames", illava_image_from_frames(v, f, nullptr, side, side, &image), "second");
         refused("illava_image_from_frames", illava_image_from_frames(v, f, f, side, side, nullptr), "out");
+        const illava_view view = { bytes.data(), side, side };
+        refused("illava_image_from_views", illava_image_from_views(nullptr, &view, 1, 0, 0, &image), "vision");
+        refused("illava_image_from_views", illava_image_from_views(v, nullptr, 1, 0, 0, &image), "views");
+        refused("illava_image_from_views", illava_image_from_views(v, &view, 1, 0, 0, nullptr), "out");
         is_nothing("illava_image_n_tiles", illava_image_n_tiles(nullptr) == 0);
 
         const auto made = make_image(loaded, bytes, side, side);

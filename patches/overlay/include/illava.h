@@ -131,6 +131,16 @@ LLAMA_API enum illava_status illava_image_from_f32(
 LLAMA_API enum illava_status illava_image_from_frames(
         struct illava_vision * vision, const float * first, const float * second, uint32_t nx, uint32_t ny,
         struct illava_image ** out);
+struct illava_view {
+    const uint8_t * rgb; // 8-bit interleaved, [ny, nx, 3]
+    uint32_t        nx, ny;
+};
+// A picture of a projector with `by_library` that was cut already: upstream marks the views, and resizes none. With a
+// grid its grid_x * grid_y tiles row by row and then the whole; without one (0, 0) one view, or the two frames of a
+// temporal patch. For InternVL, Gemma 3, Pixtral and Qwen3-VL.
+LLAMA_API enum illava_status illava_image_from_views(
+        struct illava_vision * vision, const struct illava_view * views, size_t n_views, uint32_t grid_x, uint32_t grid_y,
+        struct illava_image ** out);
 LLAMA_API void               illava_image_free(struct illava_image * image);
 LLAMA_API size_t             illava_image_n_tiles(const struct illava_image * image);
 

@@ -220,7 +220,7 @@ fn merging() -> Schedule {
 }
 
 fn pixels(tokens: u32) -> Pixels {
-    Pixels { width: tokens, height: 1, rgb: Vec::new(), remark: None }
+    Pixels { width: tokens, height: 1, rgb: Vec::new(), remark: None, moment: None }
 }
 
 fn limits(tokens: Option<u32>) -> Generation {

@@ -18,13 +18,15 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
+use serde::{Deserialize, Serialize};
+
 use super::policy::Limits;
 use crate::error::{Error, Kind, Result};
 use crate::file;
 use format::Format;
 
 /// An upright 8-bit RGB picture.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Pixels {
     pub width: u32,
     pub height: u32,
@@ -32,6 +34,17 @@ pub struct Pixels {
     pub rgb: Vec<u8>,
     /// Remark on parts of the file that the pixels lack (transparency, bits below the eighth, more frames): one line or none.
     pub remark: Option<String>,
+    /// The moment that a frame of a video shows; none for a picture.
+    pub moment: Option<Moment>,
+}
+
+/// The place of a frame in its video.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Seconds since the first frame of the file.
+    pub seconds: f64,
+    /// Frames a second that were taken of the video, not those it has.
+    pub fps: f64,
 }
 
 /// A value, or the reason why there is none.
@@ -92,7 +105,13 @@ pub fn decode(bytes: &[u8], name: &str, limits: &Limits) -> Result<Pixels> {
     let mut picture = DynamicImage::ImageRgb8(picture);
     picture.apply_orientation(orientation);
     let remark = (!notes.is_empty()).then(|| format!("{name}: {}", notes.join("; ")));
-    Ok(Pixels { width: picture.width(), height: picture.height(), rgb: picture.into_bytes(), remark })
+    Ok(Pixels {
+        width: picture.width(),
+        height: picture.height(),
+        rgb: picture.into_bytes(),
+        remark,
+        moment: None,
+    })
 }
 
 fn raster(bytes: &[u8], limits: &Limits) -> Outcome<Raster> {

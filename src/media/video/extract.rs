@@ -174,5 +174,5 @@ fn picture(pipe: &mut BufReader<Running>, limits: &VideoLimits) -> std::result::
     let bytes = usize::try_from(decoder.total_bytes()).map_err(|_| "a frame beyond memory".to_owned())?;
     let mut rgb = vec![0; bytes];
     decoder.read_image(&mut rgb).map_err(damaged)?;
-    Ok(Pixels { width, height, rgb, remark: None })
+    Ok(Pixels { width, height, rgb, remark: None, moment: None })
 }

@@ -35,6 +35,8 @@ impl Sampling {
     pub const AS_PICTURES: Self = Self::Uniform { frames: 8, multiple: 1 };
     pub const ONEVISION: Self = Self::Uniform { frames: 32, multiple: 1 };
     pub const QWEN2VL: Self = Self::Rate { fps: 2.0, min: 4, max: 768, multiple: 2 };
+    /// An odd last frame is shown twice.
+    pub const QWEN3VL: Self = Self::Rate { fps: 2.0, min: 4, max: 768, multiple: 1 };
 
     /// The rule with what a person asks for: `fps` frames a second, `frames` in all (with `fps`: at the most).
     #[must_use]

@@ -61,7 +61,8 @@ illava_status illava_vision_set_text(illava_vision * vision, const llama_model *
     });
 }
 
-std::unique_ptr<illava_image> illava_mtmd_cut(const illava_vision & vision, const uint8_t * rgb, uint32_t nx, uint32_t ny) {
+// A picture's chunks, by what cuts pictures at present.
+static std::unique_ptr<illava_image> tokenize(const illava_vision & vision, const uint8_t * rgb, uint32_t nx, uint32_t ny) {
     if (!vision.has_text) {
         illava_fail(ILLAVA_BAD_ARG, "the projector (%s) needs its text model first: illava_vision_set_text()", vision.projector.c_str());
     }
@@ -98,6 +99,98 @@ std::unique_ptr<illava_image> illava_mtmd_cut(const illava_vision & vision, cons
         image->tile_chunks.push_back(chunk);
     }
     return image;
+}
+
+std::unique_ptr<illava_image> illava_mtmd_cut(const illava_vision & vision, const uint8_t * rgb, uint32_t nx, uint32_t ny) {
+    const std::lock_guard<std::mutex> lock(vision.cutting);
+    return tokenize(vision, rgb, nx, ny);
+}
+
+// Views that were cut already, whatever picture comes.
+struct cut_views : mtmd_image_preprocessor {
+    std::vector<clip_image_u8> views;
+    int grid_x, grid_y;
+
+    cut_views(const illava_vision & vision, const std::vector<illava_view> & given, uint32_t grid_x, uint32_t grid_y) :
+            mtmd_image_preprocessor(vision.clip.get()), grid_x((int) grid_x), grid_y((int) grid_y) {
+        for (const auto & view : given) {
+            clip_image_u8 & pixels = views.emplace_back();
+            pixels.set_size({ (int) view.nx, (int) view.ny }, false);
+            pixels.cpy_buf(std::vector<uint8_t>(view.rgb, view.rgb + (size_t) view.nx * view.ny * 3));
+        }
+    }
+
+    mtmd_image_preproc_out preprocess(const clip_image_u8 &) const override {
+        mtmd_image_preproc_out out;
+        const bool tiled = grid_x > 0;
+        for (size_t i = 0; i + (tiled ? 1 : 0) < views.size(); i++) {
+            out.append(hparams, views[i]);
+        }
+        if (tiled) {
+            out.append_overview(hparams, views.back());
+            out.grid_x = grid_x;
+            out.grid_y = grid_y;
+        }
+        return out;
+    }
+};
+
+// Sizes that the graphs of these projectors take.
+static void check_view(const illava_vision & vision, uint32_t nx, uint32_t ny) {
+    constexpr uint32_t max_side    = 1 << 15;
+    constexpr uint64_t max_patches = 1 << 16;
+    const clip_hparams & hparams = vision.hparams();
+    const uint32_t side = hparams.image_size, patch = hparams.patch_size, align = patch * (uint32_t) std::max(hparams.n_merge, 1);
+    switch (vision.model().proj_type) {
+        case PROJECTOR_TYPE_GEMMA3:
+        case PROJECTOR_TYPE_INTERNVL:
+            if (nx != side || ny != side) {
+                illava_fail(ILLAVA_BAD_ARG, "a view of %u x %u pixels: this encoder takes %u x %u", nx, ny, side, side);
+            }
+            return;
+        case PROJECTOR_TYPE_PIXTRAL:
+        case PROJECTOR_TYPE_QWEN3VL:
+            if (nx < align || ny < align || nx > max_side || ny > max_side || nx % align != 0 || ny % align != 0) {
+                illava_fail(ILLAVA_BAD_ARG, "a view of %u x %u pixels: both sides must be multiples of %u up to %u", nx, ny, align, max_side);
+            }
+            if ((uint64_t) (nx / patch) * (ny / patch) > max_patches) {
+                illava_fail(ILLAVA_BAD_ARG, "a view of %u x %u pixels has more than %llu patches: make it smaller", nx, ny,
+                    (unsigned long long) max_patches);
+            }
+            return;
+        default:
+            illava_fail(ILLAVA_UNSUPPORTED, "llama.cpp cuts the pictures of this projector (%s): give the whole picture", vision.projector.c_str());
+    }
+}
+
+std::unique_ptr<illava_image> illava_mtmd_mark(
+        const illava_vision & vision, const std::vector<illava_view> & views, uint32_t grid_x, uint32_t grid_y) {
+    for (const auto & view : views) {
+        illava_require(view.rgb, "view");
+        check_view(vision, view.nx, view.ny);
+    }
+    const bool tiled = grid_x > 0 || grid_y > 0;
+    if (tiled && (vision.model().proj_type != PROJECTOR_TYPE_INTERNVL || (uint64_t) grid_x * grid_y + 1 != views.size())) {
+        illava_fail(ILLAVA_BAD_ARG, "%zu views are no grid of %u x %u tiles and the whole of this projector (%s)", views.size(),
+            grid_x, grid_y, vision.projector.c_str());
+    }
+    const bool pair = views.size() == 2 && clip_model_n_temporal_merge(vision.clip.get()) == 2 &&
+        views[0].nx == views[1].nx && views[0].ny == views[1].ny;
+    if (!tiled && views.size() != 1 && !pair) {
+        illava_fail(ILLAVA_BAD_ARG, "%zu views without a grid: one, or two frames of one size for an encoder that takes them in pairs",
+            views.size());
+    }
+    const std::lock_guard<std::mutex> lock(vision.cutting);
+    std::unique_ptr<mtmd_image_preprocessor> cut = std::make_unique<cut_views>(vision, views, grid_x, grid_y);
+    struct exchanged {
+        mtmd_context * ctx;
+        std::unique_ptr<mtmd_image_preprocessor> & other;
+        exchanged(mtmd_context * ctx, std::unique_ptr<mtmd_image_preprocessor> & other) : ctx(ctx), other(other) {
+            illava_mtmd_swap_preprocessor(ctx, other);
+        }
+        ~exchanged() { illava_mtmd_swap_preprocessor(ctx, other); }
+    } scope(vision.mtmd.get(), cut);
+    return tokenize(vision, views[0].rgb, views[0].nx, views[0].ny);
 }
 
 const clip_image_f32_batch & illava_mtmd_inputs(const illava_image & image, size_t tile) {

@@ -15,6 +15,7 @@ static constexpr uint32_t max_side    = 1 << 15;
 static constexpr uint64_t max_area    = 1ull << 28;
 static constexpr int64_t  max_patches = 1 << 16;
 static constexpr int32_t  max_threads = 512;
+static constexpr size_t   max_views   = 1024;
 
 //
 // pictures
@@ -140,6 +141,23 @@ illava_status illava_image_from_frames(
         image->tiles.push_back(normalised(first, nx, ny));
         image->second = normalised(second, nx, ny);
         *out = image.release();
+    });
+}
+
+illava_status illava_image_from_views(
+        illava_vision * vision, const illava_view * views, size_t n_views, uint32_t grid_x, uint32_t grid_y, illava_image ** out) {
+    return illava_guard([&] {
+        illava_require(vision, "vision");
+        illava_require(views, "views");
+        illava_require(out, "out");
+        *out = nullptr;
+        if (!vision->mtmd) {
+            illava_fail(ILLAVA_UNSUPPORTED, "the pictures of this projector (%s) have no marks: give each tile alone", vision->projector.c_str());
+        }
+        if (n_views < 1 || n_views > max_views) {
+            illava_fail(ILLAVA_BAD_ARG, "%zu views: 1 to %zu", n_views, max_views);
+        }
+        *out = illava_mtmd_mark(*vision, std::vector<illava_view>(views, views + n_views), grid_x, grid_y).release();
     });
 }
 
@@ -338,7 +356,8 @@ static std::unique_ptr<illava_encoded> encode_library(
         schedule->line_breaks = (int32_t) (grid_y / side) - 1;
         pixels.merge = std::move(schedule);
     }
-    if (pixels.merge && (batch.entries.size() != 1 || grid_x % side != 0 || grid_y % side != 0)) {
+    const bool one = batch.entries.size() == 1 || clip_model_n_temporal_merge(vision.clip.get()) == 2; // a pair is one input
+    if (pixels.merge && (!one || grid_x % side != 0 || grid_y % side != 0)) {
         illava_fail(ILLAVA_UNSUPPORTED, "a tile of %lld x %lld patches cannot merge: its projector takes them by %d x %d",
             (long long) grid_x, (long long) grid_y, side, side);
     }

@@ -33,6 +33,7 @@ struct illava_vision {
     illava_clip_parts                          parts;     // of clip
     std::unique_ptr<mtmd_image_preprocessor>   preprocessor;
     std::mutex                                 encoding;  // one graph at a time: the scheduler is shared
+    mutable std::mutex                         cutting;   // mtmd has one way to cut at a time
 
     illava_vision();
 

@@ -65,7 +65,7 @@ pub fn job(id: u64, prompt: &str, length: u32) -> Job {
 
 /// A picture that brings `tokens`; with none it cannot be encoded.
 pub fn picture(content: u8, tokens: u32) -> PromptPicture {
-    let pixels = Pixels { width: tokens, height: 1, rgb: Vec::new(), remark: None };
+    let pixels = Pixels { width: tokens, height: 1, rgb: Vec::new(), remark: None, moment: None };
     let input = Arc::new(VisualInput::Image(pixels));
     PromptPicture {
         key: [content; 32],
