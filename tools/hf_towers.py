@@ -11,11 +11,15 @@ from torch import nn
 from hf_models import HfPair, _planar
 
 # Ordinary tokens that no prompt of the fixtures has.
-IMAGE, BREAK = 300, 301
+IMAGE, BREAK, VIDEO = 300, 301, 302
 SIGLIP = {
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
     "attn_out": "self_attn.out_proj", "ln1": "layer_norm1", "ln2": "layer_norm2",
     "ffn_up": "mlp.fc1", "ffn_down": "mlp.fc2",
+}
+GEMMA_NORMS = {
+    "attn_norm": "input_layernorm", "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm", "post_ffw_norm": "post_feedforward_layernorm",
 }
 TANH = "gelu_pytorch_tanh"
 
@@ -40,12 +44,8 @@ class HfTower(HfPair):
             "qwen2.5vl_merger": (self._qwen2_5vl, self._qwen2_5vl_state),
         }[self.kind]
         self.model = make().double().eval()
-        # Only the rows of Gemma 3 are compared.
-        states = {} if self.kind == "gemma3" else self._text_state()
-        states.update(state())
+        states = self._text_state() | state()
         missing, unexpected = self.model.load_state_dict(states, strict=False)
-        if self.kind == "gemma3":
-            missing = [key for key in missing if "language_model" not in key and "lm_head" not in key]
         if missing or unexpected:
             raise ValueError(f"missing {missing}, unexpected {unexpected}")
 
@@ -56,6 +56,13 @@ class HfTower(HfPair):
                 norm = self.text.get(f"blk.{layer}.attn_{part}_norm.weight")
                 if norm is not None:
                     state[f"model.language_model.layers.{layer}.self_attn.{part}_norm.weight"] = norm
+        if self.kind == "gemma3":
+            for layer in range(self.text.fields["gemma3.block_count"]):
+                prefix = f"model.language_model.layers.{layer}."
+                for ours, theirs in GEMMA_NORMS.items():
+                    state[f"{prefix}{theirs}.weight"] = self.text[f"blk.{layer}.{ours}.weight"]
+            # GGUF has the whole factor of a norm, transformers what is beyond one.
+            state = {key: value - 1 if "norm" in key else value for key, value in state.items()}
         if self.kind == "idefics3":
             state = {k.replace(".language_model.", ".text_model."): v for k, v in state.items()}
         return state
@@ -184,10 +191,22 @@ class HfTower(HfPair):
 
     def _gemma3(self):
         text = self._text_config()
-        text["rope_parameters"] = None
+        base = text["rope_parameters"]["rope_theta"]
+        head = self.text.fields.get("gemma3.attention.key_length", text["hidden_size"] // text["num_attention_heads"])
+        text |= {
+            "rope_parameters": {
+                "full_attention": {"rope_type": "default", "rope_theta": base},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+            "head_dim": head, "query_pre_attn_scalar": head, "sliding_window": self.text.fields["gemma3.attention.sliding_window"],
+            "hidden_activation": TANH,
+            "layer_types": [
+                "full_attention" if i % 6 == 5 else "sliding_attention" for i in range(text["num_hidden_layers"])
+            ],
+        }
         config = transformers.Gemma3Config(
             vision_config={**self._sizes(), "hidden_act": TANH, "vision_use_head": False},
-            text_config={**text, "head_dim": 16},
+            text_config=text,
             mm_tokens_per_image=(self._vision("image_size") // self._vision("patch_size") // 2) ** 2,
             image_token_index=self.image_token(),
         )
@@ -210,13 +229,6 @@ class HfTower(HfPair):
 
     def model_keys(self):
         return self.model.state_dict().keys()
-
-    @torch.no_grad()
-    def rows(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The rows of one picture, [n, width]."""
-        out = self.model.model.get_image_features(_planar(pixels))
-        out = getattr(out, "pooler_output", out)
-        return out[0] if out.dim() == 3 else out
 
     def _idefics3(self):
         config = transformers.Idefics3Config(
@@ -268,6 +280,7 @@ class HfTower(HfPair):
             },
             text_config=text,
             image_token_id=self.image_token(),
+            video_token_id=VIDEO,
             tie_word_embeddings=False,
         )
         model = self._made(transformers.Qwen3VLForConditionalGeneration, config)
@@ -305,9 +318,11 @@ class HfTower(HfPair):
                 "hidden_act": "silu",
                 "window_size": 112,
                 "fullatt_block_indexes": [i for i in range(depth) if (i + 1) % pattern == 0],
+                "tokens_per_second": 2,
             },
             text_config=self._rope_text(),
             image_token_id=self.image_token(),
+            video_token_id=VIDEO,
             tie_word_embeddings=False,
         )
         model = self._made(transformers.Qwen2_5_VLForConditionalGeneration, config)
@@ -356,17 +371,37 @@ class HfTower(HfPair):
         if not self.qwen:
             pixels = torch.cat([_planar(tile) for tile in tiles])
             pixels = pixels[None] if self.kind == "idefics3" else pixels
-            return self.model(input_ids=torch.tensor([ids]), pixel_values=pixels).logits[0, -1]
-        patches, grids = [], []
-        for tile in tiles:
-            rows, columns = tile.shape[0] // p, tile.shape[1] // p
-            blocks = tile.double().reshape(rows // 2, 2, p, columns // 2, 2, p, 3)
-            flat = blocks.permute(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, 3, 1, p * p)
-            patches.append(flat.expand(-1, 3, 2, -1).reshape(rows * columns, -1))
-            grids.append([1, rows, columns])
+            kinds = {"token_type_ids": torch.tensor([[int(i == token) for i in ids]])} if self.kind == "gemma3" else {}
+            return self.model(input_ids=torch.tensor([ids]), pixel_values=pixels, **kinds).logits[0, -1]
         return self.model(
             input_ids=torch.tensor([ids]),
-            pixel_values=torch.cat(patches),
-            image_grid_thw=torch.tensor(grids),
+            pixel_values=torch.cat([self._flat(tile, tile) for tile in tiles]),
+            image_grid_thw=torch.tensor([[1, tile.shape[0] // p, tile.shape[1] // p] for tile in tiles]),
             mm_token_type_ids=torch.tensor([[int(i == token) for i in ids]]),
+        ).logits[0, -1]
+
+    def _flat(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """The patches of a pair of frames, 2x2 groups together: channel, frame, row, column."""
+        p = self._vision("patch_size")
+        rows, columns = first.shape[0] // p, first.shape[1] // p
+
+        def frame(pixels):
+            blocks = pixels.double().reshape(rows // 2, 2, p, columns // 2, 2, p, 3)
+            return blocks.permute(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, 3, 1, p * p)
+
+        return torch.cat([frame(first), frame(second)], dim=2).reshape(rows * columns, -1)
+
+    @torch.no_grad()
+    def video_logits(self, pairs: list[tuple], parts: list, fps: float) -> torch.Tensor:
+        """Logits after a prompt with one video; `parts` are token ids, and None for each pair of frames."""
+        p = self._vision("patch_size")
+        rows, columns = pairs[0][0].shape[0] // p, pairs[0][0].shape[1] // p
+        ids = [i for part in parts for i in (part if part is not None else [VIDEO] * (rows * columns // 4))]
+        more = {"second_per_grid_ts": torch.tensor([2 / fps])} if self.kind == "qwen2.5vl_merger" else {}
+        return self.model(
+            input_ids=torch.tensor([ids]),
+            pixel_values_videos=torch.cat([self._flat(*pair) for pair in pairs]),
+            video_grid_thw=torch.tensor([[len(pairs), rows, columns]]),
+            mm_token_type_ids=torch.tensor([[2 * int(i == VIDEO) for i in ids]]),
+            **more,
         ).logits[0, -1]

@@ -54,13 +54,13 @@ def make_pair(out: Path, name: str, text_type: str, tower_type: str) -> list[Pat
     return [text, mmproj]
 
 
-def make_projector(out: Path, kind: str) -> list[Path]:
+def make_projector(out: Path, kind: str, type_name: str = "f32") -> list[Path]:
     """Writes `out`/text.gguf and `out`/mmproj.gguf of one projector type."""
     projector = PROJECTORS[kind]
     text, mmproj = out / "text.gguf", out / "mmproj.gguf"
     decoder = PROJECTOR_DECODERS[projector.text]
-    write_decoder(text, decoder, marked(decoder.vocabulary, projector.marks), "f32", 6, f"{kind} test model")
-    write_projector(mmproj, kind, projector, 7)
+    write_decoder(text, decoder, marked(decoder.vocabulary, projector.marks), type_name, 6, f"{kind} test model")
+    write_projector(mmproj, kind, projector, 7, type_name)
     return [text, mmproj]
 
 
@@ -123,7 +123,7 @@ def main() -> None:
         "--zeros", action="store_true",
         help="weights of 0 in a timing text model or projector: a file with a hole, written at once",
     )
-    parser.add_argument("--type", choices=TYPES, default="f16", help="weights of the model")
+    parser.add_argument("--type", choices=TYPES, help="weights of the model: f16 if nothing is said, of a projector's pair f32")
     parser.add_argument("--tower-type", choices=TYPES, help="of a pair's tower, if not --type")
     parser.add_argument("--projection", type=int, help="width that a timing tower projects to")
     parser.add_argument("--family", choices=FAMILIES, help="make a timing tower one of this family's")
@@ -138,12 +138,13 @@ def main() -> None:
         parser.error("a tower's rows are not multiples of 256: use q8_0 or q4_0")
     if args.layers is not None and args.timing not in TIMING_DECODERS and args.timing_projector is None:
         parser.error("--layers goes with a --timing text model or with --timing-projector")
+    projector_type, args.type = args.type or "f32", args.type or "f16"
     if args.timing_projector is not None and args.type not in ("f32", "f16"):
         parser.error("--timing-projector: its rows are no multiples of a block; use f16")
     if args.decoder is not None:
         paths = make_decoder(args.out, args.decoder)
     elif args.projector is not None:
-        paths = make_projector(args.out, args.projector)
+        paths = make_projector(args.out, args.projector, projector_type)
     elif args.pair is not None:
         paths = make_pair(args.out, args.pair, args.type, args.tower_type or args.type)
     elif args.timing_projector is not None:

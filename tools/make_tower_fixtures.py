@@ -15,10 +15,11 @@ step hangs on rounding.
 import argparse
 import json
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import transformers
 from safetensors.torch import save_file
 
 from family_inputs import picture
@@ -41,16 +42,52 @@ BEFORE, BETWEEN, AFTER = [11, 12, 13, 14, 15], [31, 32], [21, 22, 23, 24]
 AGREEMENT = 1e-6
 WAYS = [(FAITHFUL, OWN, MERGE), (FAITHFUL, OWN, BIPARTITE)]
 SINGLES = [*WAYS, (REFERENCE, CLOSED, MERGE)]
-# Pictures, the patches that each layer removes, and the ways to merge.
-KINDS = {
-    "internvl": ([[(64, 64)], [(64, 64), (64, 64)]], {1: 8, 2: 8, 3: 12}, SINGLES),
 
-    "gemma3": None,
-    "idefics3": ([[(64, 64)], [(64, 64), (64, 64)]], {1: 8, 2: 8, 3: 12}, SINGLES),
-    "pixtral": ([[(64, 48)], [(48, 32), (64, 40)]], {1: 4, 2: 8, 3: 8}, WAYS),
-    "mistral_small": ([[(96, 64)], [(64, 48), (96, 64)]], {1: 8, 2: 8, 3: 16}, WAYS),
-    "qwen3vl_merger": ([[(80, 64)], [(64, 48), (64, 96)]], {0: 8, 1: 8, 2: 4, 3: 4}, WAYS),
-    "qwen2.5vl_merger": ([[(160, 128)], [(96, 64), (64, 144)]], {1: 8, 2: 8, 3: 12}, SINGLES),
+
+@dataclass
+class Case:
+    """Pictures of `sizes` (width, height), or `frames` of a video of the one size, `fps` of them a second."""
+
+    sizes: list[tuple[int, int]]
+    frames: int = 0
+    fps: float = 2.0
+
+    def name(self) -> str:
+        return f"video{self.frames}at{self.fps:g}" if self.frames else f"{len(self.sizes)}"
+
+
+@dataclass
+class Span:
+    """Tiles with the marks around them; `shared`: they stand on one grid, at `times` of their own."""
+
+    tiles: list[Encoded]
+    marks: list[list[int]]
+    times: list[int]
+    parts: list
+    places: list[int]
+    counts: torch.Tensor
+    shared: bool = False
+
+
+def cases(*pictures, videos=()) -> list[Case]:
+    return [*(Case(list(sizes)) for sizes in pictures), *(Case([size], n, fps) for size, n, fps in videos)]
+
+
+# Cases, the patches that each layer removes, and the ways to merge.
+KINDS = {
+    "internvl": (cases([(64, 64)], [(64, 64), (64, 64)]), {1: 8, 2: 8, 3: 12}, SINGLES),
+    "gemma3": (cases([(64, 64)], [(64, 64), (64, 64)]), {1: 24, 2: 16, 3: 12}, WAYS),
+    "idefics3": (cases([(64, 64)], [(64, 64), (64, 64)]), {1: 8, 2: 8, 3: 12}, SINGLES),
+    "pixtral": (cases([(64, 48)], [(48, 32), (64, 40)]), {1: 4, 2: 8, 3: 8}, WAYS),
+    "mistral_small": (cases([(96, 64)], [(64, 48), (96, 64)]), {1: 8, 2: 8, 3: 16}, WAYS),
+    "qwen3vl_merger": (
+        cases([(80, 64)], [(64, 48), (64, 96)], videos=[((64, 48), 4, 2.0), ((48, 64), 6, 1.5)]),
+        {0: 8, 1: 8, 2: 4, 3: 4}, WAYS,
+    ),
+    "qwen2.5vl_merger": (
+        cases([(160, 128)], [(96, 64), (64, 144)], videos=[((64, 48), 4, 2.0), ((128, 96), 6, 1.5)]),
+        {1: 8, 2: 8, 3: 12}, SINGLES,
+    ),
 }
 # Marks that llama.cpp writes before, between and behind the tiles of each picture. Idefics 3 is shown the one tile of a
 # grid and, here the same pixels, the whole.
@@ -72,6 +109,8 @@ class Pair:
     def __init__(self, kind: str, folder: Path):
         text, mmproj = make_projector(folder, kind)
         self.kind, self.text, self.tower = kind, Weights(text), Weights(mmproj)
+        # The decoder's step removes nothing; Qwen3-VL's first layers take features of the pictures.
+        self.llm_layer = 2
         self.towers = {r: Tower(self.tower, r) for r in (EXACT, SINGLE)}
         self.decoders = {r: Decoder(self.text, r) for r in (EXACT, SINGLE)}
         self.model = HfTower(text, mmproj)
@@ -83,21 +122,21 @@ class Pair:
     def pixels(self, size, seed: int) -> torch.Tensor:
         return (torch.tensor(picture(*size, seed)).float() / 255 - 0.5) / 0.5
 
-    def span(self, encoded):
+    def span(self, tiles: list[Encoded], marks: list[list[int]]):
         """Rows of one span, its places with the end, and the size of every row. Marks are token ids, tiles tensors."""
-        e = self.broken(encoded)
-        counts = e.counts if e.counts is not None else torch.ones(len(e.cells))
         parts, places, sizes, at = [], [], [], 0
-        for i, marks in enumerate(self.marks):
+        for i, mark in enumerate(marks):
             if i > 0:
+                e = self.broken(tiles[i - 1])
+                counts = e.counts if e.counts is not None else torch.ones(len(e.cells))
                 parts.append(e.embeddings)
                 places += [at + c for c in e.cells]
                 sizes.append(counts)
-                at += e.rows * e.columns - (e.columns > encoded.columns)
-            parts.append(marks)
-            places += range(at, at + len(marks))
-            sizes.append(torch.ones(len(marks)))
-            at += len(marks)
+                at += e.rows * e.columns - (e.columns > tiles[i - 1].columns)
+            parts.append(mark)
+            places += range(at, at + len(mark))
+            sizes.append(torch.ones(len(mark)))
+            at += len(mark)
         return parts, [*places, at], torch.cat(sizes)
 
     def broken(self, e: Encoded) -> Encoded:
@@ -119,51 +158,87 @@ class Pair:
         sizes = torch.stack([s.double() for s in sizes])
         return replace(e, embeddings=torch.stack(rows), cells=cells, columns=e.columns + 1, counts=sizes)
 
-    def positions(self, spans, placed: str, grid: str) -> torch.Tensor:
+    def positions(self, spans, placed: str) -> torch.Tensor:
         """[rows, 3] of the whole prompt."""
         rows, at = [[i] * 3 for i in range(len(BEFORE))], len(BEFORE)
-        for i, (encoded, (_, places, _)) in enumerate(spans):
+        for i, span in enumerate(spans):
             if i > 0:
                 rows += [[at + i] * 3 for i in range(len(BETWEEN))]
                 at += len(BETWEEN)
             if not self.axes:
-                last = places[-1]
-                places = places[:-1]
+                places, last = span.places[:-1], span.places[-1]
                 if placed == CLOSED:
                     places, last = range(len(places)), len(places)
                 rows += [[at + p] * 3 for p in places]
                 at += last
                 continue
-            first, last = self.marks
-            rows += [[at + i] * 3 for i in range(len(first))]
-            at += len(first)
-            rows += [[at, at + c // encoded.columns, at + c % encoded.columns] for c in encoded.cells]
-            at += max(encoded.rows, encoded.columns)
-            rows += [[at + i] * 3 for i in range(len(last))]
-            at += len(last)
+            for mark, e, time in zip(span.marks, [None, *span.tiles], [0, *span.times]):
+                if e is not None:
+                    rows += [[at + time, at + c // e.columns, at + c % e.columns] for c in e.cells]
+                    # The pairs of a video without marks share one first position.
+                    at += 0 if span.shared else max(e.rows, e.columns)
+                rows += [[at + i] * 3 for i in range(len(mark))]
+                at += len(mark)
+            if span.shared:
+                at += max(e.rows, e.columns, span.times[-1] + 1)
         rows += [[at + i] * 3 for i in range(len(AFTER))]
         return torch.tensor(rows, dtype=torch.float64)
 
-    def run(self, sizes, seed: int, rounding: str, schedule, way):
+    def stamp(self, seconds: float) -> list[int]:
+        """The mark of a time in a video, by transformers' tokenizer of Qwen2."""
+        tokens, merges = (self.text.fields[f"tokenizer.ggml.{name}"] for name in ("tokens", "merges"))
+        vocabulary = {token: i for i, token in enumerate(tokens)}
+        tokenizer = transformers.Qwen2Tokenizer(vocab=vocabulary, merges=[tuple(merge.split(" ")) for merge in merges])
+        return tokenizer.encode(f"<{seconds:.1f} seconds>", add_special_tokens=False)
+
+    def video_marks(self, frames: int, fps: float) -> list[list[int]]:
+        """Marks around the pairs of a video's frames."""
+        if self.kind == "qwen2.5vl_merger":
+            return [[] for _ in range(frames // 2 + 1)]
+        first, last = self.marks
+        stamps = [self.stamp((2 * i + 0.5) / fps) for i in range(frames // 2)]
+        return [stamps[0] + first, *(last + stamp + first for stamp in stamps[1:]), last]
+
+    def shown(self, case, seed: int, rounding: str, schedule, grid: str, rule) -> list:
+        tower = self.towers[rounding]
+        encode = lambda pixels, second=None: tower.encode(pixels, schedule, grid, second_frame=second, rule=rule)
+        if not case.frames:
+            spans = []
+            for i, size in enumerate(case.sizes):
+                e = encode(self.pixels(size, seed + i))
+                tiles = [e] * (len(self.marks) - 1)
+                spans.append(Span(tiles, self.marks, [0] * len(tiles), *self.span(tiles, self.marks)))
+            return spans
+        tiles = [encode(*pair) for pair in self.pairs(case, seed)]
+        marks = self.video_marks(case.frames, case.fps)
+        # Two positions a second, as Qwen2.5-VL was released.
+        shared = self.kind == "qwen2.5vl_merger"
+        times = [int(i * 2 * 2 / case.fps) if shared else 0 for i in range(len(tiles))]
+        return [Span(tiles, marks, times, *self.span(tiles, marks), shared=shared)]
+
+    def pairs(self, case, seed: int) -> list[tuple]:
+        frames = [self.pixels(case.sizes[0], seed + i) for i in range(case.frames)]
+        return list(zip(frames[::2], frames[1::2]))
+
+    def run(self, case, seed: int, rounding: str, schedule, way):
         grid, placed, rule = way
-        spans = []
-        for i, size in enumerate(sizes):
-            encoded = self.towers[rounding].encode(self.pixels(size, seed + i), schedule, grid, rule=rule)
-            spans.append((encoded, self.span(encoded)))
-        content = self.around([parts for _, (parts, _, _) in spans])
+        spans = self.shown(case, seed, rounding, schedule, grid, rule)
+        content = self.around([span.parts for span in spans])
         counted = None
         if placed == OWN and schedule:
-            counted = [self.broken(e).counts for e, _ in spans for _ in self.marks[1:]]
-        positions = self.positions(spans, placed, grid)
-        logits, _ = self.decoders[rounding].prefill_spans(content, positions, {}, counted)
-        tiles = range(len(self.marks) - 1)
-        steps = [(s, t, step) for s, (e, _) in enumerate(spans) for t in tiles for step in e.steps]
-        return logits, [span for _, span in spans], steps
+            counted = [self.broken(e).counts for span in spans for e in span.tiles]
+        logits, _ = self.decoders[rounding].prefill_spans(content, self.positions(spans, placed), {}, counted)
+        steps = [(s, t, step) for s, span in enumerate(spans) for t, e in enumerate(span.tiles) for step in e.steps]
+        return logits, spans, steps
 
-    def transformers(self, sizes) -> torch.Tensor:
-        tiles = [self.pixels(size, i) for i, size in enumerate(sizes) for _ in self.marks[1:]]
+    def transformers(self, case) -> torch.Tensor:
+        if case.frames:
+            marks = self.video_marks(case.frames, case.fps)
+            span = [marks[0], *(part for mark in marks[1:] for part in (None, mark))]
+            return self.model.video_logits(self.pairs(case, 0), self.around([span]), case.fps)
+        tiles = [self.pixels(size, i) for i, size in enumerate(case.sizes) for _ in self.marks[1:]]
         span = [self.marks[0], *(part for marks in self.marks[1:] for part in (None, marks))]
-        return self.model.last_logits(tiles, self.around([span for _ in sizes]))
+        return self.model.last_logits(tiles, self.around([span for _ in case.sizes]))
 
     @staticmethod
     def around(spans: list[list]) -> list:
@@ -176,84 +251,53 @@ def same(a, b) -> bool:
     return [(s.kept, s.into, s.groups) for _, _, s in a] == [(s.kept, s.into, s.groups) for _, _, s in b]
 
 
-def entry(pair: Pair, key: str, sizes, seed: int, spans, logits, tensors: dict, **more) -> dict:
+def entry(pair: Pair, key: str, case, seed: int, spans, logits, tensors: dict, **more) -> dict:
     tensors[f"{key}.logits"] = logits.float().contiguous()
-    for i, (_, _, counts) in enumerate(spans):
-        tensors[f"{key}.sizes.{i}"] = counts.float().contiguous()
+    for i, span in enumerate(spans):
+        tensors[f"{key}.sizes.{i}"] = span.counts.float().contiguous()
     return {
         "name": key,
         "family": pair.kind,
-        "sizes": sizes,
-        "frames": 0,
+        "sizes": case.sizes,
+        "frames": case.frames,
+        "fps": case.fps,
         "question": "",
         "seed": seed,
-        "parts": pair.around([[None] for _ in sizes]),
-        "spans": [len(counts) for _, _, counts in spans],
-        "places": [places for _, places, _ in spans],
+        "parts": pair.around([[None] for _ in spans]),
+        "spans": [len(span.counts) for span in spans],
+        "places": [span.places for span in spans],
         "greedy": [int(logits.argmax())],
         **more,
     }
 
 
-def off(pair: Pair, sizes, tensors: dict) -> dict:
-    logits, spans, _ = pair.run(sizes, 0, EXACT, {}, WAYS[0])
-    expected = pair.transformers(sizes)
+def off(pair: Pair, case, tensors: dict) -> dict:
+    logits, spans, _ = pair.run(case, 0, EXACT, {}, WAYS[0])
+    expected = pair.transformers(case)
     error = float(torch.linalg.norm(logits - expected) / torch.linalg.norm(expected))
-    print(f"  {len(sizes)} pictures, off: the account is {error:.1e} from transformers", flush=True)
+    print(f"  {case.name()}, off: the account is {error:.1e} from transformers", flush=True)
     if error > AGREEMENT:
         raise SystemExit(f"{pair.kind}: the account and transformers differ by {error:.1e}")
-    return entry(pair, f"{pair.kind}.{len(sizes)}.off", sizes, 0, spans, expected, tensors)
+    return entry(pair, f"{pair.kind}.{case.name()}.off", case, 0, spans, expected, tensors)
 
 
-def merged(pair: Pair, sizes, schedule, way, tensors: dict) -> dict:
+def merged(pair: Pair, case, schedule, way, tensors: dict) -> dict:
     grid, placed, rule = way
 
     def attempt(seed: int):
-        _, _, exact = pair.run(sizes, seed, EXACT, schedule, way)
-        logits, spans, steps = pair.run(sizes, seed, SINGLE, schedule, way)
+        _, _, exact = pair.run(case, seed, EXACT, schedule, way)
+        logits, spans, steps = pair.run(case, seed, SINGLE, schedule, way)
         return (logits, spans, steps) if same(exact, steps) and far_apart(exact, steps) else None
 
     seed, (logits, spans, steps) = first_seed(SEEDS, attempt, f"{pair.kind}: no pictures with safe gaps")
-    key = f"{pair.kind}.{len(sizes)}.{grid}.{rule.name}"
-    print(f"  {key}: seed {seed}, rows {[len(c) for _, _, c in spans]}", flush=True)
+    key = f"{pair.kind}.{case.name()}.{grid}.{rule.name}"
+    print(f"  {key}: seed {seed}, rows {[len(span.counts) for span in spans]}", flush=True)
     return entry(
-        pair, key, sizes, seed, spans, logits, tensors,
-        grid=grid, positions=placed, strategy=rule.name, encoder=list(schedule.items()), llm_layer=2, llm_keep=1.0,
+        pair, key, case, seed, spans, logits, tensors,
+        grid=grid, positions=placed, strategy=rule.name, encoder=list(schedule.items()), llm_layer=pair.llm_layer,
+        llm_keep=1.0,
         steps=[{"span": s, "tile": t, "layer": p.layer, "kept": p.kept, "into": p.into} for s, t, p in steps],
     )
-
-
-def gemma3(pair: Pair, tensors: dict) -> list[dict]:
-    """Rows alone: with all patches from transformers, merged from the account."""
-    entries, size = [], (64, 64)
-    expected = pair.model.rows(pair.pixels(size, 0))
-    account = pair.towers[EXACT].encode(pair.pixels(size, 0), {}).embeddings
-    error = float(torch.linalg.norm(account - expected) / torch.linalg.norm(expected))
-    print(f"  off: the account is {error:.1e} from transformers", flush=True)
-    if error > AGREEMENT:
-        raise SystemExit(f"{pair.kind}: the account and transformers differ by {error:.1e}")
-    for rule in (None, MERGE, BIPARTITE):
-        schedule = {} if rule is None else {1: 24, 2: 16, 3: 12}
-
-        def attempt(seed: int):
-            exact, rounded = (
-                pair.towers[r].encode(pair.pixels(size, seed), schedule, rule=rule or MERGE) for r in (EXACT, SINGLE)
-            )
-            steps = [[(0, 0, step) for step in e.steps] for e in (exact, rounded)]
-            return rounded if same(*steps) and far_apart(*steps) else None
-
-        seed, e = first_seed(SEEDS, attempt, "gemma3: no pictures with safe gaps")
-        key = f"gemma3.{rule.name if rule else 'off'}"
-        tensors[f"{key}.rows"] = (e.embeddings if rule else expected).float().contiguous()
-        _, places, sizes = pair.span(e)
-        print(f"  {key}: seed {seed}, {len(e.cells)} cells", flush=True)
-        entries.append({
-            "name": key, "family": "gemma3", "sizes": [size], "frames": 0, "question": "", "seed": seed,
-            "parts": [BEFORE, None, AFTER], "spans": [len(sizes)], "places": [places], "greedy": [],
-            "strategy": rule.name if rule else "", "encoder": list(schedule.items()),
-            "steps": [{"span": 0, "tile": 0, "layer": p.layer, "kept": p.kept, "into": p.into} for p in e.steps],
-        })
-    return entries
 
 
 def main() -> None:
@@ -267,16 +311,12 @@ def main() -> None:
     entries = []
     for kind in [args.kind] if args.kind else KINDS:
         print(kind, flush=True)
-        if kind == "gemma3":
-            with tempfile.TemporaryDirectory() as folder:
-                entries += gemma3(Pair(kind, Path(folder)), tensors)
-            continue
-        pictures, schedule, ways = KINDS[kind]
+        cases, schedule, ways = KINDS[kind]
         with tempfile.TemporaryDirectory() as folder:
             pair = Pair(kind, Path(folder))
-        for sizes in pictures:
-            entries.append(off(pair, sizes, tensors))
-            entries += [merged(pair, sizes, schedule, way, tensors) for way in ways]
+        for case in cases:
+            entries.append(off(pair, case, tensors))
+            entries += [merged(pair, case, schedule, way, tensors) for way in ways if not case.frames or way in WAYS]
     if args.kind:
         return
     path = args.out / "towers.safetensors"

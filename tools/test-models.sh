@@ -35,8 +35,11 @@ for kind in qwen3vl_merger gemma3 internvl idefics3 pixtral mistral_small lighto
     nemotron_v2_vl ling3vl glm4v llama4 gemma4v; do
     "$venv/bin/python" "$root/tools/make_model.py" --out "$out/projector-$kind" --projector "$kind" >/dev/null
 done
-# The encoder of Qwen2.5-VL, whose pictures are cut here (tests/towers.rs).
+# The encoder of Qwen2.5-VL, whose pictures are laid out here, and the encoders that merge in 16 bits (tests/towers.rs).
 "$venv/bin/python" "$root/tools/make_model.py" --out "$out/tower-qwen2.5vl" --projector qwen2.5vl_merger >/dev/null
+for kind in gemma3 idefics3 internvl mistral_small pixtral qwen2.5vl_merger qwen3vl_merger; do
+    "$venv/bin/python" "$root/tools/make_model.py" --out "$out/tower-f16-$kind" --projector "$kind" --type f16 >/dev/null
+done
 # One text model of each architecture that merges and is in no pair.
 for arch in ernie4_5 gemma3 gemma4 gemma4-moe glm4 glm4moe granite internlm2 mistral3 paddleocr phi3 qwen3 qwen3moe \
     qwen3vl qwen3vlmoe smollm3; do

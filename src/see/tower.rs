@@ -102,7 +102,8 @@ impl TowerEncoder {
     #[must_use]
     pub fn outline(&self) -> Outline {
         let patch = self.tower.info().patch_size;
-        let cutter = self.tower.processor.is_library().then(|| Arc::new(self.tower.vision.cutter()));
+        let counts = self.tower.info().by_library || self.tower.processor.is_library();
+        let cutter = counts.then(|| Arc::new(self.tower.vision.cutter()));
         Outline { processor: self.tower.processor.clone(), patch, shape: self.shape.clone(), cutter }
     }
 

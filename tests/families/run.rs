@@ -162,6 +162,7 @@ impl Pair {
             },
             sizes: &rows.sizes,
             counts_sizes: rows.counts_sizes,
+            two_ways: &rows.two_ways,
             ..Prefill::default()
         };
         let steps = context.prefill(0, &call).expect("the prompt is prefilled");

@@ -27,11 +27,23 @@ from .weights import Weights
 WINDOW = 112  # pixels a side
 
 
+class Patches(Arithmetic):
+    """Rounds as the encoder does; `f32` kernels of patches are not rounded."""
+
+    def __init__(self, rounding: str, f32: bool):
+        super().__init__(rounding)
+        self.f32 = f32
+
+    def convolve(self, patches: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+        return patches @ kernel.T if self.f32 else super().convolve(patches, kernel)
+
+
 class Tower(Encoder):
     def __init__(self, weights: Weights, rounding: str = EXACT):
-        self.w, self.math = weights, Arithmetic(rounding)
         f = weights.fields
-        self.kind = f["clip.projector_type"]
+        self.w, self.kind = weights, f["clip.projector_type"]
+        # llama.cpp rounds the pixels and kernels of Qwen2.5-VL to f16.
+        self.math = Patches(rounding, f32=self.kind != "qwen2.5vl_merger")
         self.patch = f["clip.vision.patch_size"]
         self.heads = f["clip.vision.attention.head_count"]
         self.eps = f["clip.vision.attention.layer_norm_epsilon"]
@@ -77,6 +89,7 @@ class Tower(Encoder):
         schedule: dict[int, int],
         grid: str = "faithful",
         accept: Callable[[Step], bool] = lambda step: True,
+        second_frame: torch.Tensor | None = None,
         rule: Rule = Rule(),
     ) -> Encoded | None:
         """As Encoder.encode."""
@@ -84,7 +97,7 @@ class Tower(Encoder):
         side, group = self.side, self.side**2
         index = torch.arange(rows * columns).reshape(rows // side, side, columns // side, side)
         order = index.permute(0, 2, 1, 3).flatten()
-        x = self._patches(pixels)
+        x = self._patches(pixels, second_frame)
         bias = self.w.get("v.patch_embd.bias")
         if bias is not None and "v.patch_embd.weight.1" in self.w:
             x = x + bias
@@ -151,7 +164,10 @@ class Tower(Encoder):
         means = torch.stack([x[[i for i, c in enumerate(cell) if c == at]].mean(0) for at in cells])
         means = rms_norm(means, self.w["mm.soft_emb_norm.weight"], self.eps)
         embeddings = means @ self.w["mm.input_projection.weight"]
-        return Encoded(embeddings, cells, rows // side, columns // side, state.steps)
+        counts = torch.zeros(len(cells), dtype=torch.float64)
+        for size, at in zip(state.sizes, cell):
+            counts[cells.index(at)] += size / side**2
+        return Encoded(embeddings, cells, rows // side, columns // side, state.steps, counts=counts)
 
     def _parts(self, normed: torch.Tensor, name: str):
         if f"{name}.attn_qkv.weight" in self.w:

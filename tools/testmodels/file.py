@@ -169,7 +169,7 @@ def write_tower(
 def write_projector(
     path: Path, kind: str, projector: Projector, seed: int, type_name: str = "f32", zeros: bool = False
 ):
-    """Writes the mmproj file of a type that llama.cpp runs by its own rules."""
+    """Writes the mmproj file of a type that llama.cpp marks the pictures of."""
     base, file_type = TYPES[type_name]
     writer = gguf.GGUFWriter(path=None, arch="clip")
     writer.add_name(f"{kind} test projector")

@@ -50,6 +50,7 @@ class Projector:
     blocks: int = 2
     scaled: bool = False  # each block has factors for what it adds
     kind: str | None = None  # clip.projector_type, if it is not the name here
+    video: tuple[tuple[str, int], ...] = ()  # keys below illava.video
 
 
 def _patches(s: Size, bias: bool = True, positions: int | None = None, kernels: int = 1) -> Iterator[Tensor]:
@@ -209,8 +210,12 @@ PROJECTORS = {
     "qwen2.5vl_merger": Projector(
         _qwen2_5vl, text="qwen2vl", keys=(("spatial_merge_size", 2), ("n_wa_pattern", 2)), gated=True, rms=True,
         gelu=False, size=Size(side=256), blocks=4,
+        video=(("min_pixels", 1024), ("max_pixels", 16384), ("total_pixels", 65536)),
     ),
-    "qwen3vl_merger": Projector(_qwen3vl, text="qwen3vl", keys=(("spatial_merge_size", 2),), fused=True, blocks=4),
+    "qwen3vl_merger": Projector(
+        _qwen3vl, text="qwen3vl", keys=(("spatial_merge_size", 2), *_BOUNDS), fused=True, blocks=4,
+        video=(("min_pixels", 4096), ("max_pixels", 65536)),
+    ),
     "gemma3": Projector(
         _gemma3, text="gemma3", keys=(("projector.scale_factor", 2),), marks=("<start_of_image>", "<end_of_image>"), blocks=4
     ),
@@ -228,7 +233,7 @@ PROJECTORS = {
     ),
     "mistral_small": Projector(
         _mistral_small, keys=(("spatial_merge_size", 2),), gated=True, bias=False, gelu=False, marks=("[IMG_END]",),
-        blocks=4, kind="pixtral",
+        blocks=4, kind="pixtral", size=Size(side=96),
     ),
     "lightonocr": Projector(_lightonocr, text="qwen2", keys=(("spatial_merge_size", 2),), gated=True, bias=False),
     "lfm2": Projector(_lfm2, keys=(("projector.scale_factor", 2),), marks=("<|img_thumbnail|>",)),
@@ -259,7 +264,7 @@ _MODELS = {
     ),
 }
 TIMING_PROJECTORS = {
-    name: replace(PROJECTORS[kind], size=size, blocks=blocks, keys=keys, kind=kind)
+    name: replace(PROJECTORS[kind], size=size, blocks=blocks, keys=keys, kind=kind, video=())
     for name, (kind, size, blocks, keys) in _MODELS.items()
 }
 
@@ -313,4 +318,6 @@ def write_keys(writer, projector: Projector) -> None:
         *projector.keys,
     ):
         writer.add_uint32(f"clip.vision.{key}", value)
+    for key, value in projector.video:
+        writer.add_uint32(f"illava.video.{key}", value)
     writer.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-6)
