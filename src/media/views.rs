@@ -79,8 +79,8 @@ pub fn tiled(picture: &Pixels, side: u32, tiles: (u32, u32), filter: Filter) -> 
     Ok(Tiled { base, tiles, grid, areas })
 }
 
-/// Tiles across and down of the grid with `least` to `most` tiles of `side` whose shape is nearest to that of `size`. Of
-/// grids of the same shape it is the largest whose area is below twice the picture's (InternVL's `dynamic_preprocess`).
+/// Tiles across and down of the grid with `least` to `most` tiles of `side` whose shape is nearest to that of `size`. Among
+/// grids of one shape it is the largest whose area is below twice the picture's (InternVL's `dynamic_preprocess`).
 #[must_use]
 pub fn nearest_grid(size: (u32, u32), side: u32, (least, most): (u32, u32)) -> (u32, u32) {
     let shape = f64::from(size.0) / f64::from(size.1);

@@ -308,13 +308,8 @@ fn pictures(
         let (width, height) = sizes.first().copied().unwrap_or(SIZES[0]);
         let blank = blank(width, height);
         let shown = Visual::Video(vec![&blank; frames]);
-        let marks = match vision.info().by_library {
-            true => {
-                let marks = Marked::new(vision, processor, &shown)?.parts;
-                marks.iter().filter(|part| !part.tokens.is_empty()).map(|part| part.rows).sum()
-            }
-            false => 0,
-        };
+        let by_library = vision.info().by_library;
+        let marks = if by_library { Marked::new(vision, processor, &shown)?.marks() } else { 0 };
         if let Some(prepared) = processor.prepare(&shown)? {
             let (tiles, arrangement) = (patches(vision, &prepared), prepared.arrangement);
             let size = (width, height);

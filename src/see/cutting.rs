@@ -1,8 +1,10 @@
 //! The ways in which pictures are cut, and how a projector's file says which is its own.
 
-use super::processor::BadFile;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::native::{Gguf, VisionInfo};
+
+/// Makes an error of a file's fault.
+type BadFile<'a> = &'a dyn Fn(String) -> Error;
 
 /// How pictures are cut.
 #[derive(Debug, Clone, PartialEq)]

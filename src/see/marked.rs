@@ -52,6 +52,11 @@ impl Marked {
         Ok(Self { pictures, parts, cuts })
     }
 
+    /// Rows that are marks.
+    pub(crate) fn marks(&self) -> u32 {
+        self.parts.iter().filter(|part| !part.tokens.is_empty()).map(|part| part.rows).sum()
+    }
+
     /// Sizes of the tiles.
     pub(crate) fn tiles(&self, vision: &Vision) -> Result<Vec<Tile>> {
         let tiles = self.pictures.iter().map(|picture| vision.tiles(picture)).collect::<Result<Vec<_>>>()?;

@@ -12,9 +12,6 @@ use crate::media::video::Sampling;
 use crate::media::{Filter, Pixels, views};
 use crate::native::{Gguf, VisionInfo};
 
-/// Makes an error of what is wrong with a file.
-pub(super) type BadFile<'a> = &'a dyn Fn(String) -> Error;
-
 /// One input of the encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Cut {

@@ -54,8 +54,8 @@ impl Numbers for Gguf {
 }
 
 impl VideoRule {
-    /// `pairs` for a tower that takes two frames at a time, with `clock` at positions in time, `pooled` for a family that pools them one by one; for
-    /// neither, `None`.
+    /// The rule of a tower that takes frames in `pairs`, with `clock` at positions in time, or of one whose frames are
+    /// `pooled` one by one. A tower that does neither has none.
     ///
     /// # Errors
     /// The key and what it may hold.
