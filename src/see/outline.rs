@@ -89,7 +89,8 @@ impl Outline {
         let (parts, tiles) = self.cutter.as_ref()?.cut(canvas.0, canvas.1).ok()?;
         let cut = LibraryCut::new(&parts, &tiles, &self.shape);
         let patch = self.patch.max(1);
-        let tiles: Vec<[u32; 2]> = sizes.iter().map(|(across, down)| [across / patch, down / patch]).collect();
+        let tiles: Vec<[u32; 2]> =
+            sizes.iter().map(|(across, down)| [across / patch, down / patch]).collect();
         let lines = tiles.iter().map(|tile| cells(tile, self.shape.group * self.shape.pooled).1);
         // A break stands behind each line but the last.
         let breaks = if cut.breaks > 0 { lines.map(|lines| lines.saturating_sub(1)).sum() } else { 0 };
