@@ -265,7 +265,7 @@ fn recommended_facts(own: Recommended) -> RecommendedFacts {
 }
 
 fn pictures(
-    vision: &Vision,
+    vision: &mut Vision,
     processor: &Processor,
     shape: &Shape,
     bytes_per_token: u64,
