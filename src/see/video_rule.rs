@@ -54,8 +54,8 @@ impl Numbers for Gguf {
 }
 
 impl VideoRule {
-    /// The rule of a tower that takes frames in `pairs`, with `clock` at positions in time, or of one whose frames are
-    /// `pooled` one by one. A tower that does neither has none.
+    /// The rule of a tower that takes frames in `pairs`, with `clock` at positions in time. A tower whose frames are `pooled`
+    /// one by one has another, and one that does neither has none.
     ///
     /// # Errors
     /// The key and what it may hold.
