@@ -201,6 +201,30 @@ fn batch_bench_eval_and_explain() {
 }
 
 #[test]
+fn inspect_shows_the_choice_with_its_score_and_time() {
+    let shown = picture("crop-inspect.png", 120, 90);
+    for kind in ["clip", "clipseg"] {
+        let model = scorer(kind);
+        let (question, area) = telling(kind, &shown, [0, 0, 120, 90]);
+        let rest = ["--crop-model", &model, "--image", &shown, "-p", question];
+        let told = call("inspect", "siglip-qwen2-f32", &[&rest[..], &["--json"]].concat());
+        let told: Value = serde_json::from_str(&told.stdout).unwrap_or_else(|_| panic!("{}", told.stderr));
+        let crop = &told["crop_model"];
+        assert_eq!(crop["kind"], if kind == "clip" { "CLIP" } else { "CLIPSeg" });
+        assert_eq!(crop["regions"][0]["pixels"], json!(area), "{kind}");
+        assert!(crop["regions"][0]["ms"].as_f64().unwrap() > 0.0 && crop["regions"][0]["score"].is_f64());
+        let table = call("inspect", "siglip-qwen2-f32", &rest).stdout;
+        let pixels = format!("120x90: pixels {}, {} to {}, {}", area[0], area[1], area[2], area[3]);
+        assert!(table.contains(&pixels) && table.contains(" ms"), "{table}");
+    }
+    let model = scorer("clip");
+    let facts = call("inspect", "siglip-qwen2-f32", &["--crop-model", &model]);
+    assert!(facts.stdout.contains("(CLIP), 32 px in patches of 8"), "{}", facts.stdout);
+    let silent = ["--crop-model", model.as_str(), "--image", &shown, "-p", " "];
+    call("inspect", "siglip-qwen2-f32", &silent).fails(2, "-p: no text says what to look for");
+}
+
+#[test]
 fn what_cannot_be_is_refused_in_one_line() {
     let (shown, model) = (picture("crop-no.png", 64, 48), scorer("clip"));
     let projector = binary::model("siglip-qwen2-f32", "mmproj.gguf");

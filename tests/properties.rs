@@ -20,6 +20,7 @@ fn shape() -> impl Strategy<Value = Shape> {
             widths: (1152, 3584),
             class_token: false,
             finds_regions: false,
+            pools_frames: true,
             pooled: 1,
             vit_first: 0,
             llm_first: 1,

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use illava::error::Kind;
 use illava::media::Pixels;
 use illava::native::{Scorer, Wanted};
-use illava::see::crop::{self, Area, RegionScorer};
+use illava::schedule::Grid;
+use illava::see::crop::{
+    self, Area, ChosenFrames, FilmShape, Pairs, RegionScorer, largest_of_pairs, means_of_parts,
+};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -20,8 +23,9 @@ struct Index {
     models: Vec<Model>,
     windows: Vec<Windows>,
     maps: Vec<Map>,
-    patches: Vec<Patches>,
+    film_regions: Vec<FilmRegion>,
     frames: Vec<Frames>,
+    films: Vec<Film>,
 }
 
 #[derive(Deserialize)]
@@ -51,19 +55,33 @@ struct Map {
 }
 
 #[derive(Deserialize)]
-struct Patches {
+struct FilmRegion {
     similarity: usize,
-    share: f64,
-    picture: (u32, u32),
-    #[serde(rename = "box")]
-    area: Area,
+    /// Patches per side of the text-image model, and cells per side of a frame.
+    from: usize,
+    side: usize,
+    grid: String,
+    /// Frames, those of them in detail, and rows.
+    budget: Option<(usize, usize, f64)>,
+    first: usize,
+    last: usize,
+    count: usize,
 }
 
 #[derive(Deserialize)]
 struct Frames {
     cosines: Vec<f32>,
-    count: usize,
-    frames: Vec<usize>,
+    asked: Vec<usize>,
+    even: Vec<usize>,
+}
+
+#[derive(Deserialize)]
+struct Film {
+    kind: String,
+    prompt: String,
+    tensors: String,
+    asked: Vec<usize>,
+    even: Vec<usize>,
 }
 
 /// The index, and the bytes of the tensors.
@@ -90,6 +108,15 @@ impl Fixture {
     fn floats(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
         let (shape, data) = self.tensor(name);
         (shape, data.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect())
+    }
+
+    /// The pictures of a kind of model, at its own size.
+    fn pictures(&self, kind: &str) -> Vec<Pixels> {
+        let (shape, bytes) = self.tensor(&format!("{kind}.pictures"));
+        let side = u32::try_from(shape[1]).unwrap();
+        let picture =
+            |rgb: &[u8]| Pixels { width: side, height: side, rgb: rgb.to_vec(), remark: None, moment: None };
+        bytes.chunks_exact(3 * shape[1] * shape[1]).map(picture).collect()
     }
 }
 
@@ -128,13 +155,7 @@ fn models_compute_what_transformers_computes() {
     assert_eq!(fixture.index.models.len(), 3);
     for model in &fixture.index.models {
         let kind = &model.kind;
-        let (shape, bytes) = fixture.tensor(&format!("{kind}.pictures"));
-        let side = shape[1];
-        let picture = |rgb: &[u8]| {
-            let side = u32::try_from(side).unwrap();
-            Pixels { width: side, height: side, rgb: rgb.to_vec(), remark: None, moment: None }
-        };
-        let pictures: Vec<Pixels> = bytes.chunks_exact(3 * side * side).map(picture).collect();
+        let pictures = fixture.pictures(kind);
         let pictures: Vec<&Pixels> = pictures.iter().collect();
         for (weights, tolerance) in [("F32", 1e-4), ("F16", 6e-3), ("Q8_0", 4e-2)] {
             let mut scorer = load(kind, weights);
@@ -177,16 +198,73 @@ fn regions_are_those_of_the_account() {
         let (shape, logits) = fixture.floats(&format!("map.{}", case.map));
         assert_eq!(crop::around_map(&logits, shape[1], case.picture), case.area, "map {}", case.map);
     }
-    for case in &fixture.index.patches {
-        let (shape, similarity) = fixture.floats(&format!("similarity.{}", case.similarity));
-        let area = crop::around_patches(&similarity, shape[1], case.share, case.picture);
-        assert_eq!(area, case.area, "similarity {} share {}", case.similarity, case.share);
-    }
+    let counts = [fixture.index.windows.len(), fixture.index.maps.len()];
+    assert!(counts.iter().all(|&n| n >= 6));
+}
+
+/// The pairs of cells of a frame that are shown in detail, by the authors' amounts and within a budget.
+#[test]
+fn frames_and_their_regions_are_those_of_the_account() {
+    let fixture = Fixture::load();
     for case in &fixture.index.frames {
-        assert_eq!(crop::best(&case.cosines, case.count), case.frames, "{:?}", case.cosines);
+        let chosen = ChosenFrames::new(&case.cosines);
+        assert_eq!((&chosen.asked, &chosen.even), (&case.asked, &case.even), "{:?}", case.cosines);
     }
-    let counts = [fixture.index.windows.len(), fixture.index.maps.len(), fixture.index.patches.len()];
-    assert!(counts.iter().all(|&n| n >= 6) && fixture.index.frames.len() >= 8);
+    for case in &fixture.index.film_regions {
+        let grid = Grid::parse(&case.grid).unwrap();
+        let similarity = fixture.floats(&format!("similarity.{}", case.similarity)).1;
+        let shape = FilmShape::new(case.side, grid).unwrap();
+        let shape =
+            case.budget.map_or(shape, |(frames, details, target)| shape.within(frames, details, target));
+        let pairs = shape.region(&similarity, Pairs::new(case.from, grid).unwrap()).pairs;
+        assert_eq!(
+            (pairs.first(), pairs.last(), pairs.len()),
+            (Some(&case.first), Some(&case.last), case.count),
+            "similarity {} on {} cells, {}, {:?}",
+            case.similarity,
+            case.side,
+            case.grid,
+            case.budget
+        );
+    }
+    assert!(fixture.index.film_regions.len() >= 24 && fixture.index.frames.len() >= 5);
+}
+
+/// The cosines of a film, the frames and regions they choose and the rows of the span, against transformers' features.
+#[test]
+fn a_film_is_that_of_the_account() {
+    let fixture = Fixture::load();
+    for case in &fixture.index.films {
+        let mut scorer = load(&case.kind, "F32");
+        let pictures = fixture.pictures(&case.kind);
+        let pictures: Vec<&Pixels> = pictures.iter().collect();
+        let film = scorer
+            .film(&pictures, (&case.prompt, Grid::Faithful), &[], &mut || ())
+            .expect("the film has cosines");
+        let near = |name: &str, actual: &[f32], most: f64| {
+            let error = numbers::distance(actual, &fixture.floats(&format!("{}.{name}", case.tensors)).1);
+            assert!(error <= most, "{}: {name} off by {error:.1e}", case.tensors);
+        };
+        near("cosines", &film.cosines, 1e-4);
+        let chosen = ChosenFrames::new(&film.cosines);
+        assert_eq!((&chosen.asked, &chosen.even), (&case.asked, &case.even), "{}", case.tensors);
+        let (shape, embeddings) = fixture.floats(&format!("{}.embeddings", case.tensors));
+        let (side, width) = (shape[1], shape[3]);
+        let frame = |i: usize| &embeddings[i * side * side * width..(i + 1) * side * side * width];
+        let sizes = FilmShape::new(side, Grid::Faithful).unwrap();
+        let mut rows = Vec::new();
+        for &i in chosen.asked.iter().chain(&chosen.even) {
+            let pairs = largest_of_pairs(frame(i), side, width);
+            let region = sizes.region(&film.similarity[i], film.pairs).pairs;
+            rows.extend(region.iter().flat_map(|pair| &pairs[pair * width..(pair + 1) * width]));
+        }
+        let outlines =
+            (0..pictures.len()).flat_map(|i| means_of_parts(frame(i), side, width, sizes.coarse()));
+        rows.extend(outlines.collect::<Vec<_>>().iter());
+        near("rows", &rows, 1e-6);
+        assert_eq!(rows.len() / width, sizes.rows(pictures.len(), chosen.asked.len() + chosen.even.len()));
+    }
+    assert_eq!(fixture.index.films.len(), 6);
 }
 
 #[test]

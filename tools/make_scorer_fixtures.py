@@ -5,11 +5,12 @@
 
 Token ids come from transformers' CLIPTokenizer; features, logits and maps from its CLIPModel and
 CLIPSegForImageSegmentation, with the checkpoints of make_checkpoint.py; regions from the float64 account in
-reference_model/regions.py.
+reference_model/regions.py, frames and their rows from reference_model/film.py.
 """
 
 import argparse
 import json
+import math
 import tempfile
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from transformers import AutoTokenizer, CLIPModel, CLIPSegForImageSegmentation
 
 from checkpoints.scorer import SCORERS, TEXT, write_scorer
 from family_inputs import picture
-from reference_model import regions
+from reference_model import film, regions
 from testmodels.random_weights import bell
 
 TEXTS = [
@@ -83,23 +84,48 @@ def maps(tensors: dict[str, np.ndarray]) -> list[dict]:
     return found
 
 
-def patches(tensors: dict[str, np.ndarray]) -> list[dict]:
+def film_regions(tensors: dict[str, np.ndarray]) -> list[dict]:
+    """Regions of frames of a tower by the patches of a text-image model, of the same size and of another."""
     found = []
-    for i, side in enumerate((4, 7, 14, 24, 1)):
-        similarity = bell(7, f"similarity{i}", (side, side)) * np.float32(0.1)
-        tensors[f"similarity.{i}"] = similarity
-        width, height = SIZES[i % len(SIZES)]
-        for share in (0.8, 0.6, 1.0):
-            if int(side * side * share) > 0:
-                found.append({"similarity": i, "share": share, "picture": [width, height],
-                              "box": regions.patch_box(similarity, share, width, height)})
+    for i, (have, side) in enumerate(((24, 24), (7, 27), (24, 27), (14, 24), (4, 4), (1, 3), (16, 2))):
+        pairs = -(-have // 2)
+        tensors[f"similarity.{i}"] = similarity = bell(7, f"similarity{i}", (have, pairs)) * np.float32(0.1)
+        for grid in ("faithful", "reference"):
+            if grid == "reference" and (have % 2 or side % 2):
+                continue
+            case = {"similarity": i, "from": have, "side": side, "grid": grid}
+            size = film.region_size(side, grid)
+            found.append(case | ends(film.region(similarity, have, side, grid, size, film.SHARE)))
+            for frames, details, target in ((50, 8, 2000), (1, 1, 253), (4, 3, 1)):
+                size, share = film.size_within(side, grid, frames, details, target)
+                found.append(case | {"budget": [frames, details, target]} | ends(film.region(similarity, have, side, grid, size, share)))
+    return found
+
+
+def ends(pairs: list[int]) -> dict:
+    return {"first": pairs[0], "last": pairs[-1], "count": len(pairs)}
+
+
+def films(tensors: dict[str, np.ndarray]) -> list[dict]:
+    """Each model's pictures as a film: the frames chosen by transformers' features, and the rows of a tower of random embeddings."""
+    found = []
+    for kind in SCORERS:
+        side = math.isqrt(tensors[f"{kind}.patches"].shape[1])
+        for prompt, text in enumerate(tensors[f"{kind}.texts"]):
+            cosines = film.cosine(tensors[f"{kind}.features"], text)
+            patches = tensors[f"{kind}.patches"].reshape(len(cosines), side, side, -1)
+            similarity = np.stack([film.cosine(film.paired(one), text) for one in patches])
+            embeddings = bell(11, f"film{kind}{prompt}", (len(cosines), 9, 9, 3))
+            name = f"film.{kind}.{prompt}"
+            tensors |= {f"{name}.embeddings": embeddings, f"{name}.rows": film.rows(embeddings, cosines, similarity, side).astype(np.float32),
+                        f"{name}.cosines": cosines.astype(np.float32)}
+            found.append({"kind": kind, "prompt": PROMPTS[prompt], "tensors": name, "asked": film.asked(cosines), "even": film.even(len(cosines))})
     return found
 
 
 def frames() -> list[dict]:
     cosines = [[float(x) for x in bell(9, f"frames{n}", (n,))] for n in (1, 3, 8, 50)] + [[0.5, 0.5, 0.25, 0.5]]
-    return [{"cosines": one, "count": count, "frames": regions.best_frames(one, count)}
-            for one in cosines for count in (1, 2, 3, 8) if count <= len(one)]
+    return [{"cosines": one, "asked": film.asked(one), "even": film.even(len(one))} for one in cosines]
 
 
 def main() -> None:
@@ -116,7 +142,7 @@ def main() -> None:
             "models": [model_values(kind, folder, tensors) for kind, folder in folders.items()],
         }
     index |= {"windows": [{"picture": list(size), "windows": regions.windows(*size)} for size in SIZES],
-              "maps": maps(tensors), "patches": patches(tensors), "frames": frames()}
+              "maps": maps(tensors), "film_regions": film_regions(tensors), "frames": frames(), "films": films(tensors)}
     (out / "scorer.json").write_text(json.dumps(index, ensure_ascii=True, indent=1) + "\n")
     save_file(tensors, out / "scorer.safetensors")
 

@@ -14,7 +14,7 @@ use crate::pair::Facts;
 use crate::prompt::{self, Chunk, Message};
 use crate::report::{Report, Trace};
 use crate::schedule::{Positions, Schedule};
-use crate::see::{EncodedImage, Encoder, Expected, Key, VisualInput};
+use crate::see::{EncodedImage, Encoder, Expected, Key, Visual, VisualInput};
 use crate::stop::Stop;
 
 /// A loaded pair of text model and image encoder.
@@ -146,6 +146,10 @@ impl<E: Engine> Session<E> {
         match input {
             VisualInput::Image(pixels) => self.add_image(pixels, decode_ms),
             VisualInput::Video(frames) => self.add_video(frames, decode_ms),
+            VisualInput::Among { pictures, at } => {
+                let none = || Error::new(Kind::Native, "a picture that is none of those it stands among");
+                self.add_image(pictures.get(at).cloned().ok_or_else(none)?, decode_ms)
+            }
         }
     }
 
@@ -196,10 +200,24 @@ impl<E: Engine> Session<E> {
 
     fn encode_again(&mut self, several: bool, schedule: Schedule) -> Result<()> {
         let mut images = Vec::with_capacity(self.shown.len());
+        let pictures: Vec<&Pixels> = self
+            .shown
+            .iter()
+            .filter_map(
+                |shown| if let VisualInput::Image(pixels) = &shown.input { Some(pixels) } else { None },
+            )
+            .collect();
+        let compared = schedule.strategy.chooses_frames() && pictures.len() > 1;
+        let mut places = 0..pictures.len();
         for shown in &self.shown {
+            let at = if compared && shown.input.is_image() { places.next() } else { None };
+            let visual = match at {
+                Some(at) => Visual::Among { pictures: pictures.clone(), at },
+                None => shown.input.visual(several),
+            };
             images.push(match schedule.strategy.needs_question() && schedule.question.is_none() {
                 true => None,
-                false => Some(Arc::new(self.engine.encode_span(&shown.input.visual(several), &schedule)?)),
+                false => Some(Arc::new(self.engine.encode_span(&visual, &schedule)?)),
             });
         }
         self.note_buffers();

@@ -11,6 +11,8 @@ use crate::see::EncodedImage;
 pub struct Spent {
     /// Decoding and preprocessing.
     pub media_ms: f64,
+    /// The part of `media_ms` that a text-image model took.
+    pub scorer_ms: f64,
     pub encoder_ms: f64,
     pub projector_ms: f64,
 }
@@ -19,6 +21,7 @@ impl Spent {
     /// Adds what encoding `image` took.
     pub(super) fn add(&mut self, image: &EncodedImage) {
         self.media_ms += image.preprocess_ms;
+        self.scorer_ms += image.scorer_ms;
         self.encoder_ms += image.encoder_ms;
         self.projector_ms += image.projector_ms;
     }
@@ -90,6 +93,7 @@ impl Subject<'_> {
             ms: report::Milliseconds {
                 load: self.facts.load_ms,
                 decode_media: tally.spent.media_ms,
+                crop_model: (tally.spent.scorer_ms > 0.0).then_some(tally.spent.scorer_ms),
                 encoder: tally.spent.encoder_ms,
                 projector: tally.spent.projector_ms,
                 prefill: tally.prefill_ms,
@@ -138,6 +142,7 @@ impl Subject<'_> {
             positions: self.schedule.positions.name().into(),
             budgets: self.shown().filter_map(|(number, image)| budget(number, &image.plan.tiles)).collect(),
             regions: self.regions(),
+            frames: self.shown().flat_map(frames).collect(),
         }
     }
 
@@ -152,8 +157,12 @@ impl Subject<'_> {
 
     /// Lines about a question that was longer than a text-image model reads.
     fn cut_questions(&self) -> Option<String> {
-        let mut regions = self.shown().filter_map(|(_, image)| image.region);
-        let (read, whole) = regions.find(|region| region.tokens.0 < region.tokens.1)?.tokens;
+        let of = |image: &EncodedImage| {
+            let frame = image.frames.first().map(|frame| frame.tokens);
+            image.region.map(|region| region.tokens).or(frame)
+        };
+        let mut questions = self.shown().filter_map(|(_, image)| of(image));
+        let (read, whole) = questions.find(|(read, whole)| read < whole)?;
         Some(format!(
             "the crop model reads {read} tokens of a text, the question has {whole}: the rest did not count"
         ))
@@ -224,7 +233,11 @@ impl Subject<'_> {
                 pixels: image.tile_area(i),
                 frame: (image.frames_per_tile > 0).then_some(i * image.frames_per_tile),
                 budget: image.plan.tiles.get(i..=i).and_then(|tile| budget(number, tile)),
-                region: image.region.map(|region| region.area),
+                region: match image.frames.get(i) {
+                    Some(frame) => frame.region,
+                    None => image.region.map(|region| region.area),
+                },
+                score: image.frames.get(i).map(|frame| frame.score),
             });
         }
         for (tile, s) in &image.steps {
@@ -257,6 +270,21 @@ impl Subject<'_> {
             sizes: s.sizes.clone(),
         }
     }
+}
+
+/// The frames of picture or video `number` that a strategy chose or not.
+fn frames((number, image): (usize, &EncodedImage)) -> impl Iterator<Item = report::Frame> + '_ {
+    image.frames.iter().enumerate().map(move |(i, frame)| {
+        let reasons = [(frame.asked, "question"), (frame.even, "even")];
+        let reasons = reasons.into_iter().filter(|(holds, _)| *holds && frame.region.is_some());
+        report::Frame {
+            image: number,
+            frame: (image.frames_per_tile > 0).then_some(i),
+            score: frame.score,
+            chosen: reasons.map(|(_, name)| name.to_owned()).collect(),
+            pixels: frame.region,
+        }
+    })
 }
 
 /// Content that gave `tiles` of picture `image` their budget; `None` if something else did.

@@ -13,6 +13,8 @@ use crate::see::VisualInput;
 pub struct Work<'a> {
     /// Contents of the spans, in their order before the question.
     pub shown: &'a [VisualInput],
+    /// The same for a strategy that chooses frames: more of a video, as one span.
+    pub film: &'a [VisualInput],
     /// Words of the question. The chat template makes the prompt's text a little longer.
     pub words: u32,
     /// Tokens generated, even if the model would end earlier.
@@ -63,9 +65,10 @@ impl Work<'_> {
     fn once<E: Engine>(&self, session: &mut Session<E>, subject: &Subject) -> Result<Report> {
         session.clear();
         session.set_schedule(subject.schedule.clone())?;
-        session.expect_images(self.shown.iter().filter(|shown| shown.is_image()).count());
+        let shown = if subject.schedule.strategy.chooses_frames() { self.film } else { self.shown };
+        session.expect_images(shown.iter().filter(|shown| shown.is_image()).count());
         let mut parts = Vec::new();
-        for shown in self.shown {
+        for shown in shown {
             parts.push(Part::Image(session.add_input(shown.clone(), 0.0)?));
         }
         parts.push(Part::Text(vec!["one"; self.words as usize].join(" ")));

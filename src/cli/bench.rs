@@ -9,6 +9,7 @@ use crate::answer::{LlamaEngine, Session, Sizing};
 use crate::bench::{self, Work};
 use crate::error::{Error, Result};
 use crate::media::Pixels;
+use crate::schedule::{Strategy, Subject};
 use crate::see::VisualInput;
 
 /// Side of the generated picture in pixels, above the input size of any encoder, so that nothing is enlarged.
@@ -33,13 +34,22 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<()> {
     let progress = Progress::new();
     let bar = progress.clone();
     let (engine, _) = LlamaEngine::load(&load, move |stage| bar.loading(stage))?;
-    for source in &videos {
-        shown.extend(video::read(source, frames, &engine, load.stop)?.0);
-    }
     let choice = video::choice(&choice, !videos.is_empty(), &engine);
     let subjects = subjects::subjects(&engine, &choice, &flags.against)?;
+    let mut film = Vec::new();
+    let chooses = |subject: &Subject| subject.schedule.strategy.chooses_frames();
+    if let Some(subject) = subjects.iter().find(|subject| chooses(subject)) {
+        film.clone_from(&shown);
+        for source in &videos {
+            film.extend(video::read(source, frames, (&engine, subject.schedule.strategy), load.stop)?.0);
+        }
+    }
+    for source in &videos {
+        shown.extend(video::read(source, frames, (&engine, Strategy::default()), load.stop)?.0);
+    }
     let work = Work {
         shown: &shown,
+        film: &film,
         words: flags.prompt_words,
         answer: flags.predict,
         rounds: flags.rounds,

@@ -41,7 +41,7 @@ pub(super) fn explain(flags: &ExplainFlags) -> Result<()> {
         .map(|fate| match seen.get(fate.index) {
             Some(VisualInput::Image(pixels)) => picture(pixels).into_iter().collect(),
             Some(VisualInput::Video(frames)) => frames.iter().filter_map(picture).collect(),
-            None => Vec::new(),
+            Some(VisualInput::Among { .. }) | None => Vec::new(),
         })
         .collect();
     let question = (!asked_nothing).then_some(settings.prompt.as_deref()).flatten();
@@ -123,6 +123,7 @@ fn open(what: &OsStr, fate: &Fate) -> Result<Vec<RgbImage>> {
     let count = u32::try_from(fate.tiles.len() * per_tile).unwrap_or(u32::MAX);
     // Pairs of frames are Qwen2-VL's, whose authors round positions. LLaVA-OneVision's authors cut them.
     let sampling = match per_tile {
+        1 if fate.tiles.iter().any(|tile| tile.score.is_some()) => Sampling::Middles { frames: count },
         1 => Sampling::Uniform { frames: count, multiple: 1 },
         n => Sampling::Rate { fps: 1.0, min: count, max: count, multiple: u32::try_from(n).unwrap_or(1) },
     };

@@ -5,11 +5,13 @@ use std::path::Path;
 use comfy_table::{CellAlignment, Table};
 
 use super::flags::InspectFlags;
-use super::{model_files, output, settings};
+use super::{images, model_files, output, settings};
 use crate::error::{Error, Kind, Result};
 use crate::file;
 use crate::media::policy::Limits;
-use crate::pair::{InspectOptions, Inspection, PictureFacts, PresetFacts, ProjectorFacts, TypeShare};
+use crate::pair::{
+    CropFacts, InspectOptions, Inspection, PictureFacts, PresetFacts, ProjectorFacts, TypeShare,
+};
 use crate::report::{self, Report};
 
 pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
@@ -30,11 +32,25 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<()> {
         grid,
         strategy: flags.strategy.strategy()?,
     };
-    let found = Inspection::new(&text, projector.as_deref(), &asked)?;
+    let mut found = Inspection::new(&text, projector.as_deref(), &asked)?;
+    found.crop_model = crop_model(flags)?;
     if flags.json {
         return output::write_json(Path::new("-"), &found);
     }
     output::say(&show(&found, output::width()))
+}
+
+/// Facts of the text-image model, and the regions that it chooses.
+fn crop_model(flags: &InspectFlags) -> Result<Option<CropFacts>> {
+    let Some(path) = &flags.crop_model else { return Ok(None) };
+    let pictures = images::listed(&flags.image).into_iter();
+    let pictures = pictures.map(|name| Ok((images::shown(&name), images::open(&name)?.0)));
+    let pictures = pictures.collect::<Result<Vec<_>>>()?;
+    let question = flags.prompt.as_deref().unwrap_or_default();
+    if !pictures.is_empty() && question.trim().is_empty() {
+        return Err(Error::usage("-p: no text says what to look for in the pictures; give a question"));
+    }
+    CropFacts::new(path, &pictures, question, settings::all_threads(None)?).map(Some)
 }
 
 fn size(text: &str) -> Result<(u32, u32)> {
@@ -80,6 +96,9 @@ fn show(found: &Inspection, width: Option<u16>) -> String {
     match &found.projector {
         Some(projector) => of_projector(found, projector, &mut fact),
         None => fact("projector", "none: texts alone".to_owned()),
+    }
+    if let Some(crop) = &found.crop_model {
+        of_crop_model(crop, &mut fact);
     }
     let verdict = found.mismatch.as_ref().map_or("yes".to_owned(), |reason| format!("no: {reason}"));
     if found.projector.is_some() {
@@ -188,6 +207,26 @@ fn of_projector(found: &Inspection, projector: &ProjectorFacts, fact: &mut impl 
     }
     if projector.missing.is_empty() {
         fact("missing", "nothing".to_owned());
+    }
+}
+
+fn of_crop_model(crop: &CropFacts, fact: &mut impl FnMut(&str, String)) {
+    let (size, tokens) = (crop.image_size, crop.text_tokens);
+    let reads = format!("{size} px in patches of {}, texts of {tokens} tokens", crop.patch_size);
+    fact("crop model", format!("{} ({}), {reads}, {}", crop.name, crop.kind, bytes(crop.bytes)));
+    for region in &crop.regions {
+        let [left, top, right, bottom] = region.pixels;
+        fact(
+            "crop",
+            format!(
+                "{}, {}x{}: pixels {left}, {top} to {right}, {bottom} ({} {:.3}), {:.0} ms",
+                region.picture, region.width, region.height, region.rule, region.score, region.ms
+            ),
+        );
+        let (read, whole) = region.question_tokens;
+        if read < whole {
+            fact("", format!("it reads {read} tokens of the question, which has {whole}"));
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::media::video::{FrameChoice, Source};
 use crate::pair::usual_choice;
 use crate::prompt::Part;
 use crate::report::milliseconds;
-use crate::schedule::Choice;
+use crate::schedule::{Choice, Strategy};
 use crate::see::VisualInput;
 use crate::stop::Stop;
 
@@ -30,18 +30,20 @@ pub(super) fn choice(asked: &Choice, videos: bool, engine: &LlamaEngine) -> Choi
     }
 }
 
-/// Reads the frames that the model's authors take, or that `choice` names. They form one span, or a picture
-/// each for a model without videos. Returns the milliseconds too.
+/// Reads the frames that the model's authors or the strategy's take, or that `choice` names. They form one span, or a
+/// picture each for a model without videos. Returns the milliseconds too.
 pub(super) fn read(
     source: &Source,
     choice: FrameChoice,
-    engine: &LlamaEngine,
+    (engine, strategy): (&LlamaEngine, Strategy),
     stop: Stop,
 ) -> Result<(Vec<VisualInput>, f64)> {
     let progress = Progress::new();
     progress.say(format!("reading {}", source.name()));
     let begin = Instant::now();
-    let read = source.read(&choice.over(engine.facts().video_sampling));
+    let facts = engine.facts();
+    let (one_span, sampling) = choice.form(facts.video_sampling, strategy.chooses_frames());
+    let read = source.read(&sampling);
     // Ctrl-C ends ffmpeg too, and its message is then cut short.
     if stop.is_asked() {
         return Err(Error::interrupted());
@@ -52,12 +54,12 @@ pub(super) fn read(
     if let Some(line) = &video.remark {
         eprintln!("note: {line}");
     }
-    if !engine.facts().takes_videos() {
+    if !one_span {
         let (count, name) = (video.frames.len(), &video.name);
         eprintln!("note: this model takes no videos; {count} frames of {name} go in as pictures");
     }
     let frames: Vec<Pixels> = video.frames.into_iter().map(|frame| frame.pixels).collect();
-    Ok((VisualInput::frames(frames, engine.facts().takes_videos()), decode_ms))
+    Ok((VisualInput::frames(frames, one_span), decode_ms))
 }
 
 /// Reads a video and encodes it. Each span goes to `seen` first.
@@ -67,7 +69,8 @@ pub(super) fn add(
     settings: &settings::Run,
     seen: &mut dyn FnMut(&VisualInput),
 ) -> Result<Vec<Part>> {
-    let (spans, decode_ms) = read(source, settings.frames, session.engine(), settings.load.stop)?;
+    let strategy = session.schedule().strategy;
+    let (spans, decode_ms) = read(source, settings.frames, (session.engine(), strategy), settings.load.stop)?;
     let count = spans.len();
     #[allow(clippy::cast_precision_loss)]
     let share_ms = decode_ms / count as f64;
@@ -76,7 +79,7 @@ pub(super) fn add(
         let progress = Progress::new();
         progress.say(match &input {
             VisualInput::Video(frames) => format!("encoding {} frames", frames.len()),
-            VisualInput::Image(_) => format!("encoding frame {} of {count}", i + 1),
+            _ => format!("encoding frame {} of {count}", i + 1),
         });
         seen(&input);
         parts.push(Part::Image(session.add_input(input, share_ms)?));

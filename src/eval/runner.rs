@@ -149,12 +149,12 @@ impl Runner<'_> {
         for video in &item.videos {
             let start = Instant::now();
             let facts = session.engine().facts();
-            let sampling = self.frames.over(facts.video_sampling);
-            let takes_videos = facts.takes_videos();
+            let chooses = subject.schedule.strategy.chooses_frames();
+            let (one_span, sampling) = self.frames.form(facts.video_sampling, chooses);
             let read = Source::open(video, VideoLimits::default())?.read(&sampling)?;
             let seconds: Vec<f64> = read.frames.iter().map(|frame| frame.seconds).collect();
             let frames = read.frames.into_iter().map(|frame| frame.pixels).collect();
-            let spans = VisualInput::frames(frames, takes_videos);
+            let spans = VisualInput::frames(frames, one_span);
             #[allow(clippy::cast_precision_loss)]
             let share_ms = start.elapsed().as_secs_f64() * 1000.0 / spans.len() as f64;
             for input in spans {

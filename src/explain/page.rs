@@ -104,6 +104,8 @@ mod tests {
                 rows: 1,
                 pixels: None,
                 frame: None,
+                region: None,
+                score: None,
                 cells: vec![Cell { gone: 0, returns: Vec::new(), into: None, scores: Vec::new() }],
             }],
             region: None,

@@ -63,17 +63,28 @@ pub fn panel(
             }
         }
     }
-    if let Some(region) = fate.region {
-        mark(&mut canvas, region, f64::from(width) / f64::from(fate.width.max(1)));
+    let scale = f64::from(width) / f64::from(fate.width.max(1));
+    if fate.region.is_some() {
+        mark(&mut canvas, [0.0, 0.0, f64::from(width), f64::from(height)], fate.region, scale);
+    }
+    for tile in tiles.iter().filter(|tile| tile.score.is_some()) {
+        let whole = [0.0, 0.0, f64::from(fate.width), f64::from(fate.height)];
+        mark(&mut canvas, tile.pixels.unwrap_or(whole).map(|side| side * scale), tile.region, scale);
     }
     canvas
 }
 
-/// Draws a line around the region that stands for the picture, and makes the rest pale.
-fn mark(canvas: &mut RgbImage, region: [u32; 4], scale: f64) {
-    let [left, top, right, bottom] = region.map(|side| f64::from(side) * scale);
+/// Draws a line around the region that is shown of a picture within `bounds`, and makes the rest pale: all of it without a
+/// region.
+fn mark(canvas: &mut RgbImage, bounds: [f64; 4], region: Option<[u32; 4]>, scale: f64) {
+    // Nothing lies inside a region without pixels.
+    let [left, top, right, bottom] = region.unwrap_or_default().map(|side| f64::from(side) * scale);
+    let [x0, y0, x1, y1] = bounds;
     for (x, y, pixel) in canvas.enumerate_pixels_mut() {
         let (x, y) = (f64::from(x) + 0.5, f64::from(y) + 0.5);
+        if x < x0 || x >= x1 || y < y0 || y >= y1 {
+            continue;
+        }
         let inside = (x - left).min(right - x).min(y - top).min(bottom - y);
         *pixel = match inside {
             depth if depth < 0.0 => palette::mix(*pixel, palette::REST, REST),

@@ -31,7 +31,13 @@ pub fn sheet(fate: &Fate, frames: &[RgbImage]) -> (Fate, Option<RgbImage>) {
         .map(|(i, tile)| {
             let (x, y) = corner(i);
             let place = [x, y, x + width, y + height].map(f64::from);
-            TileFate { pixels: Some(place), ..tile.clone() }
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let on_sheet = |length: u32, most: u32| ((f64::from(length) * scale).round() as u32).min(most);
+            let region = tile.region.map(|[left, top, right, bottom]| {
+                let (x_at, y_at) = (|at| x + on_sheet(at, width), |at| y + on_sheet(at, height));
+                [x_at(left), y_at(top), x_at(right), y_at(bottom)]
+            });
+            TileFate { pixels: Some(place), region, ..tile.clone() }
         })
         .collect();
     let picture = (!frames.is_empty()).then(|| {
@@ -64,6 +70,8 @@ mod tests {
             rows: 1,
             pixels: Some([0.0, 0.0, 30.0, 20.0]),
             frame: Some(2 * tile),
+            region: (tile == 1).then_some([15, 0, 30, 20]),
+            score: None,
             cells: vec![cell.clone(); 2],
         };
         let fate = Fate {
@@ -87,6 +95,7 @@ mod tests {
             assert_eq!(picture.get_pixel(x, y).0, [red, 0, 0], "{x} {y}");
         }
         assert_eq!(on_sheet.tiles[1].cells, fate.tiles[1].cells);
+        assert_eq!([0, 1, 2].map(|i| on_sheet.tiles[i].region), [None, Some([45, 0, 60, 20]), None]);
         let large = Fate { width: 1920, height: 1080, ..fate };
         assert_eq!(sheet(&large, &[]).0.width, 2 * 320);
         assert!(sheet(&large, &[]).1.is_none());

@@ -125,6 +125,8 @@ mod tests {
                 rows: 2,
                 pixels: Some([0.0, 0.0, 30.0, 20.0]),
                 frame: None,
+                region: None,
+                score: None,
                 cells: vec![
                     cell(0, 0.2),
                     cell(0, 0.9),
@@ -175,6 +177,8 @@ mod tests {
             rows: 4,
             pixels: Some([0.0, -10.0, 30.0, 30.0]),
             frame: None,
+            region: None,
+            score: None,
             cells: vec![cell(1), cell(0), cell(1), cell(1)],
         };
         let picture = RgbImage::from_pixel(30, 20, Rgb([0, 0, 200]));

@@ -84,11 +84,12 @@ impl Facts {
 }
 
 /// Returns the choice for a conversation that shows a video as one span. If no schedule was asked for, it is the video's.
-/// A model with a schedule of its own keeps that one. A pair that merges nothing unless asked to stays so.
+/// A model or a method with a schedule of its own keeps that one. A pair that merges nothing unless asked to stays so.
 #[must_use]
 pub fn usual_choice(asked: &Choice, facts: &Facts) -> Choice {
     let open = asked.merge.is_none() && asked.vit.is_none() && asked.llm.is_none();
-    let own = facts.pair.recommended.is_some() || facts.n_pos > 1;
+    let method = asked.strategy.is_some_and(Strategy::is_method);
+    let own = method || facts.pair.recommended.is_some() || facts.n_pos > 1;
     let merges = facts.shape.vit_can_merge || facts.shape.llm_can_merge;
     let own = own || facts.vision.by_library || !merges;
     let merge = if open && !own { Some(MergeFlag::Preset(Preset::Video)) } else { asked.merge };
@@ -414,6 +415,7 @@ pub(super) mod tests {
                 widths: (1152, 896),
                 class_token: false,
                 finds_regions: false,
+                pools_frames: true,
             },
             family: Family::Llava,
             n_embd_in: 2,

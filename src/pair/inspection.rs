@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Pair, TypeShare};
+use super::{CropFacts, Pair, TypeShare};
 use crate::assembly::{self, Arrangement, Survivors};
 use crate::error::Result;
 use crate::media::Pixels;
@@ -30,6 +30,9 @@ pub struct Inspection {
     pub recommended: Option<RecommendedFacts>,
     pub pictures: Vec<PictureFacts>,
     pub presets: Vec<PresetFacts>,
+    /// A text-image model beside the pair, and what it chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop_model: Option<CropFacts>,
 }
 
 #[derive(Debug, Serialize)]
@@ -221,6 +224,7 @@ impl Inspection {
             model: pair.model,
             pictures: shown,
             presets: planned,
+            crop_model: None,
         })
     }
 }

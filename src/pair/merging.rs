@@ -44,6 +44,7 @@ impl Pair {
             widths: (vision.width, self.n_embd),
             class_token: vision.class_token,
             finds_regions: false,
+            pools_frames: !vision.by_library && !vision.mrope && !self.has_axes,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A pair of files: its facts, read from both headers and checked before the library sees weights; and the one way to
 //! load it.
 
+mod crop_facts;
 mod facts;
 mod generation;
 mod header;
@@ -11,6 +12,7 @@ mod merging;
 mod quantize;
 mod text_side;
 
+pub use crop_facts::{CropChoice, CropFacts};
 #[cfg(test)]
 pub(crate) use facts::tests::facts;
 pub use facts::{Facts, Pair, TypeShare, usual_choice};

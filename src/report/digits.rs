@@ -1,6 +1,6 @@
 //! Figures as files have them: with the digits that a clock or a sample is good for.
 
-use serde::Serializer;
+use serde::{Serialize, Serializer};
 
 /// Milliseconds to the microsecond, and rates to a thousandth.
 ///
@@ -8,6 +8,14 @@ use serde::Serializer;
 /// The serializer's own.
 pub fn thousandths<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(rounded(*value, 1e3))
+}
+
+/// The same for a time that may not be there.
+///
+/// # Errors
+/// The serializer's own.
+pub fn maybe_thousandths<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.map(|value| rounded(value, 1e3)).serialize(serializer)
 }
 
 /// Shares to a ten-thousandth of a percent.

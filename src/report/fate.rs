@@ -54,6 +54,12 @@ pub struct TileFate {
     /// First frame of a video that the tile shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<usize>,
+    /// Region of a chosen frame that is shown in detail: left, top, right, bottom in pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<[u32; 4]>,
+    /// Cosine of a frame and the question, if the question chooses frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f32>,
     /// [rows * columns], row by row.
     pub cells: Vec<Cell>,
 }
@@ -162,7 +168,15 @@ fn fate(trace: &Trace, images: &[ImageTile], span: usize, room: &mut usize) -> R
         merges.iter().enumerate().map(|(k, &layer)| stage(layers.len() + k + 1, Some(Half::Decoder), layer)),
     );
     let strategy = trace.strategy.clone();
-    Ok(Fate { index, width, height, strategy, stages, tiles, region: images[0].region })
+    Ok(Fate {
+        index,
+        width,
+        height,
+        strategy,
+        stages,
+        tiles,
+        region: images[0].region.filter(|_| images[0].score.is_none()),
+    })
 }
 
 fn empty(image: &ImageTile, steps: &[&Step], stages: usize) -> (TileFate, Vec<usize>) {
@@ -180,6 +194,8 @@ fn empty(image: &ImageTile, steps: &[&Step], stages: usize) -> (TileFate, Vec<us
         rows,
         pixels: image.pixels,
         frame: image.frame,
+        region: image.score.and(image.region),
+        score: image.score,
         cells: vec![cell; n],
     };
     (tile, (0..n).collect())
@@ -295,6 +311,7 @@ mod tests {
             frame: None,
             budget: None,
             region: None,
+            score: None,
         }
     }
 

@@ -88,6 +88,9 @@ pub struct Merge {
     /// Regions shown in the place of pictures, by a strategy that crops; left out by others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<Region>,
+    /// Frames and pictures of which a strategy chose some; left out by others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frames: Vec<Frame>,
 }
 
 /// Region that a text-image model chose for the question.
@@ -101,6 +104,23 @@ pub struct Region {
     pub rule: String,
     /// Largest share of the map, or cosine of the window and the question.
     pub score: f32,
+}
+
+/// Frame of a video, or picture of several, that a question chose or not.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Frame {
+    /// Number of the picture or video in the request.
+    pub image: usize,
+    /// Number of the frame among those of the video that were taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<usize>,
+    /// Cosine of the frame and the question.
+    pub score: f32,
+    /// Reasons why it is shown in detail: `question`, `even`; none for a frame in outline.
+    pub chosen: Vec<String>,
+    /// Pixels shown in detail: left, top, right, bottom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<[u32; 4]>,
 }
 
 /// Tokens of one answer. Visual ones are counted over all its pictures.
@@ -136,6 +156,9 @@ pub struct Milliseconds {
     /// From the file to the pixels of the encoder's input.
     #[serde(serialize_with = "digits::thousandths")]
     pub decode_media: f64,
+    /// The part of `decode_media` that a text-image model took to find regions and frames; left out without one.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "digits::maybe_thousandths")]
+    pub crop_model: Option<f64>,
     #[serde(serialize_with = "digits::thousandths")]
     pub encoder: f64,
     #[serde(serialize_with = "digits::thousandths")]
@@ -206,6 +229,7 @@ pub(crate) mod tests {
                 positions: "own".into(),
                 budgets: vec![Budget { cells: 729, why: "a page".into(), ..Budget::default() }],
                 regions: vec![Region { pixels: [0, 0, 320, 240], rule: "map".into(), ..Region::default() }],
+                frames: vec![Frame { pixels: Some([0; 4]), frame: Some(0), ..Frame::default() }],
             },
             tokens: Tokens {
                 text: 31,
@@ -256,6 +280,7 @@ pub(crate) mod tests {
             "/merge/budgets/0/why",
             "/merge/regions/0/pixels",
             "/merge/regions/0/rule",
+            "/merge/frames/0/pixels",
             "/tokens/text",
             "/tokens/visual",
             "/tokens/visual_after_encoder",

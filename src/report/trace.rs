@@ -62,9 +62,12 @@ pub struct ImageTile {
     /// Tokens that the tile keeps under `auto`, and the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<super::Budget>,
-    /// Region shown in the picture's place: left, top, right, bottom in its pixels.
+    /// Region shown in the picture's place, or in detail beside it: left, top, right, bottom in its pixels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<[u32; 4]>,
+    /// Cosine of the frame and the question, by a strategy that chooses frames: one without a region is in outline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +159,7 @@ mod tests {
                 frame: None,
                 budget: None,
                 region: None,
+                score: None,
             }],
             steps: vec![step],
             files: Vec::new(),

@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::media::video::{Sampling, Video};
 use crate::media::{Moment, Pixels};
 
-/// The form in which a model takes a video.
+/// The form in which a model takes a video under a strategy.
 #[derive(Debug, Clone, Copy)]
 pub struct VideoPlan {
     /// One span; otherwise each frame is a picture.

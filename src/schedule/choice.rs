@@ -105,8 +105,7 @@ pub struct Choice {
     pub strategy: Option<Strategy>,
     /// Seed of the random strategy, also for the schedules that [`Choice::against`] names.
     pub strategy_seed: u32,
-    /// Whether sizes count in the encoder's attention; `None` if the strategy decides, by keeping them or
-    /// not.
+    /// Whether sizes count in the encoder's attention; `None` if the strategy decides.
     #[serde(default)]
     pub vit_sizes: Option<bool>,
 }
@@ -317,6 +316,7 @@ pub(super) mod tests {
             widths: (1152, 896),
             class_token: false,
             finds_regions: false,
+            pools_frames: true,
         }
     }
 

@@ -20,6 +20,8 @@ enum Acts {
     Decoder { layers: &'static [u32], amounts: &'static [Amount], score: Score, mass: Option<f64> },
     /// Behind the encoder, where this share stays.
     Behind { keep: f64 },
+    /// Before the decoder, with amounts that no share of tokens gives.
+    Frames,
 }
 
 /// Layers of the text model that the authors worked with.
@@ -64,6 +66,7 @@ impl Strategy {
             // 191 dominant tokens and 30 contextual ones.
             Strategy::VisionZip => Acts::Behind { keep: 221.0 / 576.0 },
             Strategy::Hired => Acts::Behind { keep: 0.2 },
+            Strategy::FreeVideo => Acts::Frames,
             _ => return None,
         };
         Some(Method { strategy: self, acts })
@@ -78,7 +81,7 @@ impl Method {
 
     /// Whether its authors number what stays anew, as the encoder of a LLaVA hands it over.
     pub(super) fn closes_positions(self) -> bool {
-        matches!(self.acts, Acts::Behind { .. })
+        matches!(self.acts, Acts::Behind { .. } | Acts::Frames)
     }
 
     /// Puts the method in the place of `schedule`, which `choice` names by its preset: the method then keeps
@@ -109,10 +112,12 @@ impl Method {
                 if !shape.vit_can_merge {
                     return Err(cannot_merge("encoder", Field::Strategy));
                 }
-                // It acts once: this only says how much.
-                let encoder = HalfSchedule { steps: vec![(shape.vit_first, Amount::Keep(keep))] };
-                Ok(Schedule { encoder, ..named })
+                Ok(Schedule { encoder: share_of_all(keep, shape), ..named })
             }
+            Acts::Frames => match choice.keep.filter(|_| own) {
+                Some(keep) => Ok(Schedule { encoder: share_of_all(keep, shape), ..named }),
+                None => Ok(named),
+            },
             Acts::Behind { .. } => Ok(named),
         }
     }
@@ -161,6 +166,11 @@ impl Method {
     fn refuse<T>(self, reason: String) -> Result<T> {
         Err(Error::usage(format!("{} {}: {reason}", Field::Strategy, self.strategy.name())))
     }
+}
+
+/// For a method that acts once this only says how much.
+fn share_of_all(keep: f64, shape: &Shape) -> HalfSchedule {
+    HalfSchedule { steps: vec![(shape.vit_first, Amount::Keep(keep))] }
 }
 
 #[cfg(test)]

@@ -65,6 +65,8 @@ pub struct Shape {
     pub class_token: bool,
     /// Whether a text-image model is loaded beside the pair, which finds regions for a question.
     pub finds_regions: bool,
+    /// Whether a frame becomes one square of tokens that stand in line, so that they can be pooled.
+    pub pools_frames: bool,
 }
 
 impl Shape {

@@ -1,13 +1,19 @@
 //! Schedules that depend on the question.
 
-use super::{Schedule, Strategy};
+use super::{Choice, Schedule, Shape, Strategy};
 use crate::error::{Error, Field, Kind, Result};
 
 impl Strategy {
     /// Whether the question decides what the encoder sees.
     #[must_use]
     pub fn needs_question(self) -> bool {
-        self == Strategy::Crop
+        matches!(self, Strategy::Crop | Strategy::FreeVideo)
+    }
+
+    /// Whether it compares the frames of a video, or the pictures of a conversation, with each other.
+    #[must_use]
+    pub fn chooses_frames(self) -> bool {
+        self == Strategy::FreeVideo
     }
 }
 
@@ -35,6 +41,41 @@ impl Schedule {
     }
 }
 
+/// # Errors
+/// [`Kind::Model`] for a strategy that pools the tokens of frames, on a model that cannot.
+pub(super) fn check_frames(strategy: Strategy, shape: &Shape) -> Result<()> {
+    if !strategy.chooses_frames() || shape.pools_frames {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Model,
+        format!(
+            "{} {}: it pools the tokens of each frame, and this model's have marks or places of their own; take a LLaVA pair, or another strategy",
+            Field::Strategy,
+            strategy.name()
+        ),
+    ))
+}
+
+/// Whether the strategy says how much goes, and `choice` does not.
+pub(super) fn has_amounts(strategy: Strategy, choice: &Choice) -> bool {
+    strategy.chooses_frames() && choice.merge.is_none() && choice.keep.is_none()
+}
+
+/// # Errors
+/// [`Kind::Usage`] for a strategy that asks a text-image model, without one.
+pub(super) fn check_scorer(strategy: Strategy, shape: &Shape) -> Result<()> {
+    if !strategy.needs_question() || shape.finds_regions {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "{} {}: no text-image model is loaded that finds the region; give its file with {}",
+        Field::Strategy,
+        strategy.name(),
+        Field::CropModel
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +88,7 @@ mod tests {
         assert_eq!(of(Strategy::Crop).asked(" what? ").unwrap().question.as_deref(), Some("what?"));
         let error = of(Strategy::Crop).asked(" \n").unwrap_err();
         assert_eq!(error.kind(), Kind::Prompt);
+        assert!(of(Strategy::FreeVideo).asked(" ").is_err());
         assert!(error.to_string().contains("merge.strategy crop: the prompt has no text"), "{error}");
     }
 }

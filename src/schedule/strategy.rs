@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::method::Method;
-use super::{Bounds, Choice, HalfSchedule, Schedule, Score, Shape, Thinning, TowerScore};
+use super::{Bounds, Choice, HalfSchedule, Schedule, Score, Shape, Thinning, TowerScore, question};
 use crate::error::{Error, Field, Kind, Result};
 
 /// Strategy by its name.
@@ -31,6 +31,8 @@ pub enum Strategy {
     Downsample,
     /// A text-image model chooses the region that the question is about, which is shown in the picture's place.
     Crop,
+    /// Free Video-LLM: the question chooses frames and regions shown in detail, the others are shown in outline.
+    FreeVideo,
     /// FastV: half of the tokens are dropped at one layer of the text model.
     FastV,
     /// PyramidDrop: half of the tokens are dropped at each of three layers of the text model.
@@ -49,7 +51,7 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    pub const ALL: [Strategy; 19] = [
+    pub const ALL: [Strategy; 20] = [
         Strategy::Merge,
         Strategy::Prune,
         Strategy::Random(0),
@@ -60,6 +62,7 @@ impl Strategy {
         Strategy::Prumerge,
         Strategy::Downsample,
         Strategy::Crop,
+        Strategy::FreeVideo,
         Strategy::FastV,
         Strategy::PyramidDrop,
         Strategy::VisionZip,
@@ -96,6 +99,7 @@ impl Strategy {
             Strategy::Prumerge => "prumerge",
             Strategy::Downsample => "downsample",
             Strategy::Crop => "crop",
+            Strategy::FreeVideo => "free-videollm",
             Strategy::FastV => "fastv",
             Strategy::PyramidDrop => "pyramiddrop",
             Strategy::VisionZip => "visionzip",
@@ -126,15 +130,16 @@ impl Strategy {
             Strategy::Prumerge
                 | Strategy::Downsample
                 | Strategy::Crop
+                | Strategy::FreeVideo
                 | Strategy::VisionZip
                 | Strategy::Hired
         )
     }
 
-    /// Whether it shows the encoder smaller inputs, so that nothing is to go behind them.
+    /// Whether it decides what the encoder sees, so that nothing is to go behind it.
     #[must_use]
     pub fn shows_less(self) -> bool {
-        matches!(self, Strategy::Downsample | Strategy::Crop)
+        matches!(self, Strategy::Downsample | Strategy::Crop | Strategy::FreeVideo)
     }
 
     /// Whether groups of tokens describe its result.
@@ -206,7 +211,8 @@ pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape) -> Resul
     if strategy == Strategy::Merge {
         return Ok(Schedule { strategy, ..schedule });
     }
-    if schedule.is_off() {
+    question::check_frames(strategy, shape)?;
+    if schedule.is_off() && !question::has_amounts(strategy, choice) {
         if choice.strategy.is_none() {
             return Ok(schedule);
         }
@@ -234,12 +240,7 @@ pub(super) fn apply(schedule: Schedule, choice: &Choice, shape: &Shape) -> Resul
             Field::Keep
         ));
     }
-    if strategy.needs_question() && !shape.finds_regions {
-        return refuse(format!(
-            "no text-image model is loaded that finds the region; give its file with {}",
-            Field::CropModel
-        ));
-    }
+    question::check_scorer(strategy, shape)?;
     if !strategy.shows_less() && !shape.vit_can_merge {
         return Err(Error::new(
             Kind::Model,

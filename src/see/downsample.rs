@@ -2,6 +2,7 @@
 //! schedule would leave it. `crop` shows a region in the picture's place before that.
 
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use super::ComputeLock;
 use super::compute_lock::ComputeGuard;
@@ -14,6 +15,7 @@ use crate::assembly::{self, Arrangement, Survivors};
 use crate::error::{Error, Field, Kind, Result};
 use crate::media::{self, Pixels};
 use crate::native::Tile;
+use crate::report::milliseconds;
 use crate::schedule::{Plan, Schedule, Strategy};
 
 /// The encoder's inputs after that.
@@ -24,6 +26,8 @@ pub(super) struct Smaller {
     pub unmerged: u32,
     /// Region that is shown in the picture's place.
     pub region: Option<Region>,
+    /// Milliseconds that the text-image model took.
+    pub scorer_ms: f64,
 }
 
 impl TowerEncoder {
@@ -63,12 +67,12 @@ impl TowerEncoder {
         }
         if schedule.strategy != Strategy::Crop {
             let inputs = self.shown_within(visual, full, tiles, arrangement, target)?;
-            return Ok(Smaller { inputs, arrangement, unmerged, region: None });
+            return Ok(Smaller { inputs, arrangement, unmerged, region: None, scorer_ms: 0.0 });
         }
+        let start = Instant::now();
         let region = self.region(visual, schedule, cancelled)?;
-        let (Visual::Image(picture) | Visual::OneOfSeveral(picture)) = visual else {
-            return Err(no_videos());
-        };
+        let scorer_ms = milliseconds(start);
+        let picture = visual.picture().ok_or_else(no_videos)?;
         let part = picture.part(region.area);
         let part = match visual {
             Visual::OneOfSeveral(_) => Visual::OneOfSeveral(&part),
@@ -83,14 +87,12 @@ impl TowerEncoder {
                 (*x0, *y0, *x1, *y1) = (*x0 + left, *y0 + top, *x1 + left, *y1 + top);
             }
         }
-        Ok(Smaller { inputs, arrangement, unmerged, region: Some(region) })
+        Ok(Smaller { inputs, arrangement, unmerged, region: Some(region), scorer_ms })
     }
 
     /// The region of the picture that the schedule's question is about.
     fn region(&mut self, visual: &Visual<'_>, schedule: &Schedule, cancelled: &AtomicBool) -> Result<Region> {
-        let (Visual::Image(picture) | Visual::OneOfSeveral(picture)) = visual else {
-            return Err(no_videos());
-        };
+        let picture = visual.picture().ok_or_else(no_videos)?;
         let (Some(scorer), Some(question)) = (&mut self.scorer, &schedule.question) else {
             return Err(Error::new(Kind::Native, "the strategy crop has no model or no question"));
         };
@@ -160,7 +162,7 @@ impl TowerEncoder {
 
     /// For files whose pictures llama.cpp cuts: it pads them to a square.
     fn shown_by_library(&mut self, visual: &Visual<'_>, sizes: &[(u32, u32)], pixels: u32) -> Result<Inputs> {
-        let (Visual::Image(picture) | Visual::OneOfSeveral(picture), [(across, _)]) = (visual, sizes) else {
+        let (Some(picture), [(across, _)]) = (visual.picture(), sizes) else {
             return Err(Error::new(
                 Kind::Model,
                 format!(

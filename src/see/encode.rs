@@ -33,15 +33,18 @@ impl TowerEncoder {
         if self.tower.info().by_library {
             return self.encode_by_library(visual, schedule, cancelled);
         }
+        if schedule.strategy.chooses_frames() {
+            return self.encode_film(visual, schedule, cancelled);
+        }
         let start = Instant::now();
         let (mut inputs, mut arrangement) = self.cut(visual)?;
         let mut tiles = self.tiles(&inputs)?;
         let mut full = None;
-        let mut region = None;
+        let (mut region, mut scorer_ms) = (None, 0.0);
         if schedule.strategy.shows_less() {
             let smaller = self.smaller(visual, inputs, &tiles, arrangement, schedule, cancelled)?;
             (inputs, arrangement, full) = (smaller.inputs, smaller.arrangement, Some(smaller.unmerged));
-            region = smaller.region;
+            (region, scorer_ms) = (smaller.region, smaller.scorer_ms);
             tiles = self.tiles(&inputs)?;
         }
         let preprocess_ms = milliseconds(start);
@@ -90,13 +93,14 @@ impl TowerEncoder {
             counts_sizes: false,
             strategy: schedule.strategy,
             region,
+            frames: Vec::new(),
             areas: match &inputs {
                 Inputs::Library(_) | Inputs::Marked(_) => Vec::new(),
                 Inputs::Cuts(cuts) => cuts.iter().map(|cut| cut.area).collect(),
             },
             frames_per_tile: match visual {
                 Visual::Video(frames) => frames.len().div_ceil(plans.len().max(1)),
-                Visual::Image(_) | Visual::OneOfSeveral(_) => 0,
+                _ => 0,
             },
             extent: 0,
             steps: encoded
@@ -105,6 +109,7 @@ impl TowerEncoder {
                 .flat_map(|(i, tile)| std::mem::take(&mut tile.steps).into_iter().map(move |s| (i, s)))
                 .collect(),
             preprocess_ms,
+            scorer_ms,
             encoder_ms: encoded.iter().map(|tile| tile.encoder_ms).sum(),
             projector_ms: encoded.iter().map(|tile| tile.projector_ms).sum(),
         };
@@ -125,13 +130,11 @@ impl TowerEncoder {
         if let Some(prepared) = self.tower.processor.prepare(visual)? {
             return Ok((Inputs::Cuts(prepared.cuts), prepared.arrangement));
         }
-        match visual {
-            Visual::Image(pixels) | Visual::OneOfSeveral(pixels) => {
-                let picture = self.tower.vision.picture(&pixels.rgb, pixels.width, pixels.height)?;
-                Ok((Inputs::Library(picture), Arrangement::Plain))
-            }
-            Visual::Video(_) => Err(Error::new(Kind::Native, "a video was not cut into frames")),
-        }
+        let Some(pixels) = visual.picture() else {
+            return Err(Error::new(Kind::Native, "a video was not cut into frames"));
+        };
+        let picture = self.tower.vision.picture(&pixels.rgb, pixels.width, pixels.height)?;
+        Ok((Inputs::Library(picture), Arrangement::Plain))
     }
 
     pub(super) fn tiles(&self, inputs: &Inputs) -> Result<Vec<Tile>> {
@@ -157,7 +160,7 @@ impl TowerEncoder {
             Inputs::Marked(marked) => &marked.cuts,
             Inputs::Library(_) => &[],
         };
-        match visual {
+        match visual.picture() {
             _ if !cuts.is_empty() => Ok(cuts
                 .iter()
                 .map(|cut| {
@@ -168,7 +171,7 @@ impl TowerEncoder {
                     }
                 })
                 .collect()),
-            Visual::Image(picture) | Visual::OneOfSeveral(picture) => tiles
+            Some(picture) => tiles
                 .iter()
                 .map(|tile| {
                     let (width, height) = tile.size;
@@ -179,7 +182,7 @@ impl TowerEncoder {
                     Ok(content::of(&shown, side))
                 })
                 .collect(),
-            Visual::Video(_) => Ok(Vec::new()),
+            None => Ok(Vec::new()),
         }
     }
 

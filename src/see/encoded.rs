@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Layout;
-use super::crop::Region;
+use super::crop::{Area, Region};
 use crate::native::{MergeStep, Tile};
 use crate::schedule::{Plan, Positions, Strategy};
 
@@ -54,13 +54,34 @@ pub struct EncodedImage {
     /// Region that stands for the picture.
     #[serde(default)]
     pub region: Option<Region>,
+    /// \[tiles\] how each frame is shown, by a strategy that chooses frames; empty by others.
+    #[serde(default)]
+    pub frames: Vec<ShownFrame>,
     /// Positions the span takes up.
     pub extent: i32,
     /// Steps with their tile.
     pub steps: Vec<(usize, MergeStep)>,
     pub preprocess_ms: f64,
+    /// The part of preprocessing that a text-image model took.
+    #[serde(default)]
+    pub scorer_ms: f64,
     pub encoder_ms: f64,
     pub projector_ms: f64,
+}
+
+/// One frame of a film, or one picture of several, that a question chose or not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShownFrame {
+    /// Cosine of the frame and the question.
+    pub score: f32,
+    /// It is among those that go best with the question.
+    pub asked: bool,
+    /// It is among those at even distances.
+    pub even: bool,
+    /// Pixels that are shown in detail: left, top, right, bottom; `None` for a frame in outline.
+    pub region: Option<Area>,
+    /// Tokens of the question that the text-image model read, and that it has.
+    pub tokens: (u32, u32),
 }
 
 impl EncodedImage {
@@ -189,9 +210,11 @@ pub(super) mod tests {
             counts_sizes: false,
             strategy: Strategy::Merge,
             region: None,
+            frames: Vec::new(),
             extent: i32::try_from(tokens).unwrap(),
             steps: Vec::new(),
             preprocess_ms: 1.0,
+            scorer_ms: 0.0,
             encoder_ms: 2.0,
             projector_ms: 3.0,
         }

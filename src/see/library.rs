@@ -59,7 +59,7 @@ impl TowerEncoder {
             dynamic_size: self.tower.info().dynamic_size,
             frames_per_tile: match visual {
                 Visual::Video(frames) => frames.len().div_ceil(tiles.len().max(1)),
-                Visual::Image(_) | Visual::OneOfSeveral(_) => 0,
+                _ => 0,
             },
             tiles,
             areas,

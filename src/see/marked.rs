@@ -27,7 +27,7 @@ impl Marked {
     /// A video for a model that takes none, sizes that the model cannot take, or the library's own.
     pub(crate) fn new(vision: &mut Vision, processor: &Processor, visual: &Visual<'_>) -> Result<Self> {
         let Some(prepared) = processor.prepare(visual)? else {
-            let (Visual::Image(pixels) | Visual::OneOfSeveral(pixels)) = visual else {
+            let Some(pixels) = visual.picture() else {
                 return Err(Error::new(Kind::Native, "llama.cpp cuts no videos"));
             };
             let picture = vision.picture(&pixels.rgb, pixels.width, pixels.height)?;

@@ -12,6 +12,7 @@ mod downsample;
 mod encode;
 mod encoded;
 mod encoder_thread;
+mod film;
 mod hired;
 mod identity;
 mod layout;
@@ -29,9 +30,9 @@ mod visual;
 
 pub use cache::{Key, PictureCache, PictureCacheView, decoded_key, encoded_key, scoped_key};
 pub use compute_lock::ComputeLock;
-pub use encoded::EncodedImage;
 #[cfg(test)]
 pub(crate) use encoded::tests::picture;
+pub use encoded::{EncodedImage, ShownFrame};
 pub use encoder_thread::{EncodeJob, Encoded, EncoderThread};
 pub use identity::pair_identity;
 pub use layout::Layout;

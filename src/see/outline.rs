@@ -46,6 +46,9 @@ impl Outline {
     /// Tokens that `visual` will bring under `schedule`. A picture that the model cannot take counts one.
     #[must_use]
     pub fn expected(&self, visual: &Visual<'_>, schedule: &Schedule) -> Expected {
+        if schedule.strategy.chooses_frames() {
+            return self.of_film(visual, schedule).unwrap_or_default();
+        }
         // A strategy that acts once is held to the tokens of another schedule.
         let (schedule, sure) = match &schedule.budget {
             Some(budget) => (&**budget, false),
@@ -152,7 +155,7 @@ impl Processor {
                 }
             },
             (Visual::Video(_), _, None) | (_, Cutting::Library, _) => None,
-            (Visual::OneOfSeveral(_), _, _) if self.counts_pictures() => {
+            (Visual::OneOfSeveral(_) | Visual::Among { .. }, _, _) if self.counts_pictures() => {
                 Some((vec![square], Arrangement::View))
             }
             (_, Cutting::Square | Cutting::Pad, _) => Some((vec![square], Arrangement::Plain)),

@@ -222,7 +222,7 @@ impl Processor {
     pub(super) fn times(&self, visual: &Visual<'_>, tiles: usize) -> Vec<i32> {
         let fps = match visual {
             Visual::Video(frames) => frames.first().and_then(|frame| frame.moment).map(|moment| moment.fps),
-            Visual::Image(_) | Visual::OneOfSeveral(_) => None,
+            _ => None,
         };
         let ticks = self.video_rule.as_ref().map_or(1.0, |rule| rule.ticks(fps));
         #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
@@ -252,8 +252,11 @@ impl Processor {
         match visual {
             Visual::Video(frames) => self.video(frames).map(Some),
             Visual::Image(picture) => self.picture(picture),
-            Visual::OneOfSeveral(picture) if self.counts_pictures() => self.view(picture).map(Some),
-            Visual::OneOfSeveral(picture) => self.picture(picture),
+            Visual::OneOfSeveral(_) | Visual::Among { .. } => match visual.picture() {
+                None => Err(Error::new(Kind::Native, "a picture that is none of those it stands among")),
+                Some(picture) if self.counts_pictures() => self.view(picture).map(Some),
+                Some(picture) => self.picture(picture),
+            },
         }
     }
 

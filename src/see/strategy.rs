@@ -8,9 +8,11 @@ pub(super) fn native(strategy: Strategy, tile: usize) -> native::Strategy {
     match strategy {
         // A picture that is shown smaller loses nothing after that.
         // Nor does a span whose rows go from the cache once the prompt is computed.
-        Strategy::Merge | Strategy::Downsample | Strategy::Crop | Strategy::LookM(_) => {
-            native::Strategy::Merge
-        }
+        Strategy::Merge
+        | Strategy::Downsample
+        | Strategy::Crop
+        | Strategy::FreeVideo
+        | Strategy::LookM(_) => native::Strategy::Merge,
         Strategy::Prune | Strategy::FastV | Strategy::PyramidDrop | Strategy::ZipVl | Strategy::Hired => {
             native::Strategy::Prune
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::cache::Key;
-use super::crop::RegionScorer;
+use super::crop::{FilmScores, RegionScorer};
 use super::processor::Processor;
 use super::visual::Visual;
 use super::{ComputeLock, EncodedImage, Encoder, Outline, identity};
@@ -85,12 +85,14 @@ pub struct TowerEncoder {
     pub(super) lock: Option<ComputeLock>,
     /// Finds the regions of a strategy that crops.
     pub(crate) scorer: Option<RegionScorer>,
+    /// Cosines of several pictures, while the rest of them is still to be encoded.
+    pub(super) chosen: Option<(Key, FilmScores)>,
 }
 
 impl TowerEncoder {
     #[must_use]
     pub fn new(tower: Tower, shape: Shape, n_pos: usize, stop: Stop) -> Self {
-        Self { tower, shape, n_pos, stop, lock: None, scorer: None }
+        Self { tower, shape, n_pos, stop, lock: None, scorer: None, chosen: None }
     }
 
     /// Encodes in pieces from now on. Between two of them a holder of the same lock can compute.

@@ -139,7 +139,9 @@ impl VideoRule {
 
     pub(super) fn describe(&self) -> String {
         let which = match self.sampling {
-            Sampling::Uniform { frames, .. } => format!("{frames} frames at even distances"),
+            Sampling::Uniform { frames, .. } | Sampling::Middles { frames } => {
+                format!("{frames} frames at even distances")
+            }
             Sampling::Rate { fps, min, max, .. } => format!("{fps} frames a second, {min} to {max}"),
         };
         let how = match self.treatment {

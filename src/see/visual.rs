@@ -1,5 +1,7 @@
 //! The pixels that one visual span is made of.
 
+use std::sync::Arc;
+
 use crate::media::Pixels;
 
 /// Something to look at.
@@ -11,16 +13,29 @@ pub enum Visual<'a> {
     OneOfSeveral(&'a Pixels),
     /// The frames of a video, in order.
     Video(Vec<&'a Pixels>),
+    /// Picture `at` of those that a strategy compares with each other.
+    Among { pictures: Vec<&'a Pixels>, at: usize },
 }
 
-impl Visual<'_> {
+impl<'a> Visual<'a> {
+    /// The picture; `None` for a video.
+    #[must_use]
+    pub fn picture(&self) -> Option<&'a Pixels> {
+        match self {
+            Visual::Image(picture) | Visual::OneOfSeveral(picture) => Some(picture),
+            Visual::Among { pictures, at } => pictures.get(*at).copied(),
+            Visual::Video(_) => None,
+        }
+    }
+
     /// Pixels across and down; those of the first frame.
     #[must_use]
     pub fn size(&self) -> (u32, u32) {
-        match self {
-            Visual::Image(picture) | Visual::OneOfSeveral(picture) => (picture.width, picture.height),
-            Visual::Video(frames) => frames.first().map_or((0, 0), |frame| (frame.width, frame.height)),
-        }
+        let shown = match self {
+            Visual::Video(frames) => frames.first().copied(),
+            _ => self.picture(),
+        };
+        shown.map_or((0, 0), |shown| (shown.width, shown.height))
     }
 }
 
@@ -29,6 +44,11 @@ impl Visual<'_> {
 pub enum VisualInput {
     Image(Pixels),
     Video(Vec<Pixels>),
+    /// As [`Visual::Among`].
+    Among {
+        pictures: Arc<Vec<Pixels>>,
+        at: usize,
+    },
 }
 
 impl VisualInput {
@@ -39,12 +59,15 @@ impl VisualInput {
             VisualInput::Image(pixels) if several => Visual::OneOfSeveral(pixels),
             VisualInput::Image(pixels) => Visual::Image(pixels),
             VisualInput::Video(frames) => Visual::Video(frames.iter().collect()),
+            VisualInput::Among { pictures, at } => {
+                Visual::Among { pictures: pictures.iter().collect(), at: *at }
+            }
         }
     }
 
     #[must_use]
     pub fn is_image(&self) -> bool {
-        matches!(self, VisualInput::Image(_))
+        !matches!(self, VisualInput::Video(_))
     }
 
     /// Returns the frames as the model takes them: as one video, or each as a picture if it takes none.

@@ -19,9 +19,7 @@ use super::state::{App, Shared};
 use super::stream;
 use crate::error::Result;
 use crate::prompt::{CallForm, ThoughtForm};
-use crate::request::{
-    Defaults, Fields, Limits, Reference, Reply, Request as Asked, VideoPlan, grammar_of_calls, json,
-};
+use crate::request::{Defaults, Fields, Limits, Reference, Reply, Request as Asked, grammar_of_calls, json};
 use crate::worker::protocol::Ready;
 
 /// # Errors
@@ -57,20 +55,20 @@ async fn respond(
     let (mut all, mut memory) = (Vec::new(), Vec::new());
     for mut request in requests {
         let (videos, held) = fetch(&app, &mut request).await?;
-        all.push((request, videos));
+        let plan = ready.plan(request.merge.as_ref());
+        all.push((request, videos, plan));
         memory.push(held);
     }
     // The place is taken only now, for a request that can be answered.
     let place = app.admission.enter()?.holding(memory);
-    let plan = VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames };
     let count = u32::try_from(all.len()).unwrap_or(u32::MAX).saturating_mul(reply.choices);
     let template = &ready.chat_template;
     let forms = Forms {
         calls: tools.map(|_| CallForm::of(template)),
-        thoughts: ThoughtForm::of(template).filter(|_| all.iter().all(|(asked, _)| asked.raw.is_empty())),
+        thoughts: ThoughtForm::of(template).filter(|_| all.iter().all(|(asked, ..)| asked.raw.is_empty())),
     };
     let gather = Gather::new(count, reply, writer, forms);
-    let mut choices = Choices::start(&app, all, reply.choices, plan, start);
+    let mut choices = Choices::start(&app, all, reply.choices, start);
     if !reply.stream {
         let whole = gather.whole(&app, choices).await?;
         drop(place);

@@ -39,16 +39,15 @@ impl Choices {
     #[must_use]
     pub fn start(
         app: &Shared,
-        requests: Vec<(Request<Reference>, FetchedVideos)>,
+        requests: Vec<(Request<Reference>, FetchedVideos, VideoPlan)>,
         count: u32,
-        plan: VideoPlan,
         since: Instant,
     ) -> Self {
         let (sender, events) = mpsc::channel(16);
         let mut task = JoinSet::new();
         let all = All { app: Shared::clone(app), sender, begun: Arc::default() };
         task.spawn(async move {
-            if let Err(error) = all.run(requests, count, plan).await {
+            if let Err(error) = all.run(requests, count).await {
                 // If nothing receives the event any more, nothing needs it.
                 let _ = all.sender.send((0, Err(error))).await;
             }
@@ -77,9 +76,8 @@ struct All {
 impl All {
     async fn run(
         &self,
-        requests: Vec<(Request<Reference>, FetchedVideos)>,
+        requests: Vec<(Request<Reference>, FetchedVideos, VideoPlan)>,
         count: u32,
-        plan: VideoPlan,
     ) -> Result<(), ApiError> {
         let prepared = tokio::select! {
             biased;
@@ -87,7 +85,7 @@ impl All {
             prepared = self.app.admission.prepare() => Arc::new(prepared),
         };
         let mut answers = JoinSet::new();
-        for (number, (mut request, fetched)) in (0..).zip(requests) {
+        for (number, (mut request, fetched, plan)) in (0..).zip(requests) {
             let shown = self.app.media.read(std::mem::take(&mut request.media), fetched, plan).await?;
             let request = request.showing(shown);
             self.app.metrics.shown(&request.media);

@@ -8,7 +8,6 @@ use super::answering;
 use super::api::{Counted, Dialect, Opened};
 use super::error::{ApiError, ApiResult};
 use super::state::Shared;
-use crate::request::VideoPlan;
 
 /// # Errors
 /// As for an answer to the same body, before it begins.
@@ -26,7 +25,7 @@ pub async fn prompt(
     let (videos, memory) = answering::fetch(&app, &mut asked).await?;
     let _place = app.admission.enter()?.holding(vec![memory]);
     let _prepared = app.admission.prepare().await;
-    let plan = VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames };
+    let plan = ready.plan(asked.merge.as_ref());
     let shown = app.media.read(std::mem::take(&mut asked.media), videos, plan).await?;
     let prompt = app.client.describe(asked.showing(shown)).await.ok_or_else(ApiError::loading)??;
     Ok(Json(match told {

@@ -12,7 +12,8 @@ pub use crate::answer::{
 use crate::error::Kind;
 use crate::media::video::Sampling as FrameSampling;
 use crate::report;
-use crate::request;
+use crate::request::{self, VideoPlan};
+use crate::schedule::{Choice, Strategy};
 pub use crate::see::PictureCacheView as PictureCache;
 
 /// Towards the worker.
@@ -143,6 +144,8 @@ pub struct Ready {
     pub default_schedule: String,
     /// Its positions.
     pub default_positions: String,
+    /// Its strategy.
+    pub default_strategy: Strategy,
     pub presets: Vec<Preset>,
     /// Whether a video is one span. Otherwise its frames go in as pictures.
     pub takes_videos: bool,
@@ -155,6 +158,18 @@ pub struct Ready {
     /// Lines worth a log entry.
     pub remarks: Vec<String>,
     pub load_ms: f64,
+}
+
+impl Ready {
+    /// The form of a request's videos; `merge` is its schedule.
+    #[must_use]
+    pub fn plan(&self, merge: Option<&Choice>) -> VideoPlan {
+        let strategy = merge.map_or(Some(self.default_strategy), |choice| choice.strategy);
+        match strategy.is_some_and(Strategy::chooses_frames) {
+            true => VideoPlan { one_span: true, frames: FrameSampling::FREE_VIDEO },
+            false => VideoPlan { one_span: self.takes_videos, frames: self.video_frames },
+        }
+    }
 }
 
 /// Preset, with the reason if this worker cannot take it.
@@ -296,6 +311,7 @@ mod tests {
                 frame: None,
                 budget: None,
                 region: None,
+                score: None,
             }],
             steps: Vec::new(),
             files: Vec::new(),

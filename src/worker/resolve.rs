@@ -11,7 +11,7 @@ use crate::pair::{TextSide, usual_choice};
 use crate::prompt::{self, Chunk, Conversation, Part, ThoughtForm};
 use crate::request::{self, Raw, Request, Thinking};
 use crate::schedule::{Choice, Schedule, not_cut};
-use crate::see::{Expected, Outline, Visual, VisualInput};
+use crate::see::{Expected, Key, Outline, Visual, VisualInput};
 
 /// No token stands for more bytes of text than this; so a text of more bytes than tokens fit
 /// times this need not be tokenised to be refused.
@@ -50,9 +50,18 @@ impl Resolver {
                 .as_ref()
                 .map_or_else(Expected::default, |outline| outline.expected(visual, &schedule))
         };
-        let pictures = request.media.into_iter().enumerate();
-        let pictures = pictures.map(|(i, picture)| self::picture(i, picture, several, expected));
-        let pictures = pictures.collect::<Result<_>>()?;
+        let shown = request.media.into_iter().enumerate();
+        let shown = shown.map(|(i, picture)| Ok((picture.key, input(i, picture)?)));
+        let mut shown: Vec<(Key, VisualInput)> = shown.collect::<Result<_>>()?;
+        if schedule.strategy.chooses_frames() {
+            shown = compared(shown);
+        }
+        let pictures = shown.into_iter().map(|(key, input)| {
+            let several = several && input.is_image();
+            let expected = expected(&input.visual(several));
+            PromptPicture { key, source: PictureSource::Pixels { input: Arc::new(input), several }, expected }
+        });
+        let pictures = pictures.collect();
         let mut sampling = request.sampling;
         for (text, bias) in &request.text_bias {
             let tokens = self.text.tokenize_text(text, false, false);
@@ -178,14 +187,11 @@ fn question(request: &Request) -> String {
     }
 }
 
+/// Pixels of picture `i` of a request.
+///
 /// # Errors
 /// [`Kind::Media`] for pixels that are no picture or video of the size they are said to have.
-fn picture(
-    i: usize,
-    picture: request::Picture,
-    several: bool,
-    expected: impl Fn(&Visual<'_>) -> Expected,
-) -> Result<PromptPicture> {
+fn input(i: usize, picture: request::Picture) -> Result<VisualInput> {
     let (width, height, bytes) = (picture.width, picture.height, picture.rgb.len());
     let sides = [width, height, picture.frames.unwrap_or(1)];
     let whole = sides.iter().try_fold(3_u64, |product, &side| product.checked_mul(u64::from(side)));
@@ -197,18 +203,50 @@ fn picture(
         return Err(Error::new(Kind::Media, format!("picture {}: {bytes} bytes are no {what}", i + 1)));
     }
     let pixels = |rgb, moment| Pixels { width, height, rgb, remark: None, moment };
-    let input = match picture.frames {
+    Ok(match picture.frames {
         None => VisualInput::Image(pixels(picture.rgb, None)),
         Some(frames) => {
             let moments = picture.moments.into_iter().map(Some).chain(std::iter::repeat(None));
             let frames = picture.rgb.chunks_exact(bytes / frames as usize).zip(moments);
             VisualInput::Video(frames.map(|(frame, moment)| pixels(frame.to_vec(), moment)).collect())
         }
+    })
+}
+
+/// The same pictures, each among all of them: what becomes of one depends on the others. Videos stay.
+fn compared(shown: Vec<(Key, VisualInput)>) -> Vec<(Key, VisualInput)> {
+    if shown.iter().filter(|(_, input)| input.is_image()).count() < 2 {
+        return shown;
+    }
+    let mut hash = blake3::Hasher::new();
+    hash.update(b"among");
+    let mut pictures = Vec::new();
+    let mut videos = Vec::new();
+    for (key, input) in shown {
+        videos.push((
+            key,
+            match input {
+                VisualInput::Image(pixels) => {
+                    hash.update(&key);
+                    pictures.push(pixels);
+                    None
+                }
+                other => Some(other),
+            },
+        ));
+    }
+    let (pictures, all) = (Arc::new(pictures), hash);
+    let mut places = 0..pictures.len();
+    let of = |(key, video): (Key, Option<VisualInput>)| {
+        if let Some(video) = video {
+            return (key, video);
+        }
+        let at = places.next().unwrap_or_default();
+        let mut hash = all.clone();
+        hash.update(&(at as u64).to_le_bytes());
+        (*hash.finalize().as_bytes(), VisualInput::Among { pictures: Arc::clone(&pictures), at })
     };
-    let several = several && picture.frames.is_none();
-    let expected = expected(&input.visual(several));
-    let source = PictureSource::Pixels { input: Arc::new(input), several };
-    Ok(PromptPicture { key: picture.key, source, expected })
+    videos.into_iter().map(of).collect()
 }
 
 #[cfg(test)]
@@ -227,15 +265,11 @@ mod tests {
             decode_ms: 0.0,
             remark: None,
         };
-        let source = |given| match picture(0, given, true, |_| Expected::default()).unwrap().source {
-            PictureSource::Pixels { input, several } => (input, several),
-            PictureSource::Encoded(_) => panic!("pixels"),
-        };
-        let (one, several) = source(of(2, 1, None, 6));
-        assert!(several && matches!(&*one, VisualInput::Image(pixels) if pixels.rgb.len() == 6));
-        let (video, several) = source(of(2, 1, Some(3), 18));
-        assert!(!several, "a video is no picture");
-        let VisualInput::Video(frames) = &*video else { panic!("no video") };
+        let one = input(0, of(2, 1, None, 6)).unwrap();
+        assert!(matches!(&one, VisualInput::Image(pixels) if pixels.rgb.len() == 6));
+        let video = input(0, of(2, 1, Some(3), 18)).unwrap();
+        assert!(!video.is_image());
+        let VisualInput::Video(frames) = video else { panic!("no video") };
         assert_eq!((frames.len(), frames[2].rgb[0], frames[2].rgb.len()), (3, 12, 6));
         for wrong in [
             of(2, 1, None, 5),
@@ -247,7 +281,32 @@ mod tests {
             of(0, 0, Some(0), 0),
             of(u32::MAX, u32::MAX, Some(u32::MAX), 3),
         ] {
-            assert_eq!(picture(0, wrong, false, |_| Expected::default()).err().unwrap().kind(), Kind::Media);
+            assert_eq!(input(0, wrong).unwrap_err().kind(), Kind::Media);
+        }
+    }
+
+    #[test]
+    fn pictures_that_are_compared_know_each_other() {
+        let image = |n: u8| {
+            let pixels = Pixels { width: 1, height: 1, rgb: vec![n; 3], remark: None, moment: None };
+            ([n; 32], VisualInput::Image(pixels))
+        };
+        let video = || ([9; 32], VisualInput::Video(Vec::new()));
+        assert_eq!(compared(vec![image(1), video()]), [image(1), video()], "one picture stands alone");
+        let keys = |shown| compared(shown).into_iter().map(|(key, _)| key).collect::<Vec<Key>>();
+        let three = compared(vec![image(1), video(), image(2)]);
+        assert_eq!(three[1], video());
+        for (place, (_, input)) in
+            [0, 2].into_iter().zip([&three[0], &three[2]]).map(|(_, one)| one).enumerate()
+        {
+            let VisualInput::Among { pictures, at } = input else { panic!("alone") };
+            assert_eq!((pictures.len(), *at), (2, place));
+        }
+        let base = keys(vec![image(1), image(2)]);
+        assert_eq!(base, keys(vec![image(1), image(2)]));
+        for other in [vec![image(1), image(3)], vec![image(2), image(1)], vec![image(1), image(2), image(3)]]
+        {
+            assert!(keys(other).iter().all(|key| !base.contains(key)));
         }
     }
 }

@@ -312,6 +312,7 @@ impl Service {
             decoder_can_merge: facts.shape.llm_can_merge,
             merge_layers: self.resolver.merge_layers.clone(),
             default_schedule: self.resolver.default.name.clone(),
+            default_strategy: self.resolver.default.strategy,
             default_positions: self.resolver.default.positions.name().into(),
             presets: presets.collect(),
             takes_videos: facts.takes_videos(),

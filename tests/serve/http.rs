@@ -179,10 +179,15 @@ pub fn about(urls: &[&str], text: &str) -> Value {
             { "role": "user", "content": content }] })
 }
 
-/// A PNG of one colour as a data URI, its bytes escaped.
+/// A PNG of one colour as a data URI.
 pub fn png(width: u32, height: u32) -> String {
+    png_of(&image::RgbImage::new(width, height))
+}
+
+/// A PNG as a data URI, its bytes escaped.
+pub fn png_of(picture: &image::RgbImage) -> String {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    image::RgbImage::new(width, height).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     let escaped: String = bytes.into_inner().iter().map(|byte| format!("%{byte:02x}")).collect();
     format!("data:image/png,{escaped}")
 }

@@ -380,6 +380,7 @@ fn ready() -> Ready {
         merge_layers: vec![2],
         default_schedule: "image".into(),
         default_positions: "own".into(),
+        default_strategy: illava::schedule::Strategy::default(),
         presets: vec![
             Preset { name: "off".into(), unusable: None },
             Preset { name: "qwen2vl".into(), unusable: Some("another family".into()) },

@@ -118,7 +118,7 @@ class Pipeline(unittest.TestCase):
             self.assertEqual({row["note"] for row in second[:len(TABLE_2)]}, {"not here", ""})
             methods = list(csv.DictReader(StringIO((out / "table-3.csv").read_text())))
             named = {row["row"] for row in methods if row["n"]}
-            self.assertTrue({"off", "ToMe (bipartite)", "LLaVA-PruMerge", "iLLaVA (merge)"} <= named, named)
+            self.assertTrue({"off", "ToMe (bipartite)", "LLaVA-PruMerge", "Free-VideoLLM", "iLLaVA (merge)"} <= named, named)
             means = [row for row in csv.DictReader(StringIO((out / "table-4.csv").read_text())) if row["column"] == "accuracy"]
             self.assertTrue(all(row["n"] == "4" for row in means), means)
             self.assertIn("CLIP (crop)", {row["row"] for row in means})

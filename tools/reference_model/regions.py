@@ -1,5 +1,5 @@
 """Which region of a picture a text-image model chooses, in float64: windows over the picture, or a box around what a map
-shows, and which frames of a video. An account of docs/crops.md that shares nothing with the program."""
+shows. An account of docs/crops.md that shares nothing with the program."""
 
 import math
 
@@ -55,22 +55,3 @@ def box(logits: np.ndarray, width: int, height: int) -> list[int]:
     top, bottom = _grown(rows.min(), rows.max() + 1, logits.shape[0])
     across, down = width / logits.shape[1], height / logits.shape[0]
     return [math.floor(left * across), math.floor(top * down), math.ceil(right * across), math.ceil(bottom * down)]
-
-
-def patch_box(similarity: np.ndarray, share: float, width: int, height: int) -> list[int]:
-    """Free Video-LLM's region: a box of `share` of the area around the mean place of as large a share of the patches."""
-    side = len(similarity)
-    count = int(side * side * share)
-    order = sorted(range(side * side), key=lambda i: (-float(similarity.flat[i]), i))[:count]
-    length = round(side * math.sqrt(share))
-    place = []
-    for values, pixels in (([i % side for i in order], width), ([i // side for i in order], height)):
-        middle = int(sum(values) / count)
-        start = min(max(middle - length // 2, 0), side - length)
-        place.append((math.floor(start * pixels / side), math.ceil((start + length) * pixels / side)))
-    return [place[0][0], place[1][0], place[0][1], place[1][1]]
-
-
-def best_frames(cosines: list[float], count: int) -> list[int]:
-    """The `count` frames that go best with the text, in their order; the earlier one of equals."""
-    return sorted(sorted(range(len(cosines)), key=lambda i: (-cosines[i], i))[:count])

@@ -23,10 +23,10 @@ use crate::completion::Heading;
 use crate::error::{Error, Kind, Result, worded};
 use crate::pair::LoadSettings;
 use crate::prompt::{Role, ThoughtForm};
-use crate::request::{Bounds, Defaults, Reply, Request, VideoPlan};
+use crate::request::{Bounds, Defaults, Reply, Request};
 use crate::schedule::Choice;
 use crate::stop::Stop;
-use crate::worker::protocol::{Command, Event, Finish};
+use crate::worker::protocol::{Command, Event, Finish, Ready};
 use crate::worker::service::{Input, Service};
 
 /// Scope of the caches: all requests of a batch share them.
@@ -82,7 +82,6 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
         bar,
         stop,
         folder: requests.folder.clone(),
-        videos: VideoPlan { one_span: ready.takes_videos, frames: ready.video_frames },
         thoughts: ThoughtForm::of(&ready.chat_template),
         heading: Heading { id: String::new(), created: seconds(), model: ready.model.text.clone() },
         traces: flags.traces,
@@ -96,6 +95,7 @@ pub(in crate::cli) fn batch(flags: &BatchFlags) -> Result<()> {
         failed: 0,
         error: None,
         ended: false,
+        ready,
     };
     driver.feed(&mut requests);
     service.run(&received, |event| driver.take(event, &mut requests));
@@ -109,7 +109,7 @@ struct BatchDriver {
     bar: ProgressBar,
     stop: Stop,
     folder: PathBuf,
-    videos: VideoPlan,
+    ready: Ready,
     heading: Heading,
     /// Form of the model's thoughts.
     thoughts: Option<ThoughtForm>,
@@ -183,7 +183,8 @@ impl BatchDriver {
         let Record { mut request, mut reply } = record;
         reply.trace |= self.traces;
         let media = std::mem::take(&mut request.media);
-        let shown = media.iter().map(|one| media::read(one, &self.folder, self.videos));
+        let plan = self.ready.plan(request.merge.as_ref());
+        let shown = media.iter().map(|one| media::read(one, &self.folder, plan));
         let request = request.showing(shown.collect::<Result<_>>()?);
         Ok((Request { id: number, trace: reply.trace || reply.kept, ..request }, reply))
     }

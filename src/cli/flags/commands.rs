@@ -240,8 +240,8 @@ pub struct ModelFlags {
     /// Tokens of one picture at most, for models whose number follows its size: smaller, or fewer tiles
     #[arg(long, value_name = "N", env = "LLAMA_ARG_IMAGE_MAX_TOKENS", help_heading = "Model")]
     pub image_max_tokens: Option<u32>,
-    /// Text-image model of --strategy crop, which finds the region that the question is about: a GGUF file of
-    /// tools/convert_scorer.py
+    /// Text-image model of --strategy crop and free-videollm, which finds the regions and frames that the question
+    /// is about: a GGUF file of tools/convert_scorer.py
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub crop_model: Option<PathBuf>,
     /// Say more on stderr; repeat it for more
@@ -376,6 +376,15 @@ pub struct InspectFlags {
     pub grid: String,
     #[command(flatten)]
     pub strategy: StrategyFlags,
+    /// Text-image model of --strategy crop, to show its facts and the region that it chooses of each --image
+    #[arg(long, value_name = "FILE")]
+    pub crop_model: Option<PathBuf>,
+    /// Picture for the crop model; several at once, in a comma list or with the flag again
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "crop_model", requires = "prompt")]
+    pub image: Vec<OsString>,
+    /// Question that the crop model looks for in the pictures
+    #[arg(short, long, value_name = "TEXT", requires = "image")]
+    pub prompt: Option<String>,
     /// Print JSON instead of tables
     #[arg(long)]
     pub json: bool,

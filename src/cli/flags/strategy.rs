@@ -10,8 +10,9 @@ use crate::schedule::Strategy;
 #[derive(Debug, Args)]
 pub struct StrategyFlags {
     /// Strategy for the tokens that go: merge, prune, random, bipartite, kmeans, greedy, assign, prumerge,
-    /// downsample or crop (with --crop-model), or a method with layers of its own: fastv, pyramiddrop,
-    /// visionzip, hired, sparsevlm, zipvl, look-m, look-m-averaged or look-m-weighted; without it, that of the preset
+    /// downsample or crop (with --crop-model), or a method with amounts of its own: free-videollm (with
+    /// --crop-model), fastv, pyramiddrop, visionzip, hired, sparsevlm, zipvl, look-m, look-m-averaged or
+    /// look-m-weighted; without it, that of the preset
     #[arg(long, value_name = "NAME", value_parser = names::STRATEGIES, hide_possible_values = true, help_heading = "Merging")]
     pub strategy: Option<String>,
     /// Whether a token that stands for several counts as often in the encoder's attention: on or off; without

@@ -8,6 +8,9 @@ pub enum Sampling {
     /// At even distances from the first frame to the last, positions cut to whole ones: LLaVA-OneVision's. A video
     /// with fewer frames gives each of them once.
     Uniform { frames: u32, multiple: u32 },
+    /// In the middle of as many equal parts of the video, as SlowFast-LLaVA and Free Video-LLM have it. A video with fewer
+    /// frames gives each of them once.
+    Middles { frames: u32 },
     /// This many a second, but between `min` and `max`, a multiple of `multiple`; at even distances, positions
     /// rounded half to even: `smart_nframes` of Qwen2-VL's `qwen_vl_utils`.
     Rate { fps: f64, min: u32, max: u32, multiple: u32 },
@@ -28,11 +31,22 @@ impl FrameChoice {
     pub fn over(self, custom: Option<Sampling>) -> Sampling {
         custom.unwrap_or(Sampling::AS_PICTURES).with(self.fps, self.frames)
     }
+
+    /// Whether a video is one span, and the rule for its frames: `chooses` says that the strategy chooses frames of its
+    /// own, for any model.
+    #[must_use]
+    pub fn form(self, custom: Option<Sampling>, chooses: bool) -> (bool, Sampling) {
+        match chooses {
+            true => (true, self.over(Some(Sampling::FREE_VIDEO))),
+            false => (custom.is_some(), self.over(custom)),
+        }
+    }
 }
 
 impl Sampling {
     /// Frames for a model that was not trained on videos: few, since each costs a picture.
     pub const AS_PICTURES: Self = Self::Uniform { frames: 8, multiple: 1 };
+    pub const FREE_VIDEO: Self = Self::Middles { frames: 50 };
     pub const ONEVISION: Self = Self::Uniform { frames: 32, multiple: 1 };
     pub const QWEN2VL: Self = Self::Rate { fps: 2.0, min: 4, max: 768, multiple: 2 };
     /// An odd last frame is shown twice.
@@ -43,11 +57,13 @@ impl Sampling {
     pub fn with(self, fps: Option<f64>, frames: Option<u32>) -> Self {
         let (min, max, multiple) = match self {
             Self::Uniform { frames, multiple } => (multiple, frames, multiple),
+            Self::Middles { frames } => (1, frames, 1),
             Self::Rate { min, max, multiple, .. } => (min, max, multiple),
         };
         match (fps, frames) {
             (Some(fps), Some(frames)) => Self::Rate { fps, min: min.min(frames), max: frames, multiple },
             (Some(fps), None) => Self::Rate { fps, min, max, multiple },
+            (None, Some(frames)) if matches!(self, Self::Middles { .. }) => Self::Middles { frames },
             (None, Some(frames)) => Self::Uniform { frames, multiple },
             (None, None) => self,
         }
@@ -58,6 +74,7 @@ impl Sampling {
     pub fn at_most(self, most: u32) -> Self {
         match self {
             Self::Uniform { frames, multiple } => Self::Uniform { frames: frames.min(most), multiple },
+            Self::Middles { frames } => Self::Middles { frames: frames.min(most) },
             Self::Rate { fps, min, max, multiple } => {
                 Self::Rate { fps, min: min.min(most), max: max.min(most), multiple }
             }
@@ -67,8 +84,10 @@ impl Sampling {
     /// The number of frames is a multiple of this, if the video has that many.
     #[must_use]
     pub fn multiple(&self) -> usize {
-        let (Self::Uniform { multiple, .. } | Self::Rate { multiple, .. }) = self;
-        (*multiple).max(1) as usize
+        match self {
+            Self::Middles { .. } => 1,
+            Self::Uniform { multiple, .. } | Self::Rate { multiple, .. } => (*multiple).max(1) as usize,
+        }
     }
 
     /// Positions among the `total` frames of a file that plays `file_fps` of them a second, ascending.
@@ -81,6 +100,7 @@ impl Sampling {
                 let n = down((frames as usize).max(multiple)).min(total);
                 spread(total, n, f64::floor)
             }
+            Self::Middles { frames } => middles(total, (frames as usize).max(1)),
             Self::Rate { fps, min, max, .. } => {
                 let min = (min as usize).next_multiple_of(multiple);
                 let max = down((max as usize).min(total));
@@ -99,7 +119,9 @@ impl Sampling {
     /// be.
     #[must_use]
     pub fn of_stills(&self, count: usize) -> Vec<usize> {
-        let (Self::Uniform { frames: most, .. } | Self::Rate { max: most, .. }) = *self;
+        let (Self::Uniform { frames: most, .. }
+        | Self::Middles { frames: most }
+        | Self::Rate { max: most, .. }) = *self;
         spread(count, count.min((most as usize).max(1)), f64::floor)
     }
 
@@ -113,10 +135,22 @@ impl Sampling {
     #[must_use]
     pub fn stills_rate(&self) -> f64 {
         match *self {
-            Self::Uniform { .. } => 1.0,
+            Self::Uniform { .. } | Self::Middles { .. } => 1.0,
             Self::Rate { fps, .. } => fps,
         }
     }
+}
+
+/// The middles of `n` equal parts of 0 to `total - 1`, ends of parts rounded half to even: `get_seq_frames` of the authors.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn middles(total: usize, n: usize) -> Vec<usize> {
+    // A video that has no more would give one twice.
+    if n >= total {
+        return (0..total).collect();
+    }
+    let part = (total - 1) as f64 / n as f64;
+    let end = |i: usize| (part * i as f64).round_ties_even() as usize;
+    (0..n).map(|i| usize::midpoint(end(i), end(i + 1))).collect()
 }
 
 /// `n` positions from 0 to `total - 1` at even distances.
@@ -157,6 +191,15 @@ mod tests {
         for (sampling, total, fps, expected) in cases {
             assert_eq!(sampling.of_file(total, fps), expected, "{sampling:?} {total}");
         }
+        for (total, frames, expected) in [
+            (100, 8, &[6, 18, 31, 43, 56, 68, 80, 93][..]),
+            (10, 4, &[1, 3, 5, 8]),
+            (7, 5, &[0, 1, 3, 4, 5]),
+            (3, 3, &[0, 1, 2]),
+            (0, 3, &[]),
+        ] {
+            assert_eq!(Sampling::Middles { frames }.of_file(total, 25.0), expected, "{frames} of {total}");
+        }
         assert_eq!(Sampling::ONEVISION.of_file(1000, 25.0).len(), 32);
         assert_eq!(Sampling::QWEN2VL.of_file(100_000, 25.0).len(), 768);
         assert!(Sampling::QWEN2VL.of_file(0, 25.0).is_empty());
@@ -179,6 +222,8 @@ mod tests {
             (Sampling::QWEN2VL, Some(1.0), Some(16), rate(1.0, 4, 16, 2)),
             (Sampling::QWEN2VL, None, Some(9), Sampling::Uniform { frames: 9, multiple: 2 }),
             (Sampling::ONEVISION, Some(1.0), None, rate(1.0, 1, 32, 1)),
+            (Sampling::FREE_VIDEO, Some(1.0), None, rate(1.0, 1, 50, 1)),
+            (Sampling::FREE_VIDEO, None, Some(9), Sampling::Middles { frames: 9 }),
             (Sampling::ONEVISION, None, Some(8), Sampling::Uniform { frames: 8, multiple: 1 }),
         ] {
             assert_eq!(base.with(fps, frames), expected);

@@ -1,20 +1,23 @@
 //! A text-image model beside the pair: it finds the region of a picture, and the frames of a video, that a question is
 //! about. docs/crops.md has the rules.
 
+mod film;
 mod region;
 mod tokens;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-pub use region::{Area, around_map, around_patches, best, windows};
+pub use film::{ChosenFrames, FilmShape, FrameRegion, Pairs, largest_of_pairs, means_of_parts};
+pub use region::{Area, around_map, best, windows};
 use serde::{Deserialize, Serialize};
 pub use tokens::{TextTokens, Tokens};
 
 use super::{Key, identity};
-use crate::error::Result;
+use crate::error::{Error, Field, Kind, Result};
 use crate::media::{Filter, Pixels, resize};
 use crate::native::{Gguf, Scorer, ScorerInfo, Scores, Wanted};
+use crate::schedule::Grid;
 
 /// Pictures computed at once: others may compute between two lots.
 const AT_ONCE: usize = 4;
@@ -26,8 +29,6 @@ pub enum RegionRule {
     Map,
     /// Best of some windows, by CLIP.
     Windows,
-    /// Box around the patches that go best with the text, as in Free Video-LLM.
-    Patches,
 }
 
 impl RegionRule {
@@ -36,7 +37,6 @@ impl RegionRule {
         match self {
             RegionRule::Map => "map",
             RegionRule::Windows => "windows",
-            RegionRule::Patches => "patches",
         }
     }
 }
@@ -49,6 +49,19 @@ pub struct Region {
     pub rule: RegionRule,
     /// Largest share of the map, or cosine of the window, or of the picture, and the text.
     pub score: f32,
+    /// Tokens of the question that the model read, and that it has.
+    pub tokens: (u32, u32),
+}
+
+/// Cosines by which a question chooses frames of a film, and regions of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FilmScores {
+    /// \[frames\] cosine of each frame and the question.
+    pub cosines: Vec<f32>,
+    /// \[frames\] cosine of each pair of patches and the question.
+    pub similarity: Vec<Vec<f32>>,
+    /// The pairs of a frame.
+    pub pairs: Pairs,
     /// Tokens of the question that the model read, and that it has.
     pub tokens: (u32, u32),
 }
@@ -145,10 +158,7 @@ impl RegionScorer {
         stop: &[&AtomicBool],
         between: &mut dyn FnMut(),
     ) -> Result<Region> {
-        let tokens = self.tokens.tokenize(question);
-        let text = self.model.text(&tokens.ids, tokens.pooled)?;
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let tokens = (count(tokens.ids.len()), count(tokens.whole));
+        let (text, tokens) = self.question(question)?;
         let size = (picture.width, picture.height);
         if self.info().has_map {
             let wanted = Wanted { map: Some(&text), ..Wanted::default() };
@@ -165,6 +175,53 @@ impl RegionScorer {
         let chosen = best(&cosines, 1).first().copied().unwrap_or(0);
         Ok(Region { area: windows[chosen], rule: RegionRule::Windows, score: cosines[chosen], tokens })
     }
+}
+
+impl RegionScorer {
+    /// The cosines of `frames` and `question`; `grid` as for [`Pairs::new`], `between` as in [`RegionScorer::images`].
+    ///
+    /// # Errors
+    /// As [`RegionScorer::images`]; [`Kind::Model`] for a grid that the model's patches do not have.
+    pub fn film(
+        &mut self,
+        frames: &[&Pixels],
+        (question, grid): (&str, Grid),
+        stop: &[&AtomicBool],
+        between: &mut dyn FnMut(),
+    ) -> Result<FilmScores> {
+        let side = (self.info().image_size / self.info().patch_size.max(1)) as usize;
+        let pairs = Pairs::new(side, grid).ok_or_else(|| no_such_grid("the crop model", side))?;
+        let (text, tokens) = self.question(question)?;
+        let (mut cosines, mut similarity) = (Vec::new(), Vec::new());
+        for some in frames.chunks(AT_ONCE) {
+            let scores = self.images(some, Wanted { patches: true, ..Wanted::default() }, stop, between)?;
+            cosines.extend(self::cosines(&scores.features, &text));
+            for patches in scores.patches.chunks_exact((side * side * text.len()).max(1)) {
+                similarity.push(self::cosines(&largest_of_pairs(patches, side, text.len()), &text));
+            }
+        }
+        Ok(FilmScores { cosines, similarity, pairs, tokens })
+    }
+
+    /// Features of a question, and the tokens of it that were read and that it has.
+    fn question(&mut self, question: &str) -> Result<(Vec<f32>, (u32, u32))> {
+        let tokens = self.tokens.tokenize(question);
+        let text = self.model.text(&tokens.ids, tokens.pooled)?;
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Ok((text, (count(tokens.ids.len()), count(tokens.whole))))
+    }
+}
+
+/// The refusal of the authors' reading of pairs.
+pub(crate) fn no_such_grid(whose: &str, side: usize) -> Error {
+    Error::new(
+        Kind::Model,
+        format!(
+            "{} reference: {whose} has {side} cells on a side, and the authors' code needs an even number; take {} faithful",
+            Field::Grid,
+            Field::Grid
+        ),
+    )
 }
 
 /// Cosine of each row of `rows` and `text`; 0 for a row without length.

@@ -104,25 +104,6 @@ fn in_pixels(start: f64, end: f64, scale: f64, pixels: u32) -> [u32; 2] {
     [(start * scale).floor() as u32, ((end * scale).ceil() as u32).min(pixels)]
 }
 
-/// The box of Free Video-LLM: `share` of the picture's area around the mean place of the same share of its patches, those
-/// that go best with the text. `similarity` has a row of `side` patches for each of `side` rows.
-#[must_use]
-#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
-pub fn around_patches(similarity: &[f32], side: usize, share: f64, size: (u32, u32)) -> Area {
-    let count = ((similarity.len() as f64 * share) as usize).clamp(1, similarity.len().max(1));
-    let chosen = best(similarity, count);
-    let length = (side as f64 * share.sqrt()).round_ties_even() as usize;
-    let place = |at: &dyn Fn(usize) -> usize, pixels: u32| {
-        let sum: usize = chosen.iter().map(|&patch| at(patch)).sum();
-        let start = (sum / chosen.len().max(1)).saturating_sub(length / 2).min(side.saturating_sub(length));
-        let pixel = |patch: usize| patch as f64 * f64::from(pixels) / side as f64;
-        [pixel(start).floor() as u32, (pixel(start + length).ceil() as u32).min(pixels)]
-    };
-    let [left, right] = place(&|patch| patch % side, size.0);
-    let [top, bottom] = place(&|patch| patch / side, size.1);
-    [left, top, right, bottom]
-}
-
 /// Places of the `count` largest values, ascending; the first of equals counts as larger.
 #[must_use]
 pub fn best(values: &[f32], count: usize) -> Vec<usize> {

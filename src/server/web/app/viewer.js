@@ -102,19 +102,24 @@ function viewer(fate, tiles, picture, tell) {
       });
     }
     context.globalAlpha = 1;
-    if (fate.region) frame(fate.region.map((v) => v * scale));
+    const whole = [0, 0, fate.width, fate.height];
+    if (fate.region) frame(fate.region, whole);
+    for (const tile of tiles) if (tile.score !== undefined) frame(tile.region, tile.pixels ?? whole);
     if (chosen) mark(chosen);
   };
 
-  // The region that stands for the picture: a line around it, the rest pale.
-  const frame = ([left, top, right, bottom]) => {
+  // The region that is shown of a picture within bounds: a line around it, the rest pale. Without one, all is pale.
+  const frame = (region, bounds) => {
+    const [x0, y0, x1, y1] = bounds.map((v) => v * scale);
+    const [left, top, right, bottom] = region ? region.map((v) => v * scale) : [x0, y0, x0, y0];
     context.globalAlpha = 0.7;
     context.fillStyle = '#b9bfc5';
-    context.fillRect(0, 0, canvas.width, top);
-    context.fillRect(0, bottom, canvas.width, canvas.height - bottom);
-    context.fillRect(0, top, left, bottom - top);
-    context.fillRect(right, top, canvas.width - right, bottom - top);
+    context.fillRect(x0, y0, x1 - x0, top - y0);
+    context.fillRect(x0, bottom, x1 - x0, y1 - bottom);
+    context.fillRect(x0, top, left - x0, bottom - top);
+    context.fillRect(right, top, x1 - right, bottom - top);
     context.globalAlpha = 1;
+    if (!region) return;
     context.setLineDash([]);
     for (const [width, style] of [[4, '#000'], [2, '#fff']]) {
       context.lineWidth = width;
