@@ -25,7 +25,8 @@ from pathlib import Path
 from testmodels.families import FAMILIES
 from testmodels.file import TYPES, write_decoder, write_projector, write_tower
 from testmodels.projectors import DECODERS as PROJECTOR_DECODERS
-from testmodels.projectors import PROJECTORS, TIMING_PROJECTORS
+from testmodels.more_projectors import MORE
+from testmodels.projectors import PROJECTORS as USUAL_PROJECTORS, TIMING_PROJECTORS
 from testmodels.shapes import (
     DECODERS,
     PAIRS,
@@ -37,6 +38,7 @@ from testmodels.shapes import (
 from testmodels.vocabulary import llava15, marked, qwen2
 
 TIMING_SEED = 100
+PROJECTORS = USUAL_PROJECTORS | MORE
 
 
 def _vocabulary(arch: str, size: int):
@@ -54,9 +56,10 @@ def make_pair(out: Path, name: str, text_type: str, tower_type: str) -> list[Pat
     return [text, mmproj]
 
 
-def make_projector(out: Path, kind: str, type_name: str = "f32") -> list[Path]:
+def make_projector(out: Path, kind: str, type_name: str | None = None) -> list[Path]:
     """Writes `out`/text.gguf and `out`/mmproj.gguf of one projector type."""
     projector = PROJECTORS[kind]
+    type_name = type_name or projector.type_name
     text, mmproj = out / "text.gguf", out / "mmproj.gguf"
     decoder = PROJECTOR_DECODERS[projector.text]
     write_decoder(text, decoder, marked(decoder.vocabulary, projector.marks), type_name, 6, f"{kind} test model")
@@ -138,7 +141,7 @@ def main() -> None:
         parser.error("a tower's rows are not multiples of 256: use q8_0 or q4_0")
     if args.layers is not None and args.timing not in TIMING_DECODERS and args.timing_projector is None:
         parser.error("--layers goes with a --timing text model or with --timing-projector")
-    projector_type, args.type = args.type or "f32", args.type or "f16"
+    projector_type, args.type = args.type, args.type or "f16"
     if args.timing_projector is not None and args.type not in ("f32", "f16"):
         parser.error("--timing-projector: its rows are no multiples of a block; use f16")
     if args.decoder is not None:

@@ -32,7 +32,8 @@ for pair in onevision-27 siglip-gelu; do
 done
 # One pair of each projector type that llama.cpp runs by its own rules and that tests/projectors.rs knows.
 for kind in qwen3vl_merger gemma3 internvl idefics3 pixtral mistral_small lightonocr lfm2 kimivl phi4 dots_ocr paddleocr kimik25 \
-    nemotron_v2_vl ling3vl glm4v llama4 gemma4v; do
+    nemotron_v2_vl ling3vl glm4v llama4 gemma4v resampler minicpmv4_6 glm5v gemma4uv step3vl minimax_m3 mimovl exaone4_5 \
+    youtuvl muse-glimmer dots3note_v cogvlm adapter ldp ldpv2 yasa2; do
     "$venv/bin/python" "$root/tools/make_model.py" --out "$out/projector-$kind" --projector "$kind" >/dev/null
 done
 # The encoder of Qwen2.5-VL, whose pictures are laid out here, and the encoders that merge in 16 bits (tests/towers.rs).

@@ -51,6 +51,10 @@ class Projector:
     scaled: bool = False  # each block has factors for what it adds
     kind: str | None = None  # clip.projector_type, if it is not the name here
     video: tuple[tuple[str, int], ...] = ()  # keys below illava.video
+    floats: tuple[tuple[str, float], ...] = ()  # more keys below clip.vision
+    arrays: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    top: tuple[tuple[str, int], ...] = ()  # keys below clip
+    type_name: str = "f32"  # the narrowest that llama.cpp computes it in
 
 
 def _patches(s: Size, bias: bool = True, positions: int | None = None, kernels: int = 1) -> Iterator[Tensor]:
@@ -269,6 +273,7 @@ TIMING_PROJECTORS = {
 }
 
 DECODERS = {
+    "llama_wide": Decoder("llama", 128, 4, 4, 4, 160, 384, 4096, 1e4, 1e-5, tied=False),
     "llama": Decoder("llama", OUTPUT, 4, 4, 4, 160, 384, 4096, 1e4, 1e-5, tied=False),
     "qwen2": Decoder("qwen2", OUTPUT, 4, 4, 2, 160, 384, 4096, 1e6, 1e-6, tied=False),
     "qwen2vl": Decoder("qwen2vl", OUTPUT, 4, 4, 2, 160, 384, 4096, 1e6, 1e-6, False, (3, 3, 2, 0)),
@@ -318,6 +323,13 @@ def write_keys(writer, projector: Projector) -> None:
         *projector.keys,
     ):
         writer.add_uint32(f"clip.vision.{key}", value)
+    for key, value in projector.top:
+        # llama.cpp reads this one signed.
+        (writer.add_int32 if key == "minicpmv_version" else writer.add_uint32)(f"clip.{key}", value)
+    for key, value in projector.floats:
+        writer.add_float32(f"clip.vision.{key}", value)
+    for key, values in projector.arrays:
+        writer.add_array(f"clip.vision.{key}", list(values))
     for key, value in projector.video:
         writer.add_uint32(f"illava.video.{key}", value)
     writer.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-6)
