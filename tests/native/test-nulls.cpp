@@ -118,11 +118,11 @@ struct suite {
         refused("illava_encode", illava_encode(v, made.get(), 0, &encode, &encoded), "steps");
 
         const auto done = encode_tile(loaded, made, encode_params({ { 1, 2 } }));
-        illava_encoded_view view = {};
-        view.size = sizeof(view);
+        illava_encoded_view seen = {};
+        seen.size = sizeof(seen);
         illava_step step = {};
         step.size = sizeof(step);
-        refused("illava_encoded_get", illava_encoded_get(nullptr, &view), "encoded");
+        refused("illava_encoded_get", illava_encoded_get(nullptr, &seen), "encoded");
         refused("illava_encoded_get", illava_encoded_get(done.get(), nullptr), "out");
         refused("illava_encoded_step", illava_encoded_step(nullptr, 0, &step), "encoded");
         refused("illava_encoded_step", illava_encoded_step(done.get(), 0, nullptr), "out");
