@@ -53,7 +53,7 @@ pub struct Rows {
     pub held: Vec<u8>,
     /// [merge layers] share of the scores that stays there, 0 for the planned number; empty: 0 for all.
     pub masses: Vec<f32>,
-    /// [spans][segments] rows whose cells go once the prompt is computed; empty: none.
+    /// \[spans\]\[segments\] rows whose cells go once the prompt is computed; empty: none.
     pub thinned: Vec<Vec<u32>>,
 }
 

@@ -39,7 +39,7 @@ pub struct Prefill<'a> {
     pub masses: &'a [f32],
     /// Way in which the cache is thinned once the call is computed.
     pub thinning: Option<Thinning>,
-    /// [spans][segments] rows of each span whose cells then go, if the cache is thinned.
+    /// \[spans\]\[segments\] rows of each span whose cells then go, if the cache is thinned.
     pub thinned: &'a [Vec<u32>],
 }
 

@@ -32,7 +32,7 @@ impl Choice {
     /// with a strategy, `paper/random`.
     ///
     /// # Errors
-    /// [`Kind::Usage`] with the names there are.
+    /// [`Kind::Usage`](crate::Kind::Usage) with the names there are.
     pub fn against(&self, text: &str) -> Result<Choice> {
         let seed = self.strategy_seed;
         if Strategy::ALL.iter().any(|strategy| strategy.name() == text) {
