@@ -144,6 +144,22 @@ void check(checks & t, const shape & s, bool bf16) {
     t.expect(a.run(1) == stock, name + ": off is what it was");
 }
 
+// ggml computes few queries; the values are summed in f32. What is left is the rounding of the queries to f16.
+void check_few(checks & t, const shape & s) {
+    const auto name = std::to_string(s.n_q) + " of few queries x " + std::to_string(s.n_kv);
+    attention a(s, false);
+    illava_use_own_kernels(false);
+    const double stock = a.error(a.run(1));
+    illava_use_own_kernels(true);
+    const bool own = std::strcmp(illava_kernels(), "stock") != 0;
+    for (int threads : { 1, 3 }) {
+        const double worst = a.error(a.run(threads));
+        t.expect(worst < (own ? 4e-4 : 3e-3), name + ": off by " + std::to_string(1e6 * worst) + "e-6, ggml's by " + std::to_string(1e6 * stock) + "e-6");
+        t.expect(!own || worst < stock / 2, name + ": the values are summed in f32");
+    }
+    illava_use_own_kernels(false);
+}
+
 // F16 tells by its values whether the layer is in bf16, F32 never is.
 void check_likeness(checks & t) {
     graph g;
@@ -170,6 +186,9 @@ int main() {
         check(t, s, false);
         check(t, s, true);
     }
+    check_few(t, { 64, 64, 1, 3000, 4, 2, masking::none });
+    check_few(t, { 16, 16, 1, 400, 4, 4, masking::none });
+    check_few(t, { 128, 128, 20, 2000, 2, 1, masking::causal });
     check_likeness(t);
     return t.finish();
 }

@@ -1,6 +1,7 @@
 #include "illava-attention.h"
 
 #include "illava-product-avx512.h"
+#include "illava-product-chain.h"
 #include "illava-product-tile.h"
 
 #include "ggml-cpu.h"
@@ -376,5 +377,33 @@ void compute(const ggml_compute_params * params, ggml_tensor * node) {
         }
     }
 }
+
+bool sums_in_f32() {
+    return has_avx2() && product::is_on();
+}
+
+#ifdef ILLAVA_AVX512
+
+TARGET_AVX2 void add(float * sum, const ggml_fp16_t * values, float share, int64_t n) {
+    const __m256 by = _mm256_set1_ps(share);
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256 wide = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) (values + i)));
+        _mm256_storeu_ps(sum + i, _mm256_fmadd_ps(wide, by, _mm256_loadu_ps(sum + i)));
+    }
+    for (; i < n; i++) {
+        sum[i] += share * ggml_fp16_to_fp32(values[i]);
+    }
+}
+
+#else
+
+void add(float * sum, const ggml_fp16_t * values, float share, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        sum[i] += share * ggml_fp16_to_fp32(values[i]);
+    }
+}
+
+#endif
 
 } // namespace illava::attention
