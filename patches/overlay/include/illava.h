@@ -313,7 +313,8 @@ LLAMA_API struct illava_scorer_images illava_scorer_default_images(void);
 LLAMA_API enum illava_status illava_scorer_score(struct illava_scorer * scorer, const struct illava_scorer_images * images);
 
 //
-// Decoder: a context whose KV cache is cut into segments at the merge layers
+// Decoder: a context whose KV cache is cut into segments at the merge layers. A batch may ask for the logits of
+// n_seq_max rows at most, one of each sequence.
 //
 
 struct illava_context_params {

@@ -118,6 +118,8 @@ illava_status illava_context_new(llama_model * model, const illava_context_param
         params.n_batch         = std::max({ p.n_batch, p.n_ubatch, p.n_seq_max });
         params.n_ubatch        = p.n_ubatch;
         params.n_seq_max       = p.n_seq_max;
+        // buffers for the logits of every row of a batch would be the largest of all
+        params.n_outputs_max   = p.n_seq_max;
         params.n_threads       = p.n_threads;
         params.n_threads_batch = p.n_threads_batch;
         params.flash_attn_type = p.flash_attn < 0 ? LLAMA_FLASH_ATTN_TYPE_AUTO :
