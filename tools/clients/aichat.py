@@ -19,6 +19,7 @@ import tempfile
 CONFIG = """
 model: illava:any
 save: false
+function_calling: true
 clients:
   - type: openai-compatible
     name: illava
@@ -29,50 +30,79 @@ clients:
         supports_vision: true
         supports_function_calling: true
 """
-# A function that a prompt may call.
+# Demands a call, which a small model would not make by itself.
+DEMAND = """    patch:
+      chat_completions:
+        ".*":
+          body: {tool_choice: required, max_tokens: 200}
+use_tools: weather
+"""
+SHORT = """    patch:
+      chat_completions:
+        ".*":
+          body: {temperature: 0, max_tokens: 16}
+"""
 WEATHER = {
     "name": "weather",
     "description": "Tells the weather of a city.",
-    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
 }
+# Prints the arguments that aichat hands over, and gives it no result to go on with.
+PROGRAM = """#!/bin/sh
+echo "weather $1"
+"""
 
 
 class Aichat:
     def __init__(self, program: str, server: str, picture: pathlib.Path, home: pathlib.Path):
         self.program, self.picture, self.home = program, str(picture.resolve()), home
-        (home / "config.yaml").write_text(CONFIG.format(server=server))
-        functions = home / "functions"
-        functions.mkdir()
-        (functions / "functions.json").write_text(json.dumps([WEATHER]))
+        self.config = CONFIG.format(server=server)
+        programs = home / "functions/bin"
+        programs.mkdir(parents=True)
+        (programs.parent / "functions.json").write_text(json.dumps([WEATHER]))
+        (programs / "weather").write_text(PROGRAM)
+        (programs / "weather").chmod(0o755)
 
     def ask(self, *arguments: str, settings: str = "") -> str:
-        config = self.home / "config.yaml"
-        before = config.read_text()
-        config.write_text(before + settings)
+        (self.home / "config.yaml").write_text(self.config + settings)
         environment = {**os.environ, "AICHAT_CONFIG_DIR": str(self.home)}
         done = subprocess.run(
             [self.program, *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
         )
-        config.write_text(before)
         assert done.returncode == 0, done.stderr or done.stdout
         assert done.stdout.strip(), "no answer"
         return done.stdout.strip()
 
+    def question(self) -> tuple[str, ...]:
+        return ("-f", self.picture, "--", "How many circles are there?")
+
+    def called(self, *arguments: str) -> str:
+        said = self.ask(*arguments, "What is the weather?", settings=DEMAND)
+        name, _, given = said.partition(" ")
+        assert name == "weather" and json.loads(given)["city"] in ("Paris", "Rome"), said
+        return said
+
     def text(self):
-        return self.ask("-S", "How many are there?")
+        return self.ask("-S", "How many are there?", settings=SHORT)
 
     def picture_whole(self):
-        return self.ask("-S", "-f", self.picture, "--", "How many circles are there?")
+        return self.ask("-S", *self.question(), settings=SHORT)
 
     def picture_streamed(self):
-        streamed = self.ask("-f", self.picture, "--", "How many circles are there?", settings="temperature: 0\n")
-        whole = self.ask("-S", "-f", self.picture, "--", "How many circles are there?", settings="temperature: 0\n")
+        streamed, whole = self.ask(*self.question(), settings=SHORT), self.picture_whole()
         assert streamed == whole, (streamed, whole)
         return streamed
 
-    def tools_offered(self):
-        """The function goes with the question; whether it is called is the model's choice."""
-        return self.ask("-S", "How many are there?", settings="function_calling: true\nuse_tools: weather\n")
+    def tools_whole(self):
+        return self.called("-S")
+
+    def tools_streamed(self):
+        return self.called()
 
     def models(self):
         listed = self.ask("--list-models")
@@ -87,7 +117,7 @@ def main() -> int:
     parser.add_argument("--aichat", default="aichat", help="the program")
     given = parser.parse_args()
     failed = 0
-    checks = ("text", "picture_whole", "picture_streamed", "tools_offered", "models")
+    checks = ("text", "picture_whole", "picture_streamed", "tools_whole", "tools_streamed", "models")
     for name in checks:
         with tempfile.TemporaryDirectory() as home:
             aichat = Aichat(given.aichat, given.server.rstrip("/"), given.picture, pathlib.Path(home))

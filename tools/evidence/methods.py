@@ -20,15 +20,14 @@ RULES = ("prune", "bipartite")
 BUDGETS = {"the paper's budget": (("--merge", "paper"), "paper"), "25 %": (("--merge", "paper", "--keep", "0.25"), "0.25")}
 
 
-def some_of(path: Path, each: int, folder: Path) -> Path:
-    """A set of `each` questions of `path`, at even distances, with pictures by whole paths."""
+def some_of(path: Path, each: int, out: Path) -> Path:
+    """Writes to `out` a set of `each` questions of `path`, at even distances, with pictures by whole paths."""
     lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
     lines = [lines[i * len(lines) // each] for i in range(min(each, len(lines)))]
     for line in lines:
         given = line["image"] if "image" in line else line["images"]
         paths = [str((path.parent / name).resolve()) for name in ([given] if isinstance(given, str) else given)]
         line["image" if isinstance(given, str) else "images"] = paths[0] if isinstance(given, str) else paths
-    out = folder / path.name
     out.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return out
 
@@ -87,7 +86,7 @@ def main() -> None:
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         for name, model, mmproj, path in zip(args.pair, args.model, args.mmproj, args.set, strict=True):
-            asked = some_of(path, args.each, Path(folder))
+            asked = some_of(path, args.each, Path(folder) / f"{name}.jsonl")
             for title, (flags, schedule) in BUDGETS.items():
                 files = ["-m", str(model), "-mm", str(mmproj)]
                 rows = measured(args.illava, files, asked, flags, schedule, rest)
