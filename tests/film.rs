@@ -21,11 +21,10 @@ use illava::media::policy::VideoLimits;
 use illava::media::video::{Sampling, Source};
 use illava::media::{Filter, Pixels, resize};
 use illava::native::Wanted;
-use illava::pair::{FlashAttention, KvType, LoadSettings, Placement, Weights};
+use illava::pair::{FlashAttention, KvType, LoadSettings};
 use illava::schedule::{Choice, Schedule, Strategy};
 use illava::see::crop::RegionScorer;
 use illava::see::{EncodedImage, Encoder, Visual};
-use illava::stop::Stop;
 use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 use served::Served;
@@ -103,25 +102,15 @@ fn answered(name: &str, pair: &str, question: &str, shown: &[&str]) -> (Value, V
 
 fn engine(name: &str) -> LlamaEngine {
     let settings = LoadSettings {
-        text: model(name, "text.gguf").into(),
-        projector: Some(model(name, "mmproj.gguf").into()),
         crop_model: Some(scorer().into()),
         threads: 1,
         threads_batch: 1,
         batch: 512,
-        ubatch: 512,
-        gpu_layers: None,
-        placement: Placement::default(),
         projector_offload: false,
-        projector_repack: false,
-        weights: Weights::default(),
         flash_attention: FlashAttention::Off,
         type_k: KvType::F32,
         type_v: KvType::F32,
-        image_min_tokens: None,
-        image_max_tokens: None,
-        chat_template: None,
-        stop: Stop::new(),
+        ..LoadSettings::new(model(name, "text.gguf"), model(name, "mmproj.gguf"))
     };
     LlamaEngine::load(&settings, |_| ()).unwrap().0
 }

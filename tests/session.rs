@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 
 use illava::answer::{Engine, Generation, LlamaEngine, Session, Sizing};
 use illava::media::Pixels;
-use illava::pair::{FlashAttention, KvType, LoadSettings, Weights};
+use illava::pair::{FlashAttention, KvType, LoadSettings};
 use illava::prompt::{Message, Part, Role};
 use illava::report::{Half, Step, Trace};
 use illava::request::Grammar;
 use illava::schedule::{Amount, Choice, Half as ByHand, MergeFlag, Preset, Score, select};
 use illava::see::Encoder;
-use illava::stop::Stop;
 
 const PAIRS: [&str; 3] = ["siglip-qwen2-f32", "clip-llama-f32", "qwen2vl-f32"];
 
@@ -23,26 +22,15 @@ fn settings(name: &str) -> LoadSettings {
         .join(name);
     assert!(folder.is_dir(), "{} is missing: run tools/test-models.sh first", folder.display());
     LoadSettings {
-        text: folder.join("text.gguf"),
-        projector: Some(folder.join("mmproj.gguf")),
         threads: 2,
         threads_batch: 2,
         batch: 512,
-        ubatch: 512,
-        gpu_layers: None,
-        placement: illava::pair::Placement::default(),
         projector_offload: false,
-        projector_repack: false,
-        weights: Weights::default(),
         // Exact arithmetic, so that two ways to the same numbers agree in their greedy tokens.
         flash_attention: FlashAttention::Off,
         type_k: KvType::F32,
         type_v: KvType::F32,
-        image_min_tokens: None,
-        image_max_tokens: None,
-        crop_model: None,
-        chat_template: None,
-        stop: Stop::new(),
+        ..LoadSettings::new(folder.join("text.gguf"), folder.join("mmproj.gguf"))
     }
 }
 

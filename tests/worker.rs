@@ -13,11 +13,10 @@ use std::time::Duration;
 use illava::answer::{Generation, LlamaEngine, Session, Sizing};
 use illava::error::Kind;
 use illava::media::Pixels;
-use illava::pair::{FlashAttention, KvType, LoadSettings, Weights};
+use illava::pair::{FlashAttention, KvType, LoadSettings};
 use illava::prompt::{Message, Part, Role};
 use illava::request::{Grammar, Limits, Picture, Request, Sampling};
 use illava::schedule::{Amount, Choice, Half, MergeFlag, Preset, select};
-use illava::stop::Stop;
 use illava::worker::frame;
 use illava::worker::protocol::{Command, Delta, Done, Event, Failed, Finish, Ready, Started};
 
@@ -166,25 +165,14 @@ impl Alone {
     fn new(pair: &str) -> Self {
         let folder = folder(pair);
         let settings = LoadSettings {
-            text: folder.join("text.gguf"),
-            projector: Some(folder.join("mmproj.gguf")),
             threads: 2,
             threads_batch: 2,
             batch: 512,
-            ubatch: 512,
-            gpu_layers: None,
-            placement: illava::pair::Placement::default(),
             projector_offload: false,
-            projector_repack: false,
-            weights: Weights::default(),
             flash_attention: FlashAttention::Off,
             type_k: KvType::F32,
             type_v: KvType::F32,
-            image_min_tokens: None,
-            image_max_tokens: None,
-            crop_model: None,
-            chat_template: None,
-            stop: Stop::new(),
+            ..LoadSettings::new(folder.join("text.gguf"), folder.join("mmproj.gguf"))
         };
         let (engine, _) = LlamaEngine::load(&settings, |_| ()).unwrap();
         Self(Session::new(engine, illava::schedule::Schedule::default(), Sizing::Cells(1024), settings.stop))

@@ -3,7 +3,7 @@
 from math import sqrt
 from typing import Iterator
 
-from .projectors import _BOUNDS, _patches, _two, Projector, Size
+from .projectors import _BOUNDS, _dots_ocr, _glm4v, _patches, _two, Projector, Size
 from .tensors import KERNEL, VECTOR, Tensor, linear, matrix, norm
 
 # MobileVLM's graphs take no other number of patches a side.
@@ -67,12 +67,6 @@ def _cogvlm(s: Size) -> Iterator[Tensor]:
         yield Tensor(f"v.{name}", (s.output,), VECTOR, 0.5)
 
 
-def _dots3note(s: Size) -> Iterator[Tensor]:
-    yield from _patches(s, positions=0)
-    yield from norm("mm.post_norm", s.width, bias=False)
-    yield from norm("mm.input_norm", s.width, bias=True)
-    yield from _two(s, "mm.0", "mm.2", 4 * s.width)
-
 
 def _youtuvl(s: Size) -> Iterator[Tensor]:
     yield Tensor("v.patch_embd.weight", (s.width, 3 * s.patch**2), KERNEL, 0.5 / sqrt(3 * s.patch))
@@ -123,17 +117,6 @@ def _gemma4uv(s: Size) -> Iterator[Tensor]:
     yield from norm("v.patch_norm.3", s.width, bias=True)
     yield matrix("mm.input_projection.weight", s.output, s.width)
 
-
-def _glm5v(s: Size) -> Iterator[Tensor]:
-    yield from _patches(s, positions=0, kernels=2)
-    yield from norm("v.post_ln", s.width, bias=False)
-    yield Tensor("mm.patch_merger.weight", (64, s.width, 2, 2), KERNEL, 0.5 / sqrt(4 * s.width))
-    yield Tensor("mm.patch_merger.bias", (64,), VECTOR, 0.1)
-    yield matrix("mm.model.fc.weight", s.output, 64)
-    yield from norm("mm.post_norm", s.output, bias=True)
-    yield matrix("mm.up.weight", 96, s.output)
-    yield matrix("mm.gate.weight", 96, s.output)
-    yield matrix("mm.down.weight", s.output, 96)
 
 
 # The resampler's heads are 128 wide.
@@ -199,7 +182,7 @@ MORE = {
     ),
     "cogvlm": Projector(_cogvlm, fused=True),
     "dots3note_v": Projector(
-        _dots3note, text="qwen2", keys=(("spatial_merge_size", 2), ("expert_used_count", 2), *_BOUNDS), gated=True, bias=False, gelu=False
+        _dots_ocr, text="qwen2", keys=(("spatial_merge_size", 2), ("expert_used_count", 2), *_BOUNDS), gated=True, bias=False, gelu=False
     ),
     "youtuvl": Projector(_youtuvl, keys=(("window_size", 32),), arrays=(("wa_layer_indexes", (1,)),)),
     "exaone4_5": Projector(
@@ -213,6 +196,6 @@ MORE = {
     "muse-glimmer": Projector(_muse_glimmer),
     "gemma4uv": Projector(_gemma4uv, blocks=0),
     "glm5v": Projector(
-        _glm5v, keys=_BOUNDS, floats=(("swiglu_clamp", 7.0),), gated=True, bias=False, gelu=False
+        _glm4v, keys=_BOUNDS, floats=(("swiglu_clamp", 7.0),), gated=True, bias=False, gelu=False
     ),
 }
