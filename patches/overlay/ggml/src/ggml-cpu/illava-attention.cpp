@@ -1,7 +1,7 @@
 #include "illava-attention.h"
 
+#include "illava-attention-few.h"
 #include "illava-product-avx512.h"
-#include "illava-product-chain.h"
 #include "illava-product-tile.h"
 
 #include "ggml-cpu.h"
@@ -25,7 +25,7 @@ namespace {
 // Queries whose scores stay in the second-level cache, a multiple of a tile's rows.
 constexpr int queries = 48;
 
-// Fewer queries are left to ggml, as its own tiles leave them to its vector kernel.
+// Fewer queries are illava-attention-few.h's.
 constexpr int64_t min_queries = 64;
 
 // Keys at most: the scratch of a thread grows with them.
@@ -35,6 +35,10 @@ constexpr int64_t max_keys = 8192;
 constexpr int64_t keys_apart = 512;
 
 constexpr size_t alignment = 64;
+
+bool is_few(const ggml_tensor * node) {
+    return node->src[0]->ne[1] < min_queries;
+}
 
 size_t aligned(size_t bytes) {
     return GGML_PAD(bytes, alignment);
@@ -315,25 +319,33 @@ void attend(const ggml_tensor * node, const plan & p, const kernels & own, int64
 
 } // namespace
 
-bool takes(const ggml_tensor * node) {
+bool takes(const ggml_tensor * node, int n_threads) {
     if (node->op != GGML_OP_FLASH_ATTN_EXT || !has_avx2()) {
         return false;
     }
     const ggml_tensor * q = node->src[0], * k = node->src[1], * v = node->src[2], * mask = node->src[3];
     const bool types = q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 && (!mask || mask->type == GGML_TYPE_F16);
     const bool rows  = q->nb[0] == sizeof(float) && q->nb[1] % sizeof(float) == 0 && k->nb[0] == 2 && v->nb[0] == 2 && ggml_is_contiguous(node);
-    const bool shape = q->ne[3] == 1 && k->ne[3] == 1 && v->ne[3] == 1 && q->ne[1] >= min_queries && k->ne[1] <= max_keys && k->ne[0] >= step
-        && v->ne[0] >= 16 && k->ne[0] <= 256 && v->ne[0] <= 256 && k->ne[2] == v->ne[2] && q->ne[2] % k->ne[2] == 0;
+    const bool shape = q->ne[3] == 1 && k->ne[3] == 1 && v->ne[3] == 1 && k->ne[2] == v->ne[2] && q->ne[2] % k->ne[2] == 0;
     const bool masked = !mask || (mask->ne[2] == 1 && mask->ne[3] == 1 && mask->nb[0] == 2 && mask->ne[1] >= q->ne[1] && mask->ne[0] >= k->ne[1]);
     // position biases, capped scores and sinks are rare enough for ggml
-    return types && rows && shape && masked && parameter(node, 1) == 0.0f && parameter(node, 2) == 0.0f && !node->src[4];
+    if (!types || !rows || !shape || !masked || parameter(node, 1) != 0.0f || parameter(node, 2) != 0.0f || node->src[4]) {
+        return false;
+    }
+    if (is_few(node)) {
+        return few::takes(node, n_threads);
+    }
+    return k->ne[1] <= max_keys && k->ne[0] >= step && v->ne[0] >= 16 && k->ne[0] <= 256 && v->ne[0] <= 256;
 }
 
 size_t work_size(const ggml_tensor * node, int n_threads) {
-    return alignment + plan(node).bytes() * size_t(n_threads);
+    return is_few(node) ? few::work_size(node, n_threads) : alignment + plan(node).bytes() * size_t(n_threads);
 }
 
 void compute(const ggml_compute_params * params, ggml_tensor * node) {
+    if (is_few(node)) {
+        return few::compute(params, node);
+    }
     const plan p(node);
     const kernels & kernel = own(node);
     const ggml_tensor * q = node->src[0], * k = node->src[1], * v = node->src[2];
@@ -377,33 +389,5 @@ void compute(const ggml_compute_params * params, ggml_tensor * node) {
         }
     }
 }
-
-bool sums_in_f32() {
-    return has_avx2() && product::is_on();
-}
-
-#ifdef ILLAVA_AVX512
-
-TARGET_AVX2 void add(float * sum, const ggml_fp16_t * values, float share, int64_t n) {
-    const __m256 by = _mm256_set1_ps(share);
-    int64_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        const __m256 wide = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) (values + i)));
-        _mm256_storeu_ps(sum + i, _mm256_fmadd_ps(wide, by, _mm256_loadu_ps(sum + i)));
-    }
-    for (; i < n; i++) {
-        sum[i] += share * ggml_fp16_to_fp32(values[i]);
-    }
-}
-
-#else
-
-void add(float * sum, const ggml_fp16_t * values, float share, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        sum[i] += share * ggml_fp16_to_fp32(values[i]);
-    }
-}
-
-#endif
 
 } // namespace illava::attention

@@ -1,6 +1,7 @@
 #pragma once
 
-// Flash attention of many queries, in f32: as two products (illava-product-tile.h) with a softmax between them.
+// Flash attention in f32. That of many queries is two products (illava-product-tile.h) with a softmax between them, that of
+// few is illava-attention-few.h.
 
 #include "ggml-cpu-impl.h"
 
@@ -8,19 +9,12 @@
 
 namespace illava::attention {
 
-// Whether these kernels compute `node`.
-bool takes(const ggml_tensor * node);
+// Whether these kernels compute `node` on n_threads.
+bool takes(const ggml_tensor * node, int n_threads);
 
 // Bytes of the work buffer for n_threads.
 size_t work_size(const ggml_tensor * node, int n_threads);
 
 void compute(const ggml_compute_params * params, ggml_tensor * node);
-
-// Whether ggml's own flash attention of few queries sums values of f16 in f32, by add(): in f16 a sum over a thousand of
-// them is wrong by some 1e-3 of it.
-bool sums_in_f32();
-
-// sum[i] += share * values[i], i < n
-void add(float * sum, const ggml_fp16_t * values, float share, int64_t n);
 
 } // namespace illava::attention

@@ -115,8 +115,8 @@ form form_of_node(const ggml_tensor * node) {
     return form_of(weight);
 }
 
-bool is_attention(const ggml_tensor * node) {
-    return enabled.load(std::memory_order_relaxed) && illava::attention::takes(node);
+bool is_attention(const ggml_tensor * node, int n_threads) {
+    return enabled.load(std::memory_order_relaxed) && illava::attention::takes(node, n_threads);
 }
 
 // How products of the same rows are cut, and what their work buffer holds.
@@ -372,7 +372,7 @@ void compute(const ggml_compute_params * params, const chain * chains, int n_cha
 } // namespace
 
 size_t illava_product_work_size(const ggml_tensor * node, int n_tasks) {
-    if (is_attention(node)) {
+    if (is_attention(node, n_tasks)) {
         return illava::attention::work_size(node, n_tasks);
     }
     const form kind = form_of_node(node);
@@ -383,7 +383,7 @@ bool illava_product_forward(const ggml_compute_params * params, ggml_tensor * no
     if (params->use_ref) {
         return false;
     }
-    if (is_attention(node)) {
+    if (is_attention(node, params->nth)) {
         if (params->wsize < illava::attention::work_size(node, params->nth)) {
             return false;
         }

@@ -12,8 +12,7 @@
 //   F16 and BF16 without AVX-512                               f32 x f32 -> f32 (AVX2, FMA)
 //   Q4_0, Q8_0, Q4_K                                           u8 x s8 -> s32 (VPDPBUSD of AVX-512 or AVX-VNNI), scales of 32 inputs
 //
-// Attention of many queries is two such products with a softmax between them: illava-attention.h. An encoder's GELU is
-// illava-gelu.h.
+// Attention is illava-attention.h, an encoder's GELU illava-gelu.h.
 //
 // An element of the result is summed in the order of its inputs, whatever the other rows and the threads are.
 
