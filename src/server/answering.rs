@@ -121,12 +121,15 @@ pub async fn open(
     };
     let map = json::object(&body.bytes, settings.bounds.request.json_depth)?;
     drop(body);
-    let mut opened = (dialect.open)(Fields::new(map, ""), &defaults(settings, scope), heading)
+    let thinks = ThoughtForm::of(&ready.chat_template).is_some();
+    let mut defaults = defaults(settings, scope);
+    // The server's own wish for thoughts is none of the request.
+    defaults.thinking.asked = defaults.thinking.asked.filter(|&asked| thinks || !asked);
+    let mut opened = (dialect.open)(Fields::new(map, ""), &defaults, heading)
         .map_err(|error| ApiError::worded(&error, dialect.name))?;
-    let thoughts = ThoughtForm::of(&ready.chat_template);
     for asked in &mut opened.requests {
         check_tokens(asked, ready)?;
-        if dialect.strict_thoughts && asked.thinking.asked == Some(true) && thoughts.is_none() {
+        if dialect.strict_thoughts && asked.thinking.asked == Some(true) && !thinks {
             return Err(ApiError::invalid(
                 "this model's chat template knows no thoughts; leave out think, thinking and reasoning",
             ));

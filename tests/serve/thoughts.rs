@@ -219,4 +219,17 @@ fn models_without_thoughts() {
     }
     let answer = server.post("/v1/chat/completions", &asked(ANSWER)).json();
     assert_eq!(answer["choices"][0]["message"]["content"], ANSWER, "the marks mean nothing there");
+    // The server's own `--reasoning on` asks nothing of such a model.
+    let on = Thinking { asked: Some(true), most: None };
+    let server = serve(Settings { thinking: on, ..settings() }, Peer::default());
+    for path in ["/api/chat", "/v1/chat/completions", "/v1/messages"] {
+        assert_eq!(server.post(path, &asked("hi")).status, 200, "{path}");
+        assert_eq!(last_request(&server).thinking.asked, None, "{path}");
+    }
+    assert_eq!(server.post("/v1/responses", &json!({ "input": "hi" })).status, 200);
+    let reply = server.post("/api/chat", &with(asked("hi"), json!({ "think": true })));
+    assert!(reply.status == 400 && reply.body.contains("knows no thoughts"), "{reply:?}");
+    let server = serve(Settings { thinking: on, ..settings() }, thinking());
+    server.post("/v1/chat/completions", &asked("hi")).json();
+    assert_eq!(last_request(&server).thinking, on);
 }
