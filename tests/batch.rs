@@ -84,6 +84,40 @@ fn answers_come_in_order_and_failures_are_records() {
     assert_eq!(answers[0]["text"], report["text"].as_str().expect("a text").trim_start());
 }
 
+/// Tokens of a thought count as they do over HTTP: its own, and those of the mark that closes it.
+#[test]
+fn thoughts_are_counted() {
+    let (input, output) = (scratch("thoughts.jsonl"), fresh("thoughts-answers.jsonl"));
+    let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: <think>\n{# </think> #}";
+    let model = [&pair("siglip-qwen2-f32")[..], &["--chat-template", template].map(str::to_owned)].concat();
+    let body = |more: Value| {
+        let mut body = json!({ "messages": [{ "role": "user", "content": "hi" }], "max_tokens": 40, "logit_bias": { "</s>": false } });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "custom_id": "c", "body": body }).to_string()
+    };
+    let requests = [
+        body(json!({})),
+        body(json!({ "thinking_budget_tokens": 5 })),
+        body(json!({ "thinking_budget_tokens": 5, "reasoning_format": "none" })),
+    ];
+    std::fs::write(&input, requests.join("\n")).expect("an input");
+    batch(&model, &[&input, "-o", &output]).exits(0, "");
+    let answers = lines(&output);
+    let counts = |i: usize| {
+        let usage = &answers[i]["response"]["body"]["usage"];
+        let thought = usage["completion_tokens_details"]["reasoning_tokens"].as_u64().expect("a count");
+        (thought, usage["completion_tokens"].as_u64().expect("a count"))
+    };
+    let message = |i: usize| &answers[i]["response"]["body"]["choices"][0]["message"];
+    // It never ends, so that all is thought.
+    let (thought, all) = counts(0);
+    assert!(thought == all && all > 20 && message(0)["content"] == "", "{}", answers[0]);
+    let (limited, all) = counts(1);
+    assert!((6..all).contains(&limited) && limited < thought, "{}", answers[1]);
+    assert!(message(1)["reasoning_content"].is_string() && message(1)["content"] != "", "{}", answers[1]);
+    assert_eq!(counts(2), (0, all), "{}", answers[2]);
+}
+
 /// Lines as other programs write them: with a byte order mark, in OpenAI's envelope, with pictures inside.
 #[test]
 fn lines_of_other_programs() {

@@ -31,20 +31,6 @@ impl ThoughtForm {
         [self.open, self.close].map(str::to_owned).into()
     }
 
-    /// The thought of a whole answer, and its text; `begun`: the prompt ended inside the thought.
-    #[must_use]
-    pub fn split(self, answer: &str, begun: bool) -> (String, String) {
-        let mut parser = ThoughtParser::new(self, begun);
-        let (mut thought, mut text) = (String::new(), String::new());
-        for said in parser.push(answer).into_iter().chain(parser.finish()) {
-            match said {
-                Said::Thought(more) => thought.push_str(&more),
-                Said::Text(more) => text.push_str(&more),
-            }
-        }
-        (thought, text)
-    }
-
     /// Whether a prompt ends inside a thought: the template has begun it, or the message that is `continued` has.
     #[must_use]
     pub fn is_begun(self, prompt: &[Piece], continued: bool) -> bool {
@@ -107,10 +93,13 @@ impl ThoughtParser {
         }
     }
 
-    /// Whether the answer, as far as it has come, is inside its thought.
+    /// Number of the answer's `next` tokens that are the thought's: all of them until it has ended.
     #[must_use]
-    pub fn is_inside(&self) -> bool {
-        matches!(self.state, State::Begun | State::Thought)
+    pub fn thought_tokens(&self, next: &[i32]) -> u32 {
+        match self.state {
+            State::Begun | State::Thought => u32::try_from(next.len()).unwrap_or(u32::MAX),
+            State::Head | State::Gap | State::Text => 0,
+        }
     }
 
     /// More of the answer.
@@ -230,7 +219,6 @@ mod tests {
 
     #[test]
     fn answers_in_pieces_of_any_size() {
-        assert_eq!(THINK.split("<think>a</think>b", false), ("a".into(), "b".into()));
         for (begun, answer, thought, text) in [
             (false, "plain <think> words", "", "plain <think> words"),
             (false, "<think>\nI see é.\n\nYes.\n</think>\n\nA cat.\n", "I see é.\n\nYes.", "A cat.\n"),

@@ -85,9 +85,8 @@ impl Gather {
                 }
                 choice.answer.ids.extend(&delta.ids);
                 choice.answer.tokens.extend(delta.tokens.iter().cloned());
-                if choice.thoughts.as_ref().is_some_and(ThoughtParser::is_inside) {
-                    choice.answer.thought_tokens += count(delta.ids.len());
-                }
+                let thought = choice.thoughts.as_ref().map(|thoughts| thoughts.thought_tokens(&delta.ids));
+                choice.answer.thought_tokens += thought.unwrap_or(0);
                 let timings = reply.timings_per_token.then(|| choice.timings());
                 choice.untold.tokens.extend(delta.tokens);
                 choice.untold.ids.extend(delta.ids);

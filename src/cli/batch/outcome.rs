@@ -7,10 +7,10 @@ use super::record::shown;
 use crate::cli::words;
 use crate::completion::{self, Heading, finish_reason};
 use crate::error::{Error, Kind};
-use crate::prompt::ThoughtForm;
+use crate::prompt::{Said, ThoughtForm, ThoughtParser};
 use crate::report::{Fate, Report, Trace, fates};
 use crate::request::{Reasoning, Reply};
-use crate::worker::protocol::{Done, Finish, Started, Token};
+use crate::worker::protocol::{Delta, Done, Finish, Started};
 
 /// A line of output.
 #[derive(Debug, Serialize)]
@@ -71,47 +71,63 @@ pub(super) struct Waiting {
     pub continues: bool,
     /// Form of the model's thoughts.
     pub thoughts: Option<ThoughtForm>,
-    pub started: Option<Started>,
-    pub tokens: Vec<Token>,
+    pub answer: completion::Answer,
+    /// Takes the answer apart, if its thought is told.
+    pub parser: Option<ThoughtParser>,
 }
 
 impl Waiting {
-    /// The answer's thought and its text.
-    fn said(&self, done: &Done) -> (String, String) {
-        let whole = done.report.text.as_str();
-        let begun = self.started.as_ref().is_some_and(|started| started.in_thought);
-        match (self.thoughts, self.reply.reasoning) {
-            (None, _) | (_, Reasoning::InText) => (String::new(), whole.to_owned()),
-            (Some(form), Reasoning::Apart) => form.split(whole, begun),
-            (Some(form), Reasoning::Both) => (form.split(whole, begun).0, whole.to_owned()),
+    pub(super) fn start(&mut self, started: Started) {
+        let told = self.thoughts.filter(|_| self.reply.reasoning != Reasoning::InText);
+        self.parser = told.map(|form| ThoughtParser::new(form, started.in_thought));
+        self.answer.started = Some(started);
+    }
+
+    pub(super) fn push(&mut self, delta: Delta) {
+        self.answer.tokens.extend(delta.tokens);
+        if let Some(parser) = &mut self.parser {
+            self.answer.thought_tokens += parser.thought_tokens(&delta.ids);
+            let said = parser.push(&delta.text);
+            self.say(said);
+        }
+    }
+
+    /// Ends the answer, of which `done` has the whole text.
+    pub(super) fn end(&mut self, done: &Done) {
+        let rest = self.parser.as_mut().map(ThoughtParser::finish);
+        self.say(rest.unwrap_or_default());
+        if self.parser.is_none() || self.reply.reasoning == Reasoning::Both {
+            self.answer.text.clone_from(&done.report.text);
+        }
+    }
+
+    fn say(&mut self, said: Vec<Said>) {
+        for said in said {
+            match said {
+                Said::Thought(more) => self.answer.thought.push_str(&more),
+                Said::Text(more) => self.answer.text.push_str(&more),
+            }
         }
     }
 
     /// The answer's text. Many vocabularies begin a word with its space, which is no part of an answer, unless that
     /// goes on from a text.
-    pub(super) fn text(&self, done: &Done) -> String {
-        let text = self.said(done).1;
-        if self.continues { text } else { text.trim_start().to_owned() }
+    pub(super) fn text(&self) -> &str {
+        let text = self.answer.text.as_str();
+        if self.continues { text } else { text.trim_start() }
     }
 
-    pub(super) fn answer(self, number: u64, done: Done, heading: &Heading, with_report: bool) -> Outcome {
+    /// The line of an answer that has ended.
+    pub(super) fn line(self, number: u64, done: Box<Done>, heading: &Heading, with_report: bool) -> Outcome {
         if self.openai {
             let heading = Heading { id: format!("chatcmpl-{number}"), ..heading.clone() };
-            let (thought, text) = self.said(&done);
-            let answer = completion::Answer {
-                text,
-                thought,
-                tokens: self.tokens,
-                started: self.started,
-                done: Some(Box::new(done)),
-                ..completion::Answer::default()
-            };
+            let answer = completion::Answer { done: Some(done), ..self.answer };
             let body = completion::completion(&heading, self.reply, &[answer]);
             let response = json!({ "status_code": 200, "request_id": heading.id, "body": body });
             return openai(number, self.id, Some(response), None, self.digest);
         }
-        let (text, thought) = (self.text(&done), self.said(&done).0);
-        let logprobs = self.reply.logprobs.then(|| completion::logprobs(&self.tokens));
+        let (text, thought) = (self.text().to_owned(), self.answer.thought);
+        let logprobs = self.reply.logprobs.then(|| completion::logprobs(&self.answer.tokens));
         Outcome::Answer(Box::new(AnswerLine {
             id: self.id,
             text,

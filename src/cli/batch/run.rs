@@ -19,7 +19,7 @@ use super::record::{Line, Record, shown};
 use crate::cli::flags::BatchFlags;
 use crate::cli::progress::Progress;
 use crate::cli::{interrupt, settings, words, worker};
-use crate::completion::Heading;
+use crate::completion::{Answer, Heading};
 use crate::error::{Error, Kind, Result, worded};
 use crate::pair::LoadSettings;
 use crate::prompt::{Role, ThoughtForm};
@@ -153,9 +153,8 @@ impl BatchDriver {
             match record.and_then(|record| self.request(number, record)) {
                 Ok((request, reply)) => {
                     let continues = request.messages.last().is_some_and(|last| last.role == Role::Assistant);
-                    let (started, tokens) = (None, Vec::new());
-                    let thoughts = self.thoughts;
-                    let waiting = Waiting { id, reply, openai, digest, continues, thoughts, started, tokens };
+                    let (thoughts, answer, parser) = (self.thoughts, Answer::default(), None);
+                    let waiting = Waiting { id, reply, openai, digest, continues, thoughts, answer, parser };
                     self.waiting.insert(number, waiting);
                     self.send(Command::Generate(Box::new(request)));
                 }
@@ -193,21 +192,22 @@ impl BatchDriver {
         match event {
             Event::Started(started) => {
                 if let Some(waiting) = self.waiting.get_mut(&started.id) {
-                    waiting.started = Some(started);
+                    waiting.start(started);
                 }
             }
             Event::Delta(delta) => {
                 if let Some(waiting) = self.waiting.get_mut(&delta.id) {
-                    waiting.tokens.extend(delta.tokens);
+                    waiting.push(delta);
                 }
             }
             Event::Done(done) => {
-                let Some(waiting) = self.waiting.remove(&done.id) else { return };
+                let Some(mut waiting) = self.waiting.remove(&done.id) else { return };
                 // An answer that was cut short is not written: --resume asks again.
                 if done.finish != Finish::Cancelled {
                     let number = done.id;
-                    self.caption(&waiting, &waiting.text(&done));
-                    self.put(number, waiting.answer(number, *done, &self.heading, self.reports));
+                    waiting.end(&done);
+                    self.caption(&waiting, waiting.text());
+                    self.put(number, waiting.line(number, done, &self.heading, self.reports));
                 }
                 return self.feed(requests);
             }
