@@ -25,12 +25,6 @@ impl ThoughtForm {
         FORMS.into_iter().find(|form| template.contains(form.close))
     }
 
-    /// Texts of the marks, which may be special tokens.
-    #[must_use]
-    pub fn marks(self) -> Vec<String> {
-        [self.open, self.close].map(str::to_owned).into()
-    }
-
     /// Whether a prompt ends inside a thought: the template has begun it, or the message that is `continued` has.
     #[must_use]
     pub fn is_begun(self, prompt: &[Piece], continued: bool) -> bool {

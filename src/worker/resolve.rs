@@ -41,7 +41,9 @@ impl Resolver {
         let schedule =
             if request.media.is_empty() { schedule } else { schedule.asked(&question(&request))? };
         let (prompt, thought) = self.prompt(&request)?;
-        let form = ThoughtForm::of(self.text.template.source()).filter(|_| thought.is_some());
+        // They may be special tokens.
+        let marks = thought.iter().flat_map(|thought| [thought.open.clone(), thought.close.clone()]);
+        let marks = request.marks.into_iter().chain(marks).collect();
         let pictures = request.media.iter().filter(|one| one.frames.is_none()).count();
         let several = facts.counts_pictures && pictures > 1;
         let media_ms = request.media.iter().fold(0.0, |sum, picture| sum + picture.decode_ms);
@@ -78,8 +80,7 @@ impl Resolver {
                 sampling,
                 grammar: request.grammar,
                 logprobs: request.logprobs,
-                // Its marks may be special tokens.
-                marks: [request.marks, form.map(ThoughtForm::marks).unwrap_or_default()].concat(),
+                marks,
                 thought,
             },
             trace: request.trace,
