@@ -147,6 +147,7 @@ impl Sampler {
     /// The token that comes inside a thought, the drawn one or one of the mark that closes it; `None` outside.
     fn in_thought(&mut self, drawn: i32) -> Option<i32> {
         let (held, model) = (self.constraint.is_some(), &self.model);
+        self.thought.take_if(|thought| thought.is_over());
         let thought = self.thought.as_mut()?;
         let mut token = thought.forced().unwrap_or(drawn);
         if held && model.ends_generation(token) {

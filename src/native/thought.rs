@@ -48,6 +48,11 @@ impl ThoughtGuard {
         Self { marks: thought.clone(), closing, state, tail: Vec::new() }
     }
 
+    /// Whether nothing more of the answer can be thought.
+    pub(super) fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
     /// The token that must come next: one of the closing mark, if the thought has all its tokens.
     pub(super) fn forced(&mut self) -> Option<i32> {
         if let State::Inside(tokens) = self.state
@@ -73,6 +78,9 @@ impl ThoughtGuard {
 
     /// Takes a token's text. True if it is part of the thought or of its marks; `held`: the answer has a form.
     pub(super) fn takes(&mut self, text: &[u8], held: bool) -> bool {
+        if self.is_over() {
+            return false;
+        }
         self.tail.extend_from_slice(text);
         match self.state {
             State::Over => false,
@@ -97,7 +105,7 @@ impl ThoughtGuard {
                     // A form cannot take back what was written ahead of it.
                     self.state = State::Over;
                 }
-                self.state != State::Over
+                !self.is_over()
             }
         }
     }
@@ -127,6 +135,16 @@ mod tests {
         let mut free = guard(false, Some(1));
         assert!(["\n", "<th", "ink>"].iter().all(|text| free.takes(text.as_bytes(), false)));
         assert_eq!(free.state, State::Inside(0));
+    }
+
+    #[test]
+    fn an_answer_leaves_nothing_behind() {
+        let mut guard = guard(true, None);
+        let long = "a".repeat(1000);
+        assert!(guard.takes(long.as_bytes(), true) && guard.tail.len() <= LOOKED_AT);
+        assert!(guard.takes(b"</think>", true) && guard.is_over());
+        let held = guard.tail.len();
+        assert!(!guard.takes(long.as_bytes(), true) && guard.tail.len() == held);
     }
 
     #[test]
