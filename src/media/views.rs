@@ -201,34 +201,7 @@ fn cropped(picture: &Pixels, at: (u32, u32), side: u32) -> Pixels {
 /// # Errors
 /// [`Kind::Media`] for a picture more than 200 times as long as wide, as Qwen2-VL's own code.
 pub fn smart_size(size: (u32, u32), factor: u32, pixels: (u64, u64)) -> Result<(u32, u32)> {
-    let (width, height) = shaped(size)?;
-    let step = f64::from(factor);
-    let mut out = ((width / step).round_ties_even() * step, (height / step).round_ties_even() * step);
-    #[allow(clippy::cast_precision_loss)]
-    let (least, most) = (pixels.0 as f64, pixels.1 as f64);
-    if out.0 * out.1 > most {
-        let beta = (width * height / most).sqrt();
-        let down = |length: f64| ((length / beta / step).floor() * step).max(step);
-        out = (down(width), down(height));
-    } else if out.0 * out.1 < least {
-        let beta = (least / (width * height)).sqrt();
-        let up = |length: f64| (length * beta / step).ceil() * step;
-        out = (up(width), up(height));
-    }
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    Ok((out.0.max(step) as u32, out.1.max(step) as u32))
-}
-
-/// Width and height of a picture that is not too long for Qwen-VL.
-fn shaped(size: (u32, u32)) -> Result<(f64, f64)> {
-    let (width, height) = (f64::from(size.0), f64::from(size.1));
-    if width.max(height) / width.min(height) > 200.0 {
-        return Err(Error::new(
-            Kind::Media,
-            format!("{}x{} pixels: one side is more than 200 times the other; crop it", size.0, size.1),
-        ));
-    }
-    Ok((width, height))
+    Ok(within(shaped(size)?, (1.0, 1.0), f64::from(factor), pixels))
 }
 
 /// The same for a video of `frames` frames, whose pixels in all are within `pixels`; Qwen3-VL's `smart_resize` of videos.
@@ -245,10 +218,34 @@ pub fn smart_frame_size(
     let (width, height) = shaped(size)?;
     // A frame that a token does not fit into is first made larger.
     let up = if width < step || height < step { (step / width).max(step / height) } else { 1.0 };
-    let (width, height) = ((width * up).floor(), (height * up).floor());
     #[allow(clippy::cast_precision_loss)]
-    let (frames, least, most) = (frames.max(2) as f64, pixels.0 as f64, pixels.1 as f64);
+    let frames = frames.max(2) as f64;
     let paired = (frames / 2.0).round_ties_even() * 2.0;
+    Ok(within(((width * up).floor(), (height * up).floor()), (frames, paired), step, pixels))
+}
+
+/// Width and height of a picture that is not too long for Qwen-VL.
+fn shaped(size: (u32, u32)) -> Result<(f64, f64)> {
+    let (width, height) = (f64::from(size.0), f64::from(size.1));
+    if width.max(height) / width.min(height) > 200.0 {
+        return Err(Error::new(
+            Kind::Media,
+            format!("{}x{} pixels: one side is more than 200 times the other; crop it", size.0, size.1),
+        ));
+    }
+    Ok((width, height))
+}
+
+/// The multiples of `step` nearest to `width` and `height` whose area, times the frames, is within `pixels` (least, most).
+/// Sizes are rescaled by `frames`, and compared by the number that is `paired`.
+fn within(
+    (width, height): (f64, f64),
+    (frames, paired): (f64, f64),
+    step: f64,
+    pixels: (u64, u64),
+) -> (u32, u32) {
+    #[allow(clippy::cast_precision_loss)]
+    let (least, most) = (pixels.0 as f64, pixels.1 as f64);
     let nearest = |length: f64| (length / step).round_ties_even() * step;
     let mut out = (nearest(width), nearest(height));
     if paired * out.0 * out.1 > most {
@@ -261,7 +258,7 @@ pub fn smart_frame_size(
         out = (up(width), up(height));
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    Ok((out.0.max(step) as u32, out.1.max(step) as u32))
+    (out.0.max(step) as u32, out.1.max(step) as u32)
 }
 
 /// (x / 255 - mean) / std of every sample, [height, width, 3].
