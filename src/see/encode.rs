@@ -98,10 +98,7 @@ impl TowerEncoder {
                 Inputs::Library(_) | Inputs::Marked(_) => Vec::new(),
                 Inputs::Cuts(cuts) => cuts.iter().map(|cut| cut.area).collect(),
             },
-            frames_per_tile: match visual {
-                Visual::Video(frames) => frames.len().div_ceil(plans.len().max(1)),
-                _ => 0,
-            },
+            frames_per_tile: visual.frames_per_tile(plans.len()),
             extent: 0,
             steps: encoded
                 .iter_mut()

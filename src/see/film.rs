@@ -76,7 +76,7 @@ impl TowerEncoder {
             positions: schedule.positions,
             strategy: schedule.strategy,
             areas,
-            frames_per_tile: usize::from(matches!(visual, Visual::Video(_))),
+            frames_per_tile: visual.frames_per_tile(tiles.len()),
             preprocess_ms,
             scorer_ms,
             tiles,

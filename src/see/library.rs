@@ -57,10 +57,7 @@ impl TowerEncoder {
         let mut image = EncodedImage {
             size: visual.size(),
             dynamic_size: self.tower.info().dynamic_size,
-            frames_per_tile: match visual {
-                Visual::Video(frames) => frames.len().div_ceil(tiles.len().max(1)),
-                _ => 0,
-            },
+            frames_per_tile: visual.frames_per_tile(tiles.len()),
             tiles,
             areas,
             positions: schedule.positions,

@@ -28,6 +28,15 @@ impl<'a> Visual<'a> {
         }
     }
 
+    /// Frames that each of `tiles` inputs shows; 0 for a picture.
+    #[must_use]
+    pub fn frames_per_tile(&self, tiles: usize) -> usize {
+        match self {
+            Visual::Video(frames) => frames.len().div_ceil(tiles.max(1)),
+            _ => 0,
+        }
+    }
+
     /// Pixels across and down; those of the first frame.
     #[must_use]
     pub fn size(&self) -> (u32, u32) {
