@@ -245,7 +245,7 @@ pub(super) fn family(vision: &VisionInfo) -> Family {
 /// The architecture of Qwen2-VL's and Qwen2.5-VL's text models.
 const QWEN2VL: &str = "qwen2vl";
 
-pub(super) fn is_qwen2vl(vision: &VisionInfo) -> bool {
+fn is_qwen2vl(vision: &VisionInfo) -> bool {
     !vision.by_library
         && (vision.projector.starts_with("qwen2vl") || vision.projector.starts_with("qwen2.5vl"))
 }

@@ -1,6 +1,6 @@
 //! The halves of a pair that merge.
 
-use super::facts::{Pair, is_qwen2vl};
+use super::facts::Pair;
 use crate::native::VisionInfo;
 use crate::schedule::Shape;
 
@@ -40,7 +40,7 @@ impl Pair {
             llm_can_merge,
             llm_first: self.n_deepstack.max(1),
             has_axes: self.has_axes,
-            is_qwen2vl: is_qwen2vl(vision) && vision.projector.starts_with("qwen2vl"),
+            is_qwen2vl: !vision.by_library && vision.projector.starts_with("qwen2vl"),
             widths: (vision.width, self.n_embd),
             class_token: vision.class_token,
             finds_regions: false,
