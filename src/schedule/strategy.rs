@@ -337,12 +337,13 @@ fn check_class_score(strategy: Strategy, choice: &Choice, shape: &Shape) -> Resu
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::choice::tests::so400m;
     use super::super::{Amount, Half, MergeFlag, Preset, parse_scores, select};
     use super::*;
 
-    fn paper(strategy: Strategy) -> Choice {
+    /// The paper's preset by `strategy`.
+    pub fn paper(strategy: Strategy) -> Choice {
         Choice {
             merge: Some(MergeFlag::Preset(Preset::Paper)),
             strategy: Some(strategy),

@@ -56,15 +56,8 @@ impl Choice {
 
 #[cfg(test)]
 mod tests {
+    use super::super::strategy::tests::paper;
     use super::*;
-
-    fn paper(strategy: Strategy) -> Choice {
-        Choice {
-            merge: Some(MergeFlag::Preset(Preset::Paper)),
-            strategy: Some(strategy),
-            ..Choice::default()
-        }
-    }
 
     #[test]
     fn what_stands_beside() {
