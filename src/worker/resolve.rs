@@ -297,9 +297,7 @@ mod tests {
         let keys = |shown| compared(shown).into_iter().map(|(key, _)| key).collect::<Vec<Key>>();
         let three = compared(vec![image(1), video(), image(2)]);
         assert_eq!(three[1], video());
-        for (place, (_, input)) in
-            [0, 2].into_iter().zip([&three[0], &three[2]]).map(|(_, one)| one).enumerate()
-        {
+        for (place, (_, input)) in [&three[0], &three[2]].into_iter().enumerate() {
             let VisualInput::Among { pictures, at } = input else { panic!("alone") };
             assert_eq!((pictures.len(), *at), (2, place));
         }
