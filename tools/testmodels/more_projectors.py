@@ -176,8 +176,10 @@ MORE = {
     "ldp": Projector(_ldp, size=Size(side=MOBILE * Size.patch), type_name="f16"),
     "ldpv2": Projector(_ldpv2, size=Size(side=MOBILE * Size.patch), type_name="f16"),
     "adapter": Projector(_adapter),
+    # The library's tiles are 504 pixels a side, which must be whole numbers of 4 x 4 patches.
     "step3vl": Projector(
-        _step3vl, keys=(("preproc_image_size", Size.side), ("projector.scale_factor", 4)), fused=True,
+        _step3vl, keys=(("preproc_image_size", 112), ("projector.scale_factor", 4)), fused=True,
+        size=Size(patch=14, side=112),
         marks=("<im_start>", "<im_end>", "<patch_start>", "<patch_end>", "<patch_newline>"),
     ),
     "cogvlm": Projector(_cogvlm, fused=True),
