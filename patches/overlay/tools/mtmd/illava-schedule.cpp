@@ -27,6 +27,10 @@ illava_merge_schedule_ptr illava_make_schedule(
         return nullptr;
     }
     illava_require(params.steps, "steps");
+    // ahead of all bounds, which say nothing about an encoder without layers
+    if (const char * reason = vision.why_no_merge()) {
+        illava_fail(ILLAVA_UNSUPPORTED, "the image encoder (%s) cannot merge tokens: %s", vision.projector.c_str(), reason);
+    }
     if (strategy == ILLAVA_STRATEGY_SPARSEVLM) {
         illava_fail(ILLAVA_BAD_ARG, "strategy %d (sparsevlm) acts in the language model; take another in the image encoder", (int) strategy);
     }
@@ -73,9 +77,6 @@ illava_merge_schedule_ptr illava_make_schedule(
     if (grid == ILLAVA_GRID_REFERENCE && vision.pool_side() > 0) {
         illava_fail(ILLAVA_UNSUPPORTED, "grid = 1: the projector (%s) averages patches where they stand; take 0, in which they stay there",
             vision.projector.c_str());
-    }
-    if (const char * reason = vision.why_no_merge()) {
-        illava_fail(ILLAVA_UNSUPPORTED, "the image encoder (%s) cannot merge tokens: %s", vision.projector.c_str(), reason);
     }
     if (params.held) {
         const size_t n_units = size_t(n_patches / schedule->unit_rows);
