@@ -298,6 +298,17 @@ fn what_cannot_run_is_named() {
         let args = ["run", "-m", &text, "-mm", &named(kind), "-p", "hi"].map(str::to_owned);
         illava(&args).fails(1, part);
     }
+    // An assertion of the library's comes with the line that it logged before.
+    let mut bytes = std::fs::read(model("projector-step3vl", "mmproj.gguf")).unwrap();
+    let key = b"clip.vision.projector.scale_factor";
+    let at = bytes.windows(key.len()).position(|part| part == key).expect("the key is there") + key.len();
+    assert_eq!(bytes[at..at + 8], [4, 0, 0, 0, 4, 0, 0, 0], "a u32 of 4");
+    bytes[at + 4] = 2;
+    let projector = scratch("projector-wrong-count.gguf");
+    std::fs::write(&projector, bytes).unwrap();
+    let (text, shapes) = (model("projector-step3vl", "text.gguf"), picture("shapes.png", 96, 72));
+    let args = ["run", "-m", &text, "-mm", &projector, "-p", "hi", "--image", &shapes].map(str::to_owned);
+    illava(&args).fails(1, "expected output 16 tokens, got 4");
     ask("projector-gemma3", &["-ub", "3"]).fails(1, "start with as many (-ub 16)");
     // A text model that is not its own.
     let (text, projector) =

@@ -140,7 +140,6 @@ illava_status illava_vision_load(const char * path, const illava_vision_params *
         const clip_flash_attn_type flash_attn = flash_attn_type(params.flash_attn);
 
         illava_log_install();
-        illava_log_forget();
         const illava_abort_trap trap;
 
         auto vision = std::make_unique<illava_vision>();

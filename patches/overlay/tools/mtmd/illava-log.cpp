@@ -60,7 +60,9 @@ static ggml_abort_callback_t previous = nullptr;
 
 static void on_abort(const char * message) {
     if (traps > 0) {
-        throw illava_error(ILLAVA_BAD_FILE, message);
+        // the library often logs the numbers first, and the assertion has none
+        const std::string reason = last_error_line.empty() ? "" : last_error_line + "; ";
+        throw illava_error(ILLAVA_BAD_FILE, reason + message);
     }
     if (previous) {
         previous(message);
@@ -72,6 +74,7 @@ static void on_abort(const char * message) {
 illava_abort_trap::illava_abort_trap() {
     static std::once_flag once;
     std::call_once(once, [] { previous = ggml_set_abort_callback(on_abort); });
+    illava_log_forget();
     traps++;
 }
 

@@ -15,8 +15,9 @@ const std::string & illava_log_first_error();
 void                illava_log_forget();
 
 // While one lives, a failed assertion of ggml on this thread throws illava_error (ILLAVA_BAD_FILE) instead of ending
-// the process. Only for loading: there an assertion means a file that the checks before did not see through, and the
-// half-made objects are deleted by upstream's own exception handling. At any other time an assertion is a bug.
+// the process. Its sentence begins with the last error line that was logged since the trap was set. Traps are for loading,
+// and for projectors that upstream runs: there an assertion means a file that the checks before did not see through, and
+// the half-made objects are deleted by upstream's own exception handling. At any other time an assertion is a bug.
 class illava_abort_trap {
   public:
     illava_abort_trap();

@@ -66,7 +66,6 @@ static std::unique_ptr<illava_image> tokenize(const illava_vision & vision, cons
     if (!vision.has_text) {
         illava_fail(ILLAVA_BAD_ARG, "the projector (%s) needs its text model first: illava_vision_set_text()", vision.projector.c_str());
     }
-    illava_log_forget();
     const illava_abort_trap trap;
 
     const std::string marker = mtmd_get_marker(vision.mtmd.get());
