@@ -256,7 +256,11 @@ fn several_pictures_stand_for_frames() {
     let video = engine.encode_span(&Visual::Video(all.clone()), &schedule).unwrap();
     let mut together = Vec::new();
     for at in 0..all.len() {
-        together.push(engine.encode_span(&Visual::Among { pictures: all.clone(), at }, &schedule).unwrap());
+        together.push(
+            engine
+                .encode_span(&Visual::Among { pictures: all.clone(), at, all: [7; 32] }, &schedule)
+                .unwrap(),
+        );
     }
     let coarse = video.plan.tokens as usize
         - video.frames.iter().map(|f| usize::from(f.asked) + usize::from(f.even)).sum::<usize>()

@@ -146,7 +146,7 @@ impl<E: Engine> Session<E> {
         match input {
             VisualInput::Image(pixels) => self.add_image(pixels, decode_ms),
             VisualInput::Video(frames) => self.add_video(frames, decode_ms),
-            VisualInput::Among { pictures, at } => {
+            VisualInput::Among { pictures, at, .. } => {
                 let none = || Error::new(Kind::Native, "a picture that is none of those it stands among");
                 self.add_image(pictures.get(at).cloned().ok_or_else(none)?, decode_ms)
             }
@@ -200,6 +200,7 @@ impl<E: Engine> Session<E> {
 
     fn encode_again(&mut self, several: bool, schedule: Schedule) -> Result<()> {
         let mut images = Vec::with_capacity(self.shown.len());
+        let all = self.next_key();
         let pictures: Vec<&Pixels> = self
             .shown
             .iter()
@@ -212,7 +213,7 @@ impl<E: Engine> Session<E> {
         for shown in &self.shown {
             let at = if compared && shown.input.is_image() { places.next() } else { None };
             let visual = match at {
-                Some(at) => Visual::Among { pictures: pictures.clone(), at },
+                Some(at) => Visual::Among { pictures: pictures.clone(), at, all },
                 None => shown.input.visual(several),
             };
             images.push(match schedule.strategy.needs_question() && schedule.question.is_none() {

@@ -155,7 +155,10 @@ impl TowerEncoder {
                 "a strategy that chooses frames has no model or no question",
             ));
         };
-        let key = matches!(visual, Visual::Among { .. }).then(|| key(frames, question, schedule));
+        let key = match visual {
+            Visual::Among { all, .. } => Some(key(all, question, schedule)),
+            _ => None,
+        };
         let is_last = !matches!(visual, Visual::Among { at, .. } if at + 1 < frames.len());
         let known = self.chosen.take().filter(|(known, _)| Some(*known) == key);
         let film = match known {
@@ -208,7 +211,7 @@ impl Outline {
 fn film_of<'a>(visual: &Visual<'a>) -> (Vec<&'a Pixels>, std::ops::Range<usize>) {
     match visual {
         Visual::Video(frames) => (frames.clone(), 0..frames.len()),
-        Visual::Among { pictures, at } => (pictures.clone(), *at..(at + 1).min(pictures.len())),
+        Visual::Among { pictures, at, .. } => (pictures.clone(), *at..(at + 1).min(pictures.len())),
         Visual::Image(picture) | Visual::OneOfSeveral(picture) => (vec![picture], 0..1),
     }
 }
@@ -238,17 +241,13 @@ fn outline(embeddings: &[f32], (tile, side, width): (usize, usize, usize), to: u
     Rows { embeddings: means_of_parts(embeddings, side, width, to), places }
 }
 
-/// Hash of what the cosines of a film depend on.
-fn key(frames: &[&Pixels], question: &str, schedule: &Schedule) -> Key {
+/// Hash of what the cosines of a film depend on; `all` stands for its pictures.
+fn key(all: &Key, question: &str, schedule: &Schedule) -> Key {
     let mut hash = blake3::Hasher::new();
+    hash.update(all);
     for text in [question, schedule.grid.name()] {
         hash.update(&(text.len() as u64).to_le_bytes());
         hash.update(text.as_bytes());
-    }
-    for frame in frames {
-        hash.update(&frame.width.to_le_bytes());
-        hash.update(&frame.height.to_le_bytes());
-        hash.update(&frame.rgb);
     }
     *hash.finalize().as_bytes()
 }

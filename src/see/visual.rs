@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cache::Key;
 use crate::media::Pixels;
 
 /// Something to look at.
@@ -13,8 +14,8 @@ pub enum Visual<'a> {
     OneOfSeveral(&'a Pixels),
     /// The frames of a video, in order.
     Video(Vec<&'a Pixels>),
-    /// Picture `at` of those that a strategy compares with each other.
-    Among { pictures: Vec<&'a Pixels>, at: usize },
+    /// Picture `at` of those that a strategy compares with each other; `all` is the same for the same pictures only.
+    Among { pictures: Vec<&'a Pixels>, at: usize, all: Key },
 }
 
 impl<'a> Visual<'a> {
@@ -23,7 +24,7 @@ impl<'a> Visual<'a> {
     pub fn picture(&self) -> Option<&'a Pixels> {
         match self {
             Visual::Image(picture) | Visual::OneOfSeveral(picture) => Some(picture),
-            Visual::Among { pictures, at } => pictures.get(*at).copied(),
+            Visual::Among { pictures, at, .. } => pictures.get(*at).copied(),
             Visual::Video(_) => None,
         }
     }
@@ -57,6 +58,7 @@ pub enum VisualInput {
     Among {
         pictures: Arc<Vec<Pixels>>,
         at: usize,
+        all: Key,
     },
 }
 
@@ -68,8 +70,8 @@ impl VisualInput {
             VisualInput::Image(pixels) if several => Visual::OneOfSeveral(pixels),
             VisualInput::Image(pixels) => Visual::Image(pixels),
             VisualInput::Video(frames) => Visual::Video(frames.iter().collect()),
-            VisualInput::Among { pictures, at } => {
-                Visual::Among { pictures: pictures.iter().collect(), at: *at }
+            VisualInput::Among { pictures, at, all } => {
+                Visual::Among { pictures: pictures.iter().collect(), at: *at, all: *all }
             }
         }
     }

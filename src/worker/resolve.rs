@@ -236,16 +236,16 @@ fn compared(shown: Vec<(Key, VisualInput)>) -> Vec<(Key, VisualInput)> {
             },
         ));
     }
-    let (pictures, all) = (Arc::new(pictures), hash);
+    let (pictures, all) = (Arc::new(pictures), *hash.finalize().as_bytes());
     let mut places = 0..pictures.len();
     let of = |(key, video): (Key, Option<VisualInput>)| {
         if let Some(video) = video {
             return (key, video);
         }
         let at = places.next().unwrap_or_default();
-        let mut hash = all.clone();
+        let mut hash = hash.clone();
         hash.update(&(at as u64).to_le_bytes());
-        (*hash.finalize().as_bytes(), VisualInput::Among { pictures: Arc::clone(&pictures), at })
+        (*hash.finalize().as_bytes(), VisualInput::Among { pictures: Arc::clone(&pictures), at, all })
     };
     videos.into_iter().map(of).collect()
 }
@@ -295,11 +295,17 @@ mod tests {
         let video = || ([9; 32], VisualInput::Video(Vec::new()));
         assert_eq!(compared(vec![image(1), video()]), [image(1), video()], "one picture stands alone");
         let keys = |shown| compared(shown).into_iter().map(|(key, _)| key).collect::<Vec<Key>>();
+        let all_of = |shown| match compared(shown).remove(0).1 {
+            VisualInput::Among { all, .. } => all,
+            _ => panic!("alone"),
+        };
+        assert_ne!(all_of(vec![image(1), image(2)]), all_of(vec![image(1), image(3)]));
         let three = compared(vec![image(1), video(), image(2)]);
         assert_eq!(three[1], video());
         for (place, (_, input)) in [&three[0], &three[2]].into_iter().enumerate() {
-            let VisualInput::Among { pictures, at } = input else { panic!("alone") };
+            let VisualInput::Among { pictures, at, all } = input else { panic!("alone") };
             assert_eq!((pictures.len(), *at), (2, place));
+            assert_eq!(*all, all_of(vec![image(1), image(2)]), "the videos between them count for nothing");
         }
         let base = keys(vec![image(1), image(2)]);
         assert_eq!(base, keys(vec![image(1), image(2)]));
