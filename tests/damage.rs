@@ -84,6 +84,21 @@ fn damaged_weights_never_abort() {
     }
 }
 
+/// Sections of a rotation are held against the head that the file states, which the width need not tell.
+#[test]
+fn sections_fit_the_stated_head() {
+    let mut header = fs::read(model("decoder-qwen3vl", "text.gguf")).unwrap();
+    let key = b"qwen3vl.attention.key_length";
+    let at =
+        header.windows(key.len()).position(|part| part == key).expect("the key is there") + key.len() + 4;
+    assert_eq!(header[at..at + 4], 16u32.to_le_bytes());
+    header[at..at + 4].copy_from_slice(&4u32.to_le_bytes());
+    let damaged = scratch("header-sections.gguf");
+    fs::write(&damaged, header).unwrap();
+    let args = ["run", "-m", &damaged, "-p", "hi"].map(str::to_owned);
+    illava(&args).fails(1, "[3, 3, 2, 0] do not fit a head of 4");
+}
+
 /// Values that llama.cpp asserts on, each alone in an otherwise good file.
 #[test]
 fn headers_the_library_would_abort_on() {

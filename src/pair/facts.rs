@@ -131,7 +131,8 @@ impl Pair {
             Error::new(Kind::File, format!("{}: damaged header ({fault}); fetch it again", path.display()))
         };
         let heads = text_file.u32(&format!("{arch}.attention.head_count")).filter(|&n| n > 0).unwrap_or(1);
-        if let Some(fault) = header::text_fault(&text_file, &arch, stored, u64::from(n_embd / heads)) {
+        let length = text_file.u32(&format!("{arch}.attention.key_length")).unwrap_or(n_embd / heads);
+        if let Some(fault) = header::text_fault(&text_file, &arch, stored, u64::from(length)) {
             return Err(damaged(text, &fault));
         }
         if let Some((path, file)) = &projector
