@@ -71,7 +71,7 @@ pub struct Cell {
     /// Later stages that have the cell again: each stretch of layers may choose for itself what its cache keeps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub returns: Vec<usize>,
-    /// Tile and cell that hold it since; none if it was dropped.
+    /// Tile and cell that hold it since; none if it was dropped, or if the trace does not say (LOOK-M).
     pub into: Option<(usize, usize)>,
     /// Attention received, for each stage but the first; `None` if the cell was not ranked.
     pub scores: Vec<Option<f32>>,

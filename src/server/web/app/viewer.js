@@ -152,8 +152,7 @@ function viewer(fate, tiles, picture, tell) {
     if (!gone) parts.push('kept to the end');
     else {
       const where = !into ? '' : into[0] === tile.tile ? ` into ${place(into[1])}` : ` into a cell of tile ${into[0] + 1}`;
-      const drops = ['prune', 'random', 'fastv', 'pyramiddrop', 'hired', 'zipvl'];
-      const verb = drops.includes(fate.strategy) ? 'dropped' : 'merged';
+      const verb = into ? 'merged' : 'gone';
       parts.push(`${verb} at step ${gone} (${stageName(fate.stages[gone])})${where}`);
     }
     return `${parts.join('; ')}.`;
