@@ -83,7 +83,8 @@ impl Outline {
         }
     }
 
-    /// A picture that is cut here into inputs of `sizes`, and marked by llama.cpp.
+    /// A picture that is cut here into inputs of `sizes`, and marked by llama.cpp. A video's marks do not count before it is
+    /// encoded: the times among them are text, which only the text model's vocabulary makes tokens of.
     fn marked(&self, visual: &Visual<'_>, sizes: &[(u32, u32)]) -> Option<LibraryCut> {
         if matches!(visual, Visual::Video(_)) {
             return None;
