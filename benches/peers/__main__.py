@@ -2,7 +2,7 @@
 
     cd benches
     python3 -m peers                              the 0.5B pair, threads 1 and 2, 5 rounds: minutes
-    python3 -m peers --pairs 7B --rounds 3        a 7B: 12 GB of memory, an export that needs 30 GB once
+    python3 -m peers --pairs 7B --rounds 3        a 7B: 16 GB of memory, an export that takes 7 GB once
     python3 -m peers --parts encoder              one piece of the work
 
 The first call installs the peers to target/peers (3 GB) and writes the models. All parties are asked in turn, and a ratio

@@ -17,7 +17,7 @@ from .networks import Encoder, filled, network
 
 
 def write(shape: str, weights: str, projection: int, out: Path) -> None:
-    module = filled(network(shape, projection), torch.float32)
+    module = filled(network(shape, projection), torch.float32, shared=True)
     with torch.inference_mode():
         model = openvino.convert_model(module, example_input=module.example())
     # Any number of rows, as exported text models have it.

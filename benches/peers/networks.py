@@ -65,15 +65,23 @@ def network(name: str, projection: int) -> nn.Module:
     return module.eval()
 
 
-def filled(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Gives a module of device `meta` values: small noise, and ones for the norms."""
+def filled(module: nn.Module, dtype: torch.dtype, shared: bool = False) -> nn.Module:
+    """Gives a module of device `meta` values: small noise, and ones for the norms.
+
+    `shared` matrices are views of one memory of the largest one's size, with the same values: for an export, which reads
+    each once. In a timed module they would stay in a cache.
+    """
     torch.manual_seed(1)
     noise = torch.randn(1 << 20).mul_(0.02).to(dtype)
+    largest = max(parameter.numel() for parameter in module.parameters())
+    period = noise.repeat(2 + largest // noise.numel()) if shared else None
 
     def values(tensor, number):
         if tensor.dim() == 1:
             return torch.ones(tensor.shape, dtype=dtype)
         # Equal matrices would be stored once, and stay in a cache.
+        if shared:
+            return period[-number % noise.numel():][: tensor.numel()].reshape(tensor.shape)
         return noise.roll(number).repeat(-(-tensor.numel() // noise.numel()))[: tensor.numel()].reshape(tensor.shape)
 
     number = 0
