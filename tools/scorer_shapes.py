@@ -10,6 +10,7 @@ Writes DIR/NAME-F32.gguf, DIR/NAME-F16.gguf and DIR/NAME.safetensors for each sh
 import argparse
 import json
 import tempfile
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -46,14 +47,15 @@ def _model(name: str):
 
 
 def _write(folder: Path, name: str, model) -> None:
-    """A checkpoint with the tokenizer's bytes and without its merges: the ids are given."""
+    """A checkpoint whose tokenizer has as many merges as the released one, each of two bytes: the comparison's ids are given."""
     side, seg = SHAPES[name][3], name.startswith("clipseg")
     model.save_pretrained(folder)
     symbols = byte_symbols()
     tokens = [*symbols, *(symbol + SUFFIX for symbol in symbols)]
-    tokens += [f"<unused{i}>" for i in range(TOKENS - 2 - len(tokens))] + [BEGIN, END]
+    merges = list(islice(product(symbols, symbols), TOKENS - 2 - len(tokens)))
+    tokens += [*("".join(pair) for pair in merges), BEGIN, END]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges), ""]), encoding="utf-8")
     processor = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "resample": 3, "size": {"height": side, "width": side}}
     (folder / "preprocessor_config.json").write_text(json.dumps(processor if seg else processor | {"size": {"shortest_edge": side}}))
 
