@@ -1,10 +1,12 @@
-// Products in bf16 by VDPBF16PS, whose lanes add two products of neighbouring inputs to an f32 sum, and in f32.
+// Products in bf16 by VDPBF16PS, whose lanes add two products of neighbouring inputs to an f32 sum, and in f32. Processors
+// with AMX multiply the same panels by illava-product-amx.h.
 //
 // A panel holds, for each word of a row (two inputs in bf16, one in f32), the words of its columns beside one another:
 // [words][vectors][16].
 
 #include "illava-product-tile.h"
 
+#include "illava-product-amx.h"
 #include "illava-product-avx512.h"
 
 #include <algorithm>
@@ -213,6 +215,9 @@ TARGET void pack_panel_f32(const weights & w, const part & p, void * panel) {
 }
 
 void multiply_bf16(const rows_bf16 & rows, int n_rows, const part & p, const void * panel, const target & to) {
+    if (p.inputs % step == 0 && has_amx()) {
+        return multiply_amx(rows, n_rows, p, panel, to);
+    }
     multiply_any<arithmetic::bf16>(rows.values, rows.stride / 2, n_rows, p.columns, (p.inputs + 1) / 2, panel, to);
 }
 

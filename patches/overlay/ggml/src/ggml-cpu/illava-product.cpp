@@ -2,6 +2,7 @@
 
 #include "illava-attention.h"
 #include "illava-gelu.h"
+#include "illava-product-amx.h"
 #include "illava-product-chain.h"
 #include "illava-product-tile.h"
 
@@ -41,9 +42,6 @@ constexpr int max_inputs = 1280, max_inputs_avx2 = 640;
 // Rows that one thread multiplies by a panel before another may take the rest, at least.
 constexpr int64_t min_rows_apart = 64;
 
-// Rows that meet a panel before anything else is done: those of the tiles, or twice as many.
-constexpr int rows_at_once = 6;
-
 constexpr size_t alignment = 64;
 
 size_t aligned(size_t bytes) {
@@ -51,6 +49,11 @@ size_t aligned(size_t bytes) {
 }
 
 enum class form { none, bf16, f32, int8, int8_minima };
+
+// Rows that meet a panel before anything else is done: those of the tiles.
+int rows_at_once(form kind) {
+    return kind == form::bf16 && has_amx() ? 2 * amx_rows : 6;
+}
 
 // Whether the weights lie in the layout of the repacking buffer that pack_panel_int8() knows.
 bool is_interleaved(const ggml_tensor * weight) {
@@ -293,11 +296,12 @@ void multiply(const plan & p, const chain & c, const packed & rows, int64_t colu
         }
         // The weights of the next panel come from memory while this one is multiplied.
         const ahead following = last ? next : ahead(w, part_of(p, w, column, input + p.inputs_apart));
-        for (int done = 0; done < n_rows; done += rows_at_once) {
-            const int     n   = std::min(rows_at_once, n_rows - done);
+        const int together = plain ? rows_at_once(form::f32) : rows_at_once(p.kind);
+        for (int done = 0; done < n_rows; done += together) {
+            const int     n   = std::min(together, n_rows - done);
             const int64_t row = first + done;
             target to = { result + row * w.rows, size_t(w.rows), input > 0 };
-            following.fetch(done / rows_at_once, (n_rows + rows_at_once - 1) / rows_at_once, p.kind == form::bf16 ? &to : nullptr);
+            following.fetch(done / together, (n_rows + together - 1) / together, p.kind == form::bf16 ? &to : nullptr);
             fetch_block(to.values, to.stride, n, at.columns);
             if (last && c.after.residual) {
                 fetch_block(c.after.residual + row * w.rows + column, to.stride, n, at.columns);
@@ -432,7 +436,7 @@ const char * illava_kernels(void) {
         return "stock";
     }
     if (has_bf16()) {
-        return has_int8() ? "avx512-bf16, avx512-vnni" : "avx512-bf16";
+        return has_amx() ? "amx-bf16, avx512-vnni" : has_int8() ? "avx512-bf16, avx512-vnni" : "avx512-bf16";
     }
     return has_int8() ? "avx2, avx512-vnni" : has_avxvnni() ? "avx2, avx-vnni" : "avx2";
 }
