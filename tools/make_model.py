@@ -86,7 +86,9 @@ def make_timing(
         cut = f"-{layers}-layers" if layers is not None else ""
         shape = replace(shape, layers=layers or shape.layers)
         path = out / f"{name}{cut}-{type_name}.gguf"
-        vocabulary = _vocabulary(shape.arch, shape.vocabulary)
+        projector = TIMING_PROJECTORS.get(name)
+        marks = projector.marks if projector else ()
+        vocabulary = marked(shape.vocabulary, marks) if marks else _vocabulary(shape.arch, shape.vocabulary)
         write_decoder(path, shape, vocabulary, type_name, TIMING_SEED, f"{name} shape", True, zeros)
         return [path]
     tower = TIMING_TOWERS[name]
@@ -108,7 +110,7 @@ def make_timing_projector(out: Path, name: str, type_name: str, layers: int | No
     projector = TIMING_PROJECTORS[name]
     cut = f"-{layers}-layers" if layers is not None else ""
     path = out / f"mmproj-{name}{cut}-{type_name}.gguf"
-    write_projector(path, name, replace(projector, blocks=layers or projector.blocks), TIMING_SEED, type_name, zeros)
+    write_projector(path, name, replace(projector, blocks=layers or projector.blocks), TIMING_SEED, type_name, zeros, True)
     return [path]
 
 

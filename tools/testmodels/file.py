@@ -167,7 +167,8 @@ def write_tower(
 
 
 def write_projector(
-    path: Path, kind: str, projector: Projector, seed: int, type_name: str = "f32", zeros: bool = False
+    path: Path, kind: str, projector: Projector, seed: int, type_name: str = "f32", zeros: bool = False,
+    random_codes: bool = False,
 ):
     """Writes the mmproj file of a type that llama.cpp marks the pictures of."""
     base, file_type = TYPES[type_name]
@@ -180,7 +181,7 @@ def write_projector(
     writer.add_array("clip.vision.image_mean", [0.5] * 3)
     writer.add_array("clip.vision.image_std", [0.5] * 3)
     tensors = [(tensor, _tower_type(tensor, base)) for tensor in projector_tensors(projector)]
-    _write(writer, path, tensors, seed, False, zeros)
+    _write(writer, path, tensors, seed, random_codes, zeros)
 
 
 def write_decoder(

@@ -176,6 +176,11 @@ TIMING_DECODERS = {
     "qwen2vl-7b": Decoder(
         "qwen2vl", 3584, 28, 28, 4, 18944, 152064, 32768, 1e6, 1e-6, False, (16, 24, 24, 0)
     ),
+    # Shapes of the two above. Each is named after the projector whose marks its vocabulary has.
+    "qwen2.5vl-7b": Decoder(
+        "qwen2vl", 3584, 28, 28, 4, 18944, 152064, 32768, 1e6, 1e-6, False, (16, 24, 24, 0)
+    ),
+    "internvl3-8b": Decoder("qwen2", 3584, 28, 28, 4, 18944, 152064, 32768, 1e6, 1e-6, tied=False),
     "qwen3vl-8b": Decoder(
         "qwen3vl", 4096, 36, 32, 8, 12288, 151936, 32768, 5e6, 1e-6, False, (24, 20, 20, 0), deepstack=3
     ),
