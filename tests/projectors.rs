@@ -71,10 +71,10 @@ fn each_type_answers_and_says_what_merges() {
         assert_eq!(outcome.code, 0, "{kind}: {}", outcome.stderr);
         let remark = match (encoder, decoder) {
             (true, true) => format!(
-                "({kind}) by llama.cpp's own rules; it and the language model ({arch}) merge if asked to, as by the schedule balanced"
+                "({kind}) in the prompt; it and the language model ({arch}) merge if asked to, as by the schedule balanced"
             ),
             (false, true) => format!(
-                "({kind}) by llama.cpp's own rules; it merges nothing and the language model ({arch}) merges if asked to, as by the schedule balanced"
+                "({kind}) in the prompt; it merges nothing and the language model ({arch}) merges if asked to, as by the schedule balanced"
             ),
             (_, false) => unreachable!("each text model here merges"),
         };
@@ -91,7 +91,7 @@ fn each_type_answers_and_says_what_merges() {
         let shown: Value = serde_json::from_str(&inspect.stdout).unwrap();
         assert_eq!((&shown["matches"], &shown["projector"]["kind"]), (&true.into(), &kind.into()), "{kind}");
         assert!(shown["pictures"][0]["tokens"].as_u64() > Some(3), "{kind}: {}", shown["pictures"]);
-        assert!(shown["projector"]["missing"].to_string().contains("own rules"), "{kind}");
+        assert!(shown["projector"]["missing"].to_string().contains("llama.cpp marks the pictures"), "{kind}");
     }
 }
 

@@ -20,7 +20,7 @@ impl Pair {
             String::new()
         };
         vision.by_library.then(|| {
-            format!("{file}: pictures are cut and marked for its image encoder ({projector}) by llama.cpp's own rules; {merges}{asked}")
+            format!("{file}: llama.cpp marks the pictures of its image encoder ({projector}) in the prompt; {merges}{asked}")
         })
     }
 
