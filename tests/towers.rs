@@ -17,13 +17,19 @@ use std::path::{Path, PathBuf};
 use families::fixture::{Case, Fixture};
 use families::run::{Pair, SETTINGS, Setting, assert_steps};
 use illava::answer::Engine;
+use illava::native::{LoadOptions, TextModel, Vision, VisionOptions};
+use illava::pair::FlashAttention;
 use illava::schedule::Schedule;
 use illava::see::{EncodedImage, Encoder};
 
-fn load(name: &str, setting: &Setting) -> Pair {
+fn folder(name: &str) -> PathBuf {
     let models = std::env::var_os("ILLAVA_TEST_MODELS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-models"), PathBuf::from);
-    let folder = models.join(name);
+    models.join(name)
+}
+
+fn load(name: &str, setting: &Setting) -> Pair {
+    let folder = folder(name);
     let (text, projector) = (folder.join("text.gguf"), folder.join("mmproj.gguf"));
     assert!(text.exists(), "{} is missing: run tools/test-models.sh", text.display());
     Pair::open(text, projector, setting)
@@ -100,4 +106,38 @@ fn qwen3_vl() {
 #[test]
 fn qwen2_5_vl() {
     family("qwen2.5vl_merger", "tower-qwen2.5vl", 14);
+}
+
+#[derive(serde::Deserialize)]
+struct Counts {
+    sizes: Vec<(u32, u32)>,
+    tokens: std::collections::HashMap<String, Vec<u32>>,
+}
+
+/// llama.cpp cuts these pictures, in the numbers that the models were released with: tools/make_count_fixtures.py.
+#[test]
+fn tiles_of_idefics_3_are_those_of_its_processor() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/counts.json");
+    let counts: Counts =
+        serde_json::from_slice(&std::fs::read(fixtures).expect("the fixture")).expect("counts");
+    assert_eq!(counts.sizes.len(), 60);
+    for (name, pair) in [("smolvlm2", "tiles-idefics3-384"), ("idefics3", "tiles-idefics3-364")] {
+        let (text, projector) = (folder(pair).join("text.gguf"), folder(pair).join("mmproj.gguf"));
+        let text = TextModel::load(&text, &LoadOptions::default(), |_| true).expect("a text model");
+        let options = VisionOptions {
+            use_gpu: false,
+            flash_attention: FlashAttention::Off,
+            threads: 1,
+            min_tokens: None,
+            max_tokens: None,
+            repack: false,
+        };
+        let mut vision = Vision::load(&projector, &options).expect("the projector loads");
+        vision.set_text(&text).expect("its marks are known");
+        for (&(width, height), &tokens) in counts.sizes.iter().zip(&counts.tokens[name]) {
+            let (parts, _) = vision.cutter().cut(width, height).expect("it is cut");
+            let shown: u32 = parts.iter().filter(|part| part.tokens.is_empty()).map(|part| part.rows).sum();
+            assert_eq!(shown, tokens, "{name}: {width}x{height}");
+        }
+    }
 }

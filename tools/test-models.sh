@@ -41,6 +41,9 @@ done
 for kind in gemma3 idefics3 internvl mistral_small pixtral qwen2.5vl_merger qwen3vl_merger; do
     "$venv/bin/python" "$root/tools/make_model.py" --out "$out/tower-f16-$kind" --projector "$kind" --type f16 >/dev/null
 done
+for side in 364 384; do
+    "$venv/bin/python" "$root/tools/make_model.py" --out "$out/tiles-idefics3-$side" --projector "idefics3-$side" >/dev/null
+done
 # One text model of each architecture that merges and is in no pair.
 for arch in ernie4_5 gemma3 gemma4 gemma4-moe glm4 glm4moe granite internlm2 mistral3 paddleocr phi3 qwen3 qwen3moe \
     qwen3vl qwen3vlmoe smollm3; do

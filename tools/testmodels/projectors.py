@@ -5,6 +5,7 @@ Which tensors and keys a type has is read off the pinned llama.cpp's tools/mtmd/
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from math import sqrt
 from typing import Callable, Iterator
 
@@ -103,10 +104,10 @@ def _internvl(s: Size) -> Iterator[Tensor]:
     yield from _two(s, "mm.model.mlp.1", "mm.model.mlp.3", 4 * s.width)
 
 
-def _idefics3(s: Size) -> Iterator[Tensor]:
+def _idefics3(s: Size, scale: int = 2) -> Iterator[Tensor]:
     yield from _patches(s)
     yield from norm("v.post_ln", s.width, bias=True)
-    yield matrix("mm.model.fc.weight", s.output, 4 * s.width)
+    yield matrix("mm.model.fc.weight", s.output, scale**2 * s.width)
 
 
 def _pixtral(s: Size) -> Iterator[Tensor]:
@@ -231,6 +232,19 @@ PROJECTORS = {
         keys=(("projector.scale_factor", 2), ("preproc_image_size", 64)),
         marks=("<fake_token_around_image>", "<global-img>", "<row_1_col_1>"),
         blocks=4,
+    ),
+    # The sides of Idefics 3 and SmolVLM2 as released, which say how pictures are cut.
+    "idefics3-364": Projector(
+        _idefics3,
+        keys=(("projector.scale_factor", 2), ("preproc_image_size", 1456)),
+        marks=("<fake_token_around_image>", "<global-img>", "<row_1_col_1>"),
+        blocks=1, kind="idefics3", size=Size(patch=14, side=364),
+    ),
+    "idefics3-384": Projector(
+        partial(_idefics3, scale=3),
+        keys=(("projector.scale_factor", 3), ("preproc_image_size", 1536)),
+        marks=("<fake_token_around_image>", "<global-img>", "<row_1_col_1>"),
+        blocks=1, kind="idefics3", size=Size(patch=14, side=384),
     ),
     "pixtral": Projector(
         _pixtral, keys=(("spatial_merge_size", 1),), gated=True, bias=False, gelu=False, marks=("[IMG_END]",), blocks=4
