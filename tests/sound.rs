@@ -214,9 +214,9 @@ fn sequences_refuse_what_would_end_the_process() {
     let model = model("clip-llama-f32");
     let mut made = Context::new(&model, &context(), 3).unwrap();
     let next = |sequence, position| Next { sequence, token: 1, position };
-    // llama.cpp asserts that a batch is no larger than the context's.
+    // llama.cpp asserts that a batch is no larger than the context's, and asks for no more logits than it has sequences.
     let many: Vec<Next> = (0..100).map(|position| next(0, position)).collect();
-    for batch in [&[][..], &many, &[next(3, 0)]] {
+    for batch in [&[][..], &many, &many[..4], &[next(3, 0)]] {
         assert_eq!(kind(made.decode(batch)), Kind::Native, "{} tokens", batch.len());
     }
     let positions = [0, 1];

@@ -167,13 +167,14 @@ impl Context {
     /// # Safety
     /// The arrays of `batch` have as many elements as it says and outlive the call.
     unsafe fn decode_batch(&mut self, batch: sys::llama_batch) -> Result<()> {
-        let n = batch.n_tokens;
-        if n < 1 || n.unsigned_abs() > self.n_batch() {
-            let most = self.n_batch();
-            return Err(Error::new(Kind::Native, format!("a batch of {n} tokens: it takes 1 to {most}")));
+        // The library keeps a row of logits for each sequence, and aborts on more.
+        let (n, most) = (batch.n_tokens, self.runs.len());
+        if n < 1 || n.unsigned_abs() as usize > most {
+            let text = format!("a batch of {n} tokens: it takes 1 to {most}, as many as there are sequences");
+            return Err(Error::new(Kind::Native, text));
         }
         let (status, reason) = super::log::listening(|| {
-            // SAFETY: by the contract above; the library aborts on a batch larger than its own, refused above.
+            // SAFETY: by the contract above; the library aborts on more rows than sequences, refused above.
             unsafe { sys::llama_decode(self.handle.as_ptr(), batch) }
         });
         super::callback::resume();
@@ -194,11 +195,6 @@ impl Context {
     pub(super) fn n_ubatch(&self) -> u32 {
         // SAFETY: the context is alive.
         unsafe { sys::llama_n_ubatch(self.handle.as_ptr()) }
-    }
-
-    fn n_batch(&self) -> u32 {
-        // SAFETY: the context is alive.
-        unsafe { sys::llama_n_batch(self.handle.as_ptr()) }
     }
 
     /// Logits of row `row` of the last [`Context::decode`], one for each vocabulary entry.
