@@ -24,10 +24,10 @@ impl Kernels {
 
 impl Kernels {
     /// Whether a quantised encoder is faster in the layout of ggml's fastest kernels: nobody asked for llama.cpp's
-    /// bits, and this library has no product in 8 bits for the processor.
+    /// bits, and this library has no kernels for the processor.
     #[must_use]
     pub fn wants_repacking(self) -> bool {
-        self == Kernels::Auto && !kernels_used().contains("vnni")
+        self == Kernels::Auto && kernels_used() == "stock"
     }
 }
 

@@ -13,7 +13,7 @@ namespace {
 
 using namespace fixture;
 
-enum class masking { none, causal, padded };
+enum class masking { none, causal, padded, late };
 
 struct shape {
     int64_t d_k, d_v, n_q, n_kv, n_head, n_head_kv;
@@ -24,6 +24,9 @@ struct shape {
 const shape shapes[] = {
     { 72, 72, 101, 101, 3, 3, masking::none },    { 64, 64, 130, 130, 4, 2, masking::causal },  { 80, 80, 65, 300, 2, 1, masking::padded },
     { 128, 128, 64, 1100, 2, 2, masking::causal }, { 40, 24, 97, 97, 2, 2, masking::none },      { 32, 200, 70, 64, 2, 2, masking::padded },
+    // keys in several stretches
+    { 72, 72, 97, 4133, 2, 2, masking::none },     { 64, 64, 130, 6200, 2, 1, masking::causal }, { 64, 80, 70, 2049, 2, 2, masking::none },
+    { 64, 64, 66, 6145, 1, 1, masking::padded },   { 64, 64, 66, 6145, 1, 1, masking::late },
 };
 
 std::vector<float> to_bf16(std::vector<float> values) {
@@ -72,6 +75,7 @@ struct attention {
         switch (s.mask) {
             case masking::none:   return true;
             case masking::causal: return key <= query + s.n_kv / 3;
+            case masking::late:   return query != 5 && key >= s.n_kv / 2 + query;
             default:              return query != 5 && key < s.n_kv / 2; // query 5 sees nothing
         }
     }

@@ -69,13 +69,14 @@ bool uses(const char * instructions) {
 // Whether ggml computes what so many rows of this type make, while own kernels are on.
 bool is_stock(ggml_type type, int64_t rows) {
     const bool wide = type == GGML_TYPE_F16 || type == GGML_TYPE_BF16;
-    if (is_int8(type) ? !uses("vnni") : wide ? !uses("bf16") && !uses("avx2") : !uses("bf16")) {
+    if (is_int8(type) ? !uses("avx") : wide ? !uses("bf16") && !uses("avx2") : !uses("bf16")) {
         return true;
     }
     switch (type) {
         case GGML_TYPE_F32:
         case GGML_TYPE_Q5_K:
         case GGML_TYPE_Q6_K: return true;
+        case GGML_TYPE_F16: return rows < (uses("bf16") ? 16 : 128);
         case GGML_TYPE_BF16: return rows < 48;
         case GGML_TYPE_Q5_0:
         case GGML_TYPE_IQ4_NL: return rows < 64;
@@ -117,6 +118,26 @@ void check_shape(checks & t, ggml_type type, const shape & s, ggml_backend_buffe
     }
     illava_use_own_kernels(false);
     t.expect(p.run(2) == p.run(1) && p.run(1) == stock, name + ": off is what it was");
+}
+
+// The largest half bytes and bytes by the largest activations: sums of 16 bits are near their limit, and wrong behind it.
+void check_extremes(checks & t, ggml_type type, ggml_backend_buffer_type_t layout) {
+    const shape s = { 18, 40, 256 };
+    std::vector<float> weights(size_t(s.outputs * s.inputs)), rows(size_t(s.rows * s.inputs));
+    for (int64_t i = 0; i < s.outputs * s.inputs; i++) {
+        const bool first = i % 32 == 0, turned = i / s.inputs % 2 == 1; // the first of a block decides on the sign of its scale
+        weights[size_t(i)] = first == turned ? -1.0f : 1.0f;
+    }
+    for (int64_t i = 0; i < s.rows * s.inputs; i++) {
+        const int64_t row = i / s.inputs;
+        rows[size_t(i)] = row % 3 == 0 ? 1.0f : row % 3 == 1 ? -1.0f : i % 2 ? 1.0f : -1.0f;
+    }
+    product p(type, s.inputs, s.outputs, s.rows, layout, weights);
+    p.set(rows);
+    illava_use_own_kernels(true);
+    const double worst = error(p.run(1), p.stored, round_to_q8_0(rows), s);
+    illava_use_own_kernels(false);
+    t.expect(worst < 2e-6, name_of(type, s, layout != nullptr) + " of extremes: off by " + std::to_string(1e6 * worst) + "e-6");
 }
 
 // A row's result says nothing about the rows beside it.
@@ -167,10 +188,16 @@ int main() {
         if (!is_stock(type, 1000)) {
             check_rows(t, type, nullptr, false);
         }
+        if (is_int8(type)) {
+            check_extremes(t, type, nullptr);
+            if (auto * layout = repacking(type, 256, 40)) {
+                check_extremes(t, type, layout);
+            }
+        }
     }
     illava_use_own_kernels(true);
     // ggml's product of one row by interleaved weights adds the same terms in the same order.
-    if (auto * layout = repacking(GGML_TYPE_Q4_0, 1536, 96); layout && ggml_cpu_has_avx2() && uses("vnni")) {
+    if (auto * layout = repacking(GGML_TYPE_Q4_0, 1536, 96); layout && ggml_cpu_has_avx2() && uses("avx")) {
         check_rows(t, GGML_TYPE_Q4_0, layout, true);
     }
     return t.finish();

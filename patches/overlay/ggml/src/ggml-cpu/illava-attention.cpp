@@ -12,9 +12,10 @@
 #include <cmath>
 #include <cstring>
 
-// Keys and values of a head are unpacked once to panels, of f32 or, in an encoder whose products are, of bf16. Then, for a
-// few queries at a time, come all their scores, the softmax of each row, and the sum of the values. A row's result
-// depends on no other row: masked keys add zeros, and every sum goes in the order of the keys.
+// A stretch of a head's keys and values is unpacked to panels, of f32 or, in an encoder whose products are, of bf16. Then,
+// for a few queries at a time, come all their scores, the softmax of each row, and the sum of the values. A row's sums over
+// the stretches before are scaled to its largest score so far, as flash attention does. A row's result depends on no other
+// row: masked keys add zeros, and every sum goes in the order of the keys.
 
 namespace illava::attention {
 
@@ -28,8 +29,8 @@ constexpr int queries = 48;
 // Fewer queries are illava-attention-few.h's.
 constexpr int64_t min_queries = 64;
 
-// Keys at most: the scratch of a thread grows with them.
-constexpr int64_t max_keys = 8192;
+// Keys of a stretch: a thread's scratch grows with them.
+constexpr int64_t stretch = 2048;
 
 // Keys of one panel of values.
 constexpr int64_t keys_apart = 512;
@@ -50,10 +51,17 @@ float parameter(const ggml_tensor * node, int i) {
     return value;
 }
 
+// What a query's values are the sum of so far.
+struct row_state {
+    float      largest; // score
+    ggml_float sum;     // of the shares, relative to it
+};
+
 struct plan {
     int64_t n_q, n_kv, d_k, d_v, n_head;
-    int64_t padded; // keys, to whole panels
-    size_t  keys, values, scores, packed; // bytes of each part of a thread's scratch
+    int64_t most;   // keys of a stretch
+    int64_t padded; // the same, to whole panels
+    size_t  keys, values, scores, packed, states; // bytes of each part of a thread's scratch
 
     explicit plan(const ggml_tensor * node) {
         const ggml_tensor * q = node->src[0], * k = node->src[1], * v = node->src[2];
@@ -62,16 +70,18 @@ struct plan {
         d_k    = k->ne[0];
         d_v    = v->ne[0];
         n_head = q->ne[2];
-        padded = GGML_PAD(n_kv, columns_float);
+        most   = std::min(n_kv, stretch);
+        padded = GGML_PAD(most, columns_float);
         keys   = aligned(size_t(padded) * size_t(GGML_PAD(d_k, step)) * sizeof(float));
-        values = aligned(size_t(n_kv) * size_t(GGML_PAD(d_v, 16)) * sizeof(float));
+        values = aligned(size_t(most) * size_t(GGML_PAD(d_v, 16)) * sizeof(float));
         scores = aligned(size_t(queries) * size_t(padded + 16) * sizeof(float));
         packed = illava_attention_in_bf16(node) ? aligned(size_t(queries) * packed_stride() * sizeof(uint16_t)) : 0;
+        states = aligned(size_t(n_q) * sizeof(row_state));
     }
 
     size_t stride() const { return size_t(padded) + 16; } // of the scores
     size_t packed_stride() const { return size_t(GGML_PAD(std::max(padded, d_k), step)) + step; } // of queries and shares in bf16
-    size_t bytes() const { return keys + values + scores + packed; }
+    size_t bytes() const { return keys + values + scores + packed + states; }
 };
 
 // Vectors of the columns of values, in parts that are as even as can be.
@@ -253,19 +263,26 @@ int64_t keys_shown(const ggml_fp16_t * row, int64_t n_kv, int64_t least) {
     return n_kv;
 }
 
-// The first key behind all that some queries see, in whole panels.
-int64_t keys_seen(const ggml_tensor * mask, int64_t first, int64_t n, const plan & p) {
+// Keys [first, first + n).
+struct range {
+    int64_t first, n;
+};
+
+// How many keys of a stretch some queries see, from its first on, in whole panels.
+int64_t keys_seen(const ggml_tensor * mask, int64_t first, int64_t n, const range & keys) {
     if (!mask) {
-        return p.padded;
+        return GGML_PAD(keys.n, columns_float);
     }
     int64_t seen = 0;
     for (int64_t i = n - 1; i >= 0; i--) { // of a causal mask the last query sees most
-        seen = std::max(seen, keys_shown(mask_row(mask, first + i), p.n_kv, seen));
+        seen = std::max(seen, keys_shown(mask_row(mask, first + i) + keys.first, keys.n, seen));
     }
     return GGML_PAD(seen, columns_float);
 }
 
-void attend(const ggml_tensor * node, const plan & p, const kernels & own, int64_t head, int64_t first, int n, char * scratch) {
+// Adds the values of the keys of one stretch to the results of `n` queries from `first` on.
+void attend(const ggml_tensor * node, const plan & p, const kernels & own, int64_t head, int64_t first, int n, const range & here,
+    row_state * state, char * scratch) {
     const ggml_tensor * q = node->src[0], * v = node->src[2], * mask = node->src[3];
     const float * keys   = (const float *) scratch;
     const float * values = (const float *) (scratch + p.keys);
@@ -274,26 +291,39 @@ void attend(const ggml_tensor * node, const plan & p, const kernels & own, int64
     const size_t  stride = node->ne[0] * size_t(node->ne[1]);
     float *       out    = (float *) node->data + size_t(first) * stride + size_t(head * p.d_v);
 
-    const int64_t seen = keys_seen(mask, first, n, p);
-    const int64_t n_kv = std::min(seen, p.n_kv);
+    const int64_t seen = keys_seen(mask, first, n, here);
+    const int64_t n_kv = std::min(seen, here.n);
+    const bool    add  = here.first > 0;
+    if (n_kv == 0) {
+        for (int i = 0; i < n && !add; i++) {
+            std::fill_n(out + size_t(i) * stride, p.d_v, 0.0f);
+            state[i] = { -INFINITY, 0 };
+        }
+        return;
+    }
     const rows_f32 plain = { (const float *) ((const char *) q->data + size_t(head) * q->nb[2] + size_t(first) * q->nb[1]), q->nb[1] / sizeof(float) };
     const operand from  = own.prepare(plain, n, p.d_k, packed, p.packed_stride());
     const size_t  panel = size_t(columns_float) * size_t(GGML_PAD(p.d_k, step));
     for (int64_t k = 0; k < seen; k += columns_float) {
-        const int count = int(std::min<int64_t>(columns_float, p.n_kv - k));
+        const int count = int(std::min<int64_t>(columns_float, here.n - k));
         own.multiply(from, n, { k, count, 0, int(p.d_k) }, keys + size_t(k / columns_float) * panel, { scores + k, p.stride(), false });
     }
 
-    float share[queries];
     for (int i = 0; i < n; i++) {
         float * row = scores + size_t(i) * p.stride();
-        const float largest = own.scale_and_mask(row, mask_row(mask, first + i), parameter(node, 0), p.n_kv, seen);
-        if (largest == -INFINITY) { // a query that sees nothing
+        const ggml_fp16_t * shown = mask ? mask_row(mask, first + i) + here.first : nullptr;
+        const row_state before = add ? state[i] : row_state{ -INFINITY, 0 };
+        const float largest = std::max(before.largest, own.scale_and_mask(row, shown, parameter(node, 0), here.n, seen));
+        if (largest == -INFINITY) { // a query that has seen nothing
             std::fill_n(row, seen, 0.0f);
-            share[i] = 0;
+            state[i] = before;
             continue;
         }
-        share[i] = float(1.0 / ggml_vec_soft_max_f32(int(seen), row, row, largest));
+        const float less = add ? std::exp(before.largest - largest) : 0.0f;
+        if (add && less != 1.0f) {
+            ggml_vec_scale_f32(int(p.d_v), out + size_t(i) * stride, less);
+        }
+        state[i] = { largest, ggml_float(less) * before.sum + ggml_vec_soft_max_f32(int(seen), row, row, largest) };
     }
 
     const operand shares = own.prepare({ scores, p.stride() }, n, n_kv, packed, p.packed_stride());
@@ -304,16 +334,39 @@ void attend(const ggml_tensor * node, const plan & p, const kernels & own, int64
         for (int64_t k = 0; k < n_kv; k += keys_apart) {
             const int keys_here = int(std::min(keys_apart, n_kv - k));
             own.multiply(shares, n, { begin, count, k, keys_here }, at + size_t(k) * size_t(width),
-                { out + begin, stride, k > 0 });
+                { out + begin, stride, add || k > 0 });
         }
-        at += size_t(p.n_kv) * size_t(width);
+        at += size_t(here.n) * size_t(width);
     }
+}
+
+// Divides the sums of values by those of their shares.
+void divide(const ggml_tensor * node, const plan & p, int64_t head, int64_t first, int n, const row_state * state) {
+    const size_t stride = node->ne[0] * size_t(node->ne[1]);
+    float * out = (float *) node->data + size_t(first) * stride + size_t(head * p.d_v);
     for (int i = 0; i < n; i++) {
-        float * row = out + size_t(i) * stride;
-        if (n_kv == 0) {
-            std::fill_n(row, p.d_v, 0.0f);
+        ggml_vec_scale_f32(int(p.d_v), out + size_t(i) * stride, state[i].sum > 0 ? float(1.0 / state[i].sum) : 0.0f);
+    }
+}
+
+// Unpacks the keys and the values of a stretch.
+void unpack(const ggml_tensor * node, const plan & p, const kernels & own, int64_t head_kv, const range & here, char * scratch) {
+    const ggml_tensor * k = node->src[1], * v = node->src[2];
+    const weights keys = { GGML_TYPE_F16, false, (const char *) k->data + size_t(head_kv) * k->nb[2], k->nb[1], p.n_kv, p.d_k };
+    auto * panel = (float *) scratch;
+    for (int64_t key = 0; key < here.n; key += columns_float) {
+        own.pack_keys(keys, { here.first + key, int(std::min<int64_t>(columns_float, here.n - key)), 0, int(p.d_k) }, panel);
+        panel += size_t(columns_float) * size_t(GGML_PAD(p.d_k, step));
+    }
+    const columns split(p.d_v, own.vectors);
+    auto * values = (float *) (scratch + p.keys);
+    for (int c = 0; c < split.n_parts; c++) {
+        const int count = split.count(c, p.d_v), width = (count + 15) / 16 * 16;
+        for (int64_t key = 0; key < here.n; key += keys_apart) {
+            own.pack_values({ v, (const char *) v->data + size_t(head_kv) * v->nb[2], here.first + key,
+                std::min(keys_apart, here.n - key), split.begin(c), count }, values + size_t(key) * size_t(width));
         }
-        ggml_vec_scale_f32(int(p.d_v), row, share[i]);
+        values += size_t(here.n) * size_t(width);
     }
 }
 
@@ -335,7 +388,7 @@ bool takes(const ggml_tensor * node, int n_threads) {
     if (is_few(node)) {
         return few::takes(node, n_threads);
     }
-    return k->ne[1] <= max_keys && k->ne[0] >= step && v->ne[0] >= 16 && k->ne[0] <= 256 && v->ne[0] <= 256;
+    return k->ne[0] >= step && v->ne[0] >= 16 && k->ne[0] <= 256 && v->ne[0] <= 256;
 }
 
 size_t work_size(const ggml_tensor * node, int n_threads) {
@@ -348,8 +401,9 @@ void compute(const ggml_compute_params * params, ggml_tensor * node) {
     }
     const plan p(node);
     const kernels & kernel = own(node);
-    const ggml_tensor * q = node->src[0], * k = node->src[1], * v = node->src[2];
+    const ggml_tensor * q = node->src[0], * k = node->src[1];
     char * work = (char *) GGML_PAD((uintptr_t) params->wdata, alignment) + p.bytes() * size_t(params->ith);
+    auto * states = (row_state *) (work + p.keys + p.values + p.scores + p.packed);
 
     if (params->ith == 0) {
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
@@ -368,24 +422,16 @@ void compute(const ggml_compute_params * params, ggml_tensor * node) {
             continue;
         }
         const int64_t head_kv = head / (q->ne[2] / k->ne[2]);
-        const weights keys = { GGML_TYPE_F16, false, (const char *) k->data + size_t(head_kv) * k->nb[2], k->nb[1], p.n_kv, p.d_k };
-        auto * panel = (float *) work;
-        for (int64_t key = 0; key < p.n_kv; key += columns_float) {
-            kernel.pack_keys(keys, { key, int(std::min<int64_t>(columns_float, p.n_kv - key)), 0, int(p.d_k) }, panel);
-            panel += size_t(columns_float) * size_t(GGML_PAD(p.d_k, step));
-        }
-        const columns split(p.d_v, kernel.vectors);
-        auto * values = (float *) (work + p.keys);
-        for (int c = 0; c < split.n_parts; c++) {
-            const int count = split.count(c, p.d_v), width = (count + 15) / 16 * 16;
-            for (int64_t key = 0; key < p.n_kv; key += keys_apart) {
-                kernel.pack_values({ v, (const char *) v->data + size_t(head_kv) * v->nb[2], key, std::min(keys_apart, p.n_kv - key),
-                    split.begin(c), count }, values + size_t(key) * size_t(width));
+        for (range here = { 0, 0 }; here.first < p.n_kv; here.first += p.most) {
+            here.n = std::min(p.most, p.n_kv - here.first);
+            unpack(node, p, kernel, head_kv, here, work);
+            for (int64_t query = first; query < end; query += queries) {
+                const int n = int(std::min<int64_t>(queries, end - query));
+                attend(node, p, kernel, head, query, n, here, states + query, work);
+                if (here.first + here.n == p.n_kv) { // while they are in the cache
+                    divide(node, p, head, query, n, states + query);
+                }
             }
-            values += size_t(p.n_kv) * size_t(width);
-        }
-        for (int64_t query = first; query < end; query += queries) {
-            attend(node, p, kernel, head, query, int(std::min<int64_t>(queries, end - query)), work);
         }
     }
 }

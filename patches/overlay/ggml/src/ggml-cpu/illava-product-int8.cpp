@@ -11,6 +11,7 @@
 #include "repack.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 namespace illava::product {
@@ -258,7 +259,7 @@ void pack_q4_K(const source & from, int blocks, const column_group & out) {
 } // namespace
 
 bool has_int8() {
-    static const bool has = has_avx512() && __builtin_cpu_supports("avx512vnni");
+    static const bool has = !std::getenv("ILLAVA_NO_VNNI") && has_avx512() && __builtin_cpu_supports("avx512vnni");
     return has;
 }
 
@@ -266,7 +267,8 @@ void pack_panel_int8(const weights & w, const part & p, void * panel) {
     fill_panel(w, p, panel, pack_q4_0, pack_q8_0, pack_q4_K);
 }
 
-void multiply_int8(const rows_int8 & rows, int n_rows, const part & p, const void * panel, bool minima, const target & to) {
+void multiply_int8(const rows_int8 & rows, int n_rows, const part & p, const void * panel, ggml_type type, const target & to) {
+    const bool   minima = has_minima(type);
     const auto * bytes  = (const uint8_t *) panel;
     const int    blocks = p.inputs / step;
     if (p.columns <= 16) {
@@ -280,7 +282,7 @@ void multiply_int8(const rows_int8 & rows, int n_rows, const part & p, const voi
 
 bool has_int8() { return false; }
 void pack_panel_int8(const weights &, const part &, void *) {}
-void multiply_int8(const rows_int8 &, int, const part &, const void *, bool, const target &) {}
+void multiply_int8(const rows_int8 &, int, const part &, const void *, ggml_type, const target &) {}
 
 #endif
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// Panels of quantised weights, as the VPDPBUSD of AVX-512 and of AVX-VNNI takes them: for each 32 inputs
+// Panels of quantised weights, as VPDPBUSD and VPMADDUBSW take them: for each 32 inputs
 // [8][vectors][16] times four weights as unsigned bytes; behind all of them the scales, [inputs / 32][vectors][16], and the
 // minima alike.
 

@@ -83,6 +83,11 @@ constexpr int bias(ggml_type type) {
     return type == GGML_TYPE_Q4_0 ? 8 : type == GGML_TYPE_Q8_0 ? 128 : -1;
 }
 
+// Whether weights of this type have a minimum for every 32 inputs.
+constexpr bool has_minima(ggml_type type) {
+    return bias(type) < 0;
+}
+
 // Scale and minimum number j of the eight in the twelve bytes of a K-quant.
 inline void scale_and_minimum(const uint8_t * q, int j, int & scale, int & minimum) {
     scale   = j < 4 ? q[j] & 63 : (q[j + 4] & 15) | ((q[j - 4] >> 6) << 4);
@@ -113,14 +118,15 @@ constexpr size_t panel_bytes_avx2(int inputs) {
 
 // 8 bits. A panel is followed by its scales, and by its minima if it has some.
 void pack_panel_int8(const weights & w, const part & p, void * panel);
-void multiply_int8(const rows_int8 & rows, int n_rows, const part & p, const void * panel, bool minima, const target & to);
+void multiply_int8(const rows_int8 & rows, int n_rows, const part & p, const void * panel, ggml_type type, const target & to);
 constexpr size_t panel_bytes_int8(int inputs) {
     return columns_int8 * (size_t(inputs) + 2 * sizeof(float) * size_t(inputs / step));
 }
 
-// The same by AVX-VNNI.
-void pack_panel_avxvnni(const weights & w, const part & p, void * panel);
-void multiply_avxvnni(const rows_int8 & rows, int n_rows, const part & p, const void * panel, bool minima, const target & to);
+// The same without AVX-512: by AVX-VNNI, or by AVX2 alone.
+void pack_panel_int8_avx2(const weights & w, const part & p, void * panel);
+void multiply_avxvnni(const rows_int8 & rows, int n_rows, const part & p, const void * panel, ggml_type type, const target & to);
+void multiply_int8_avx2(const rows_int8 & rows, int n_rows, const part & p, const void * panel, ggml_type type, const target & to);
 
 // Whether this processor has the instructions, and the library their code.
 bool has_bf16();

@@ -24,10 +24,11 @@ namespace {
 std::atomic<bool> enabled{ false };
 
 // Fewer rows are not worth a panel: what reads the weights once as they lie is as fast. ggml's own product of BF16 is
-// better than that of the other types; what is unpacked by ggml, value by value, needs many rows to pay for it.
+// better than that of the other types, and with AVX2 that of F16; what is unpacked by ggml, value by value, needs many rows
+// to pay for it.
 int64_t min_rows(ggml_type type) {
     switch (type) {
-        case GGML_TYPE_F16:
+        case GGML_TYPE_F16: return has_bf16() ? 16 : 128;
         case GGML_TYPE_Q4_0:
         case GGML_TYPE_Q4_K:
         case GGML_TYPE_Q8_0: return 16;
@@ -65,9 +66,19 @@ bool is_interleaved(const ggml_tensor * weight) {
 #endif
 }
 
-// Whether 8-bit products have an instruction, of AVX-512 or of AVX-VNNI.
+// The code of products in 8 bits.
+struct int8_kernels {
+    decltype(&pack_panel_int8) pack;
+    decltype(&multiply_int8)   multiply;
+};
+
+int8_kernels own_int8() {
+    return has_int8() ? int8_kernels{ pack_panel_int8, multiply_int8 } : has_avxvnni() ? int8_kernels{ pack_panel_int8_avx2, multiply_avxvnni }
+        : int8_kernels{ pack_panel_int8_avx2, multiply_int8_avx2 };
+}
+
 bool any_int8() {
-    return has_int8() || has_avxvnni();
+    return has_int8() || has_avx2();
 }
 
 form form_of(const ggml_tensor * weight) {
@@ -289,7 +300,7 @@ void multiply(const plan & p, const chain & c, const packed & rows, int64_t colu
         if (plain) {
             pack_panel_avx2(w, at, panel);
         } else if (p.kind != form::bf16) {
-            (has_int8() ? pack_panel_int8 : pack_panel_avxvnni)(w, at, panel);
+            own_int8().pack(w, at, panel);
         } else if (!pack_panel_bf16(w, at, panel, scratch)) {
             plain = true;
             pack_panel_f32(w, at, panel);
@@ -314,7 +325,7 @@ void multiply(const plan & p, const chain & c, const packed & rows, int64_t colu
                 const size_t block = size_t(row) * p.blocks + size_t(input / step);
                 const rows_int8 from = { rows.int8 + size_t(row) * p.stride + input, p.stride, rows.scale + block, rows.offset + block,
                     rows.sum + block, p.blocks };
-                (has_int8() ? multiply_int8 : multiply_avxvnni)(from, n, at, panel, p.kind == form::int8_minima, to);
+                own_int8().multiply(from, n, at, panel, w.type, to);
             }
             if (last && c.after.out) {
                 finish(c.after, { to.values, to.stride, row, column, n, at.columns });
