@@ -27,7 +27,7 @@ from reference_model.merge import Step
 from reference_model.strategies import Inputs, Rule, decide
 from seed_search import first_seed
 
-DRAWS = 6
+DRAWS = 60
 NUDGE = 5e-5
 SEEDS = 1000
 PLAIN = [Rule(name) for name in ("prune", "kmeans", "greedy")] + [Rule("random", 7)]
