@@ -51,7 +51,7 @@ float parameter(const ggml_tensor * node, int i) {
     return value;
 }
 
-// What a query's values are the sum of so far.
+// The keys that a query's sum of values has met so far.
 struct row_state {
     float      largest; // score
     ggml_float sum;     // of the shares, relative to it

@@ -1,7 +1,6 @@
 // Products of quantised weights by AVX2 alone, for processors without VNNI. VPMADDUBSW adds two products of an unsigned and a
 // signed byte in 16 bits. A half byte is 15 at most: a block of 32 inputs puts eight such pairs into a lane, 8 x 2 x 15 x 127,
-// which 16 bits hold. So nothing is widened before the end of the block, and the sums are exact. A whole byte goes as its
-// two halves.
+// which 16 bits hold. Sums are exact and are widened once, at the end of the block. A whole byte goes as its two halves.
 
 #include "illava-product-int8.h"
 
