@@ -13,7 +13,7 @@ namespace {
 
 using namespace fixture;
 
-enum class masking { none, causal, padded, late };
+enum class masking { none, causal, padded, late, windows };
 
 struct shape {
     int64_t d_k, d_v, n_q, n_kv, n_head, n_head_kv;
@@ -27,6 +27,7 @@ const shape shapes[] = {
     // keys in several stretches
     { 72, 72, 97, 4133, 2, 2, masking::none },     { 64, 64, 130, 6200, 2, 1, masking::causal }, { 64, 80, 70, 2049, 2, 2, masking::none },
     { 64, 64, 66, 6145, 1, 1, masking::padded },   { 64, 64, 66, 6145, 1, 1, masking::late },
+    { 80, 80, 777, 777, 2, 2, masking::windows },  { 64, 80, 2500, 2500, 1, 1, masking::windows },
 };
 
 std::vector<float> to_bf16(std::vector<float> values) {
@@ -75,6 +76,7 @@ struct attention {
         switch (s.mask) {
             case masking::none:   return true;
             case masking::causal: return key <= query + s.n_kv / 3;
+            case masking::windows: return key / 40 == query / 40;
             case masking::late:   return query != 5 && key >= s.n_kv / 2 + query;
             default:              return query != 5 && key < s.n_kv / 2; // query 5 sees nothing
         }

@@ -51,6 +51,13 @@ float parameter(const ggml_tensor * node, int i) {
     return value;
 }
 
+// Keys [first, end).
+struct range {
+    int64_t first, end;
+
+    int64_t size() const { return end - first; }
+};
+
 // The keys that a query's sum of values has met so far.
 struct row_state {
     float      largest; // score
@@ -62,6 +69,7 @@ struct plan {
     int64_t most;   // keys of a stretch
     int64_t padded; // the same, to whole panels
     size_t  keys, values, scores, packed, states; // bytes of each part of a thread's scratch
+    size_t  seen; // bytes of what all threads read
 
     explicit plan(const ggml_tensor * node) {
         const ggml_tensor * q = node->src[0], * k = node->src[1], * v = node->src[2];
@@ -77,11 +85,13 @@ struct plan {
         scores = aligned(size_t(queries) * size_t(padded + 16) * sizeof(float));
         packed = illava_attention_in_bf16(node) ? aligned(size_t(queries) * packed_stride() * sizeof(uint16_t)) : 0;
         states = aligned(size_t(n_q) * sizeof(row_state));
+        seen   = aligned(size_t(blocks()) * sizeof(range));
     }
 
     size_t stride() const { return size_t(padded) + 16; } // of the scores
     size_t packed_stride() const { return size_t(GGML_PAD(std::max(padded, d_k), step)) + step; } // of queries and shares in bf16
     size_t bytes() const { return keys + values + scores + packed + states; }
+    int64_t blocks() const { return (n_q + queries - 1) / queries; }
 };
 
 // Vectors of the columns of values, in parts that are as even as can be.
@@ -117,6 +127,7 @@ struct operand {
 // The code of one instruction set.
 struct kernels {
     int vectors; // of values that are multiplied at once
+    int keys_a_row; // of a panel of values
     void (*pack_row)(const float *, int64_t, uint16_t *); // to bf16; null if rows stay as they are
     void (*pack_keys)(const weights &, const part &, void *);
     void (*pack_values)(const value_part &, float *);
@@ -230,9 +241,9 @@ TARGET_AVX2 float scale_and_mask_avx2(float * scores, const ggml_fp16_t * mask, 
 }
 
 const kernels & own(const ggml_tensor * node) {
-    static const kernels bf16   = { columns_float / 16, pack_row_bf16, pack_keys_bf16, pack_values_bf16, multiply_packed, scale_and_mask_avx512 };
-    static const kernels avx512 = { columns_float / 16, nullptr, pack_panel_f32, pack_values_avx512, multiply_plain<multiply_f32>, scale_and_mask_avx512 };
-    static const kernels avx2   = { 1, nullptr, pack_panel_avx2, pack_values_avx2, multiply_plain<multiply_avx2>, scale_and_mask_avx2 };
+    static const kernels bf16   = { columns_float / 16, 2, pack_row_bf16, pack_keys_bf16, pack_values_bf16, multiply_packed, scale_and_mask_avx512 };
+    static const kernels avx512 = { columns_float / 16, 1, nullptr, pack_panel_f32, pack_values_avx512, multiply_plain<multiply_f32>, scale_and_mask_avx512 };
+    static const kernels avx2   = { 1, 1, nullptr, pack_panel_avx2, pack_values_avx2, multiply_plain<multiply_avx2>, scale_and_mask_avx2 };
     return !has_bf16() ? avx2 : illava_attention_in_bf16(node) ? bf16 : avx512;
 }
 
@@ -249,73 +260,73 @@ const ggml_fp16_t * mask_row(const ggml_tensor * mask, int64_t query) {
     return mask ? (const ggml_fp16_t *) ((const char *) mask->data + size_t(query) * mask->nb[1]) : nullptr;
 }
 
-// How many keys from the begin hold all those that a row of a mask shows; at least `least` are taken to.
-int64_t keys_shown(const ggml_fp16_t * row, int64_t n_kv, int64_t least) {
+// How many keys from `first` on, in steps of `by`, a row of a mask hides, at most `most`.
+int64_t keys_hidden(const ggml_fp16_t * first, int by, int64_t most) {
     const ggml_fp16_t hidden = ggml_fp32_to_fp16(-INFINITY);
     ggml_fp16_t many[16];
     std::fill_n(many, 16, hidden);
-    while (n_kv - least >= 16 && memcmp(row + n_kv - 16, many, sizeof(many)) == 0) {
-        n_kv -= 16;
+    int64_t n = 0;
+    while (most - n >= 16 && memcmp(by > 0 ? first + n : first - n - 15, many, sizeof(many)) == 0) {
+        n += 16;
     }
-    while (n_kv > least && row[n_kv - 1] == hidden) {
-        n_kv--;
+    while (n < most && first[by * n] == hidden) {
+        n++;
     }
-    return n_kv;
+    return n;
 }
 
-// Keys [first, first + n).
-struct range {
-    int64_t first, n;
-};
-
-// How many keys of a stretch some queries see, from its first on, in whole panels.
-int64_t keys_seen(const ggml_tensor * mask, int64_t first, int64_t n, const range & keys) {
+// From the first to the last key that some queries see: those of one window, or all up to the queries' own.
+range keys_seen(const ggml_tensor * mask, int64_t first, int64_t n, int64_t n_kv) {
     if (!mask) {
-        return GGML_PAD(keys.n, columns_float);
+        return { 0, n_kv };
     }
-    int64_t seen = 0;
+    range seen = { n_kv, 0 };
     for (int64_t i = n - 1; i >= 0; i--) { // of a causal mask the last query sees most
-        seen = std::max(seen, keys_shown(mask_row(mask, first + i) + keys.first, keys.n, seen));
+        const ggml_fp16_t * row = mask_row(mask, first + i);
+        seen.end   = n_kv - keys_hidden(row + n_kv - 1, -1, n_kv - seen.end);
+        seen.first = keys_hidden(row, 1, seen.first);
     }
-    return GGML_PAD(seen, columns_float);
+    return seen.end == 0 ? range{ 0, 0 } : seen;
 }
 
-// Adds the values of the keys of one stretch to the results of `n` queries from `first` on.
+// Adds the values of the keys `here`, a stretch, to the results of `n` queries from `first` on, which see the keys `seen`.
 void attend(const ggml_tensor * node, const plan & p, const kernels & own, int64_t head, int64_t first, int n, const range & here,
-    row_state * state, char * scratch) {
+    const range & seen, row_state * state, char * scratch) {
     const ggml_tensor * q = node->src[0], * v = node->src[2], * mask = node->src[3];
     const float * keys   = (const float *) scratch;
     const float * values = (const float *) (scratch + p.keys);
-    float *       scores = (float *) (scratch + p.keys + p.values);
     uint16_t *    packed = (uint16_t *) (scratch + p.keys + p.values + p.scores);
     const size_t  stride = node->ne[0] * size_t(node->ne[1]);
     float *       out    = (float *) node->data + size_t(first) * stride + size_t(head * p.d_v);
 
-    const int64_t seen = keys_seen(mask, first, n, here);
-    const int64_t n_kv = std::min(seen, here.n);
-    const bool    add  = here.first > 0;
-    if (n_kv == 0) {
+    // Of the stretch, counted from its first key: whole panels.
+    const int64_t begin = std::max<int64_t>(seen.first - here.first, 0) / columns_float * columns_float;
+    const int64_t end   = std::min<int64_t>(GGML_PAD(std::max<int64_t>(seen.end - here.first, 0), columns_float), here.size());
+    const bool    add   = here.first > 0;
+    if (end <= begin) {
         for (int i = 0; i < n && !add; i++) {
             std::fill_n(out + size_t(i) * stride, p.d_v, 0.0f);
             state[i] = { -INFINITY, 0 };
         }
         return;
     }
+    float * scores = (float *) (scratch + p.keys + p.values) + begin;
+    const int64_t n_keys = end - begin, padded = GGML_PAD(n_keys, columns_float);
     const rows_f32 plain = { (const float *) ((const char *) q->data + size_t(head) * q->nb[2] + size_t(first) * q->nb[1]), q->nb[1] / sizeof(float) };
     const operand from  = own.prepare(plain, n, p.d_k, packed, p.packed_stride());
     const size_t  panel = size_t(columns_float) * size_t(GGML_PAD(p.d_k, step));
-    for (int64_t k = 0; k < seen; k += columns_float) {
-        const int count = int(std::min<int64_t>(columns_float, here.n - k));
-        own.multiply(from, n, { k, count, 0, int(p.d_k) }, keys + size_t(k / columns_float) * panel, { scores + k, p.stride(), false });
+    for (int64_t k = 0; k < padded; k += columns_float) {
+        const int count = int(std::min<int64_t>(columns_float, here.size() - begin - k));
+        own.multiply(from, n, { begin + k, count, 0, int(p.d_k) }, keys + size_t((begin + k) / columns_float) * panel, { scores + k, p.stride(), false });
     }
 
     for (int i = 0; i < n; i++) {
         float * row = scores + size_t(i) * p.stride();
-        const ggml_fp16_t * shown = mask ? mask_row(mask, first + i) + here.first : nullptr;
+        const ggml_fp16_t * shown = mask ? mask_row(mask, first + i) + here.first + begin : nullptr;
         const row_state before = add ? state[i] : row_state{ -INFINITY, 0 };
-        const float largest = std::max(before.largest, own.scale_and_mask(row, shown, parameter(node, 0), here.n, seen));
+        const float largest = std::max(before.largest, own.scale_and_mask(row, shown, parameter(node, 0), here.size() - begin, padded));
         if (largest == -INFINITY) { // a query that has seen nothing
-            std::fill_n(row, seen, 0.0f);
+            std::fill_n(row, padded, 0.0f);
             state[i] = before;
             continue;
         }
@@ -323,20 +334,21 @@ void attend(const ggml_tensor * node, const plan & p, const kernels & own, int64
         if (add && less != 1.0f) {
             ggml_vec_scale_f32(int(p.d_v), out + size_t(i) * stride, less);
         }
-        state[i] = { largest, ggml_float(less) * before.sum + ggml_vec_soft_max_f32(int(seen), row, row, largest) };
+        state[i] = { largest, ggml_float(less) * before.sum + ggml_vec_soft_max_f32(int(padded), row, row, largest) };
     }
 
-    const operand shares = own.prepare({ scores, p.stride() }, n, n_kv, packed, p.packed_stride());
+    const operand shares = own.prepare({ scores, p.stride() }, n, n_keys, packed, p.packed_stride());
     const columns parts(p.d_v, own.vectors);
     const float * at = values;
     for (int c = 0; c < parts.n_parts; c++) {
-        const int begin = parts.begin(c), count = parts.count(c, v->ne[0]), width = (count + 15) / 16 * 16;
-        for (int64_t k = 0; k < n_kv; k += keys_apart) {
-            const int keys_here = int(std::min(keys_apart, n_kv - k));
-            own.multiply(shares, n, { begin, count, k, keys_here }, at + size_t(k) * size_t(width),
-                { out + begin, stride, add || k > 0 });
+        const int column = parts.begin(c), count = parts.count(c, v->ne[0]), width = (count + 15) / 16 * 16;
+        for (int64_t k = begin; k < end; k = (k / keys_apart + 1) * keys_apart) {
+            const int64_t part = k / keys_apart * keys_apart;
+            const float * rows = at + size_t(part + (k - part) / own.keys_a_row) * size_t(width);
+            own.multiply(shares, n, { column, count, k - begin, int(std::min(part + keys_apart, end) - k) }, rows,
+                { out + column, stride, add || k > begin });
         }
-        at += size_t(here.n) * size_t(width);
+        at += size_t(here.size()) * size_t(width);
     }
 }
 
@@ -354,19 +366,19 @@ void unpack(const ggml_tensor * node, const plan & p, const kernels & own, int64
     const ggml_tensor * k = node->src[1], * v = node->src[2];
     const weights keys = { GGML_TYPE_F16, false, (const char *) k->data + size_t(head_kv) * k->nb[2], k->nb[1], p.n_kv, p.d_k };
     auto * panel = (float *) scratch;
-    for (int64_t key = 0; key < here.n; key += columns_float) {
-        own.pack_keys(keys, { here.first + key, int(std::min<int64_t>(columns_float, here.n - key)), 0, int(p.d_k) }, panel);
+    for (int64_t key = 0; key < here.size(); key += columns_float) {
+        own.pack_keys(keys, { here.first + key, int(std::min<int64_t>(columns_float, here.size() - key)), 0, int(p.d_k) }, panel);
         panel += size_t(columns_float) * size_t(GGML_PAD(p.d_k, step));
     }
     const columns split(p.d_v, own.vectors);
     auto * values = (float *) (scratch + p.keys);
     for (int c = 0; c < split.n_parts; c++) {
         const int count = split.count(c, p.d_v), width = (count + 15) / 16 * 16;
-        for (int64_t key = 0; key < here.n; key += keys_apart) {
+        for (int64_t key = 0; key < here.size(); key += keys_apart) {
             own.pack_values({ v, (const char *) v->data + size_t(head_kv) * v->nb[2], here.first + key,
-                std::min(keys_apart, here.n - key), split.begin(c), count }, values + size_t(key) * size_t(width));
+                std::min(keys_apart, here.size() - key), split.begin(c), count }, values + size_t(key) * size_t(width));
         }
-        values += size_t(here.n) * size_t(width);
+        values += size_t(here.size()) * size_t(width);
     }
 }
 
@@ -392,7 +404,11 @@ bool takes(const ggml_tensor * node, int n_threads) {
 }
 
 size_t work_size(const ggml_tensor * node, int n_threads) {
-    return is_few(node) ? few::work_size(node, n_threads) : alignment + plan(node).bytes() * size_t(n_threads);
+    if (is_few(node)) {
+        return few::work_size(node, n_threads);
+    }
+    const plan p(node);
+    return alignment + p.seen + p.bytes() * size_t(n_threads);
 }
 
 void compute(const ggml_compute_params * params, ggml_tensor * node) {
@@ -402,9 +418,15 @@ void compute(const ggml_compute_params * params, ggml_tensor * node) {
     const plan p(node);
     const kernels & kernel = own(node);
     const ggml_tensor * q = node->src[0], * k = node->src[1];
-    char * work = (char *) GGML_PAD((uintptr_t) params->wdata, alignment) + p.bytes() * size_t(params->ith);
+    char * all   = (char *) GGML_PAD((uintptr_t) params->wdata, alignment);
+    auto * seen  = (range *) all; // by each block of queries, whatever the head
+    char * work  = all + p.seen + p.bytes() * size_t(params->ith);
     auto * states = (row_state *) (work + p.keys + p.values + p.scores + p.packed);
 
+    const int64_t blocks = p.blocks();
+    for (int64_t i = params->ith; i < blocks; i += params->nth) {
+        seen[i] = keys_seen(node->src[3], i * queries, std::min<int64_t>(queries, p.n_q - i * queries), p.n_kv);
+    }
     if (params->ith == 0) {
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
@@ -412,7 +434,6 @@ void compute(const ggml_compute_params * params, ggml_tensor * node) {
 
     // Heads, and parts of their queries only if there are few heads for the threads.
     const int64_t wanted = params->nth == 1 ? 1 : (4 * params->nth + p.n_head - 1) / p.n_head;
-    const int64_t blocks = (p.n_q + queries - 1) / queries;
     const int64_t parts  = std::max<int64_t>(1, std::min(wanted, blocks / 4));
     const int64_t apart  = (blocks + parts - 1) / parts * queries;
 
@@ -422,13 +443,13 @@ void compute(const ggml_compute_params * params, ggml_tensor * node) {
             continue;
         }
         const int64_t head_kv = head / (q->ne[2] / k->ne[2]);
-        for (range here = { 0, 0 }; here.first < p.n_kv; here.first += p.most) {
-            here.n = std::min(p.most, p.n_kv - here.first);
+        for (range here = { 0, 0 }; here.first < p.n_kv; here.first = here.end) {
+            here.end = std::min(here.first + p.most, p.n_kv);
             unpack(node, p, kernel, head_kv, here, work);
             for (int64_t query = first; query < end; query += queries) {
                 const int n = int(std::min<int64_t>(queries, end - query));
-                attend(node, p, kernel, head, query, n, here, states + query, work);
-                if (here.first + here.n == p.n_kv) { // while they are in the cache
+                attend(node, p, kernel, head, query, n, here, seen[query / queries], states + query, work);
+                if (here.end == p.n_kv) { // while they are in the cache
                     divide(node, p, head, query, n, states + query);
                 }
             }
