@@ -299,7 +299,7 @@ void attend(const ggml_tensor * node, const plan & p, const kernels & own, int64
     const size_t  stride = node->ne[0] * size_t(node->ne[1]);
     float *       out    = (float *) node->data + size_t(first) * stride + size_t(head * p.d_v);
 
-    // Of the stretch, counted from its first key: whole panels.
+    // Whole panels of the stretch, counted from its first key.
     const int64_t begin = std::max<int64_t>(seen.first - here.first, 0) / columns_float * columns_float;
     const int64_t end   = std::min<int64_t>(GGML_PAD(std::max<int64_t>(seen.end - here.first, 0), columns_float), here.size());
     const bool    add   = here.first > 0;
