@@ -169,13 +169,14 @@ fixture::encoded_ptr encode(
     return fixture::encode_tile(vision, image, params);
 }
 
-// Composed scores are the fused ones but for the rounding of f32. A strategy that weighs values by them hands that on, and
-// keys in f16 behind the merge, rounded up here and down there, make 1e-4 of it.
-void expect_composed(checks & t, const std::string & name, const fixture::encoded_ptr & fused, const fixture::encoded_ptr & composed) {
+// Composed scores are the fused ones but for the rounding of f32. ILLAVA_STRATEGY_ASSIGN weighs values by them and hands that
+// on; keys in f16 behind the merge, rounded up here and down there, make more than 1e-4 of it.
+void expect_composed(checks & t, enum illava_strategy strategy, const std::string & name, const fixture::encoded_ptr & fused, const fixture::encoded_ptr & composed) {
     const auto a = fixture::step_of(fused, 0), b = fixture::step_of(composed, 0);
     const std::vector<float> scores(a.scores, a.scores + a.n_scores), others(b.scores, b.scores + b.n_scores);
     t.expect(scores.empty() ? others.empty() : fixture::relative_error(others, scores) < 1e-5, name + ": composed scores");
-    t.expect(fixture::relative_error(fixture::values(fixture::view_of(composed)), fixture::values(fixture::view_of(fused))) < 1e-3,
+    const double allowed = strategy == ILLAVA_STRATEGY_ASSIGN ? 1e-3 : 1e-4;
+    t.expect(fixture::relative_error(fixture::values(fixture::view_of(composed)), fixture::values(fixture::view_of(fused))) < allowed,
             name + ": values with composed scores");
 }
 
@@ -221,7 +222,7 @@ void counting_sizes(checks & t, const fixture::vision_ptr & vision, const fixtur
     const auto composed = encode(vision, image, steps, strategy, 0, grid, 1, true, true);
     const auto other    = encode(other_attention, image, steps, strategy, 0, grid, 1, false, true);
     t.expect(fixture::same_bits(values(sized), values(threads)), label(strategy, "sizes: one thread and two"));
-    expect_composed(t, label(strategy, "sizes"), sized, composed);
+    expect_composed(t, strategy, label(strategy, "sizes"), sized, composed);
     t.expect(fixture::relative_error(values(other), values(sized)) < 5e-3, label(strategy, "sizes: flash attention and without"));
     const auto plain = encode(vision, image, steps, strategy, 0, grid);
     t.expect(fixture::relative_error(values(plain), values(sized)) > 1e-6, label(strategy, "sizes count"));
@@ -327,7 +328,7 @@ void in_an_encoder(checks & t, fixture::family kind, const std::string & path) {
             const auto view = fixture::view_of(encoded);
             t.expect(fixture::same_bits(fixture::values(view), fixture::values(fixture::view_of(again))),
                     label(strategy, "one thread and two give the same bits"));
-            expect_composed(t, label(strategy, path), encoded, composed);
+            expect_composed(t, strategy, label(strategy, path), encoded, composed);
 
             std::vector<int32_t> alive(nx / info.patch_size * nx / info.patch_size / unit);
             std::iota(alive.begin(), alive.end(), 0);
