@@ -7,14 +7,11 @@ use crate::report::digits;
 
 const DRAWS: usize = 10_000;
 
-/// Mean with the interval that holds 95 % of its bootstrap means.
+/// Mean with the interval that holds 95 % of its bootstrap means, each with the digits that files have.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Interval {
-    #[serde(serialize_with = "digits::millionths")]
     pub mean: f64,
-    #[serde(serialize_with = "digits::millionths")]
     pub low: f64,
-    #[serde(serialize_with = "digits::millionths")]
     pub high: f64,
 }
 
@@ -31,7 +28,9 @@ impl Interval {
         let mut means: Vec<f64> =
             (0..DRAWS).map(|_| (0..n).map(|_| values[random.usize(..n)]).sum::<f64>() / n as f64).collect();
         means.sort_by(f64::total_cmp);
-        Self { mean, low: means[DRAWS / 40], high: means[DRAWS - 1 - DRAWS / 40] }
+        let [mean, low, high] =
+            [mean, means[DRAWS / 40], means[DRAWS - 1 - DRAWS / 40]].map(digits::to_millionths);
+        Self { mean, low, high }
     }
 
     /// Returns the interval of `b - a`, question by question.

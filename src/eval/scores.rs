@@ -32,7 +32,6 @@ const RATING: f64 = 5.0;
 pub struct Score {
     pub schedule: String,
     pub name: String,
-    #[serde(serialize_with = "digits::thousandths")]
     pub value: f64,
 }
 
@@ -57,8 +56,11 @@ pub fn scores(set: &Set, schedule: &str, records: &[Record]) -> Vec<Score> {
         }
         _ => Vec::new(),
     };
-    let score =
-        |(name, value): (&str, f64)| Score { schedule: schedule.to_owned(), name: name.to_owned(), value };
+    let score = |(name, value): (&str, f64)| Score {
+        schedule: schedule.to_owned(),
+        name: name.to_owned(),
+        value: digits::to_thousandths(value),
+    };
     found.into_iter().map(score).collect()
 }
 
@@ -215,7 +217,7 @@ mod tests {
         // Said yes twice, once rightly; two of three should be yes.
         let found = values(&set, &records);
         assert_eq!(found[..3], named([("precision, %", 50.0), ("recall, %", 50.0), ("F1, %", 50.0)]));
-        assert!((found[3].1 - 200.0 / 3.0).abs() < 1e-9);
+        assert_eq!(found[3].1, 66.667);
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub struct Asked<'a> {
     pub judge: Option<&'a str>,
 }
 
-/// One schedule over the whole set, or over one of its categories.
+/// One schedule over the whole set, or over one of its categories. Figures have the digits of the file of rows: tables
+/// and plots made from it are those of the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     pub schedule: String,
@@ -41,23 +42,17 @@ pub struct Row {
     /// Number of these questions.
     pub compared: usize,
     /// Medians over the questions.
-    #[serde(serialize_with = "digits::thousandths")]
     pub visual_tokens: f64,
-    #[serde(serialize_with = "digits::thousandths")]
     pub visual_tokens_deepest: f64,
-    #[serde(serialize_with = "digits::thousandths")]
     pub encoder_ms: f64,
-    #[serde(serialize_with = "digits::thousandths")]
     pub prefill_ms: f64,
-    #[serde(serialize_with = "digits::thousandths")]
     pub total_ms: f64,
-    #[serde(serialize_with = "digits::thousandths")]
     pub kv_bytes: f64,
     /// Weights, KV cache and compute buffers.
-    #[serde(serialize_with = "digits::thousandths", default)]
+    #[serde(default)]
     pub memory_bytes: f64,
     /// Seconds of all answers together.
-    #[serde(serialize_with = "digits::thousandths", default)]
+    #[serde(default)]
     pub seconds: f64,
 }
 
@@ -136,8 +131,11 @@ fn row(subject: &Subject, base: &BTreeMap<&str, &Record>, own: &BTreeMap<&str, &
     let (a, b): (Vec<f64>, Vec<f64>) =
         own.iter().filter_map(|(item, record)| Some((base.get(item)?.mark?, record.mark?))).unzip();
     let median = |figure: &dyn Fn(&Cost) -> f64| {
-        Spread::of(own.values().filter_map(|record| record.cost.as_ref()).map(figure)).median
+        let spread = Spread::of(own.values().filter_map(|record| record.cost.as_ref()).map(figure));
+        digits::to_thousandths(spread.median)
     };
+    let total_ms: f64 =
+        own.values().filter_map(|record| record.cost.as_ref()).map(|cost| cost.ms.total).sum();
     let schedule = &subject.schedule;
     Row {
         schedule: subject.name.clone(),
@@ -158,11 +156,7 @@ fn row(subject: &Subject, base: &BTreeMap<&str, &Record>, own: &BTreeMap<&str, &
         total_ms: median(&|cost| cost.ms.total),
         kv_bytes: median(&|cost| cost.bytes.kv as f64),
         memory_bytes: median(&|cost| (cost.bytes.weights + cost.bytes.kv + cost.bytes.compute) as f64),
-        seconds: own
-            .values()
-            .filter_map(|record| record.cost.as_ref())
-            .map(|cost| cost.ms.total / 1000.0)
-            .sum(),
+        seconds: digits::to_thousandths(total_ms / 1000.0),
     }
 }
 
@@ -233,6 +227,21 @@ pub(super) mod tests {
         assert_eq!(summary.rows.len(), 6, "the whole and two categories of two schedules");
         assert_eq!(summary.failures, [("2".into(), "paper".into(), "no such file".into())]);
         assert!(summary.scores.is_empty());
+    }
+
+    #[test]
+    fn a_summary_is_what_its_file_is() {
+        let mut records =
+            [("1", 1.0), ("2", 0.0), ("3", 0.0)].map(|(item, mark)| record("off", item, "a", Some(mark)));
+        for record in &mut records {
+            // Shown as 43 ms; as 42 if the file alone had rounded it, to a half.
+            record.cost.as_mut().unwrap().ms.total = 42.500_3;
+        }
+        let summary = summary(Metric::YesNo, &["off"], &records);
+        let read: Summary = serde_json::from_str(&serde_json::to_string(&summary).unwrap()).unwrap();
+        assert_eq!(summary, read);
+        assert_eq!(summary.rows[0].accuracy.mean, 0.333_333);
+        assert_eq!(summary.rows[0].total_ms, 42.5);
     }
 
     #[test]

@@ -18,12 +18,16 @@ pub fn maybe_thousandths<S: Serializer>(value: &Option<f64>, serializer: S) -> R
     value.map(|value| rounded(value, 1e3)).serialize(serializer)
 }
 
-/// Shares to a ten-thousandth of a percent.
-///
-/// # Errors
-/// The serializer's own.
-pub fn millionths<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(rounded(*value, 1e6))
+/// Milliseconds to the microsecond, for what is shown before it is in a file: what is read back then looks the same.
+#[must_use]
+pub fn to_thousandths(value: f64) -> f64 {
+    rounded(value, 1e3)
+}
+
+/// Shares to a ten-thousandth of a percent, likewise.
+#[must_use]
+pub fn to_millionths(value: f64) -> f64 {
+    rounded(value, 1e6)
 }
 
 fn rounded(value: f64, parts: f64) -> f64 {
