@@ -86,13 +86,21 @@ class Commands(unittest.TestCase):
 
 class Table(unittest.TestCase):
     def test_a_line_says_its_share_of_the_limit(self):
-        peaks = {1: [{"f32": 100, "bf16": 200, "int8": 400, "gigabytes": 10}]}
-        lines = [comparison.Line("0.5B", "encoder", "illava, merging off, f16", 1, [2.0, 1.0, 3.0], [0.9, 1.1, 1.0], 300, 200, "bf16"),
+        peaks = {1: [{"f32": 100, "bf16": 0, "int16": 200, "int8": 400, "gigabytes": 10}]}
+        lines = [comparison.Line("0.5B", "encoder", "illava, merging off, f16", 1, [2.0, 1.0, 3.0], [0.9, 1.1, 1.0], 300, 200, "int16"),
                  comparison.Line("0.5B", "first token", "OpenVINO, bf16 + int4", 1, [1.0], [1.0], 300, 0, "")]
         found = comparison.table(lines, peaks).splitlines()
-        self.assertEqual(found[2], "| 1 | 100 GFLOP/s | 200 GFLOP/s | 400 GOP/s | 10.0 GB/s |")
-        self.assertEqual(found[6], "| 0.5B | encoder | illava, merging off, f16 | 1 | 2.00 | 1.00 | 0.90 to 1.10 | 150 | 75 % (bf16) |")
+        self.assertEqual(found[2], "| 1 | 100 | - | 200 | 400 | 10.0 GB/s |")
+        self.assertEqual(found[6], "| 0.5B | encoder | illava, merging off, f16 | 1 | 2.00 | 1.00 | 0.90 to 1.10 | 150 | 75 % (int16) |")
         self.assertEqual(found[7], "| 0.5B | first token | OpenVINO, bf16 + int4 | 1 | 1.00 | 1.00 |  | 300 |  |")
+
+    def test_a_limit_is_that_of_instructions_the_processor_has(self):
+        with_bf16, without = [{"bf16": 200, "int8": 400}], [{"bf16": 0, "int8": 400}]
+        self.assertEqual(comparison.kind_of("off", "f16", with_bf16), "bf16")
+        self.assertEqual(comparison.kind_of("off", "f16", without), "int16")
+        self.assertEqual(comparison.kind_of("stock", "f16", without), "f32")
+        self.assertEqual(comparison.kind_of("OpenVINO", "bf16", without), "f32")
+        self.assertEqual(comparison.kind_of("off", "q4_0", without), "int8")
 
 
 if __name__ == "__main__":

@@ -56,9 +56,9 @@ int main(int argc, char ** argv) {
             const auto begin = memory.begin() + ptrdiff_t(part * size_t(i));
             sums[size_t(i)] = std::accumulate(begin, begin + ptrdiff_t(part), uint64_t(0));
         });
-        printf("{\"f32\": %.1f, \"bf16\": %.1f, \"int8\": %.1f, \"gigabytes\": %.2f, \"ms\": 0, \"cpu_ms\": 0, \"sum\": %d}\n",
-            operations(n_threads, peaks::f32()), operations(n_threads, peaks::bf16()), operations(n_threads, peaks::int8()), bytes,
-            int(sums[0] % 2));
+        printf("{\"f32\": %.1f, \"bf16\": %.1f, \"int16\": %.1f, \"int8\": %.1f, \"gigabytes\": %.2f, \"ms\": 0, \"cpu_ms\": 0, \"sum\": %d}\n",
+            operations(n_threads, peaks::f32()), operations(n_threads, peaks::bf16()), operations(n_threads, peaks::int16()),
+            operations(n_threads, peaks::int8()), bytes, int(sums[0] % 2));
         fflush(stdout);
     }
     return 0;

@@ -29,8 +29,8 @@ void print_peaks() {
         }
         return best;
     };
-    printf("{\"peak\": \"one thread\", \"f32\": %.0f, \"bf16\": %.0f, \"int8\": %.0f}\n", peak(peaks::f32()), peak(peaks::bf16()),
-        peak(peaks::int8()));
+    printf("{\"peak\": \"one thread\", \"f32\": %.0f, \"bf16\": %.0f, \"int16\": %.0f, \"int8\": %.0f}\n", peak(peaks::f32()),
+        peak(peaks::bf16()), peak(peaks::int16()), peak(peaks::int8()));
 }
 
 double median(std::vector<double> values) {
@@ -84,7 +84,8 @@ int main(int argc, char ** argv) {
     illava_use_own_kernels(true);
     printf("{\"kernels\": \"%s\"}\n", illava_kernels());
     print_peaks();
-    for (ggml_type type : { GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_K, GGML_TYPE_Q6_K }) {
+    for (ggml_type type : { GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_K, GGML_TYPE_Q6_K, GGML_TYPE_Q5_K,
+             GGML_TYPE_Q3_K, GGML_TYPE_Q2_K, GGML_TYPE_IQ4_XS, GGML_TYPE_Q5_0, GGML_TYPE_IQ4_NL }) {
         time_type(type, false, false, inputs, outputs, rows, threads, rounds);
         if (type == GGML_TYPE_F16) {
             time_type(type, false, true, inputs, outputs, rows, threads, rounds);

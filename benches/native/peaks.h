@@ -58,8 +58,10 @@ constexpr int n_turns = 5'000'000;
 ILLAVA_PEAK(fma_256, "avx2,fma", __m256, _mm256_setzero_ps(), "vfmadd231ps", "ymm")
 ILLAVA_PEAK(fma_512, "avx512f", __m512, _mm512_setzero_ps(), "vfmadd231ps", "zmm")
 ILLAVA_PEAK(bf16_512, "avx512f,avx512bf16", __m512, _mm512_setzero_ps(), "vdpbf16ps", "zmm")
-// Products added in pairs, in 16 bits: without VNNI no instruction adds to a sum too.
+// Products added in pairs: without VNNI no instruction adds to a sum too.
 ILLAVA_PEAK(pairs_256, "avx2", __m256i, _mm256_setzero_si256(), "vpmaddubsw", "ymm")
+ILLAVA_PEAK(int16_pairs_256, "avx2", __m256i, _mm256_setzero_si256(), "vpmaddwd", "ymm")
+ILLAVA_PEAK(int16_256, "avx2", __m256i, _mm256_setzero_si256(), "%{vex%} vpdpwssd", "ymm")
 ILLAVA_PEAK(int8_256, "avx2", __m256i, _mm256_setzero_si256(), "%{vex%} vpdpbusd", "ymm")
 ILLAVA_PEAK(int8_512, "avx512f,avx512vnni", __m512i, _mm512_setzero_si512(), "vpdpbusd", "zmm")
 
@@ -81,6 +83,12 @@ inline std::vector<loop> f32() {
 inline std::vector<loop> bf16() {
     return { { [] { return bool(__builtin_cpu_supports("avx512bf16")); }, bf16_512, 12e-9 * n_turns * 64 } };
 }
+inline std::vector<loop> int16() {
+    return {
+        { [] { return bool(__builtin_cpu_supports("avx2")); }, int16_pairs_256, 12e-9 * n_turns * 32 },
+        { has_avx_vnni, int16_256, 12e-9 * n_turns * 32 },
+    };
+}
 inline std::vector<loop> int8() {
     return {
         { [] { return bool(__builtin_cpu_supports("avx2")); }, pairs_256, 12e-9 * n_turns * 64 },
@@ -93,6 +101,7 @@ inline std::vector<loop> int8() {
 
 inline std::vector<loop> f32() { return {}; }
 inline std::vector<loop> bf16() { return {}; }
+inline std::vector<loop> int16() { return {}; }
 inline std::vector<loop> int8() { return {}; }
 
 #endif

@@ -29,6 +29,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=["0.5B"], metavar="PAIR", help=f"of {'; '.join(PAIRS)}")
     parser.add_argument("--parts", nargs="+", choices=("encoder", "prompt", "first token"), default=["encoder", "prompt", "first token"])
+    parser.add_argument("--no-torch", action="store_true", help="leave transformers out: a processor without bf16 emulates it")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5, help="after the warm-up (default 5)")
     parser.add_argument("--models", type=Path, default=ROOT / "target" / "bench-models", help="folder of this library's models")
@@ -68,7 +69,7 @@ def main() -> int:
         out.write_text(json.dumps(run, indent=1) + "\n")
 
     programs = dict(zip(("stock", "ours", "peaks"), args.programs)) if args.programs else build()
-    comparison = Comparison(programs, files, args.rounds, args.parts, save)
+    comparison = Comparison(programs, files, args.rounds, args.parts, save, not args.no_torch)
     try:
         for name in args.pairs:
             for threads in args.threads:

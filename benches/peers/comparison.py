@@ -72,8 +72,9 @@ class Comparison:
     """Runs pairs and keeps their lines; `save` is called after each piece of work."""
 
     def __init__(self, programs: dict[str, Path], models: Callable[[Pair], tuple[Path, Path]], rounds: int, parts: list[str],
-                 save: Callable[[], None]):
+                 save: Callable[[], None], torch: bool = True):
         self.programs, self.models, self.rounds, self.parts, self.save = programs, models, rounds, parts, save
+        self.torch = torch
         self.lines: list[Line] = []
         self.peaks: dict[int, list[dict]] = {}
         self.settings: dict[str, dict] = {}
@@ -100,7 +101,7 @@ class Comparison:
             files = (setup.exported(shape, kind, pair.width) for shape, kind in zip((pair.tower, pair.text), pair.peer_types))
             peers = {PEER: peer("openvino", *files)}
             self.settings[f"{name}, {threads}"] = peers[PEER].ask("describe")
-            if pair.torch:
+            if pair.torch and self.torch:
                 peers["transformers"] = peer("transformers", pair.tower, pair.text)
             meter = start(Program([self.programs["peaks"], threads]))
             works = {
@@ -122,12 +123,20 @@ class Comparison:
         self.peaks.setdefault(threads, []).extend(peaks)
         for who in found.replies:
             numbers = {"transformers": ("bf16", "bf16"), PEER: pair.peer_types}.get(who, pair.types)
-            kind = NUMBERS[numbers[1 if work == "prompt" else 0]]
+            kind = kind_of(who, numbers[1 if work == "prompt" else 0], peaks)
             self.lines.append(Line(
                 name, work, label(who, numbers, work), threads, [ms / 1e3 for ms in found.times(who)], found.ratios(who, PEER),
                 gflop(pair, schedule, work, who == "merged"), median(peak[kind] for peak in peaks) if work != "first token" else 0,
                 kind if work != "first token" else "", {"peaks": peaks},
             ))
+
+
+def kind_of(who: str, weights: str, peaks: list[dict]) -> str:
+    """The kind of numbers that weights of this type are multiplied in, by the instructions that the processor has."""
+    kind = NUMBERS[weights]
+    if all(peak[kind] for peak in peaks):
+        return kind
+    return "int16" if who in ("off", "merged") else "f32"
 
 
 def label(who: str, types: tuple[str, str], work: str) -> str:
@@ -148,11 +157,12 @@ def gflop(pair: Pair, schedule: Schedule, work: str, merged: bool) -> float:
 
 
 def table(lines: list[Line], peaks: dict[int, list[dict]]) -> str:
-    """The limits and the lines, as Markdown."""
-    out = ["| threads | f32 | bf16 | int8 | memory |", "|--:|--:|--:|--:|--:|"]
+    """The limits, in billions of operations a second, and the lines, as Markdown."""
+    out = ["| threads | f32 | bf16 | int16 | int8 | memory |", "|--:|--:|--:|--:|--:|--:|"]
     for threads, found in peaks.items():
-        f32, bf16, int8, memory = (median(peak[key] for peak in found) for key in ("f32", "bf16", "int8", "gigabytes"))
-        out.append(f"| {threads} | {f32:.0f} GFLOP/s | {bf16:.0f} GFLOP/s | {int8:.0f} GOP/s | {memory:.1f} GB/s |")
+        rates = [median(peak[key] for peak in found) for key in ("f32", "bf16", "int16", "int8")]
+        memory = median(peak["gigabytes"] for peak in found)
+        out.append(f"| {threads} | {' | '.join(f'{rate:.0f}' if rate else '-' for rate in rates)} | {memory:.1f} GB/s |")
     out += ["", f"| pair | work | who | threads | s | of {PEER}'s time | range | GFLOP/s | of the limit |", "|---|---|---|--:|--:|--:|--:|--:|--:|"]
     for line in lines:
         ratios = "" if line.who.startswith(PEER) else f"{min(line.of_peer):.2f} to {max(line.of_peer):.2f}"

@@ -1,5 +1,5 @@
-// This library's own products of many rows against float64 sums of what they round to: activations and weights in bf16,
-// neither for F16 weights that bf16 does not hold and without AVX-512, or activations in 8 bits with the weights as stored. All types and layouts, ends of every width, threads.
+// This library's own products of many rows against float64 sums of what they round to: activations and weights in bf16 or in
+// 14 bits, activations in 8 bits with the weights as stored, or neither. All types and layouts, ends of every width, threads.
 //
 // A processor without the instructions computes ggml's products; then the switch must change nothing.
 
@@ -20,7 +20,7 @@ struct shape {
 // Whole tiles and every kind of rest, one panel and several, sums in one piece and in several.
 const shape shapes[] = {
     { 15, 40, 64 },    { 16, 32, 32 },   { 17, 40, 64 },   { 19, 72, 96 },   { 64, 64, 256 },  { 21, 8 * 17, 512 },
-    { 130, 200, 256 }, { 129, 40, 64 }, { 23, 48, 2560 }, { 33, 104, 1536 }, { 18, 33, 48 }, { 20, 67, 1300 },
+    { 130, 200, 256 }, { 129, 40, 64 }, { 23, 48, 2560 }, { 66, 41, 2560 },  { 260, 40, 1536 }, { 33, 104, 1536 }, { 18, 33, 48 }, { 20, 67, 1300 },
 };
 
 // Eight bits after the leading one, as bf16 has them; ties to even.
@@ -37,6 +37,19 @@ std::vector<float> round_to_q8_0(std::vector<float> values) {
     std::vector<uint8_t> stored(ggml_row_size(GGML_TYPE_Q8_0, int64_t(values.size())));
     ggml_get_type_traits_cpu(GGML_TYPE_Q8_0)->from_float(values.data(), stored.data(), int64_t(values.size()));
     ggml_get_type_traits(GGML_TYPE_Q8_0)->to_float(stored.data(), values.data(), int64_t(values.size()));
+    return values;
+}
+
+// Whole numbers up to 8191 with a scale for every 32 values of a row; ties to even.
+std::vector<float> round_to_14_bits(std::vector<float> values, int64_t inputs) {
+    for (size_t row = 0; row < values.size(); row += size_t(inputs)) {
+        for (int64_t k = 0; k < inputs; k += 32) {
+            const auto begin = values.begin() + int64_t(row) + k, end = begin + std::min<int64_t>(32, inputs - k);
+            float most = 0;
+            std::for_each(begin, end, [&](float x) { most = std::max(most, std::fabs(x)); });
+            std::transform(begin, end, begin, [&](float x) { return most > 0 ? std::nearbyint(x * (8191 / most)) * (most / 8191) : 0; });
+        }
+    }
     return values;
 }
 
@@ -58,29 +71,54 @@ double error(const std::vector<float> & got, const std::vector<float> & weights,
     return worst;
 }
 
-bool is_int8(ggml_type type) {
-    return type == GGML_TYPE_Q4_0 || type == GGML_TYPE_Q8_0 || type == GGML_TYPE_Q4_K;
-}
-
 bool uses(const char * instructions) {
     return std::strstr(illava_kernels(), instructions) != nullptr;
 }
 
-// Whether ggml computes what so many rows of this type make, while own kernels are on.
-bool is_stock(ggml_type type, int64_t rows) {
-    const bool wide = type == GGML_TYPE_F16 || type == GGML_TYPE_BF16;
-    if (is_int8(type) ? !uses("avx") : wide ? !uses("bf16") && !uses("avx2") : !uses("bf16")) {
-        return true;
+enum class arithmetic { stock, bf16, f32, bits_14, int8 };
+
+// How so many rows are multiplied by weights of this type while own kernels are on. Files of checkpoints in bf16 have weights
+// that bf16 holds.
+arithmetic arithmetic_of(ggml_type type, int64_t rows, bool bf16_holds) {
+    if (!uses("avx")) {
+        return arithmetic::stock;
     }
     switch (type) {
-        case GGML_TYPE_F32:
-        case GGML_TYPE_Q5_K:
-        case GGML_TYPE_Q6_K: return true;
-        case GGML_TYPE_F16: return rows < (uses("bf16") ? 16 : 128);
-        case GGML_TYPE_BF16: return rows < 48;
+        case GGML_TYPE_F32: return arithmetic::stock;
+        case GGML_TYPE_Q4_0:
+        case GGML_TYPE_Q4_K:
+        case GGML_TYPE_Q8_0:
+            return rows < 16 ? arithmetic::stock : type == GGML_TYPE_Q8_0 && uses("int16") && !uses("vnni") ? arithmetic::bits_14 : arithmetic::int8;
+        case GGML_TYPE_F16:
+            if (rows < (uses("bf16") ? 16 : uses("int16") ? 64 : 128)) {
+                return arithmetic::stock;
+            }
+            return uses("bf16") && bf16_holds ? arithmetic::bf16 : !uses("bf16") && uses("int16") ? arithmetic::bits_14 : arithmetic::f32;
+        case GGML_TYPE_BF16:
+            return rows < 48 ? arithmetic::stock : uses("bf16") ? arithmetic::bf16 : uses("int16") ? arithmetic::bits_14 : arithmetic::f32;
         case GGML_TYPE_Q5_0:
-        case GGML_TYPE_IQ4_NL: return rows < 64;
-        default: return rows < 16;
+        case GGML_TYPE_IQ4_NL:
+            return rows < 64 ? arithmetic::stock : uses("bf16") ? arithmetic::bf16 : uses("int16") ? arithmetic::bits_14 : arithmetic::stock;
+        default:
+            return rows < 256 || uses("bf16") || !uses("int16") ? arithmetic::stock : arithmetic::bits_14;
+    }
+}
+
+bool is_stock(ggml_type type, int64_t rows) {
+    return arithmetic_of(type, rows, false) == arithmetic::stock;
+}
+
+bool is_int8(ggml_type type) {
+    return arithmetic_of(type, 1000, false) == arithmetic::int8;
+}
+
+// A product's largest difference from what its arithmetic gives.
+double error(arithmetic a, const std::vector<float> & got, const std::vector<float> & weights, const std::vector<float> & rows, const shape & s) {
+    switch (a) {
+        case arithmetic::bf16:    return error(got, round_to_bf16(weights), round_to_bf16(rows), s);
+        case arithmetic::bits_14: return error(got, round_to_14_bits(weights, s.inputs), round_to_14_bits(rows, s.inputs), s);
+        case arithmetic::int8:    return error(got, weights, round_to_q8_0(rows), s);
+        default:                  return error(got, weights, rows, s);
     }
 }
 
@@ -101,16 +139,18 @@ void check_shape(checks & t, ggml_type type, const shape & s, ggml_backend_buffe
     illava_use_own_kernels(false);
     const auto stock = p.run(1);
     illava_use_own_kernels(true);
-    const bool own = std::strcmp(illava_kernels(), "stock") != 0;
+    const auto how = arithmetic_of(type, s.rows, origin == GGML_TYPE_BF16);
     const auto got = p.run(1);
-    if (!own || is_stock(type, s.rows)) {
+    if (how == arithmetic::stock) {
         t.expect(got == stock, name + ": ggml's own product");
         return;
     }
-    const bool exact = !uses("bf16") || (type == GGML_TYPE_F16 && origin != GGML_TYPE_BF16);
-    const double worst = is_int8(type) ? error(got, p.stored, round_to_q8_0(rows), s)
-        : exact ? error(got, p.stored, rows, s) : error(got, round_to_bf16(p.stored), round_to_bf16(rows), s);
+    const double worst = error(how, got, p.stored, rows, s);
     t.expect(worst < 2e-6, name + ": off by " + std::to_string(1e6 * worst) + "e-6");
+    if (how == arithmetic::bits_14) {
+        const double own = error(got, p.stored, rows, s), ggml = error(stock, p.stored, rows, s);
+        t.expect(own < ggml, name + ": off by " + std::to_string(1e6 * own) + "e-6 of what is not rounded, ggml by " + std::to_string(1e6 * ggml) + "e-6");
+    }
 
     // Many threads share few panels by their rows.
     for (int threads : { 2, 3, 7 }) {
@@ -120,9 +160,9 @@ void check_shape(checks & t, ggml_type type, const shape & s, ggml_backend_buffe
     t.expect(p.run(2) == p.run(1) && p.run(1) == stock, name + ": off is what it was");
 }
 
-// The largest half bytes and bytes by the largest activations: sums of 16 bits are near their limit, and wrong behind it.
+// The largest weights by the largest activations: sums of 16 and of 32 bits are near their limit, and wrong behind it.
 void check_extremes(checks & t, ggml_type type, ggml_backend_buffer_type_t layout) {
-    const shape s = { 18, 40, 256 };
+    const shape s = { 260, 40, 256 };
     std::vector<float> weights(size_t(s.outputs * s.inputs)), rows(size_t(s.rows * s.inputs));
     for (int64_t i = 0; i < s.outputs * s.inputs; i++) {
         const bool first = i % 32 == 0, turned = i / s.inputs % 2 == 1; // the first of a block decides on the sign of its scale
@@ -135,21 +175,42 @@ void check_extremes(checks & t, ggml_type type, ggml_backend_buffer_type_t layou
     product p(type, s.inputs, s.outputs, s.rows, layout, weights);
     p.set(rows);
     illava_use_own_kernels(true);
-    const double worst = error(p.run(1), p.stored, round_to_q8_0(rows), s);
+    const double worst = error(arithmetic_of(type, s.rows, false), p.run(1), p.stored, rows, s);
     illava_use_own_kernels(false);
     t.expect(worst < 2e-6, name_of(type, s, layout != nullptr) + " of extremes: off by " + std::to_string(1e6 * worst) + "e-6");
 }
 
+// A value that is not finite makes its row's results so, and no others.
+void check_not_finite(checks & t, ggml_type type) {
+    const shape s = { 66, 40, 96 };
+    product p(type, s.inputs, s.outputs, s.rows, nullptr, normal(size_t(s.outputs * s.inputs), 0.5f, 8));
+    auto rows = normal(size_t(s.rows * s.inputs), 1.0f, 9);
+    illava_use_own_kernels(true);
+    p.set(rows);
+    const auto expected = p.run(1);
+    rows[size_t(7 * s.inputs) + 40] = INFINITY;
+    rows[size_t(31 * s.inputs) + 95] = NAN;
+    p.set(rows);
+    const auto got = p.run(1);
+    illava_use_own_kernels(false);
+    bool right = true;
+    for (int64_t i = 0; i < s.rows * s.outputs; i++) {
+        const int64_t row = i / s.outputs;
+        right = right && (row == 7 || row == 31 ? !std::isfinite(got[size_t(i)]) : got[size_t(i)] == expected[size_t(i)]);
+    }
+    t.expect(right, name_of(type, s, false) + ": what is not finite stays so, in its row");
+}
+
 // A row's result says nothing about the rows beside it.
 void check_rows(checks & t, ggml_type type, ggml_backend_buffer_type_t layout, bool one_too) {
-    const shape many = { 161, 96, 1536 };
+    const shape many = { 301, 96, 1536 };
     const auto weights = normal(size_t(many.outputs * many.inputs), 0.5f, 6);
     const auto rows    = normal(size_t(many.rows * many.inputs), 1.0f, 7);
     illava_use_own_kernels(true);
     product all(type, many.inputs, many.outputs, many.rows, layout, weights);
     all.set(rows);
     const auto expected = all.run(2);
-    for (int64_t n : { 1, 16, 48, 133 }) {
+    for (int64_t n : { 1, 16, 48, 133, 270 }) {
         if (n == 1 ? !one_too : is_stock(type, n)) {
             continue;
         }
@@ -187,10 +248,13 @@ int main() {
         illava_use_own_kernels(true);
         if (!is_stock(type, 1000)) {
             check_rows(t, type, nullptr, false);
-        }
-        if (is_int8(type)) {
             check_extremes(t, type, nullptr);
-            if (auto * layout = repacking(type, 256, 40)) {
+            illava_use_own_kernels(true);
+            if (arithmetic_of(type, 1000, false) == arithmetic::bits_14 && 96 % ggml_blck_size(type) == 0) {
+                check_not_finite(t, type);
+            }
+            illava_use_own_kernels(true);
+            if (auto * layout = repacking(type, 256, 40); layout && is_int8(type)) {
                 check_extremes(t, type, layout);
             }
         }

@@ -8,7 +8,7 @@ enum class kind { none, gelu, gelu_quick };
 
 } // namespace illava::activation
 
-#include "illava-product-avx512.h"
+#include "illava-product-avx2.h"
 
 #ifdef ILLAVA_AVX512
 

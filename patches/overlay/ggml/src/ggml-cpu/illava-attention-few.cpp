@@ -1,6 +1,6 @@
 #include "illava-attention-few.h"
 
-#include "illava-product-avx512.h"
+#include "illava-product-avx2.h"
 
 #include "ggml-cpu.h"
 #include "vec.h"

@@ -1,7 +1,7 @@
 #include "illava-attention.h"
 
 #include "illava-attention-few.h"
-#include "illava-product-avx512.h"
+#include "illava-product-avx2.h"
 #include "illava-product-tile.h"
 
 #include "ggml-cpu.h"

@@ -1,6 +1,6 @@
 #include "illava-norm.h"
 
-#include "illava-product-avx512.h"
+#include "illava-product-avx2.h"
 #include "illava-product-tile.h"
 
 #include <cmath>

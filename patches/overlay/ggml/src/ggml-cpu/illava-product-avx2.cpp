@@ -4,10 +4,9 @@
 
 #include "illava-product-tile.h"
 
-#include "illava-product-avx512.h"
+#include "illava-product-avx2.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace illava::product {
 
@@ -22,13 +21,8 @@ constexpr int tile_rows = 6;
 // R rows by sixteen columns. All of them have sums; the first `columns` are stored.
 template <int R>
 TARGET void tile(const float * rows, size_t stride, const float * panel, int inputs, int columns, const target & to, float * out) {
-    const __m256i low = first_lanes_avx2(columns), high = first_lanes_avx2(columns - 8);
     __m256 sum[R][2];
-    ILLAVA_UNROLL
-    for (int r = 0; r < R; r++) {
-        sum[r][0] = to.add ? _mm256_maskload_ps(out + r * to.stride, low) : _mm256_setzero_ps();
-        sum[r][1] = to.add ? _mm256_maskload_ps(out + r * to.stride + 8, high) : _mm256_setzero_ps();
-    }
+    load_sums(sum, out, to.stride, columns, to.add);
     for (int k = 0; k < inputs; k++) {
         const __m256 left = _mm256_load_ps(panel + size_t(k) * 16), right = _mm256_load_ps(panel + size_t(k) * 16 + 8);
         ILLAVA_UNROLL
@@ -38,44 +32,7 @@ TARGET void tile(const float * rows, size_t stride, const float * panel, int inp
             sum[r][1] = _mm256_fmadd_ps(row, right, sum[r][1]);
         }
     }
-    ILLAVA_UNROLL
-    for (int r = 0; r < R; r++) {
-        _mm256_maskstore_ps(out + r * to.stride, low, sum[r][0]);
-        _mm256_maskstore_ps(out + r * to.stride + 8, high, sum[r][1]);
-    }
-}
-
-// Eight vectors of eight values: rows become columns.
-TARGET void transpose(__m256 r[8]) {
-    __m256 t[8];
-    for (int i = 0; i < 8; i += 2) {
-        t[i]     = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-    }
-    __m256 u[8];
-    for (int i = 0; i < 8; i += 4) {
-        u[i]     = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-        u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
-        u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-        u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-    }
-    for (int i = 0; i < 4; i++) {
-        r[i]     = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
-    }
-}
-
-// Eight values of 16 bits each as f32; those beyond n are zero.
-TARGET __m256 load(const char * from, int n, ggml_type type) {
-    __m128i bits;
-    if (n >= 8) {
-        bits = _mm_loadu_si128((const __m128i *) from);
-    } else {
-        uint16_t some[8] = {};
-        memcpy(some, from, size_t(n) * sizeof(uint16_t));
-        bits = _mm_loadu_si128((const __m128i *) some);
-    }
-    return type == GGML_TYPE_F16 ? _mm256_cvtph_ps(bits) : _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+    store_sums(sum, out, to.stride, columns);
 }
 
 } // namespace
@@ -100,7 +57,7 @@ TARGET void pack_panel_avx2(const weights & w, const part & p, void * panel) {
                 const int n = std::min(8, p.inputs - k);
                 __m256 r[8];
                 for (int i = 0; i < 8; i++) {
-                    r[i] = load(rows[i] + 2 * k, n, w.type);
+                    r[i] = load_halves(rows[i] + 2 * k, n, w.type);
                 }
                 transpose(r);
                 for (int i = 0; i < n; i++) {

@@ -21,11 +21,8 @@
 #define ILLAVA_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-#define ILLAVA_TARGET_AVX2 "avx2,fma,f16c"
-
 // A part of a kernel, which has to be inlined: its registers are the kernel's.
 #define ILLAVA_INLINE inline __attribute__((always_inline, target(ILLAVA_TARGET_BASE)))
-#define ILLAVA_INLINE_AVX2 inline __attribute__((always_inline, target(ILLAVA_TARGET_AVX2)))
 
 namespace illava::product {
 
@@ -37,11 +34,6 @@ inline __mmask16 last_lanes(int columns) {
 // The first n of sixteen lanes.
 inline __mmask16 first_lanes(int64_t n) {
     return __mmask16(n >= 16 ? 0xffff : n > 0 ? (1u << n) - 1 : 0);
-}
-
-// The first n of eight lanes.
-ILLAVA_INLINE_AVX2 __m256i first_lanes_avx2(int64_t n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(n < 8 ? n : 8)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
 // Sums of R rows by V vectors of columns, from what `out` holds or from zero. Rows of `out` lie `stride` values apart; `last`

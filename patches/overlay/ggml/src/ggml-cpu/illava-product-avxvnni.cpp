@@ -3,7 +3,8 @@
 
 #include "illava-product-int8.h"
 
-#include "illava-product-avx512.h"
+#include "illava-product-avx2.h"
+#include "illava-product-int16.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -38,16 +39,9 @@ template <int R, bool M>
 TARGET void tile(const rows_int8 & rows, int row, const place & p, int blocks, const target & to, float * out) {
     const int8_t * values = rows.values + size_t(row) * rows.stride;
     const size_t   at     = size_t(row) * rows.blocks;
-    const __m256i  mask[2] = { first_lanes_avx2(p.columns), first_lanes_avx2(p.columns - 8) };
 
     __m256 sum[R][2];
-    ILLAVA_UNROLL
-    for (int r = 0; r < R; r++) {
-        ILLAVA_UNROLL
-        for (int h = 0; h < 2; h++) {
-            sum[r][h] = to.add ? _mm256_maskload_ps(out + r * to.stride + 8 * h, mask[h]) : _mm256_setzero_ps();
-        }
-    }
+    load_sums(sum, out, to.stride, p.columns, to.add);
     for (int b = 0; b < blocks; b++) {
         __m256i exact[R][2];
         ILLAVA_UNROLL
@@ -82,13 +76,7 @@ TARGET void tile(const rows_int8 & rows, int row, const place & p, int blocks, c
             }
         }
     }
-    ILLAVA_UNROLL
-    for (int r = 0; r < R; r++) {
-        ILLAVA_UNROLL
-        for (int h = 0; h < 2; h++) {
-            _mm256_maskstore_ps(out + r * to.stride + 8 * h, mask[h], sum[r][h]);
-        }
-    }
+    store_sums(sum, out, to.stride, p.columns);
 }
 
 template <bool M>
@@ -105,6 +93,13 @@ TARGET void multiply(const rows_int8 & rows, int n_rows, const part & p, const u
     }
 }
 
+// Two products of 16 bits and their sum in one instruction. Written out, as a part of a kernel for AVX2 is to have it.
+struct pairs_vnni {
+    static ILLAVA_INLINE_AVX2 void add(__m256i & sum, __m256i a, __m256i b) {
+        asm("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+    }
+};
+
 } // namespace
 
 bool has_avxvnni() {
@@ -119,9 +114,14 @@ void multiply_avxvnni(const rows_int8 & rows, int n_rows, const part & p, const 
     has_minima(type) ? multiply<true>(rows, n_rows, p, (const uint8_t *) panel, to) : multiply<false>(rows, n_rows, p, (const uint8_t *) panel, to);
 }
 
+void multiply_int16_avxvnni(const rows_int16 & rows, int n_rows, const part & p, const void * panel, const target & to) {
+    multiply_int16_by<pairs_vnni>(rows, n_rows, p, panel, to);
+}
+
 #else
 
 bool has_avxvnni() { return false; }
+void multiply_int16_avxvnni(const rows_int16 &, int, const part &, const void *, const target &) {}
 void multiply_avxvnni(const rows_int8 &, int, const part &, const void *, ggml_type, const target &) {}
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "illava-product-int8.h"
 
-#include "illava-product-avx512.h"
+#include "illava-product-avx2.h"
 
 #define GGML_COMMON_DECL_CPP
 #include "ggml-common.h"
@@ -108,16 +108,8 @@ TARGET void tile(const rows_int8 & rows, int row, const place & p, int blocks, c
     const int8_t * values = rows.values + size_t(row) * rows.stride;
     const size_t   at     = size_t(row) * rows.blocks;
 
-    __m256i mask[V];
-    __m256  sum[R][V];
-    ILLAVA_UNROLL
-    for (int v = 0; v < V; v++) {
-        mask[v] = first_lanes_avx2(p.columns - 8 * v);
-        ILLAVA_UNROLL
-        for (int r = 0; r < R; r++) {
-            sum[r][v] = to.add ? _mm256_maskload_ps(out + r * to.stride + 8 * v, mask[v]) : _mm256_setzero_ps();
-        }
-    }
+    __m256 sum[R][V];
+    load_sums(sum, out, to.stride, p.columns, to.add);
     for (int b = 0; b < blocks; b++) {
         __m256i exact[R][V];
         multiply_block(values + step * b, rows.stride, p.block(b), p.apart / 8, exact);
@@ -138,13 +130,7 @@ TARGET void tile(const rows_int8 & rows, int row, const place & p, int blocks, c
             }
         }
     }
-    ILLAVA_UNROLL
-    for (int r = 0; r < R; r++) {
-        ILLAVA_UNROLL
-        for (int v = 0; v < V; v++) {
-            _mm256_maskstore_ps(out + r * to.stride + 8 * v, mask[v], sum[r][v]);
-        }
-    }
+    store_sums(sum, out, to.stride, p.columns);
 }
 
 template <ggml_type T>

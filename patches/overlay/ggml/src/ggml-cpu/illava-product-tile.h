@@ -35,6 +35,7 @@ constexpr int step = 32;
 constexpr int columns_float = 64;
 constexpr int columns_int8 = 32;
 constexpr int columns_avx2 = 32;
+constexpr int columns_int16 = 32;
 
 // Calls `tile` with its constant number of rows, n of them but N at most.
 template <int N, typename F>
@@ -60,6 +61,14 @@ struct rows_int8 {
 struct rows_bf16 {
     const uint16_t * values; // [rows][stride]
     size_t           stride; // even
+};
+
+// Activations in 14 bits, one scale for 32.
+struct rows_int16 {
+    const int16_t * values; // [rows][stride]
+    size_t          stride; // even
+    const float *   scale;  // [rows][blocks], blocks being that of a whole row
+    size_t          blocks;
 };
 
 struct rows_f32 {
@@ -116,6 +125,16 @@ constexpr size_t panel_bytes_avx2(int inputs) {
     return size_t(columns_avx2) * size_t(inputs) * sizeof(float);
 }
 
+// 14 bits, of weights of any type. `scratch` holds 8 x part.inputs floats, in whole steps. Rows are padded with zeros to
+// whole steps.
+void pack_row_int16(const float * values, int64_t n, int16_t * packed, float * scale);
+void pack_panel_int16(const weights & w, const part & p, void * panel, float * scratch);
+void multiply_int16(const rows_int16 & rows, int n_rows, const part & p, const void * panel, const target & to);
+void multiply_int16_avxvnni(const rows_int16 & rows, int n_rows, const part & p, const void * panel, const target & to);
+constexpr size_t panel_bytes_int16(int inputs) {
+    return columns_int16 * size_t((inputs + step - 1) / step) * (step * sizeof(int16_t) + sizeof(float));
+}
+
 // 8 bits. A panel is followed by its scales, and by its minima if it has some.
 void pack_panel_int8(const weights & w, const part & p, void * panel);
 void multiply_int8(const rows_int8 & rows, int n_rows, const part & p, const void * panel, ggml_type type, const target & to);
@@ -128,9 +147,10 @@ void pack_panel_int8_avx2(const weights & w, const part & p, void * panel);
 void multiply_avxvnni(const rows_int8 & rows, int n_rows, const part & p, const void * panel, ggml_type type, const target & to);
 void multiply_int8_avx2(const rows_int8 & rows, int n_rows, const part & p, const void * panel, ggml_type type, const target & to);
 
-// Whether this processor has the instructions, and the library their code.
+// Whether this processor has the instructions, and the library their code; for has_int16(), also whether they are worth it.
 bool has_bf16();
 bool has_int8();
+bool has_int16();
 bool has_avx2();
 bool has_avxvnni();
 

@@ -4,14 +4,12 @@
 #include "illava-gelu.h"
 #include "illava-product-amx.h"
 #include "illava-product-chain.h"
-#include "illava-product-tile.h"
+#include "illava-product-form.h"
 
-#include "ggml-backend-impl.h"
 #include "ggml-cpu-impl.h"
 #include "ggml-cpu.h"
 #include "illava-kernels.h"
 #include "quants.h"
-#include "repack.h"
 
 #include <algorithm>
 #include <atomic>
@@ -22,20 +20,6 @@ using namespace illava::product;
 namespace {
 
 std::atomic<bool> enabled{ false };
-
-// Fewer rows are not worth a panel: what reads the weights once as they lie is as fast. ggml's own product of BF16 is
-// better than that of the other types, and with AVX2 that of F16; what is unpacked by ggml, value by value, needs many rows
-// to pay for it.
-int64_t min_rows(ggml_type type) {
-    switch (type) {
-        case GGML_TYPE_F16: return has_bf16() ? 16 : 128;
-        case GGML_TYPE_Q4_0:
-        case GGML_TYPE_Q4_K:
-        case GGML_TYPE_Q8_0: return 16;
-        case GGML_TYPE_BF16: return 48;
-        default:             return 64;
-    }
-}
 
 // A panel of so many inputs stays in the second-level cache beside the rows it meets.
 constexpr int max_inputs = 1280, max_inputs_avx2 = 640;
@@ -49,88 +33,8 @@ size_t aligned(size_t bytes) {
     return GGML_PAD(bytes, alignment);
 }
 
-enum class form { none, bf16, f32, int8, int8_minima };
-
-// Rows that meet a panel before anything else is done: those of the tiles.
-int rows_at_once(form kind) {
-    return kind == form::bf16 && has_amx() ? 2 * amx_rows : 6;
-}
-
-// Whether the weights lie in the layout of the repacking buffer that pack_panel_int8() knows.
-bool is_interleaved(const ggml_tensor * weight) {
-#ifdef GGML_USE_CPU_REPACK
-    return weight->buffer && weight->buffer->buft == ggml_backend_cpu_repack_buffer_type();
-#else
-    GGML_UNUSED(weight);
-    return false;
-#endif
-}
-
-// The code of products in 8 bits.
-struct int8_kernels {
-    decltype(&pack_panel_int8) pack;
-    decltype(&multiply_int8)   multiply;
-};
-
-int8_kernels own_int8() {
-    return has_int8() ? int8_kernels{ pack_panel_int8, multiply_int8 } : has_avxvnni() ? int8_kernels{ pack_panel_int8_avx2, multiply_avxvnni }
-        : int8_kernels{ pack_panel_int8_avx2, multiply_int8_avx2 };
-}
-
-bool any_int8() {
-    return has_int8() || has_avx2();
-}
-
-form form_of(const ggml_tensor * weight) {
-    const bool interleaved = is_interleaved(weight);
-    // Other buffers of their own layout belong to other kernels.
-    if (!interleaved && weight->buffer && !ggml_backend_buft_is_host(weight->buffer->buft)) {
-        return form::none;
-    }
-    switch (weight->type) {
-        case GGML_TYPE_Q4_0:
-            return any_int8() ? form::int8 : form::none;
-        case GGML_TYPE_Q4_K:
-            return any_int8() ? form::int8_minima : form::none;
-        case GGML_TYPE_Q8_0:
-            return any_int8() && !interleaved ? form::int8 : form::none;
-        case GGML_TYPE_F32: // keeps its precision
-        case GGML_TYPE_Q2_K: // ggml's own product of many rows is as fast
-        case GGML_TYPE_Q3_K:
-        case GGML_TYPE_Q5_K:
-        case GGML_TYPE_Q6_K:
-        case GGML_TYPE_IQ4_XS:
-            return form::none;
-        case GGML_TYPE_F16:
-        case GGML_TYPE_BF16:
-            return interleaved ? form::none : has_bf16() ? form::bf16 : has_avx2() ? form::f32 : form::none;
-        default:
-            return has_bf16() && !interleaved && ggml_get_type_traits(weight->type)->to_float ? form::bf16 : form::none;
-    }
-}
-
-form form_of_node(const ggml_tensor * node) {
-    if (node->op != GGML_OP_MUL_MAT || !enabled.load(std::memory_order_relaxed)) {
-        return form::none;
-    }
-    const ggml_tensor * weight = node->src[0];
-    const ggml_tensor * rows   = node->src[1];
-    // a matrix of the file, not one that a graph computes
-    if (weight->op != GGML_OP_NONE || weight->view_src || weight->ne[2] != 1 || weight->ne[3] != 1 || !ggml_is_contiguous(weight)) {
-        return form::none;
-    }
-    if (rows->type != GGML_TYPE_F32 || node->type != GGML_TYPE_F32 || !ggml_is_contiguous(rows) || !ggml_is_contiguous(node)) {
-        return form::none;
-    }
-    // a hint that the matrix is one ggml knows a transform for
-    if (ggml_get_op_params_i32(node, 1) != 0 || ggml_nrows(rows) < min_rows(weight->type) || weight->ne[1] < step || weight->ne[0] < step) {
-        return form::none;
-    }
-    return form_of(weight);
-}
-
 bool is_attention(const ggml_tensor * node, int n_threads) {
-    return enabled.load(std::memory_order_relaxed) && illava::attention::takes(node, n_threads);
+    return is_on() && illava::attention::takes(node, n_threads);
 }
 
 // How products of the same rows are cut, and what their work buffer holds.
@@ -155,7 +59,7 @@ struct plan {
         // One more line: rows whose distance is a power of two would meet in a few sets of the cache.
         const int64_t padded = GGML_PAD(inputs, step);
         blocks  = size_t(padded / step);
-        columns = kind == form::bf16 ? columns_float : kind == form::f32 ? columns_avx2 : columns_int8;
+        columns = kind == form::bf16 ? columns_float : kind == form::f32 ? columns_avx2 : kind == form::int16 ? columns_int16 : columns_int8;
         if (kind == form::f32) {
             stride = size_t(inputs); // rows are taken as they are
             panels = scale = offset = scratch_bytes = 0;
@@ -166,6 +70,13 @@ struct plan {
             scale = offset = 0;
             panel_bytes   = panel_bytes_float(node->src[0]->type, inputs_apart);
             scratch_bytes = size_t(16) * inputs_apart * sizeof(float);
+        } else if (kind == form::int16) {
+            stride        = size_t(padded) + alignment / 2;
+            scale         = aligned(size_t(rows) * stride * sizeof(int16_t));
+            offset        = 0;
+            panels        = scale + aligned(size_t(rows) * blocks * sizeof(float));
+            panel_bytes   = panel_bytes_int16(inputs_apart);
+            scratch_bytes = size_t(8) * inputs_apart * sizeof(float);
         } else {
             stride        = size_t(padded) + alignment;
             scale         = aligned(size_t(rows) * stride);
@@ -201,20 +112,23 @@ void pack_row_int8(const plan & p, int bias, const float * values, int8_t * pack
 // Place of the packed rows in the work buffer.
 struct packed {
     uint16_t * bf16;
+    int16_t *  int16;
     int8_t *   int8;
     float *    scale;
     int32_t *  offset;
     float *    sum;
 
     packed(const plan & p, char * work)
-        : bf16((uint16_t *) work), int8((int8_t *) work), scale((float *) (work + p.scale)), offset((int32_t *) (work + p.offset)),
+        : bf16((uint16_t *) work), int16((int16_t *) work), int8((int8_t *) work), scale((float *) (work + p.scale)), offset((int32_t *) (work + p.offset)),
           sum((float *) (work + p.offset)) {}
 
     void pack(const plan & p, int bias, const float * values, int64_t row) const {
+        const size_t at = size_t(row) * p.blocks;
         if (p.kind == form::bf16) {
             pack_row_bf16(values, p.inputs, bf16 + size_t(row) * p.stride);
+        } else if (p.kind == form::int16) {
+            pack_row_int16(values, p.inputs, int16 + size_t(row) * p.stride, scale + at);
         } else if (p.kind != form::f32) {
-            const size_t at = size_t(row) * p.blocks;
             pack_row_int8(p, bias, values, int8 + size_t(row) * p.stride, scale + at, offset + at, sum + at);
         }
     }
@@ -299,6 +213,8 @@ void multiply(const plan & p, const chain & c, const packed & rows, int64_t colu
         bool plain = p.kind == form::f32;
         if (plain) {
             pack_panel_avx2(w, at, panel);
+        } else if (p.kind == form::int16) {
+            pack_panel_int16(w, at, panel, scratch);
         } else if (p.kind != form::bf16) {
             own_int8().pack(w, at, panel);
         } else if (!pack_panel_bf16(w, at, panel, scratch)) {
@@ -322,10 +238,13 @@ void multiply(const plan & p, const chain & c, const packed & rows, int64_t colu
             } else if (p.kind == form::bf16) {
                 multiply_bf16({ rows.bf16 + size_t(row) * p.stride + input, p.stride }, n, at, panel, to);
             } else {
-                const size_t block = size_t(row) * p.blocks + size_t(input / step);
-                const rows_int8 from = { rows.int8 + size_t(row) * p.stride + input, p.stride, rows.scale + block, rows.offset + block,
-                    rows.sum + block, p.blocks };
-                own_int8().multiply(from, n, at, panel, w.type, to);
+                const size_t begin = size_t(row) * p.stride + size_t(input), block = size_t(row) * p.blocks + size_t(input / step);
+                if (p.kind == form::int16) {
+                    own_int16()({ rows.int16 + begin, p.stride, rows.scale + block, p.blocks }, n, at, panel, to);
+                } else {
+                    own_int8().multiply({ rows.int8 + begin, p.stride, rows.scale + block, rows.offset + block, rows.sum + block, p.blocks }, n,
+                        at, panel, w.type, to);
+                }
             }
             if (last && c.after.out) {
                 finish(c.after, { to.values, to.stride, row, column, n, at.columns });
@@ -405,7 +324,7 @@ bool illava_product_forward(const ggml_compute_params * params, ggml_tensor * no
         illava::attention::compute(params, node);
         return true;
     }
-    if (enabled.load(std::memory_order_relaxed) && illava::gelu::form(node) != illava::activation::kind::none) {
+    if (is_on() && illava::gelu::form(node) != illava::activation::kind::none) {
         illava::gelu::compute(params, node);
         return true;
     }
@@ -439,15 +358,18 @@ bool run(const ggml_compute_params * params, const chain * chains, int n) {
 } // namespace illava::product
 
 void illava_use_own_kernels(bool use) {
-    enabled.store(use && (has_bf16() || any_int8() || has_avx2()), std::memory_order_relaxed);
+    enabled.store(use && has_any(), std::memory_order_relaxed);
 }
 
 const char * illava_kernels(void) {
-    if (!enabled.load(std::memory_order_relaxed)) {
+    if (!is_on()) {
         return "stock";
     }
     if (has_bf16()) {
         return has_amx() ? "amx-bf16, avx512-vnni" : has_int8() ? "avx512-bf16, avx512-vnni" : "avx512-bf16";
     }
-    return has_int8() ? "avx2, avx512-vnni" : has_avxvnni() ? "avx2, avx-vnni" : "avx2";
+    if (has_int8()) {
+        return has_int16() ? "avx2-int16, avx512-vnni" : "avx2, avx512-vnni";
+    }
+    return !has_int16() ? "avx2" : has_avxvnni() ? "avx2-int16, avx-vnni" : "avx2-int16";
 }

@@ -9,7 +9,8 @@
 //
 //   BF16, F16 of a checkpoint in bf16, quants without a form   bf16 x bf16 -> f32 (TDPBF16PS of AMX, or VDPBF16PS)
 //   F16 whose values bf16 would round                          f32 x f32 -> f32
-//   F16 and BF16 without AVX-512                               f32 x f32 -> f32 (AVX2, FMA)
+//   F16, BF16, Q8_0 and other quants without AVX-512           14 bits x 14 bits -> s32 (VPMADDWD of AVX2), scales of 32 inputs
+//   F16 and BF16 where that is slow                            f32 x f32 -> f32 (AVX2, FMA)
 //   Q4_0, Q8_0, Q4_K                                           u8 x s8 -> s32 (VPDPBUSD, or VPMADDUBSW of AVX2), scales of 32 inputs
 //
 // Attention is illava-attention.h, an encoder's GELU illava-gelu.h.
