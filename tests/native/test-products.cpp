@@ -85,10 +85,14 @@ arithmetic arithmetic_of(ggml_type type, int64_t rows, bool bf16_holds) {
     }
     switch (type) {
         case GGML_TYPE_F32: return arithmetic::stock;
+        case GGML_TYPE_Q8_0:
+            if (uses("int16") && !uses("vnni")) {
+                return rows < 32 ? arithmetic::stock : arithmetic::bits_14;
+            }
+            [[fallthrough]];
         case GGML_TYPE_Q4_0:
         case GGML_TYPE_Q4_K:
-        case GGML_TYPE_Q8_0:
-            return rows < 16 ? arithmetic::stock : type == GGML_TYPE_Q8_0 && uses("int16") && !uses("vnni") ? arithmetic::bits_14 : arithmetic::int8;
+            return rows < 16 ? arithmetic::stock : arithmetic::int8;
         case GGML_TYPE_F16:
             if (rows < (uses("bf16") ? 16 : uses("int16") ? 64 : 128)) {
                 return arithmetic::stock;

@@ -18,8 +18,8 @@ int64_t min_rows(ggml_type type, form kind) {
     switch (type) {
         case GGML_TYPE_F16:    return kind == form::bf16 ? 16 : kind == form::int16 ? 64 : 128;
         case GGML_TYPE_Q4_0:
-        case GGML_TYPE_Q4_K:
-        case GGML_TYPE_Q8_0:   return 16;
+        case GGML_TYPE_Q4_K:   return 16;
+        case GGML_TYPE_Q8_0:   return kind == form::int16 ? 32 : 16;
         case GGML_TYPE_BF16:   return 48;
         case GGML_TYPE_Q2_K:
         case GGML_TYPE_Q3_K:
