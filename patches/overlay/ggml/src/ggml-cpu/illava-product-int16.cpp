@@ -75,7 +75,7 @@ TARGET void pack_columns(const column * columns, block_int16 & block, int half) 
 } // namespace
 
 bool has_int16() {
-    // There the instruction is half as fast as on the others, no faster than two in f32.
+    // The processors named here multiply half as many pairs at once as others, no more than in f32.
     static const bool has = has_avx2() && !std::getenv("ILLAVA_NO_INT16") && !__builtin_cpu_is("haswell") && !__builtin_cpu_is("broadwell")
         && !__builtin_cpu_is("bdver4") && !__builtin_cpu_is("znver1") && !__builtin_cpu_is("znver2");
     return has;
