@@ -55,7 +55,7 @@ inline illava_status make_context(llama_model * model, const context_options & o
 // text, one or more visual spans of `n_visual` random rows, text
 struct prompt {
     std::vector<llama_token> tokens;
-    std::vector<float>       embd;
+    std::vector<float>       embd; // [rows up to the last picture's, n_embd]: those of text are not to be read
     std::vector<llama_pos>   pos;
     std::vector<illava_span> spans;
     std::vector<int32_t>     r;
@@ -71,7 +71,6 @@ struct prompt {
     void text(std::vector<llama_token> ids) {
         for (llama_token id : ids) {
             tokens.push_back(id);
-            embd.insert(embd.end(), n_embd, 0.0f);
             coordinates.push_back({ next, next, next, 0 });
             next++;
         }
@@ -82,6 +81,7 @@ struct prompt {
         const int32_t side = n_pos > 1 ? int32_t(std::lround(std::sqrt(double(n)))) : n;
         spans.push_back({ n_rows(), n, nullptr });
         const auto values = normal(size_t(n)*n_embd, 0.5f, seed);
+        embd.resize(size_t(n_rows())*n_embd, NAN);
         embd.insert(embd.end(), values.begin(), values.end());
         for (int32_t i = 0; i < n; ++i) {
             tokens.push_back(-1);
@@ -104,6 +104,7 @@ struct prompt {
         for (auto & span : spans) {
             span.r = r.data();
         }
+        embd.shrink_to_fit(); // what lies behind it belongs to nobody
         illava_prefill_params p = {};
         p.size        = sizeof(p);
         p.n_rows      = n_rows();

@@ -18,7 +18,12 @@ llama_prefill_rows::llama_prefill_rows(
         mass.assign(params.mass, params.mass + n_cuts);
     }
     if (params.embd && std::any_of(tokens.begin(), tokens.end(), [](llama_token t) { return t < 0; })) {
-        embd.assign(params.embd, params.embd + size_t(n_rows)*n_embd_inp);
+        embd.resize(size_t(n_rows)*n_embd_inp);
+        for (int32_t i = 0; i < n_rows; ++i) {
+            if (tokens[i] < 0) { // the caller need not have the others
+                std::copy_n(params.embd + size_t(i)*n_embd_inp, n_embd_inp, embd.data() + size_t(i)*n_embd_inp);
+            }
+        }
     }
 
     rows.resize(n_rows);
